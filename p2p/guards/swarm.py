@@ -1,0 +1,220 @@
+"""Guarded swarm: accepting, dialling and keeping connections.
+
+What the stock swarm does wrong, and what replaces it:
+
+* Every inbound connection holds a limiter token until the *swarm* stops, so that a node is deaf
+  after 250 connections ever. Here the token goes back when the connection ends, and handshakes in
+  progress are bounded apart from it, so that half-open sockets cannot use up the places.
+* Dialling tries one address per transport, waits a fixed 250 ms, and after a failure refuses the
+  peer for 60 s. Here all addresses are tried, each started when the one before failed or took
+  `STAGGER` seconds; the first connection wins and the call returns at once.
+* Two nodes that dial each other at the same moment keep both connections. Here both sides apply
+  the same rule (`keeps_new`) and one connection stays.
+* Nothing asks whether a peer may connect. Here `admits(peer_id)` does, after the handshake has
+  proved who it is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import trio
+from libp2p.abc import IMuxedConn, INetConn
+from libp2p.crypto.keys import KeyPair
+from libp2p.io.abc import ReadWriteCloser
+from libp2p.io.exceptions import IOException
+from libp2p.network.config import ConnectionConfig, RetryConfig
+from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore, PeerStoreError
+from libp2p.transport.tcp.tcp import TCP
+from multiaddr import Multiaddr
+
+from p2p.guards.upgrader import guarded_upgrader
+
+MAX_CONNECTIONS = 512
+MAX_HANDSHAKES = 64
+HANDSHAKE_TIMEOUT = 5.0
+DIAL_TIMEOUT = 8.0  # one address, from SYN to a running multiplexer
+STAGGER = 0.25
+MAX_ADDRESSES = 16
+SIMULTANEOUS = 5.0  # two connections this close in age come from simultaneous dials
+
+
+def keeps_new(
+    local: bytes, remote: bytes, *, new_is_outbound: bool, old_is_outbound: bool, old_age: float
+) -> bool:
+    """Whether a second connection to a peer replaces the first one.
+
+    Both ends must decide alike without talking. Simultaneous dials go in opposite directions at
+    nearly the same time: the connection dialled by the smaller peer id stays. In any other case
+    somebody dialled again because the old connection is dead for them (the peer restarted): the
+    new one stays.
+    """
+    if new_is_outbound == old_is_outbound or old_age > SIMULTANEOUS:
+        return True
+    return new_is_outbound == (local < remote)
+
+
+class GuardedSwarm(Swarm):  # type: ignore[misc]
+    """libp2p's swarm with its own accept, dial and admission."""
+
+    def __init__(self, key_pair: KeyPair, admits: Callable[[str], bool]) -> None:
+        peer_id = ID.from_pubkey(key_pair.public_key)
+        peerstore = PeerStore()
+        peerstore.add_key_pair(peer_id, key_pair)
+        super().__init__(
+            peer_id,
+            peerstore,
+            guarded_upgrader(key_pair),
+            transports=[TCP()],
+            retry_config=RetryConfig(max_retries=0),
+            connection_config=ConnectionConfig(
+                max_connections=MAX_CONNECTIONS,
+                # The library's own auto-connector and pruner stay idle: `p2p.mesh` decides.
+                min_connections=0,
+                low_watermark=0,
+                high_watermark=MAX_CONNECTIONS,
+                max_connections_per_peer=4,
+                inbound_upgrade_timeout=HANDSHAKE_TIMEOUT,
+                outbound_upgrade_timeout=HANDSHAKE_TIMEOUT,
+            ),
+        )
+        self._admits = admits
+        self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
+        self._inbound = 0
+
+    @property
+    def inbound_connections(self) -> int:
+        """Accepted sockets now open, handshakes included."""
+        return self._inbound
+
+    # -- accepting ------------------------------------------------------------------------------
+
+    async def _handle_inbound_connection(
+        self, read_write_closer: ReadWriteCloser, maddr: Multiaddr
+    ) -> None:
+        if self._inbound >= MAX_CONNECTIONS:
+            await read_write_closer.close()
+            return
+        self._inbound += 1
+        try:
+            await self._accept(read_write_closer, maddr)
+        finally:
+            self._inbound -= 1
+
+    async def _accept(self, stream: ReadWriteCloser, maddr: Multiaddr) -> None:
+        try:
+            self._handshakes.acquire_nowait()
+        except trio.WouldBlock:
+            await stream.close()
+            return
+        try:
+            muxed = await self.upgrade_inbound_raw_conn(RawConnection(stream, False), maddr)
+        except (SwarmException, IOException, OSError, ValueError):
+            await stream.close()
+            return
+        finally:
+            self._handshakes.release()
+        # The listener closes the socket when this handler returns.
+        await muxed.event_closed.wait()
+
+    # -- dialling -------------------------------------------------------------------------------
+
+    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
+        """A live connection to the peer, dialled over all its known addresses if need be.
+
+        Raises:
+            SwarmException: the peer is not admitted, has no address, or none of them worked; the
+                message names each address with its cause.
+        """
+        if not self._admits(str(peer_id)):
+            raise SwarmException(f"peer {peer_id} is banned")
+        while (going := self._ongoing_dials.get(peer_id)) is not None:
+            await going.wait()
+        if live := self.live_connections(peer_id):
+            return live
+        done = self._ongoing_dials[peer_id] = trio.Event()
+        try:
+            return [await self._dial_any(peer_id, self._dialable(peer_id))]
+        finally:
+            del self._ongoing_dials[peer_id]
+            done.set()
+
+    def live_connections(self, peer_id: ID) -> list[INetConn]:
+        """The peer's connections that are not closed or closing."""
+        return [
+            conn
+            for conn in self.connections.get(peer_id, ())
+            if not conn.is_closed and not conn.muxed_conn.is_closed
+        ]
+
+    def _dialable(self, peer_id: ID) -> list[Multiaddr]:
+        try:
+            known = self.peerstore.addrs(peer_id)
+        except PeerStoreError as exc:
+            raise SwarmException(f"no known address of peer {peer_id}") from exc
+        usable = [a for a in known if self.transport_manager.transport_for_dialing(a) is not None]
+        if not usable:
+            raise SwarmException(f"no dialable address of peer {peer_id} among {known}")
+        return usable[:MAX_ADDRESSES]
+
+    async def _dial_any(self, peer_id: ID, addresses: list[Multiaddr]) -> INetConn:
+        winner: INetConn | None = None
+        failures: list[str] = []
+
+        async def attempt(address: Multiaddr, failed: trio.Event) -> None:
+            nonlocal winner
+            try:
+                with trio.fail_after(DIAL_TIMEOUT):
+                    connection = await self._dial_addr_single_attempt(address, peer_id)
+            except (SwarmException, IOException, OSError) as exc:
+                failures.append(f"{address}: {exc.__cause__ or exc}")
+            except trio.TooSlowError:
+                failures.append(f"{address}: no answer in {DIAL_TIMEOUT:.0f} s")
+            else:
+                winner = winner or connection
+                nursery.cancel_scope.cancel()
+            failed.set()
+
+        async with trio.open_nursery() as nursery:
+            for address in addresses:
+                failed = trio.Event()
+                nursery.start_soon(attempt, address, failed)
+                with trio.move_on_after(STAGGER):
+                    await failed.wait()
+        if winner is None:
+            # The peer may have reached us meanwhile, or ours lost against its simultaneous dial.
+            if live := self.live_connections(peer_id):
+                return live[0]
+            raise SwarmException(f"cannot reach {peer_id}: " + "; ".join(failures))
+        return winner
+
+    # -- keeping --------------------------------------------------------------------------------
+
+    async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
+        """Register a connection after admission; closes whichever of a pair loses."""
+        peer_id = muxed_conn.peer_id
+        if not self._admits(str(peer_id)) or peer_id == self.self_id:
+            await muxed_conn.close()
+            raise SwarmException(f"peer {peer_id} is not admitted")
+        losers = self.live_connections(peer_id)
+        for old in losers:
+            if not keeps_new(
+                self.self_id.to_bytes(),
+                peer_id.to_bytes(),
+                new_is_outbound=direction == "outbound",
+                old_is_outbound=old.muxed_conn.is_initiator,
+                # The stock connection stamps itself with the wall clock.
+                old_age=time.time() - old._created_at,
+            ):
+                await muxed_conn.close()
+                raise SwarmException(f"already connected to {peer_id}")
+        connection = await super().add_conn(muxed_conn, direction=direction)
+        for old in losers:
+            self.manager.run_task(self._close_connection_async, old)
+        return connection

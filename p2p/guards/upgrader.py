@@ -1,0 +1,44 @@
+"""Connection upgrade: Noise and the guarded Yamux, nothing else.
+
+py-libp2p names its own Yamux class in the muxer negotiation, whatever muxers it was given, and by
+default also offers TLS, SecIO and *plaintext*. Here the offer is exactly one of each.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from libp2p.abc import IMuxedConn, ISecureConn
+from libp2p.crypto.keys import KeyPair
+from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
+from libp2p.peer.id import ID
+from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL_ID
+from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.muxer_multistream import MuxerMultistream
+from libp2p.transport.upgrader import TransportUpgrader
+
+from p2p.guards.yamux import GuardedYamux
+from p2p.guards.yamux_frames import PROTOCOL_ID as YAMUX_PROTOCOL_ID
+
+NEGOTIATE_TIMEOUT = 5  # seconds for one multistream-select round
+
+
+class GuardedMuxer(MuxerMultistream):  # type: ignore[misc]
+    """Negotiates ``/yamux/1.0.0`` and answers with a `GuardedYamux`."""
+
+    async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
+        muxed = GuardedYamux(conn, peer_id, is_initiator=conn.is_initiator)
+        return self._annotate_connection(muxed, conn, protocol)
+
+
+def guarded_upgrader(key_pair: KeyPair) -> TransportUpgrader:
+    """An upgrader that authenticates with `key_pair` (the node's identity)."""
+    noise = NoiseTransport(key_pair, noise_privkey=create_noise_key_pair().private_key)
+    muxers = OrderedDict(((YAMUX_PROTOCOL_ID, GuardedYamux),))
+    upgrader = TransportUpgrader(
+        secure_transports_by_protocol={NOISE_PROTOCOL_ID: noise},
+        muxer_transports_by_protocol=muxers,
+    )
+    upgrader.muxer_multistream = GuardedMuxer(muxers, NEGOTIATE_TIMEOUT)
+    return upgrader

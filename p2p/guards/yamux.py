@@ -1,0 +1,386 @@
+"""A Yamux connection with bounded memory and cancel-safe writes.
+
+It replaces py-libp2p's multiplexer, which only logs receive-window violations, loses the framing
+when a writer is cancelled, polls every 10 ms for credit and gives up on a reader that stalls for
+five seconds. It speaks the same wire protocol (spec in `yamux_frames`).
+
+Three tasks while the connection lives (`start`):
+
+* reader: takes Noise messages, cuts frames, updates streams. It never waits for an application.
+* writer: the only task that touches the socket for writing. Streams append whole frames to the
+  outbox; the writer joins what is there (one Noise pass over many frames) and sends it. Control
+  frames go before data, so credit is not stuck behind a bulk transfer.
+* keeper: pings a connection that was silent, ends it when no byte came for `SILENCE_LIMIT`, and
+  reclaims streams whose peer never closes its side.
+
+Bounds per connection: `MAX_INBOUND_STREAMS` streams opened by the peer, `WINDOW_BUDGET` bytes of
+window growth on top of the initial windows, `OUTBOX_LIMIT` bytes of data waiting to be sent and
+`CONTROL_LIMIT` control frames (a peer that makes us answer but never reads is cut off).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+import trio
+from cryptography.exceptions import InvalidTag
+from libp2p.abc import ConnectionType, IMuxedConn, ISecureConn
+from libp2p.io.exceptions import IOException
+from libp2p.peer.id import ID
+from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
+from multiaddr import Multiaddr
+from noise.exceptions import NoiseInvalidMessage, NoiseMaxNonceError
+
+from p2p.guards.yamux_frames import (
+    HEADER_SIZE,
+    INITIAL_WINDOW,
+    Flag,
+    FrameType,
+    GoAway,
+    Header,
+    YamuxViolation,
+    decode,
+    encode,
+)
+from p2p.guards.yamux_stream import GuardedYamuxStream
+
+MAX_INBOUND_STREAMS = 128
+MAX_OUTBOUND_STREAMS = 512
+WINDOW_BUDGET = 16 * 1024 * 1024
+OUTBOX_LIMIT = 512 * 1024
+CONTROL_LIMIT = 4096
+WRITE_BATCH = 256 * 1024
+PING_INTERVAL = 5.0
+SILENCE_LIMIT = 15.0
+LINGER = 30.0  # a stream that we closed and the peer neither closes nor uses is reset after this
+GOODBYE_LIMIT = 0.2
+
+_DEAD_CONNECTION = (
+    IOException,
+    OSError,
+    InvalidTag,
+    NoiseInvalidMessage,
+    NoiseMaxNonceError,
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
+
+
+class GuardedYamux(IMuxedConn):  # type: ignore[misc]
+    """libp2p's multiplexed connection over one Noise session.
+
+    `violation` holds what the peer did wrong, when that ended the connection.
+    """
+
+    def __init__(self, secured_conn: ISecureConn, peer_id: ID, *, is_initiator: bool) -> None:
+        self.secured_conn = secured_conn
+        self.peer_id = peer_id
+        self.event_started = trio.Event()
+        self.event_closed = trio.Event()
+        self.on_close: Callable[[], Awaitable[None]] | None = None
+        self.violation: str | None = None
+        self._is_initiator = is_initiator
+        self._next_id = 1 if is_initiator else 2
+        self._streams: dict[int, GuardedYamuxStream] = {}
+        self._accept_send, self._accept_receive = trio.open_memory_channel[GuardedYamuxStream](
+            MAX_INBOUND_STREAMS
+        )
+        self._window_budget = WINDOW_BUDGET
+        self._control: deque[bytes] = deque()
+        self._data: deque[bytes] = deque()
+        self._data_bytes = 0
+        self._outbox_changed = trio.Event()
+        self._outbox_drained = trio.Event()
+        self._closing = False
+        self._last_heard = trio.current_time()
+        self._scope = trio.CancelScope()
+
+    # -- life -----------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Run the connection until it ends; never raises for anything the peer does."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._read_loop)
+                    nursery.start_soon(self._write_loop)
+                    nursery.start_soon(self._keep_loop)
+                    self.event_started.set()
+        finally:
+            self.event_started.set()
+            with trio.CancelScope(shield=True):
+                await self._tear_down()
+        if self.on_close is not None:
+            await self.on_close()
+
+    async def close(self) -> None:
+        """Say goodbye (at most `GOODBYE_LIMIT` seconds), then end the connection. Idempotent."""
+        if self._closing:
+            return
+        self._closing = True
+        self._post_control(encode(FrameType.GO_AWAY, length=GoAway.NORMAL))
+        with trio.move_on_after(GOODBYE_LIMIT):
+            while (self._control or self._data) and not self.event_closed.is_set():
+                await self._outbox_drained.wait()
+        self._scope.cancel()
+        if not self.event_started.is_set():
+            await self._tear_down()
+
+    def _end(self, violation: str | None = None) -> None:
+        self._closing = True
+        self.violation = self.violation or violation
+        self._scope.cancel()
+
+    async def _tear_down(self) -> None:
+        self._closing = True
+        self._accept_send.close()
+        for stream in list(self._streams.values()):
+            stream.abort()
+        self._streams.clear()
+        self._control.clear()
+        self._data.clear()
+        self._data_bytes = 0
+        self.event_closed.set()
+        self._wake_writers()
+        with trio.move_on_after(GOODBYE_LIMIT):
+            await self.secured_conn.close()
+
+    # -- streams --------------------------------------------------------------------------------
+
+    async def open_stream(self) -> GuardedYamuxStream:
+        """A new stream to the peer.
+
+        Raises:
+            MuxedStreamError: the connection is closing or has too many open streams.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._closing:
+            raise MuxedStreamError("the connection is closed")
+        if sum(not s.inbound for s in self._streams.values()) >= MAX_OUTBOUND_STREAMS:
+            raise MuxedStreamError(f"more than {MAX_OUTBOUND_STREAMS} streams are open")
+        stream = GuardedYamuxStream(self._next_id, self, inbound=False)
+        self._next_id += 2
+        self._streams[stream.stream_id] = stream
+        self.post(FrameType.WINDOW_UPDATE, flags=Flag.SYN, stream_id=stream.stream_id, length=0)
+        return stream
+
+    async def accept_stream(self) -> GuardedYamuxStream:
+        """The next stream that the peer opens.
+
+        Raises:
+            MuxedConnUnavailable: the connection ended.
+        """
+        try:
+            return await self._accept_receive.receive()
+        except (trio.EndOfChannel, trio.ClosedResourceError) as exc:
+            raise MuxedConnUnavailable("the connection is closed") from exc
+
+    def forget_if_done(self, stream: GuardedYamuxStream) -> None:
+        """Drop a stream that is closed both ways (its unread bytes stay with the stream)."""
+        if stream.was_reset or (stream.send_closed and stream.receive_closed):
+            if self._streams.pop(stream.stream_id, None) is not None:
+                self._window_budget += stream.window - INITIAL_WINDOW
+
+    def grow_window(self, wanted: int) -> int:
+        """Take up to `wanted` bytes from the window budget; returns what was granted."""
+        granted = min(wanted, self._window_budget)
+        self._window_budget -= granted
+        return granted
+
+    # -- outgoing -------------------------------------------------------------------------------
+
+    @property
+    def outbox_full(self) -> bool:
+        return self._data_bytes >= OUTBOX_LIMIT
+
+    async def wait_outbox_room(self) -> None:
+        """Sleep until the outbox shrank or the connection ended."""
+        await self._outbox_drained.wait()
+
+    def post(
+        self,
+        kind: FrameType,
+        *,
+        flags: Flag = Flag.NONE,
+        stream_id: int = 0,
+        length: int = 0,
+        payload: memoryview | None = None,
+        urgent: bool = False,
+    ) -> None:
+        """Queue one whole frame; order within a stream is kept, urgent frames go first."""
+        if self._closing:
+            return
+        if payload is not None:
+            frame = encode(kind, flags=flags, stream_id=stream_id, length=len(payload)) + payload
+        else:
+            frame = encode(kind, flags=flags, stream_id=stream_id, length=length)
+        if urgent:
+            self._post_control(frame)
+            return
+        # SYN, FIN and RST must stay in order with the data of their stream.
+        self._data.append(frame)
+        self._data_bytes += len(frame)
+        self._outbox_changed.set()
+
+    def _post_control(self, frame: bytes) -> None:
+        if len(self._control) >= CONTROL_LIMIT:
+            self._end("the peer provokes answers and does not read them")
+            return
+        self._control.append(frame)
+        self._outbox_changed.set()
+
+    def _wake_writers(self) -> None:
+        self._outbox_drained.set()
+        self._outbox_drained = trio.Event()
+
+    async def _write_loop(self) -> None:
+        try:
+            while True:
+                await self._outbox_changed.wait()
+                batch = self._next_batch()
+                if not batch:
+                    self._outbox_changed = trio.Event()
+                    self._wake_writers()
+                    continue
+                await self.secured_conn.write(batch)
+                self._wake_writers()
+        except _DEAD_CONNECTION:
+            self._end()
+
+    def _next_batch(self) -> bytes:
+        parts = list(self._control)
+        self._control.clear()
+        size = 0
+        while self._data and size < WRITE_BATCH:
+            frame = self._data.popleft()
+            size += len(frame)
+            parts.append(frame)
+        self._data_bytes -= size
+        return b"".join(parts)
+
+    # -- incoming -------------------------------------------------------------------------------
+
+    async def _read_loop(self) -> None:
+        pending = bytearray()
+        try:
+            while True:
+                # Without a size the session hands over one Noise message (at most 64 KiB); with
+                # a size it would wait until that many bytes have come.
+                pending += await self.secured_conn.read()
+                self._last_heard = trio.current_time()
+                self._cut_frames(pending)
+        except YamuxViolation as violation:
+            self._end(str(violation))
+        except _DEAD_CONNECTION:
+            self._end()
+
+    def _cut_frames(self, pending: bytearray) -> None:
+        start = 0
+        while len(pending) - start >= HEADER_SIZE:
+            header = decode(pending, start)
+            size = header.length if header.type is FrameType.DATA else 0
+            if size:
+                self._check_announced(header)
+            if len(pending) - start < HEADER_SIZE + size:
+                break
+            body = start + HEADER_SIZE
+            self._handle(header, bytes(memoryview(pending)[body : body + size]))
+            start = body + size
+        del pending[:start]
+
+    def _check_announced(self, header: Header) -> None:
+        """Refuse a payload before it is gathered, so that `pending` stays below one window."""
+        stream = self._streams.get(header.stream_id)
+        allowed = INITIAL_WINDOW if stream is None or stream.was_reset else stream.receive_credit
+        if header.length > allowed:
+            raise YamuxViolation(f"frame of {header.length} bytes exceeds the receive window")
+
+    def _handle(self, header: Header, payload: bytes) -> None:
+        if header.type is FrameType.PING:
+            if header.flags & Flag.SYN:
+                self._post_control(encode(FrameType.PING, flags=Flag.ACK, length=header.length))
+        elif header.type is FrameType.GO_AWAY:
+            self._end()
+        else:
+            self._handle_stream_frame(header, payload)
+
+    def _handle_stream_frame(self, header: Header, payload: bytes) -> None:
+        stream = self._streams.get(header.stream_id)
+        if header.flags & Flag.SYN:
+            if stream is not None:
+                raise YamuxViolation(f"stream {header.stream_id} opened twice")
+            stream = self._admit(header)
+        if stream is None:
+            return  # a stream that is gone already; its last frames were under way
+        if header.type is FrameType.DATA:
+            stream.feed(payload)
+        elif header.length:
+            stream.add_credit(header.length)
+        if header.flags & Flag.RST:
+            stream.abort()
+        elif header.flags & Flag.FIN:
+            stream.peer_finished()
+        self.forget_if_done(stream)
+
+    def _admit(self, header: Header) -> GuardedYamuxStream | None:
+        if (header.stream_id % 2 == 1) == self._is_initiator:
+            raise YamuxViolation(f"stream id {header.stream_id} is not the peer's to open")
+        stream = GuardedYamuxStream(header.stream_id, self, inbound=True)
+        inbound = sum(s.inbound for s in self._streams.values())
+        if inbound >= MAX_INBOUND_STREAMS:
+            self._post_control(
+                encode(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=header.stream_id)
+            )
+            return None
+        try:
+            self._accept_send.send_nowait(stream)
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._post_control(
+                encode(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=header.stream_id)
+            )
+            return None
+        self._streams[stream.stream_id] = stream
+        self.post(FrameType.WINDOW_UPDATE, flags=Flag.ACK, stream_id=stream.stream_id, length=0)
+        return stream
+
+    async def _keep_loop(self) -> None:
+        nonce = 0
+        while True:
+            await trio.sleep(PING_INTERVAL)
+            now = trio.current_time()
+            if now - self._last_heard > SILENCE_LIMIT:
+                self._end()
+                return
+            nonce = (nonce + 1) % 2**32
+            self._post_control(encode(FrameType.PING, flags=Flag.SYN, length=nonce))
+            for stream in list(self._streams.values()):
+                if stream.send_closed and now - stream.last_heard > LINGER:
+                    stream.abort()
+                    self.post(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=stream.stream_id)
+                    self.forget_if_done(stream)
+
+    # -- what libp2p asks about a connection --------------------------------------------------------
+
+    @property
+    def is_initiator(self) -> bool:
+        return self._is_initiator
+
+    @property
+    def is_established(self) -> bool:
+        return self.event_started.is_set() and not self._closing
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closing
+
+    def get_transport_addresses(self) -> list[Multiaddr]:
+        addresses: list[Multiaddr] = self.secured_conn.get_transport_addresses()
+        return addresses
+
+    def get_connection_type(self) -> ConnectionType:
+        return self.secured_conn.get_connection_type()
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        address: tuple[str, int] | None = self.secured_conn.get_remote_address()
+        return address

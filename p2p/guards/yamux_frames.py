@@ -1,0 +1,78 @@
+"""Yamux frames: the 12-byte header and its rules, without I/O.
+
+    version u8 = 0 | type u8 | flags u16 | stream id u32 | length u32      (big endian)
+
+`length` is the payload size of a DATA frame, the increment of a WINDOW_UPDATE, the nonce of a PING
+and the reason of a GO_AWAY. Source: github.com/hashicorp/yamux/blob/master/spec.md.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+PROTOCOL_ID = "/yamux/1.0.0"
+HEADER_SIZE = 12
+INITIAL_WINDOW = 256 * 1024  # bytes a sender may have unacknowledged on a new stream (spec)
+_HEADER = struct.Struct("!BBHII")
+_KNOWN_FLAGS = 0xF
+
+
+class FrameType(IntEnum):
+    DATA = 0
+    WINDOW_UPDATE = 1
+    PING = 2
+    GO_AWAY = 3
+
+
+class Flag(IntFlag):
+    NONE = 0
+    SYN = 1
+    ACK = 2
+    FIN = 4
+    RST = 8
+
+
+class GoAway(IntEnum):
+    NORMAL = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+
+
+class YamuxViolation(Exception):  # noqa: N818 - names the peer's fault
+    """The peer broke a rule of the multiplexer; the connection is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    type: FrameType
+    flags: Flag
+    stream_id: int
+    length: int
+
+
+def encode(
+    kind: FrameType, *, flags: Flag = Flag.NONE, stream_id: int = 0, length: int = 0
+) -> bytes:
+    """One header of 12 bytes."""
+    return _HEADER.pack(0, kind, flags, stream_id, length)
+
+
+def decode(buffer: bytes | bytearray, offset: int = 0) -> Header:
+    """The header at `offset`; the buffer must hold 12 bytes from there.
+
+    Raises:
+        YamuxViolation: unknown version, type or flag, or a stream id where none belongs.
+    """
+    version, kind, flags, stream_id, length = _HEADER.unpack_from(buffer, offset)
+    if version != 0:
+        raise YamuxViolation(f"yamux version {version}")
+    if kind > FrameType.GO_AWAY:
+        raise YamuxViolation(f"yamux frame type {kind}")
+    if flags & ~_KNOWN_FLAGS:
+        raise YamuxViolation(f"yamux flags {flags:#x}")
+    of_a_stream = kind in (FrameType.DATA, FrameType.WINDOW_UPDATE)
+    if of_a_stream != (stream_id != 0):
+        raise YamuxViolation(f"yamux frame type {kind} with stream id {stream_id}")
+    return Header(FrameType(kind), Flag(flags), stream_id, length)

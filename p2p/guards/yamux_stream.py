@@ -1,0 +1,205 @@
+"""One Yamux stream: two byte directions with credit, no background task of its own.
+
+Receiving. The peer may have at most `receive_credit` unacknowledged bytes under way; every DATA
+frame is charged against it *before* the payload is kept, so the buffer of a stream can never grow
+past its window whatever the peer does. Credit is given back when the application has taken half a
+window. While the application keeps up, the window doubles, paid from a budget that all streams of
+the connection share.
+
+Sending. `write` waits for credit and for room in the connection's outbox, then hands over whole
+frames without a checkpoint in between. A cancelled `write` therefore leaves the *connection* in
+order always; the *stream* has sent a prefix, so its owner must reset it.
+
+Events instead of polling: a task that waits for bytes or credit sleeps on `_changed`, replaced at
+every change.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import trio
+from libp2p.abc import IMuxedStream
+from libp2p.stream_muxer.exceptions import (
+    MuxedStreamClosed,
+    MuxedStreamEOF,
+    MuxedStreamReset,
+)
+
+from p2p.guards.yamux_frames import INITIAL_WINDOW, Flag, FrameType, YamuxViolation
+
+if TYPE_CHECKING:
+    from p2p.guards.yamux import GuardedYamux
+
+MAX_FRAME_PAYLOAD = 64 * 1024 - 64  # with its header one frame fits a single Noise message
+MAX_WINDOW = 4 * 1024 * 1024
+_MAX_CREDIT = 2**32
+
+
+class GuardedYamuxStream(IMuxedStream):  # type: ignore[misc]
+    """Implements libp2p's stream interface on a `GuardedYamux` connection."""
+
+    def __init__(self, stream_id: int, conn: GuardedYamux, *, inbound: bool) -> None:
+        self.stream_id = stream_id
+        self.muxed_conn = conn
+        self.inbound = inbound
+        self.send_credit = INITIAL_WINDOW
+        self.receive_credit = INITIAL_WINDOW
+        self.window = INITIAL_WINDOW
+        self.send_closed = False
+        self.receive_closed = False
+        self.was_reset = False
+        self.last_heard = trio.current_time()
+        self._buffer = bytearray()
+        self._taken = 0
+        self._changed = trio.Event()
+
+    # -- called by the connection's reader, synchronously -------------------------------------
+
+    def feed(self, payload: bytes) -> None:
+        """Keep received bytes.
+
+        Raises:
+            YamuxViolation: the peer sent more than its credit, or after closing its direction.
+        """
+        if self.receive_closed:
+            if self.was_reset:
+                return  # frames that were under way when this side reset the stream
+            raise YamuxViolation(f"data after FIN on stream {self.stream_id}")
+        if len(payload) > self.receive_credit:
+            raise YamuxViolation(f"receive window of stream {self.stream_id} exceeded")
+        self.receive_credit -= len(payload)
+        self.last_heard = trio.current_time()
+        self._buffer += payload
+        self._wake()
+
+    def add_credit(self, increment: int) -> None:
+        """The peer takes `increment` more bytes."""
+        self.send_credit += increment
+        if self.send_credit > _MAX_CREDIT:
+            raise YamuxViolation(f"send window of stream {self.stream_id} overflows")
+        self._wake()
+
+    def peer_finished(self) -> None:
+        """The peer closed its direction (FIN)."""
+        self.receive_closed = True
+        self._wake()
+
+    def abort(self) -> None:
+        """Both directions are dead: RST from either side, or the connection is gone."""
+        self.send_closed = self.receive_closed = self.was_reset = True
+        self._buffer.clear()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    # -- libp2p's interface ---------------------------------------------------------------------
+
+    async def read(self, n: int | None = None) -> bytes:
+        """Up to `n` bytes (all that is there when None or negative), at least one.
+
+        Raises:
+            MuxedStreamEOF: the peer closed its direction and everything was read.
+            MuxedStreamReset: the stream was reset or its connection is gone.
+        """
+        if n == 0:
+            return b""
+        while not self._buffer:
+            if self.was_reset:
+                raise MuxedStreamReset("the stream was reset")
+            if self.receive_closed:
+                raise MuxedStreamEOF("the peer closed the stream")
+            await self._changed.wait()
+        count = len(self._buffer) if n is None or n < 0 else min(n, len(self._buffer))
+        chunk = bytes(memoryview(self._buffer)[:count])
+        del self._buffer[:count]
+        self._return_credit(count)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        return chunk
+
+    def _return_credit(self, count: int) -> None:
+        self._taken += count
+        if self.receive_closed or self._taken < self.window // 2:
+            return
+        increment = self._taken
+        if not self._buffer and self.window < MAX_WINDOW:
+            granted = self.muxed_conn.grow_window(self.window)
+            self.window += granted
+            increment += granted
+        self._taken = 0
+        self.receive_credit += increment
+        self.muxed_conn.post(
+            FrameType.WINDOW_UPDATE, stream_id=self.stream_id, length=increment, urgent=True
+        )
+
+    async def write(self, data: bytes) -> None:
+        """Send all of `data`; returns when the last frame is in the connection's outbox.
+
+        Raises:
+            MuxedStreamClosed: this side closed its direction.
+            MuxedStreamReset: the stream was reset or its connection is gone.
+        """
+        await trio.lowlevel.checkpoint()
+        view = memoryview(data)
+        while view:
+            if self.was_reset:
+                raise MuxedStreamReset("the stream was reset")
+            if self.send_closed:
+                raise MuxedStreamClosed("the stream is closed for writing")
+            if self.send_credit == 0:
+                await self._changed.wait()
+                continue
+            if self.muxed_conn.outbox_full:
+                await self.muxed_conn.wait_outbox_room()
+                continue
+            count = min(len(view), self.send_credit, MAX_FRAME_PAYLOAD)
+            self.send_credit -= count
+            self.muxed_conn.post(FrameType.DATA, stream_id=self.stream_id, payload=view[:count])
+            view = view[count:]
+
+    async def close(self) -> None:
+        """Close the sending direction (FIN); reading stays possible. Idempotent."""
+        if not self.send_closed:
+            self.send_closed = True
+            self.muxed_conn.post(
+                FrameType.WINDOW_UPDATE, flags=Flag.FIN, stream_id=self.stream_id, length=0
+            )
+            self._wake()
+            self.muxed_conn.forget_if_done(self)
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def reset(self) -> None:
+        """Abort both directions (RST). Idempotent, never waits for the network."""
+        self.reset_now()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+
+    def reset_now(self) -> None:
+        """`reset` for callers that cannot await."""
+        if self.was_reset or (self.send_closed and self.receive_closed):
+            return
+        self.abort()
+        self.muxed_conn.post(
+            FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=self.stream_id, length=0
+        )
+        self.muxed_conn.forget_if_done(self)
+
+    def set_deadline(self, ttl: int) -> None:
+        """Deadlines are the caller's trio scopes."""
+        raise NotImplementedError("use a trio cancel scope")
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        return self.muxed_conn.get_remote_address()
+
+    async def __aenter__(self) -> GuardedYamuxStream:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        await self.close()
