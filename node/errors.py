@@ -1,0 +1,106 @@
+"""Errors a person can act on, and the exit codes of `prime-node`.
+
+Everything that can go wrong because of the outside world (a file, a flag, a peer, a port) becomes a
+`NodeError`: one sentence that says what is wrong, a hint that says what to do, and an exit code.
+The command line prints `error: <message> (<hint>)` and nothing else; a traceback is for bugs.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | it ran and failed (a job failed, a check did not hold) |
+| 2 | the command line itself is wrong (unknown option, missing argument) |
+| 3 | bad input: configuration, network file, key file, prompts file, unknown model |
+| 4 | something is unreachable: bootstrap peer, chain RPC, another node's HTTP |
+| 5 | a resource is taken or lacking: port, data folder, memory, disk |
+| 70 | a bug in prime-node (run again with --debug) |
+| 130 | interrupted by Ctrl-C |
+
+The other packages raise their own errors and know nothing of exit codes; `translate` maps them. It
+looks their base classes up among the modules that are already loaded (an error cannot come from a
+module that is not), so that `prime-node --help` imports none of them.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INPUT = 3
+EXIT_UNREACHABLE = 4
+EXIT_RESOURCE = 5
+EXIT_BUG = 70
+EXIT_INTERRUPTED = 130
+
+
+class NodeError(Exception):
+    """Base of every error of the `node` package: what is wrong, and what to do about it."""
+
+    default_exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, hint: str = "", exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.exit_code = self.default_exit_code if exit_code is None else exit_code
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class InputError(NodeError):
+    """The user's input is wrong: a file, a value, a name."""
+
+    default_exit_code = EXIT_INPUT
+
+
+class UnreachableError(NodeError):
+    """Something on the network does not answer."""
+
+    default_exit_code = EXIT_UNREACHABLE
+
+
+class ResourceError(NodeError):
+    """A port, folder or amount of memory is taken or lacking."""
+
+    default_exit_code = EXIT_RESOURCE
+
+
+@dataclass(frozen=True)
+class _Foreign:
+    """One row of the translation table; the first row whose class matches wins."""
+
+    module: str
+    name: str
+    exit_code: int
+    hint: str = ""
+
+
+_TRANSLATION: tuple[_Foreign, ...] = ()
+
+
+def translate(exc: BaseException) -> NodeError | None:
+    """The `NodeError` to show for `exc`, or None when `exc` is a bug (or not an error at all).
+
+    A group of exceptions (trio nurseries raise those) is shown by its first known member, as long
+    as every member is known or is a cancellation's side effect; an unknown member is a bug.
+    """
+    if isinstance(exc, NodeError):
+        return exc
+    if isinstance(exc, BaseExceptionGroup):
+        shown = [translate(member) for member in exc.exceptions]
+        known = [error for error in shown if error is not None]
+        return known[0] if len(known) == len(shown) else None
+    for row in _TRANSLATION:
+        base = getattr(sys.modules.get(row.module), row.name, None)
+        if isinstance(base, type) and isinstance(exc, base):
+            return NodeError(str(exc), row.hint, row.exit_code)
+    return None
+
+
+def is_interrupt(exc: BaseException) -> bool:
+    """Whether `exc` is Ctrl-C, alone or anywhere within a group."""
+    if isinstance(exc, BaseExceptionGroup):
+        return any(is_interrupt(member) for member in exc.exceptions)
+    return isinstance(exc, KeyboardInterrupt)

@@ -1,0 +1,192 @@
+"""What the HTTP server asks of a running node, and the shapes it answers with.
+
+`NodeView` is the whole seam: the server knows nothing of roles, peers or engines, and the runtime
+nothing of HTTP. Every method returns a snapshot at once; none waits for the network. The models are
+what `/v1/*` serves as JSON: bytes ids as lower-case hex, times in unix seconds, memory in bytes,
+token amounts as decimal strings. Fields that a node does not know keep their defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from node.prompts import Prompt
+
+MAX_PAGE = 500
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Status(Shape):
+    """This node. `state` is the node machine's: starting, registered, serving, draining,
+    stopped."""
+
+    peer_id: str
+    address: str
+    version: str
+    network: str
+    roles: tuple[str, ...]
+    state: str
+    started_at: float
+    addresses: tuple[str, ...] = ()
+    peers: int = 0
+    pool_id: int = 0
+    provider: str = ""
+    balance: str = "0"
+    engine_pid: int = 0
+    engine_rss: int = 0
+    engine_restarts: int = 0
+
+
+class NodeInfo(Shape):
+    """A node as this one sees it. `state` is the orchestrator's view of it, or "seen"."""
+
+    peer_id: str
+    address: str = ""
+    roles: tuple[str, ...] = ()
+    state: str = "seen"
+    device: str = ""
+    vram_bytes: int = 0
+    layer_seconds: float = 0.0
+    location: tuple[float, float] | None = None
+    region: str = ""
+    last_seen: float = 0.0
+    connected: bool = False
+    rss: int = 0
+    score: float = 0.0
+
+
+class StageInfo(Shape):
+    """Layers [first_layer, last_layer) at a peer; memory of its engine process in bytes."""
+
+    stage: int
+    peer_id: str
+    first_layer: int
+    last_layer: int
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    rss: int = 0
+
+
+class GroupInfo(Shape):
+    group_id: str
+    generation: int
+    state: str
+    model: str
+    model_id: str = ""
+    stages: tuple[StageInfo, ...] = ()
+    spares: tuple[str, ...] = ()
+    running: int = 0
+    tokens: int = 0
+    tokens_per_second: float = 0.0
+
+
+class WorkInfo(Shape):
+    """A work unit. `cursor` rises with every unit and is what paging goes by."""
+
+    cursor: int
+    unit_id: str
+    state: str
+    job_id: str = ""
+    group_id: str = ""
+    attempt: int = 0
+    sequences: int = 0
+    tokens: int = 0
+    verdict: str = ""
+    reason: str = ""
+    epoch: int = 0
+    transaction: str = ""
+
+
+class Rejection(Shape):
+    """Why a validator refused a unit, and whom it blames ("" and -1 where nobody is)."""
+
+    unit_id: str
+    at: float
+    reason: str
+    stage: int = -1
+    peer_id: str = ""
+    validator: str = ""
+
+
+class Completion(Shape):
+    """The answer to one prompt of a job, by the prompt's place in the job."""
+
+    index: int
+    id: str = ""
+    text: str
+    finish_reason: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unit_id: str = ""
+    state: str = ""
+
+
+class JobInfo(Shape):
+    """`accepted` counts completions whose unit a validator accepted."""
+
+    job_id: str
+    state: Literal["queued", "running", "finished", "failed"]
+    prompts: int
+    completed: int = 0
+    accepted: int = 0
+    tokens: int = 0
+    error: str = ""
+    results: tuple[Completion, ...] = ()
+
+
+class JobRequest(Shape):
+    """A checked job. The same `key` twice is the same job (the second submit changes nothing)."""
+
+    prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=100_000)]
+    key: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._:-]*$")] = ""
+
+
+@dataclass
+class JobRefused(Exception):
+    """Raised by `submit`: the node takes no such job. `status` is the HTTP status to answer with.
+
+    Codes in use: "not_orchestrator" (409), "busy" (503), "too_many_prompts" (422), "draining"
+    (503).
+    """
+
+    code: str
+    message: str
+    status: int = 409
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NodeView(Protocol):
+    """What a running node shows of itself. Implemented by the runtime."""
+
+    async def status(self) -> Status: ...
+
+    async def health(self) -> tuple[bool, Sequence[str]]:
+        """(ready, why not)."""
+        ...
+
+    async def nodes(self) -> Sequence[NodeInfo]: ...
+
+    async def groups(self) -> Sequence[GroupInfo]: ...
+
+    async def work(self, after: int, limit: int) -> Sequence[WorkInfo]:
+        """Units with cursor > `after`, rising, at most `limit`."""
+        ...
+
+    async def rejections(self) -> Sequence[Rejection]:
+        """The newest ones, newest first; the node bounds how many."""
+        ...
+
+    async def submit(self, job: JobRequest) -> str:
+        """Accept a job durably and return its id. Raises `JobRefused`."""
+        ...
+
+    async def job(self, job_id: str) -> JobInfo | None: ...

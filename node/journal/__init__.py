@@ -1,0 +1,6 @@
+"""The node's journal: what it accepted, on disk before it answers."""
+
+from node.journal.store import Entry, Event, Journal, JournalError, Origin
+from node.journal.writer import AsyncJournal, open_journal
+
+__all__ = ["AsyncJournal", "Entry", "Event", "Journal", "JournalError", "Origin", "open_journal"]

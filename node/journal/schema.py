@@ -1,0 +1,53 @@
+"""The journal's tables and how old files become new ones.
+
+`PRAGMA user_version` holds the version of a file's schema. `MIGRATIONS[n]` turns version n into
+n+1; each runs in one transaction together with the change of the version, and leaves a row in
+`migrations`. A file of a version we do not know (written by a newer prime-node) is refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+APPLICATION_ID = 0x7072_6A6E
+"""Marks the file as a prime-node journal ("prjn")."""
+
+_V1 = (
+    "CREATE TABLE migrations (version INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT",
+    """CREATE TABLE events (
+        id     INTEGER PRIMARY KEY AUTOINCREMENT,
+        at     REAL NOT NULL,
+        origin TEXT NOT NULL CHECK (origin IN ('peer', 'chain', 'operator', 'self')),
+        kind   TEXT NOT NULL,
+        key    TEXT NOT NULL,
+        body   BLOB NOT NULL,
+        UNIQUE (kind, key)
+    ) STRICT""",
+    "CREATE INDEX events_by_kind ON events (kind, id)",
+    "CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_V1,)
+
+
+class UnknownSchema(Exception):
+    """The file is no journal, or one of a newer version."""
+
+
+def migrate(connection: sqlite3.Connection, at: float) -> None:
+    """Bring an open database (autocommit mode) to the newest version. Raises `UnknownSchema`."""
+    version = int(connection.execute("PRAGMA user_version").fetchone()[0])
+    application = int(connection.execute("PRAGMA application_id").fetchone()[0])
+    empty = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    if application != APPLICATION_ID and not empty:
+        raise UnknownSchema("it is another program's database")
+    if version > len(MIGRATIONS):
+        raise UnknownSchema(f"it has version {version}, this prime-node knows {len(MIGRATIONS)}")
+    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        with connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("INSERT INTO migrations VALUES (?, ?)", (number, at))
+            connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -1,0 +1,213 @@
+"""The journal's file: an append-only list of accepted events, and a little state beside it.
+
+An event is something the node acted on: a message of a peer, a fact of the chain, an order of the
+operator, or its own decision (`origin`). It has a `kind` and a `key` that is unique within the
+kind, so appending the same event twice is harmless and says so. What follows from an event can be
+written as state in the same transaction: either both are on disk or neither.
+
+SQLite in WAL mode with synchronous=FULL: once `commit` returns, the events survive `kill -9` and
+power loss. There is one writer (the data folder's lock sees to that). Calls are short and block;
+the trio side uses `node.journal.writer`. Bodies are MessagePack.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgpack
+
+from node.errors import ResourceError
+from node.journal.schema import UnknownSchema, migrate
+
+Origin = Literal["peer", "chain", "operator", "self"]
+
+MAX_BODY = 16 * 2**20
+MAX_NAME = 512
+_PAGE = 256
+
+
+class JournalError(ResourceError):
+    """The journal cannot be opened, read or written; the message names the file."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event to append. `body` is anything MessagePack holds; it is encoded here, at once."""
+
+    kind: str
+    key: str
+    body: Any = None
+    origin: Origin = "self"
+    packed: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in (self.kind, self.key):
+            if not 0 < len(name) <= MAX_NAME:
+                raise JournalError(f"kind and key have 1 to {MAX_NAME} characters, not {len(name)}")
+        object.__setattr__(self, "packed", pack(self.body))
+
+
+@dataclass(frozen=True)
+class Event:
+    """An event on disk. `id` rises with every event; `at` is unix seconds."""
+
+    id: int
+    at: float
+    origin: Origin
+    kind: str
+    key: str
+    body: Any
+
+
+def pack(value: Any) -> bytes:
+    """MessagePack of `value`. Raises `JournalError` where it cannot be one or is too large."""
+    try:
+        data = bytes(msgpack.packb(value, use_bin_type=True))
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise JournalError(f"not a journal value: {exc}") from exc
+    if len(data) > MAX_BODY:
+        raise JournalError(f"a journal value has at most {MAX_BODY} bytes, not {len(data)}")
+    return data
+
+
+class Journal:
+    """An open journal. One thread at a time. `clock` gives unix seconds.
+
+    `Journal(path, clock)` opens or makes the file. Raises `JournalError`.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+        self.path = path
+        self._clock = clock
+        with self._translated():
+            self._connection = sqlite3.connect(
+                path, timeout=5.0, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = FULL")
+                self._connection.execute("PRAGMA trusted_schema = OFF")
+                self._check()
+                migrate(self._connection, clock())
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _check(self) -> None:
+        found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(str(found))
+
+    def append(self, kind: str, key: str, body: Any = None, origin: Origin = "self") -> bool:
+        """Append one event. False: an event of this kind and key is there already."""
+        return self.commit([Entry(kind, key, body, origin)])[0]
+
+    def append_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """Append all or none (of those that are new); one bool an entry as in `append`."""
+        return self.commit(entries)
+
+    def commit(
+        self, entries: Sequence[Entry], state: Mapping[str, Any] | None = None
+    ) -> list[bool]:
+        """Append events and set state in one transaction. Raises `JournalError`."""
+        return self.commit_packed(
+            [(entries, {name: pack(value) for name, value in (state or {}).items()})]
+        )[0]
+
+    def commit_packed(
+        self, groups: Sequence[tuple[Sequence[Entry], Mapping[str, bytes]]]
+    ) -> list[list[bool]]:
+        """Several commits, in order, in one transaction (one fsync); one list each."""
+        results: list[list[bool]] = []
+        with self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                for entries, state in groups:
+                    results.append([self._insert(entry) for entry in entries])
+                    self._connection.executemany(
+                        "INSERT INTO state VALUES (?, ?)"
+                        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                        list(state.items()),
+                    )
+        return results
+
+    def _insert(self, entry: Entry) -> bool:
+        cursor = self._connection.execute(
+            "INSERT INTO events (at, origin, kind, key, body) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (kind, key) DO NOTHING",
+            (self._clock(), entry.origin, entry.kind, entry.key, entry.packed),
+        )
+        return cursor.rowcount == 1
+
+    def events(self, kinds: Sequence[str] | None = None, after_id: int = 0) -> Iterator[Event]:
+        """Events with id > `after_id` in order, of the given kinds (None: all), read by pages."""
+        while page := self.page(kinds, after_id, _PAGE):
+            yield from page
+            after_id = page[-1].id
+
+    def page(self, kinds: Sequence[str] | None, after_id: int, limit: int) -> list[Event]:
+        """At most `limit` events as in `events`."""
+        chosen = "" if kinds is None else f" AND kind IN ({', '.join('?' * len(kinds))})"
+        with self._translated():
+            rows = self._connection.execute(
+                "SELECT id, at, origin, kind, key, body FROM events"
+                f" WHERE id > ?{chosen} ORDER BY id LIMIT ?",
+                (after_id, *(kinds or ()), limit),
+            ).fetchall()
+            return [self._event(row) for row in rows]
+
+    def get(self, kind: str, key: str) -> Event | None:
+        """The event of this kind and key."""
+        with self._translated():
+            row = self._connection.execute(
+                "SELECT id, at, origin, kind, key, body FROM events WHERE kind = ? AND key = ?",
+                (kind, key),
+            ).fetchone()
+            return None if row is None else self._event(row)
+
+    def state(self, name: str, default: Any = None) -> Any:
+        """The value last set under `name`."""
+        with self._translated():
+            row = self._connection.execute(
+                "SELECT value FROM state WHERE name = ?", (name,)
+            ).fetchone()
+            return default if row is None else _unpack(row[0])
+
+    def set_state(self, name: str, value: Any) -> None:
+        self.commit([], {name: value})
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    @staticmethod
+    def _event(row: tuple[int, float, Origin, str, str, bytes]) -> Event:
+        return Event(*row[:5], body=_unpack(row[5]))
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        way_out = "move it away to start anew, or restore a copy"
+        try:
+            yield
+        except UnknownSchema as exc:
+            raise JournalError(f"{self.path}: not usable: {exc}", way_out) from exc
+        except sqlite3.OperationalError as exc:
+            raise JournalError(
+                f"{self.path}: {exc}", "check the folder's permissions and the disk's free space"
+            ) from exc
+        except (sqlite3.DatabaseError, ValueError, msgpack.UnpackException) as exc:
+            raise JournalError(f"{self.path}: damaged: {exc}", way_out) from exc
+
+
+def _unpack(data: bytes) -> Any:
+    return msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=False)

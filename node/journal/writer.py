@@ -1,0 +1,135 @@
+"""The journal under trio: one worker thread, and one fsync for all who wait.
+
+An fsync takes milliseconds and blocks, so it belongs in a thread. `AsyncJournal.commit` hands its
+entries to a committer task over a bounded channel and waits. The committer takes all that queued up
+while the last fsync ran, writes it in a single transaction, and wakes everybody: under load many
+appends share one fsync (group commit), and an idle journal commits at once. Entries are encoded by
+the caller, so only the disk can fail a shared transaction, and then it fails for all of its
+members.
+
+Order is kept: commits are written in the order in which they were asked for. A commit whose caller
+was cancelled while it waited may or may not be written, like any write whose answer got lost.
+Leaving `open_journal` writes what is queued and then closes the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+from node.journal.store import Entry, Event, Journal, JournalError, Origin, pack
+
+QUEUE = 1024
+MAX_GROUP = 256
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Pending:
+    entries: Sequence[Entry]
+    state: Mapping[str, bytes]
+    done: trio.Event = field(default_factory=trio.Event)
+    result: list[bool] | None = None
+    error: JournalError | None = None
+
+
+class AsyncJournal:
+    """The trio face of a `Journal`. Made by `open_journal`; all methods raise `JournalError`."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._limiter = trio.CapacityLimiter(1)
+        self._queue, self._work = trio.open_memory_channel[_Pending](QUEUE)
+
+    @property
+    def path(self) -> Path:
+        return self._journal.path
+
+    async def append(self, kind: str, key: str, body: Any = None, origin: Origin = "self") -> bool:
+        """Append one event, on disk on return. False: it was there already."""
+        return (await self.commit([Entry(kind, key, body, origin)]))[0]
+
+    async def append_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """Append all or none; one bool an entry."""
+        return await self.commit(entries)
+
+    async def commit(
+        self, entries: Sequence[Entry], state: Mapping[str, Any] | None = None
+    ) -> list[bool]:
+        """Append events and set state together, on disk on return."""
+        packed = {name: pack(value) for name, value in (state or {}).items()}
+        pending = _Pending(tuple(entries), packed)
+        try:
+            await self._queue.send(pending)
+        except (trio.ClosedResourceError, trio.BrokenResourceError) as exc:
+            raise JournalError(f"{self.path}: closed") from exc
+        await pending.done.wait()
+        if pending.result is None:
+            raise JournalError(f"{self.path}: not written") from pending.error
+        return pending.result
+
+    async def set_state(self, name: str, value: Any) -> None:
+        await self.commit([], {name: value})
+
+    async def state(self, name: str, default: Any = None) -> Any:
+        return await self._in_thread(lambda: self._journal.state(name, default))
+
+    async def get(self, kind: str, key: str) -> Event | None:
+        return await self._in_thread(lambda: self._journal.get(kind, key))
+
+    async def page(
+        self, kinds: Sequence[str] | None = None, after_id: int = 0, limit: int = 500
+    ) -> list[Event]:
+        """At most `limit` events with id > `after_id`, rising."""
+        return await self._in_thread(lambda: self._journal.page(kinds, after_id, limit))
+
+    async def events(self, kinds: Sequence[str] | None = None, after_id: int = 0) -> list[Event]:
+        """All such events. For replay at start; use `page` where there may be many."""
+        return await self._in_thread(lambda: list(self._journal.events(kinds, after_id)))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        return await trio.to_thread.run_sync(call, limiter=self._limiter)
+
+    async def _committer(self) -> None:
+        async for first in self._work:
+            group = [first]
+            while len(group) < MAX_GROUP:
+                try:
+                    group.append(self._work.receive_nowait())
+                except (trio.WouldBlock, trio.EndOfChannel):
+                    break
+            await self._write(group)
+
+    async def _write(self, group: list[_Pending]) -> None:
+        try:
+            results = await self._in_thread(
+                lambda: self._journal.commit_packed([(p.entries, p.state) for p in group])
+            )
+            for pending, result in zip(group, results, strict=True):
+                pending.result = result
+        except JournalError as exc:
+            for pending in group:
+                pending.error = exc
+        finally:
+            for pending in group:
+                pending.done.set()
+
+
+@asynccontextmanager
+async def open_journal(path: Path, clock: Callable[[], float]) -> AsyncIterator[AsyncJournal]:
+    """Open or make the journal at `path`; ready on entry. Raises `JournalError`."""
+    journal = await trio.to_thread.run_sync(lambda: Journal(path, clock))
+    opened = AsyncJournal(journal)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(opened._committer)
+            async with opened._queue:
+                yield opened
+    finally:
+        journal.close()

@@ -1,0 +1,130 @@
+"""Prompts files: one JSON object a line.
+
+    {"prompt": "Why is the sky blue?"}
+    {"id": "q2", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64, "seed": 7}
+
+`prompt` is short for a single user message. Optional: id, max_tokens, temperature (0 is greedy),
+top_p, top_k (0 is off), seed, stop (a text or a list). Empty lines are skipped. Every error names
+the file and the line. Sizes are bounded before anything is parsed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from node.errors import InputError
+
+MAX_LINE = 1 << 20
+MAX_FILE = 1 << 28
+MAX_PROMPTS = 100_000
+_Content = Annotated[str, Field(min_length=1, max_length=256 * 1024)]
+_Stop = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class PromptsError(InputError):
+    """A prompts file that cannot be used; the message names the file and the line."""
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["system", "user", "assistant"]
+    content: _Content
+
+
+def _one_or_many(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class Prompt(BaseModel):
+    """One conversation to complete and how to sample its answer.
+
+    `max_tokens` None leaves it to the node. `seed` picks the sampling noise; the same seed gives
+    the same tokens.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=256)]
+    id: Annotated[str, Field(max_length=128)] = ""
+    max_tokens: Annotated[int, Field(ge=1, lt=2**20)] | None = None
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    stop: Annotated[tuple[_Stop, ...], BeforeValidator(_one_or_many), Field(max_length=16)] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _expand_prompt(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "prompt" not in data:
+            return data
+        if "messages" in data:
+            raise ValueError('give "prompt" or "messages", not both')
+        rest = {key: value for key, value in data.items() if key != "prompt"}
+        return rest | {"messages": [{"role": "user", "content": data["prompt"]}]}
+
+
+def parse_prompt(text: str, where: str) -> Prompt:
+    """One line. Raises `PromptsError` starting with `where`."""
+    try:
+        return Prompt.model_validate(json.loads(text))
+    except json.JSONDecodeError as exc:
+        raise PromptsError(f"{where}: not JSON: {exc.msg} at column {exc.colno}") from exc
+    except RecursionError as exc:
+        raise PromptsError(f"{where}: nested too deeply") from exc
+    except ValidationError as exc:
+        raise PromptsError(f"{where}: {describe(exc)}") from exc
+
+
+def describe(error: ValidationError) -> str:
+    """The first problem of a validation error in one line: `field: what is wrong`."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    message = str(first["msg"]).removeprefix("Value error, ")
+    if path == "messages" and first["type"] == "missing":
+        return 'needs "prompt" or "messages"'
+    return f"{path}: {message}" if path else message
+
+
+def parse_prompts(lines: Iterable[bytes], name: str) -> tuple[Prompt, ...]:
+    """All prompts of an iterable of raw lines. Raises `PromptsError` with the line number."""
+    prompts: list[Prompt] = []
+    for number, raw in enumerate(lines, start=1):
+        where = f"{name}:{number}"
+        if len(raw) > MAX_LINE:
+            raise PromptsError(f"{where}: the line is longer than {MAX_LINE} bytes")
+        try:
+            text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+        except UnicodeDecodeError as exc:
+            raise PromptsError(f"{where}: not UTF-8 text") from exc
+        if not text:
+            continue
+        if len(prompts) == MAX_PROMPTS:
+            raise PromptsError(f"{where}: more than {MAX_PROMPTS} prompts", "split the file")
+        prompts.append(parse_prompt(text, where))
+    if not prompts:
+        raise PromptsError(f"{name}: no prompts", 'write lines like {"prompt": "Hello"}')
+    return tuple(prompts)
+
+
+def load_prompts(path: Path) -> tuple[Prompt, ...]:
+    """Read a prompts file. Raises `PromptsError`."""
+    try:
+        if path.stat().st_size > MAX_FILE:
+            raise PromptsError(f"{path}: larger than {MAX_FILE} bytes", "split the file")
+        with path.open("rb") as file:
+            return parse_prompts(iter(lambda: file.readline(MAX_LINE + 1), b""), str(path))
+    except OSError as exc:
+        raise PromptsError(f"{path}: {exc.strerror}") from exc
+
+
+def shipped_prompts() -> Path:
+    """The prompts file that comes with prime-node (24 short chats)."""
+    return Path(str(files("node") / "data" / "prompts.jsonl"))
