@@ -25,6 +25,7 @@ Id16 = Annotated[bytes, Field(min_length=16, max_length=16)]
 Id32 = Annotated[bytes, Field(min_length=32, max_length=32)]
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 TokenIds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(max_length=1 << 20)]
+Certificate = Annotated[bytes, Field(min_length=64, max_length=2048)]
 Text = Annotated[str, Field(max_length=4096)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -66,7 +67,9 @@ class SequenceSpec(Message):
     generated: TokenIds = ()
     sampling: Sampling = Sampling()
     max_tokens: Annotated[int, Field(ge=1, lt=2**20)]
-    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=16)] = ()
+    stop: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=16)
+    ] = ()
     eos_ids: TokenIds = ()
 
 
@@ -111,9 +114,10 @@ class Listen(Message):
 
 
 class Listening(Message):
-    """`fingerprint`: sha256 of the DER certificate. `unix_path`: same service, for tunnels."""
+    """`certificate` is DER, `fingerprint` its sha256. `unix_path`: same service, for tunnels."""
 
     port: int
+    certificate: Certificate
     fingerprint: Digest
     unix_path: Text
 
@@ -128,7 +132,7 @@ class Endpoint(Message):
 
 
 class Ring(Message):
-    """Join a ring: accept the upstream stage (by certificate fingerprint), dial the downstream.
+    """Join a ring: accept the upstream stage (the holder of its certificate), dial the downstream.
 
     With `stages` == 1 there are no edges. Answered when both edges are up. `micro_batches` is how
     many batches stage 0 keeps in flight.
@@ -138,7 +142,7 @@ class Ring(Message):
     generation: Count
     stage: Annotated[int, Field(ge=0, lt=256)]
     stages: Annotated[int, Field(ge=1, le=256)]
-    upstream_fingerprint: Digest | None = None
+    upstream_certificate: Certificate | None = None
     downstream: Endpoint | None = None
     micro_batches: Annotated[int, Field(ge=1, le=256)] = 1
     max_batch_tokens: Annotated[int, Field(ge=1, lt=2**20)] = 1024
@@ -167,7 +171,9 @@ class StageEvidence(Message):
 
     sequence_id: Id16
     rows: Count
-    proofs: Annotated[tuple[Annotated[bytes, Field(max_length=4096)], ...], Field(max_length=1 << 16)]
+    proofs: Annotated[
+        tuple[Annotated[bytes, Field(max_length=4096)], ...], Field(max_length=1 << 16)
+    ]
     sent: Digest
     received: Digest
 
@@ -185,7 +191,9 @@ class ReplaySequence(Message):
     sampling: Sampling
     proofs: Annotated[
         tuple[
-            Annotated[tuple[Annotated[bytes, Field(max_length=4096)], ...], Field(max_length=1 << 16)],
+            Annotated[
+                tuple[Annotated[bytes, Field(max_length=4096)], ...], Field(max_length=1 << 16)
+            ],
             ...,
         ],
         Field(max_length=256),
@@ -288,9 +296,18 @@ class Finished(Message):
 
     generation: Count
     sequence_id: Id16
-    reason: FinishReason
+    reason: Annotated[FinishReason, Field(strict=False)]
     ids: TokenIds
     text: Annotated[str, Field(max_length=1 << 22)]
+
+
+class Failed(Message):
+    """Stage 0: the sequence cannot be served by this ring (say, its KV cache is too small for it)
+    and was dropped."""
+
+    generation: Count
+    sequence_id: Id16
+    reason: Text
 
 
 class EdgeDown(Message):
@@ -316,7 +333,12 @@ REQUESTS: dict[str, tuple[type[Message], type[Message]]] = {
     "bench": (Bench, Benched),
     "shutdown": (Empty, Empty),
 }
-EVENTS: dict[str, type[Message]] = {"tokens": Tokens, "finished": Finished, "edge_down": EdgeDown}
+EVENTS: dict[str, type[Message]] = {
+    "tokens": Tokens,
+    "finished": Finished,
+    "failed": Failed,
+    "edge_down": EdgeDown,
+}
 
 # Codes of error answers. `control` restarts the engine on none of them; an engine that cannot go
 # on exits instead.

@@ -1,0 +1,90 @@
+"""The orchestrator's view of one worker.
+
+```
+DISCOVERED ─invite→ INVITED ─joined→ HEALTHY ⇄ UNHEALTHY ─→ DEAD ─record seen again→ DISCOVERED
+                       └─failed, later again→ DISCOVERED
+any ─→ BANNED (convicted by a verdict; the ban ends it)
+```
+A worker is UNHEALTHY after one missed ping and DEAD after `PINGS_TO_DEATH`, or at once when its
+process is known to be gone. Only HEALTHY workers are planned into groups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class MemberState(StrEnum):
+    DISCOVERED = "discovered"
+    INVITED = "invited"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DEAD = "dead"
+    BANNED = "banned"
+
+
+TRANSITIONS: dict[MemberState, frozenset[MemberState]] = {
+    MemberState.DISCOVERED: frozenset({MemberState.INVITED, MemberState.DEAD, MemberState.BANNED}),
+    MemberState.INVITED: frozenset(
+        {MemberState.HEALTHY, MemberState.DISCOVERED, MemberState.DEAD, MemberState.BANNED}
+    ),
+    MemberState.HEALTHY: frozenset({MemberState.UNHEALTHY, MemberState.DEAD, MemberState.BANNED}),
+    MemberState.UNHEALTHY: frozenset({MemberState.HEALTHY, MemberState.DEAD, MemberState.BANNED}),
+    MemberState.DEAD: frozenset({MemberState.DISCOVERED, MemberState.BANNED}),
+    MemberState.BANNED: frozenset(),
+}
+
+PINGS_TO_DEATH = 3
+INVITE_RETRY_SECONDS = 10.0
+
+
+class IllegalTransition(RuntimeError):
+    """A state machine was asked for a step that its table does not have; state is unchanged."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One worker. `memory_bytes` and `layer_seconds` are what its record claims."""
+
+    peer_id: str
+    state: MemberState = MemberState.DISCOVERED
+    memory_bytes: int = 0
+    layer_seconds: float = 0.0
+    location: tuple[float, float] | None = None
+    region: str = ""
+    address: str = ""
+    provider: str = ""
+    missed_pings: int = 0
+    retry_at: float = 0.0
+    rest_until: float = 0.0
+    reason: str = ""
+
+    def to(self, state: MemberState, *, reason: str = "", retry_at: float = 0.0) -> Member:
+        """This member in another state. Raises `IllegalTransition` where the table forbids it."""
+        if state not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"worker {self.peer_id}: {self.state} → {state}")
+        return replace(self, state=state, reason=reason, retry_at=retry_at, missed_pings=0)
+
+    @property
+    def may(self) -> frozenset[MemberState]:
+        return TRANSITIONS[self.state]
+
+    def usable(self, now: float) -> bool:
+        """May be planned into a group. A worker whose load failed rests for a while."""
+        return self.state is MemberState.HEALTHY and now >= self.rest_until
+
+    def pinged(self, ok: bool) -> Member:
+        """The member after an answered or missed ping."""
+        if self.state not in (MemberState.HEALTHY, MemberState.UNHEALTHY):
+            return self
+        if ok:
+            if self.state is MemberState.UNHEALTHY:
+                return self.to(MemberState.HEALTHY)
+            return replace(self, missed_pings=0)
+        missed = self.missed_pings + 1
+        if missed >= PINGS_TO_DEATH:
+            return self.to(MemberState.DEAD, reason="no answer to pings")
+        if self.state is MemberState.HEALTHY:
+            return replace(self.to(MemberState.UNHEALTHY), missed_pings=missed)
+        return replace(self, missed_pings=missed)

@@ -1,0 +1,108 @@
+"""The tables of a pool, which the rules in `intake.py` and `reconcile.py` read and change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from node.roles.orchestrator.groups import Group, GroupState
+from node.roles.orchestrator.members import Member, MemberState
+from node.roles.orchestrator.units import LIVE, Unit, UnitState
+from pipeline.planner import Candidate, CannotPlan, GroupPlan
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the pool owner wants. Seconds and counts.
+
+    `stages` is how many stages a first build waits for, at most `formation_wait` after the first
+    worker is healthy; 0 takes what is there.
+    """
+
+    stages: int = 0
+    formation_wait: float = 20.0
+    sequences_in_flight: int = 32
+    verify_timeout: float = 300.0
+
+
+Planner = Callable[[Sequence[Candidate], GroupPlan | None], GroupPlan]
+"""Plan a group over candidates, near the previous plan where there is one. Raises `CannotPlan`."""
+
+
+class Pool:
+    """Members, groups, units and validators. Pure data with small questions about it."""
+
+    def __init__(self, policy: Policy, planner: Planner, identity: bytes) -> None:
+        self.policy = policy
+        self.identity = identity
+        self.members: dict[str, Member] = {}
+        self.groups: dict[bytes, Group] = {}
+        self.units: dict[bytes, Unit] = {}
+        self.validators: dict[str, None] = {}
+        self.unplannable = ""
+        self.first_usable: float | None = None
+        self.next_validator = 0
+        self.generation = 0
+        self._planner = planner
+
+    def restore(self, units: Sequence[Unit], banned: Sequence[str], generation: int) -> None:
+        """Start from what the journal holds. `generation` continues the count of builds."""
+        for unit in units:
+            self.units[unit.unit_id] = unit
+        for peer_id in banned:
+            self.members[peer_id] = Member(peer_id, MemberState.BANNED, reason="banned earlier")
+        self.generation = generation
+
+    @property
+    def open_units(self) -> int:
+        return sum(unit.state in LIVE for unit in self.units.values())
+
+    def set_bundle(self, unit_id: bytes, bundle_id: bytes) -> None:
+        """Remember which bundle a VERIFYING unit was sent as."""
+        self.units[unit_id] = replace(self.units[unit_id], bundle_id=bundle_id)
+
+    def plan_of(self, unit: Unit) -> GroupPlan | None:
+        """The plan of the build that the unit was last given to."""
+        group = self.groups.get(unit.group_id)
+        return None if group is None else group.plan_at(unit.generation)
+
+    def all_claims(self, unit: Unit) -> bool:
+        plan = self.plan_of(unit)
+        return plan is not None and set(unit.claims) == set(range(len(plan.stages)))
+
+    def reproven(self, unit: Unit) -> Unit:
+        sequences = tuple(s.reopened() for s in unit.sequences)
+        return unit.to(UnitState.ASSIGNED, sequences=sequences, claims={}, generation=0)
+
+    def assigned(self, unit_id: bytes, generation: int) -> Unit | None:
+        unit = self.units.get(unit_id)
+        if unit is None or unit.state is not UnitState.ASSIGNED or unit.generation != generation:
+            return None
+        return unit
+
+    def current(self, group_id: bytes, generation: int, state: GroupState) -> Group | None:
+        group = self.groups.get(group_id)
+        if group is None or group.generation != generation or group.state is not state:
+            return None
+        return group
+
+    def free(self, now: float) -> list[Member]:
+        taken = {peer for group in self.groups.values() if group.live for peer in group.peers}
+        return [m for m in self.members.values() if m.usable(now) and m.peer_id not in taken]
+
+    def next_generation(self) -> int:
+        self.generation += 1
+        return self.generation
+
+    def plan(self, members: Sequence[Member], previous: GroupPlan | None) -> GroupPlan | None:
+        candidates = [
+            Candidate(m.peer_id, m.memory_bytes, m.layer_seconds, m.location, m.region)
+            for m in members
+        ]
+        try:
+            plan = self._planner(candidates, previous)
+        except CannotPlan as exc:
+            self.unplannable = str(exc)
+            return None
+        self.unplannable = ""
+        return plan

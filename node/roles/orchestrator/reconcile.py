@@ -1,0 +1,129 @@
+"""What is missing: compare the tables with what should be, and issue the commands.
+
+Running it twice in a row issues nothing the second time: every command leaves its mark in the
+tables (INVITED, LOADING, ASSIGNED, VERIFYING) as it is issued.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from node.roles.orchestrator import events as ev
+from node.roles.orchestrator.groups import Group, GroupState
+from node.roles.orchestrator.members import MemberState
+from node.roles.orchestrator.pool import Pool
+from node.roles.orchestrator.units import UnitState
+
+
+class Reconciler:
+    """Turns the state of a pool into the next commands."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def reconcile(self, now: float) -> list[ev.Command]:
+        commands: list[ev.Command] = []
+        commands += self._invite(now)
+        commands += self._form(now)
+        commands += self._repair(now)
+        commands += self._verify(now)
+        commands += self._assign()
+        return commands
+
+    def _invite(self, now: float) -> list[ev.Command]:
+        commands: list[ev.Command] = []
+        for member in self.pool.members.values():
+            if member.state is MemberState.DISCOVERED and now >= member.retry_at:
+                self.pool.members[member.peer_id] = member.to(MemberState.INVITED)
+                commands.append(ev.InviteWorker(member.peer_id))
+        return commands
+
+    def _form(self, now: float) -> list[ev.Command]:
+        """Build a group out of workers that are in none, once enough of them are here."""
+        free = self.pool.free(now)
+        if not free or self.pool.first_usable is None:
+            return []
+        waited = now - self.pool.first_usable >= self.pool.policy.formation_wait
+        enough = len(free) >= max(self.pool.policy.stages, 1)
+        has_group = any(group.live for group in self.pool.groups.values())
+        if not enough and (has_group or not waited):
+            return []
+        if has_group and not self.pool.policy.stages:
+            return []
+        plan = self.pool.plan(free, None)
+        if plan is None:
+            return []
+        generation = self.pool.next_generation()
+        group_id = hashlib.sha256(self.pool.identity + generation.to_bytes(8, "big")).digest()
+        self.pool.groups[group_id] = Group(group_id, plan).loading(generation, plan)
+        return [ev.BuildGroup(group_id, generation, plan)]
+
+    def _repair(self, now: float) -> list[ev.Command]:
+        commands: list[ev.Command] = []
+        for group in list(self.pool.groups.values()):
+            if group.state is not GroupState.REPAIRING or now < group.retry_at:
+                continue
+            survivors = [
+                self.pool.members[p] for p in group.peers if self.pool.members[p].usable(now)
+            ]
+            plan = self.pool.plan([*survivors, *self.pool.free(now)], group.plan)
+            if plan is None:
+                continue
+            generation = self.pool.next_generation()
+            self.pool.groups[group.group_id] = group.loading(generation, plan)
+            commands.append(ev.BuildGroup(group.group_id, generation, plan))
+        return commands
+
+    def _assign(self) -> list[ev.Command]:
+        """Units of a rebuilt group go on in it; queued units fill running groups' windows."""
+        commands: list[ev.Command] = []
+        running = {
+            g.group_id: g for g in self.pool.groups.values() if g.state is GroupState.RUNNING
+        }
+        load = dict.fromkeys(running, 0)
+        for unit in list(self.pool.units.values()):
+            group = running.get(unit.group_id)
+            if group is None or unit.state not in (UnitState.ASSIGNED, UnitState.PRODUCED):
+                continue
+            if unit.generation != group.generation:
+                if unit.state is UnitState.PRODUCED:
+                    if self.pool.all_claims(unit):
+                        continue
+                    unit = self.pool.reproven(unit)
+                unit = replace(unit, generation=group.generation, claims={})
+                self.pool.units[unit.unit_id] = unit
+                commands.append(ev.AssignUnit(group.group_id, group.generation, unit.unit_id))
+            load[group.group_id] += sum(not s.finished for s in unit.sequences)
+        for unit in list(self.pool.units.values()):
+            if unit.state is not UnitState.QUEUED or not load:
+                continue
+            group_id = min(load, key=lambda g: load[g])
+            if load[group_id] >= self.pool.policy.sequences_in_flight:
+                break
+            group = running[group_id]
+            self.pool.units[unit.unit_id] = unit.to(
+                UnitState.ASSIGNED, group_id=group_id, generation=group.generation
+            )
+            load[group_id] += len(unit.sequences)
+            commands.append(ev.AssignUnit(group_id, group.generation, unit.unit_id))
+        return commands
+
+    def _verify(self, now: float) -> list[ev.Command]:
+        commands: list[ev.Command] = []
+        if not self.pool.validators:
+            return commands
+        for unit in list(self.pool.units.values()):
+            proven = unit.state is UnitState.PRODUCED and self.pool.all_claims(unit)
+            overdue = unit.state is UnitState.VERIFYING and now >= unit.verify_by
+            if not proven and not overdue:
+                continue
+            names = tuple(self.pool.validators)
+            validator = names[self.pool.next_validator % len(names)]
+            self.pool.next_validator += 1
+            deadline = now + self.pool.policy.verify_timeout
+            if proven:
+                unit = unit.to(UnitState.VERIFYING)
+            self.pool.units[unit.unit_id] = replace(unit, validator=validator, verify_by=deadline)
+            commands.append(ev.VerifyUnit(unit.unit_id, validator))
+        return commands

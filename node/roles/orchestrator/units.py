@@ -1,0 +1,162 @@
+"""Work units: what is generated, verified and paid as one.
+
+```
+QUEUED → ASSIGNED → PRODUCED → VERIFYING → ACCEPTED → SETTLED
+   ↑         │          │           │
+   │         └──────────┴───────────┴─→ REJECTED(blame) ─again, up to MAX_ATTEMPTS→ QUEUED
+   │                                                     └─then→ EXPIRED
+   └── ASSIGNED ← PRODUCED when a stage died before it gave its evidence
+```
+A unit holds a few sequences. What a group generated before it lost a member is kept: the next
+build of the group rebuilds those tokens with one prefill. What a convicted group generated is
+thrown away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from node.roles.orchestrator.members import IllegalTransition
+
+
+class UnitState(StrEnum):
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    PRODUCED = "produced"
+    VERIFYING = "verifying"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SETTLED = "settled"
+
+
+TRANSITIONS: dict[UnitState, frozenset[UnitState]] = {
+    UnitState.QUEUED: frozenset({UnitState.ASSIGNED, UnitState.EXPIRED}),
+    UnitState.ASSIGNED: frozenset({UnitState.PRODUCED, UnitState.QUEUED, UnitState.EXPIRED}),
+    UnitState.PRODUCED: frozenset(
+        {UnitState.VERIFYING, UnitState.ASSIGNED, UnitState.QUEUED, UnitState.EXPIRED}
+    ),
+    UnitState.VERIFYING: frozenset({UnitState.ACCEPTED, UnitState.REJECTED}),
+    UnitState.ACCEPTED: frozenset({UnitState.SETTLED}),
+    UnitState.REJECTED: frozenset({UnitState.QUEUED, UnitState.EXPIRED}),
+    UnitState.EXPIRED: frozenset(),
+    UnitState.SETTLED: frozenset(),
+}
+
+MAX_ATTEMPTS = 5
+LIVE = frozenset({UnitState.QUEUED, UnitState.ASSIGNED, UnitState.PRODUCED, UnitState.VERIFYING})
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One prompt to complete. `spec` is what does not change; the rest is progress.
+
+    `segments` are (output index, generation of the group) pairs: who produced which tokens.
+    """
+
+    sequence_id: bytes
+    prompt_id: str
+    messages: tuple[dict[str, str], ...]
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    noise_key: int
+    seed: int
+    stop: tuple[str, ...]
+    eos_ids: tuple[int, ...]
+    output_ids: tuple[int, ...] = ()
+    segments: tuple[tuple[int, int], ...] = ()
+    reason: str = ""
+    text: str = ""
+
+    @property
+    def finished(self) -> bool:
+        return self.reason != ""
+
+    def extended(self, generation: int, offset: int, ids: tuple[int, ...]) -> Sequence:
+        """With `ids` from output index `offset` on. Repeats and overlaps change nothing."""
+        if self.finished or offset > len(self.output_ids):
+            return self
+        fresh = ids[len(self.output_ids) - offset :]
+        if not fresh:
+            return self
+        segments = self.segments
+        if not segments or segments[-1][1] != generation:
+            segments = (*segments, (len(self.output_ids), generation))
+        output = (self.output_ids + fresh)[: self.max_tokens]
+        return replace(self, output_ids=output, segments=segments)
+
+    def ended(self, generation: int, reason: str, ids: tuple[int, ...], text: str) -> Sequence:
+        if self.finished or ids[: len(self.output_ids)] != self.output_ids:
+            return self
+        grown = self.extended(generation, 0, ids)
+        return replace(grown, reason=reason, text=text)
+
+    def restarted(self) -> Sequence:
+        return replace(self, output_ids=(), segments=(), reason="", text="")
+
+    def reopened(self) -> Sequence:
+        """Unfinished again by one token, so that another build of the group proves it anew."""
+        return replace(self, output_ids=self.output_ids[:-1], reason="", text="")
+
+
+@dataclass(frozen=True)
+class Unit:
+    unit_id: bytes
+    job_id: str
+    sequences: tuple[Sequence, ...]
+    state: UnitState = UnitState.QUEUED
+    attempt: int = 0
+    group_id: bytes = b""
+    generation: int = 0
+    claims: dict[int, bytes] = field(default_factory=dict)
+    bundle_id: bytes = b""
+    validator: str = ""
+    verdict: dict[str, Any] | None = None
+    transaction: str = ""
+    epoch: int = 0
+    verify_by: float = 0.0
+    history: tuple[str, ...] = ()
+
+    def to(self, state: UnitState, **changes: Any) -> Unit:
+        if state not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"unit {self.unit_id.hex()[:12]}: {self.state} → {state}")
+        return replace(self, state=state, **changes)
+
+    @property
+    def finished(self) -> bool:
+        return all(sequence.finished for sequence in self.sequences)
+
+    @property
+    def token_count(self) -> int:
+        """Tokens a stage worked on: prompts and outputs of all sequences."""
+        return sum(len(s.prompt_ids) + len(s.output_ids) for s in self.sequences)
+
+    def with_sequence(self, sequence: Sequence) -> Unit:
+        return replace(
+            self,
+            sequences=tuple(
+                sequence if s.sequence_id == sequence.sequence_id else s for s in self.sequences
+            ),
+        )
+
+    def requeued(self, why: str) -> Unit:
+        """Back to QUEUED with nothing generated, one attempt later; EXPIRED after the last."""
+        history = (*self.history, why)
+        if self.attempt + 1 >= MAX_ATTEMPTS:
+            return self.to(UnitState.EXPIRED, history=history)
+        return self.to(
+            UnitState.QUEUED,
+            attempt=self.attempt + 1,
+            sequences=tuple(s.restarted() for s in self.sequences),
+            claims={},
+            bundle_id=b"",
+            validator="",
+            group_id=b"",
+            generation=0,
+            history=history,
+        )
