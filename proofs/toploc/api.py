@@ -1,4 +1,4 @@
-"""The list-in, list-out functions of TOPLOC v1, with the names and arguments of the `toploc` package.
+"""The list-in, list-out functions of TOPLOC v1, as the `toploc` package names them.
 
 `activations` is a list of bf16 tensors, the prefill first and then one for each decode step, or
 with `skip_prefill` decode steps only; a tensor [steps, H] stands for a list of its rows. The

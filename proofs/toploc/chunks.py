@@ -27,7 +27,7 @@ from proofs.toploc.poly import MAX_TOPK, ProofInputError, ProofPoly, find_inject
 
 TOPK = 128
 CHUNK_ROWS = 32
-_BATCH_NUMBERS = 1 << 20  # numbers in one temporary matrix; bounds memory to a few times 8 MiB
+_BATCH_NUMBERS = 1 << 17  # numbers in one temporary matrix: eight 128 x 128 ones stay in cache
 
 Bits = npt.NDArray[np.uint16]
 

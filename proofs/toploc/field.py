@@ -1,8 +1,9 @@
 """Vectorised polynomials over GF(65497).
 
-65497 is a prime above every bfloat16 bit pattern that is not a NaN. A TOPLOC proof is the polynomial of degree < k through k points, in monomial
-form. The textbook way (Newton's divided differences) has a chain of k dependent steps, which numpy
-runs slowly; here every step works on whole matrices and on many polynomials at once:
+65497 is a prime above every bfloat16 bit pattern that is not a NaN. A TOPLOC proof is the
+polynomial of degree < k through k points, in monomial form. The textbook way (Newton's divided
+differences) has a chain of k dependent steps, which numpy runs slowly; here every step works on
+whole matrices and on many polynomials at once:
 
     c(X) = sum_i w_i * P(X) / (X - x_i),   P(X) = prod_i (X - x_i),   w_i = y_i / P'(x_i)
 

@@ -1,0 +1,224 @@
+"""Choosing a token so that a verifier can check the choice.
+
+One implementation serves prover and verifier. The score of token v at a position is
+
+    score_v = logit_v + T * g_v                      (float64; g from `proofs.noise`)
+
+and the token is the highest-scoring one of the support S: sort by logit (ties: lower id first),
+keep the first `top_k`, then the shortest prefix whose probabilities at temperature T, renormalised
+over what top-k kept, reach `top_p`. At T = 0 the scores are the logits: greedy decoding is the
+limit, and ties go to the lower id.
+
+Token-DiFR (arXiv 2511.20621) measures how far a given token y is from the verifier's own choice:
+delta = max over S of score_v - score_y, infinite when y is not in S, clipped to 0.5. Rounding
+noise gives zeros and a few small values; another temperature, seed or model gives many at the clip.
+
+Noise is the cost of sampling from a large vocabulary, so scores are bounded before it is drawn:
+24-bit uniforms keep g within (-2.86, 17.33), and a token further below the best known score than
+that cannot win. The filters and the bound are exact, not approximations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from proofs.errors import ProofsError
+from proofs.noise import gumbel
+
+SCORE_CLIP = 0.5
+_GUMBEL_MAX = 17.4  # -ln(-ln(1 - 2**-25)) = 17.33
+
+Logits: TypeAlias = npt.NDArray[np.float32]
+Scores: TypeAlias = npt.NDArray[np.float64]
+TokenIds: TypeAlias = npt.NDArray[np.int64]
+
+
+class SamplingError(ProofsError):
+    """Logits or settings no token can be chosen from; the message says which."""
+
+
+class SamplingFields(Protocol):
+    """What a request says about sampling; any object with these attributes will do."""
+
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def top_p(self) -> float: ...
+    @property
+    def noise_key(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMeasure:
+    """The verifier's own choice at each position and the clipped Token-DiFR of each given token."""
+
+    chosen: tuple[int, ...]
+    scores: tuple[float, ...]
+    matches: int
+
+
+def support(logits: Logits, temperature: float, top_k: int = 0, top_p: float = 1.0) -> TokenIds:
+    """Ascending ids of the tokens that may be chosen from logits [V].
+
+    `top_k` 0 and `top_p` 1 switch those filters off; logits of -inf are never in the support.
+    At temperature 0 it is the single greedy token. Raises SamplingError.
+    """
+    _check(temperature, top_k, top_p)
+    values = _checked(logits).astype(np.float64)
+    if temperature == 0.0:
+        return np.array([np.argmax(values)], dtype=np.int64)
+    if top_k and top_k < values.size:
+        cutoff = np.partition(values, values.size - top_k)[values.size - top_k]
+        ids = np.flatnonzero(values >= cutoff)
+        ids = ids[_by_logit(values[ids])][:top_k]
+    else:
+        ids = np.arange(values.size)
+    ids = ids[values[ids] > -np.inf]
+    if top_p < 1.0:
+        weights = np.exp((values[ids] - values[ids].max()) / temperature)
+        total = float(weights.sum())
+        # Tokens below this weight hold less than (1 - top_p) together: no sort needs them.
+        kept = weights >= (1.0 - top_p) * total / ids.size
+        ids, weights = ids[kept], weights[kept]
+        order = _by_logit(values[ids])
+        ids, cumulative = ids[order], np.cumsum(weights[order])
+        ids = ids[: int(np.searchsorted(cumulative, top_p * total)) + 1]
+    return np.sort(ids).astype(np.int64, copy=False)
+
+
+def choose(
+    logits: Logits, temperature: float, top_k: int, top_p: float, key: int, position: int
+) -> int:
+    """The token chosen from logits [V] at `position`, its absolute index in prompt + output.
+
+    Raises SamplingError for NaN, +inf or no finite logits, or settings out of range.
+    """
+    return _choose(_checked(logits), temperature, top_k, top_p, key, position)[0]
+
+
+def choose_batch(
+    logits: Logits, samplings: Sequence[SamplingFields], positions: Sequence[int]
+) -> list[int]:
+    """`choose` for each row of logits [N, V]; row i uses `samplings[i]` at `positions[i]`."""
+    rows = np.asarray(logits, dtype=np.float32)
+    if rows.ndim != 2 or not len(rows) == len(samplings) == len(positions):
+        raise SamplingError(
+            f"logits {rows.shape}, {len(samplings)} settings and {len(positions)} positions differ"
+        )
+    return [
+        choose(row, s.temperature, s.top_k, s.top_p, s.noise_key, position)
+        for row, s, position in zip(rows, samplings, positions, strict=True)
+    ]
+
+
+def token_score(
+    logits: Logits,
+    token: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    key: int,
+    position: int,
+) -> float:
+    """Clipped Token-DiFR of `token` under logits [V]: 0 for the verifier's own choice, at most 0.5.
+
+    A token outside the support or the vocabulary scores 0.5. At temperature 0 the support is the
+    whole vocabulary: the score is the distance from the largest logit. Raises SamplingError.
+    """
+    return _measure(_checked(logits), token, temperature, top_k, top_p, key, position)[1]
+
+
+def measure_tokens(
+    logits: Logits, tokens: Sequence[int], sampling: SamplingFields, first_position: int
+) -> TokenMeasure:
+    """Measure output tokens against logits [T, V]; row i gave `tokens[i]`.
+
+    `first_position` is the absolute index of `tokens[0]`, so the prompt's length for a whole
+    output. Raises SamplingError.
+    """
+    rows = np.asarray(logits, dtype=np.float32)
+    if rows.ndim != 2 or len(rows) != len(tokens):
+        raise SamplingError(f"logits {rows.shape} do not fit {len(tokens)} tokens")
+    s = sampling
+    measured = [
+        _measure(_checked(row), token, s.temperature, s.top_k, s.top_p, s.noise_key, position)
+        for position, (row, token) in enumerate(zip(rows, tokens, strict=True), first_position)
+    ]
+    chosen = tuple(choice for choice, _ in measured)
+    matches = sum(choice == token for choice, token in zip(chosen, tokens, strict=True))
+    return TokenMeasure(chosen, tuple(score for _, score in measured), matches)
+
+
+def _choose(
+    logits: Logits, temperature: float, top_k: int, top_p: float, key: int, position: int
+) -> tuple[int, float, TokenIds]:
+    """The choice, its score and the support, for checked logits."""
+    ids = support(logits, temperature, top_k, top_p)
+    if temperature == 0.0:
+        return int(ids[0]), float(logits[ids[0]]), ids
+    values = logits[ids].astype(np.float64)
+    leading = values >= values.max() - 2.0 * temperature
+    best = float(_scores(values[leading], temperature, key, position, ids[leading]).max())
+    able = values >= best - _GUMBEL_MAX * temperature
+    scores = _scores(values[able], temperature, key, position, ids[able])
+    winner = int(np.argmax(scores))
+    return int(ids[able][winner]), float(scores[winner]), ids
+
+
+def _measure(
+    logits: Logits,
+    token: int,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    key: int,
+    position: int,
+) -> tuple[int, float]:
+    choice, best, ids = _choose(logits, temperature, top_k, top_p, key, position)
+    if token == choice:
+        return choice, 0.0
+    if not 0 <= token < logits.size:
+        return choice, SCORE_CLIP
+    value = np.array([logits[token]], dtype=np.float64)
+    if temperature == 0.0:
+        own = float(value[0])
+    else:
+        place = int(np.searchsorted(ids, token))
+        if place == ids.size or ids[place] != token:
+            return choice, SCORE_CLIP
+        own = float(_scores(value, temperature, key, position, np.array([token]))[0])
+    return choice, min(max(best - own, 0.0), SCORE_CLIP)
+
+
+def _scores(values: Scores, temperature: float, key: int, position: int, ids: TokenIds) -> Scores:
+    return values + temperature * gumbel(key, position, ids)
+
+
+def _by_logit(values: Scores) -> TokenIds:
+    """Order by falling value; equal values stay in id order."""
+    return np.argsort(-values, kind="stable")
+
+
+def _check(temperature: float, top_k: int, top_p: float) -> None:
+    if not (0.0 <= temperature < np.inf and top_k >= 0 and 0.0 < top_p <= 1.0):
+        raise SamplingError(
+            f"temperature {temperature}, top_k {top_k}, top_p {top_p}: "
+            "temperature and top_k must be at least 0 and top_p in (0, 1]"
+        )
+
+
+def _checked(logits: Logits) -> Logits:
+    if logits.ndim != 1 or logits.size == 0:
+        raise SamplingError(f"logits have shape {logits.shape}; give one row over the vocabulary")
+    if not np.isfinite(logits.max()):
+        raise SamplingError(
+            "logits hold NaN or +inf, or none is finite; the model's output is unusable"
+        )
+    return logits
