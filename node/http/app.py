@@ -1,0 +1,164 @@
+"""The routes of a node's HTTP API.
+
+| route | answer |
+|---|---|
+| GET /healthz | 200 while the process can answer |
+| GET /readyz | 200, or 503 with the reasons why not |
+| GET /metrics | Prometheus text |
+| GET /v1/status | this node |
+| GET /v1/nodes, /v1/groups, /v1/rejections | `{"items": [...]}` |
+| GET /v1/work?after=&limit= | `{"items": [...], "next": cursor or null}` |
+| POST /v1/jobs | `{"prompts": [...], "key": "..."}` → 202 `{"job_id": "..."}`; bearer token |
+| GET /v1/jobs/{job_id} | the job and its completions so far; bearer token |
+
+Shapes are in `node.http.view`. Errors are `{"error": {"code", "message", ...}}`: 400 not JSON, 401
+no token, 403 wrong host, 404, 405, 408, 413 body too large, 422 values out of bounds (with
+`problems`), and what `submit` refuses with.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import trio
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from node.http.guards import Gate, HttpRefusal, error_response, read_body, require_token
+from node.http.view import MAX_PAGE, JobRefused, JobRequest, NodeView
+from node.metrics import NodeMetrics
+
+MAX_PROBLEMS = 20
+MAX_CURSOR = 2**63 - 1
+
+
+def create_app(view: NodeView, *, token: str, metrics: NodeMetrics, bound_host: str) -> Starlette:
+    """The ASGI application of one node. `token` guards jobs; `bound_host` is where it is served."""
+    api = _Api(view, token, metrics)
+    routes = [
+        Route("/healthz", api.healthz),
+        Route("/readyz", api.readyz),
+        Route("/metrics", api.metrics),
+        Route("/v1/status", api.status),
+        Route("/v1/nodes", api.nodes),
+        Route("/v1/groups", api.groups),
+        Route("/v1/work", api.work),
+        Route("/v1/rejections", api.rejections),
+        Route("/v1/jobs", api.submit, methods=["POST"]),
+        Route("/v1/jobs/{job_id}", api.job),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Gate, bound_host=bound_host, metrics=metrics)],
+        exception_handlers={HttpRefusal: _refused, HTTPException: _http_error},
+    )
+
+
+async def _refused(_request: Request, exc: Exception) -> Response:
+    assert isinstance(exc, HttpRefusal)
+    return exc.response()
+
+
+async def _http_error(_request: Request, exc: Exception) -> Response:
+    """Starlette's own refusals (no such route, wrong method) in our shape."""
+    assert isinstance(exc, HTTPException)
+    code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "bad_request")
+    return error_response(exc.status_code, code, exc.detail, dict(exc.headers or {}))
+
+
+class _Api:
+    def __init__(self, view: NodeView, token: str, metrics: NodeMetrics) -> None:
+        self._view = view
+        self._token = token
+        self._metrics = metrics
+
+    async def healthz(self, _request: Request) -> Response:
+        return JSONResponse({"ok": True})
+
+    async def readyz(self, _request: Request) -> Response:
+        ready, reasons = await self._view.health()
+        body = {"ready": ready, "reasons": list(reasons)}
+        return JSONResponse(body, status_code=200 if ready else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        return Response(self._metrics.exposition(), media_type="text/plain; version=0.0.4")
+
+    async def status(self, _request: Request) -> Response:
+        return JSONResponse((await self._view.status()).model_dump(mode="json"))
+
+    async def nodes(self, _request: Request) -> Response:
+        return _items(await self._view.nodes())
+
+    async def groups(self, _request: Request) -> Response:
+        return _items(await self._view.groups())
+
+    async def rejections(self, _request: Request) -> Response:
+        return _items(await self._view.rejections())
+
+    async def work(self, request: Request) -> Response:
+        after = _number(request, "after", 0, MAX_CURSOR, default=0)
+        limit = _number(request, "limit", 1, MAX_PAGE, default=100)
+        units = list(await self._view.work(after, limit))[:limit]
+        full = len(units) == limit
+        return JSONResponse(
+            {
+                "items": [unit.model_dump(mode="json") for unit in units],
+                "next": units[-1].cursor if full else None,
+            }
+        )
+
+    async def submit(self, request: Request) -> Response:
+        require_token(request, self._token)
+        body = await read_body(request)
+        job = await trio.to_thread.run_sync(parse_job, body)
+        try:
+            job_id = await self._view.submit(job)
+        except JobRefused as exc:
+            raise HttpRefusal(exc.status, exc.code, exc.message) from exc
+        location = {"Location": f"/v1/jobs/{job_id}"}
+        return JSONResponse({"job_id": job_id}, status_code=202, headers=location)
+
+    async def job(self, request: Request) -> Response:
+        require_token(request, self._token)
+        job = await self._view.job(request.path_params["job_id"])
+        if job is None:
+            raise HttpRefusal(404, "not_found", "no such job")
+        return JSONResponse(job.model_dump(mode="json"))
+
+
+def parse_job(body: bytes) -> JobRequest:
+    """Check the body of POST /v1/jobs. Raises `HttpRefusal` (400 or 422)."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise HttpRefusal(400, "not_json", f"the body is not JSON: {exc}") from exc
+    try:
+        return JobRequest.model_validate(data)
+    except ValidationError as exc:
+        problems = [
+            {"path": ".".join(str(part) for part in error["loc"]), "message": error["msg"]}
+            for error in exc.errors(include_url=False, include_context=False, include_input=False)
+        ][:MAX_PROBLEMS]
+        first = problems[0]
+        raise HttpRefusal(
+            422, "invalid", f"{first['path'] or 'body'}: {first['message']}", problems=problems
+        ) from exc
+
+
+def _items(items: Sequence[BaseModel]) -> Response:
+    return JSONResponse({"items": [item.model_dump(mode="json") for item in items]})
+
+
+def _number(request: Request, name: str, low: int, high: int, *, default: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and low <= int(text) <= high):
+        raise HttpRefusal(422, "invalid", f"{name} is a whole number from {low} to {high}")
+    return int(text)

@@ -1,0 +1,175 @@
+"""Keys at rest: a 0600 file with 64 hex digits, or an encrypted Web3 v3 JSON keystore.
+
+A node's hot key is its libp2p identity and its EVM address at once; a provider's cold key stakes
+and registers it. Both are secp256k1. The passphrase of an encrypted keystore comes from
+PRIME_NODE_PASSPHRASE or from a prompt, never from a flag. Key files that others may read are
+refused, as ssh does. A keystore's scrypt and PBKDF2 costs are bounded before any work is done for
+them.
+
+`NodeKey` shows its address, never the key, however it is printed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from node.errors import InputError
+
+MAX_FILE = 64 * 1024
+MAX_SCRYPT_BYTES = 2**30
+MAX_PBKDF2_ROUNDS = 10_000_000
+SCRYPT_ROUNDS = 2**18
+PASSPHRASE_VARIABLE = "PRIME_NODE_PASSPHRASE"
+_ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
+"""Number of points of secp256k1 (SEC 2); a private key lies in [1, order)."""
+
+Ask = Callable[[str], str]
+
+
+class KeyFileError(InputError):
+    """A key file that cannot be used; the message names the file, never its content."""
+
+
+@dataclass(frozen=True)
+class NodeKey:
+    """A secp256k1 private key: 32 bytes, big-endian."""
+
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if len(self.secret) != 32 or not 0 < int.from_bytes(self.secret) < _ORDER:
+            raise KeyFileError("not a secp256k1 private key (32 bytes, not zero, below the order)")
+
+    @cached_property
+    def address(self) -> str:
+        """The EVM address, EIP-55 checksummed."""
+        from proofs.signing import address_of
+
+        return address_of(self.secret)
+
+    def __repr__(self) -> str:
+        return f"NodeKey({self.address})"
+
+
+def generate_key() -> NodeKey:
+    """A new key from the system's random source."""
+    while True:
+        secret = secrets.token_bytes(32)
+        if 0 < int.from_bytes(secret) < _ORDER:
+            return NodeKey(secret)
+
+
+def save_key(
+    path: Path, key: NodeKey, passphrase: str = "", scrypt_rounds: int = SCRYPT_ROUNDS
+) -> None:
+    """Write a new key file, mode 0600; encrypted where there is a passphrase.
+
+    Never overwrites. Raises `KeyFileError`.
+    """
+    if passphrase:
+        from eth_keyfile import keyfile
+
+        keystore = keyfile.create_keyfile_json(
+            key.secret, passphrase.encode(), kdf="scrypt", iterations=scrypt_rounds
+        )
+        text = json.dumps(keystore) + "\n"
+    else:
+        text = key.secret.hex() + "\n"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError as exc:
+        raise KeyFileError(f"{path}: already there", "a key is never overwritten") from exc
+    except OSError as exc:
+        raise KeyFileError(f"{path}: cannot write: {exc.strerror}") from exc
+
+
+def load_key(
+    path: Path, *, ask: Ask | None = None, environment: Mapping[str, str] | None = None
+) -> NodeKey:
+    """Read a key file of either format. Raises `KeyFileError`.
+
+    `ask(prompt)` is called for the passphrase where the environment has none; None never asks.
+    """
+    text = _read(path)
+    if text.lstrip().startswith("{"):
+        secret = _decrypt(path, text, ask, os.environ if environment is None else environment)
+    else:
+        digits = text.strip().removeprefix("0x")
+        try:
+            secret = bytes.fromhex(digits)
+        except ValueError:
+            secret = b""
+        if len(digits) != 64 or len(secret) != 32:
+            raise KeyFileError(f"{path}: not a key file", "64 hex digits or a Web3 v3 keystore")
+    try:
+        return NodeKey(secret)
+    except KeyFileError as exc:
+        raise KeyFileError(f"{path}: {exc.message}") from None
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            info = os.fstat(file.fileno())
+            if not stat.S_ISREG(info.st_mode):
+                raise KeyFileError(f"{path}: not a regular file")
+            if info.st_mode & 0o077:
+                raise KeyFileError(f"{path}: others may read this key", f"chmod 600 {path}")
+            data = file.read(MAX_FILE + 1)
+    except FileNotFoundError as exc:
+        raise KeyFileError(f"{path}: no such key file", "prime-node init makes one") from exc
+    except OSError as exc:
+        raise KeyFileError(f"{path}: cannot read: {exc.strerror}") from exc
+    if len(data) > MAX_FILE:
+        raise KeyFileError(f"{path}: not a key file: larger than {MAX_FILE} bytes")
+    return data.decode("utf-8", "replace")
+
+
+def _decrypt(path: Path, text: str, ask: Ask | None, environment: Mapping[str, str]) -> bytes:
+    from eth_keyfile import keyfile
+
+    keystore = _parse_keystore(path, text)
+    passphrase = environment.get(PASSPHRASE_VARIABLE)
+    if passphrase is None:
+        if ask is None:
+            raise KeyFileError(f"{path}: encrypted", f"set {PASSPHRASE_VARIABLE}")
+        passphrase = ask(f"Passphrase of {path}")
+    try:
+        return bytes(keyfile.decode_keyfile_json(keystore, passphrase.encode()))
+    except (ValueError, TypeError, KeyError, AttributeError, NotImplementedError) as exc:
+        if "MAC" in str(exc):
+            raise KeyFileError(f"{path}: wrong passphrase") from None
+        raise KeyFileError(f"{path}: damaged keystore") from exc
+
+
+def _parse_keystore(path: Path, text: str) -> dict[str, Any]:
+    """A keystore whose cost of decryption is within bounds."""
+    try:
+        keystore = json.loads(text)
+        crypto = keystore.get("crypto") or keystore["Crypto"]
+        kdf, parameters = crypto["kdf"], crypto["kdfparams"]
+        if kdf == "scrypt":
+            n, r, p = (int(parameters[name]) for name in ("n", "r", "p"))
+            fits = n > 1 and r > 0 and 0 < p <= 16 and 128 * n * r <= MAX_SCRYPT_BYTES
+        elif kdf == "pbkdf2":
+            fits = 0 < int(parameters["c"]) <= MAX_PBKDF2_ROUNDS
+        else:
+            raise KeyFileError(f"{path}: unknown key derivation {str(kdf)[:32]!r}")
+        if not fits or int(parameters["dklen"]) != 32 or keystore["version"] != 3:
+            raise KeyFileError(f"{path}: a keystore with parameters that cannot be right")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise KeyFileError(f"{path}: not a Web3 v3 keystore") from exc
+    result: dict[str, Any] = keystore
+    return result

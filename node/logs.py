@@ -1,0 +1,102 @@
+"""Logging: for people on a terminal, for machines as JSON lines, and never a secret.
+
+`configure_logging` sets structlog up for the process and routes the standard library's loggers
+(which our dependencies use) through the same renderer, quietened to warnings. Records go to stderr;
+stdout is for a command's own output. Where a task works for one peer, group, unit or stage it binds
+that with `bind(...)`, and every record below says so (contextvars, so trio tasks do not mix).
+
+Secrets must not reach a log in the first place; a processor redacts what slips through by field
+name, and shows other bytes as hex.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, Literal, TextIO
+
+import structlog
+from structlog.contextvars import bound_contextvars
+
+REDACTED = "[redacted]"
+MAX_BYTES_SHOWN = 32
+_SECRET_NAME = re.compile(
+    r"(^|_)(secret|private_key|passphrase|password|mnemonic|authorization|token|bearer)$"
+)
+_QUIET = ("hypercorn", "httpx", "httpcore", "web3", "urllib3", "asyncio", "trio", "multiaddr")
+
+bind = bound_contextvars
+"""Context manager: `with bind(group="ab12", stage=1): ...`."""
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """structlog processor: hide secret-looking fields, show bytes as hex."""
+    for name, value in event.items():
+        event[name] = _clean(name, value, depth=4)
+    return event
+
+
+def _clean(name: str, value: Any, depth: int) -> Any:
+    lowered = name.lower()
+    if _SECRET_NAME.search(lowered):
+        return REDACTED
+    if isinstance(value, bytes | bytearray | memoryview):
+        if lowered.endswith("key"):
+            return REDACTED
+        shown = bytes(value[:MAX_BYTES_SHOWN]).hex()
+        return shown if len(value) <= MAX_BYTES_SHOWN else f"{shown}… ({len(value)} bytes)"
+    if depth and isinstance(value, Mapping):
+        return {key: _clean(str(key), inner, depth - 1) for key, inner in value.items()}
+    if depth and isinstance(value, list | tuple):
+        return [_clean(name, inner, depth - 1) for inner in value]
+    return value
+
+
+def configure_logging(
+    log_format: Literal["auto", "console", "json"] = "auto",
+    level: str = "info",
+    stream: TextIO | None = None,
+) -> None:
+    """Set logging up for this process (again replaces what was set up before).
+
+    "auto" is console on a terminal and JSON otherwise. `stream` None is stderr.
+    """
+    out = sys.stderr if stream is None else stream
+    people = log_format == "console" or (log_format == "auto" and out.isatty())
+    number = logging.getLevelNamesMapping()[level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if people else "iso", utc=not people),
+        redact,
+    ]
+    ending: list[structlog.typing.Processor]
+    if people:
+        ending = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    else:
+        ending = [
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    structlog.configure(
+        processors=[*shared, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(out),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared[:2], structlog.stdlib.add_logger_name, *shared[2:]],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *ending],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(number, logging.WARNING))
+    libp2p_level = number if number <= logging.DEBUG else logging.CRITICAL
+    logging.getLogger("libp2p").setLevel(libp2p_level)
