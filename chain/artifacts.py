@@ -1,0 +1,56 @@
+"""The compiled contracts that ship with the project.
+
+One JSON file a contract in `contracts/artifacts`: its name, ABI and creation code. They are read as
+package data and kept, since they never change while the process runs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from chain.abi import Abi, ErrorAbi, merge_errors
+from chain.errors import InvalidDeployment
+from chain.hexdata import parse_data
+
+CONTRACTS: Final = (
+    "PrimeToken",
+    "StakeManager",
+    "DomainRegistry",
+    "ComputeRegistry",
+    "PrimeNetwork",
+    "ComputePool",
+    "RewardsDistributor",
+    "ReceiptSettlement",
+)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A contract ready to deploy."""
+
+    abi: Abi
+    bytecode: bytes
+
+
+@cache
+def load_artifact(name: str) -> Artifact:
+    """Read one of `CONTRACTS`; raises InvalidDeployment when it is missing or broken."""
+    source = files("contracts.artifacts") / f"{name}.json"
+    try:
+        content = json.loads(source.read_text())
+        return Artifact(Abi(name, content["abi"]), parse_data(content["bytecode"]))
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise InvalidDeployment(
+            f"contract artifact {name} is missing or broken ({exc}); "
+            "rebuild with scripts/build_contracts.py"
+        ) from exc
+
+
+@cache
+def error_table() -> dict[bytes, ErrorAbi]:
+    """The custom errors of all contracts, by selector."""
+    return merge_errors(load_artifact(name).abi for name in CONTRACTS)

@@ -1,0 +1,123 @@
+"""Anvil as the backend of the development chain, when the machine has it.
+
+Anvil is far faster than the embedded EVM and can reorganise and pause mining, so it is preferred when
+found: in the environment variable ANVIL, on PATH, or among the packages that the contracts' tests
+install (there the real executable is looked up, since npm's launcher would leave it behind when
+killed). It listens on a loopback port of its own choice; requests are passed on over HTTP.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import trio
+
+from chain.devnet.jsonrpc import METHOD_NOT_FOUND, SERVER_ERROR, Fault
+from chain.errors import DevnetError
+from chain.hexdata import to_quantity
+
+START_SECONDS = 20
+REQUEST_SECONDS = 30
+
+_LISTENING = re.compile(rb"Listening on 127\.0\.0\.1:(\d{1,5})")
+_PASSED = re.compile(r"(eth|net|web3|evm|anvil)_\w+")
+_NPM = Path(__file__).parents[2] / "contracts" / "node_modules" / "@foundry-rs"
+
+
+def find_anvil() -> str | None:
+    """Path of an anvil executable, or None."""
+    named = os.environ.get("ANVIL")
+    if named:
+        return shutil.which(named)
+    bundled = sorted(str(path) for path in _NPM.glob("anvil-*/bin/anvil*"))
+    return shutil.which("anvil") or next(iter(bundled), None)
+
+
+class AnvilBackend:
+    """Passes requests on to a running anvil."""
+
+    name = "anvil"
+
+    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    async def request(self, method: str, params: list[object]) -> object:
+        """Answer one JSON-RPC method; raises `Fault`."""
+        if not _PASSED.fullmatch(method):
+            raise Fault(METHOD_NOT_FOUND, f"the development chain does not offer {method}")
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        try:
+            with trio.fail_after(REQUEST_SECONDS):
+                response = await self._client.post(self._url, json=body)
+            answer = response.json()
+        except (httpx.HTTPError, trio.TooSlowError, ValueError) as exc:
+            raise Fault(SERVER_ERROR, f"anvil did not answer {method}: {exc!r}") from exc
+        error = answer.get("error")
+        if error is not None:
+            raise Fault(int(error["code"]), str(error["message"]), error.get("data"))
+        result: object = answer.get("result")
+        return result
+
+
+@asynccontextmanager
+async def run_anvil(
+    executable: str, chain_id: int, funded: str, wei: int
+) -> AsyncIterator[AnvilBackend]:
+    """Start anvil for the length of the block, then kill it; the address `funded` owns `wei`.
+
+    Raises DevnetError.
+    """
+    command = [executable, "--host", "127.0.0.1", "--port", "0", "--chain-id", str(chain_id)]
+    command += ["--accounts", "1", "--hardfork", "prague"]
+    try:
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    except OSError as exc:
+        raise DevnetError(f"anvil at {executable} cannot be started: {exc}") from exc
+    try:
+        port = None
+        with trio.move_on_after(START_SECONDS):
+            port = await _read_port(process)
+        if port is None:
+            raise DevnetError(f"{executable} did not start to listen; unset ANVIL to do without it")
+        async with trio.open_nursery() as nursery, httpx.AsyncClient(timeout=None) as client:
+            nursery.start_soon(_drain, process)
+            backend = AnvilBackend(client, f"http://127.0.0.1:{port}")
+            await backend.request("anvil_setBalance", [funded, to_quantity(wei)])
+            yield backend
+            nursery.cancel_scope.cancel()
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
+
+
+async def _read_port(process: trio.Process) -> int | None:
+    """Read anvil's banner up to the line that names its port."""
+    assert process.stdout is not None
+    banner = b""
+    while len(banner) < 1 << 16:
+        chunk = await process.stdout.receive_some(4096)
+        banner += chunk
+        found = _LISTENING.search(banner)
+        if found:
+            return int(found[1])
+        if not chunk:
+            return None
+    return None
+
+
+async def _drain(process: trio.Process) -> None:
+    """Read and forget what anvil prints, or it would block on a full pipe."""
+    assert process.stdout is not None
+    async for _ in process.stdout:
+        pass

@@ -1,0 +1,212 @@
+"""The development chain as an HTTP server on the loopback interface.
+
+`POST /` is JSON-RPC; `GET /faucet` describes the faucet, `POST /faucet {"address"}` asks it for a
+first balance and `POST /faucet/token {"address"}` names the ERC-20 it pays. Only loopback addresses
+can be bound, and only requests whose Host is a loopback name and whose body is declared JSON are
+served, so that no web page open in a browser can drive the chain. Bodies are cut off at 1 MiB.
+
+`serve_devnet` runs until cancelled; whoever starts it owns its process. The chain is made for
+development: it lives in memory, gives money away and mines at once.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import trio
+from proofs.signing import address_of
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from chain.devnet.anvil import find_anvil, run_anvil
+from chain.devnet.evm import CHAIN_ID, EvmBackend
+from chain.devnet.faucet import ETHER_GRANT, FUNDS, TOKEN_GRANT, Faucet
+from chain.devnet.jsonrpc import (
+    MAX_BODY,
+    Backend,
+    Fault,
+    answer,
+    failure,
+    parse_body,
+    parse_request,
+)
+from chain.errors import BadResponse, DevnetError, FaucetRefused, PortInUse
+
+BackendChoice = Literal["auto", "anvil", "py-evm"]
+
+
+@dataclass(frozen=True)
+class DevChain:
+    """A running development chain, handed out through `task_status`."""
+
+    url: str
+    chain_id: int
+    backend: str
+    faucet_address: str
+
+
+async def serve_devnet(
+    host: str = "127.0.0.1",
+    port: int = 8545,
+    *,
+    backend: BackendChoice = "auto",
+    task_status: trio.TaskStatus[DevChain] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve a fresh chain until cancelled; `task_status.started` gets a `DevChain`.
+
+    `port` 0 takes a free one. `backend` "auto" is anvil where found, else the embedded EVM. Raises
+    PortInUse, or DevnetError when `host` is not loopback or the backend cannot start.
+    """
+    from hypercorn.config import Config
+    from hypercorn.trio import serve
+
+    with _bind(host, port) as listener:
+        bound = listener.getsockname()[1]
+        faucet_key = os.urandom(32)
+        async with _backend(backend, address_of(faucet_key)) as chain:
+            faucet = Faucet(chain, CHAIN_ID, faucet_key)
+            config = Config()
+            config.bind = [f"fd://{listener.detach()}"]  # hypercorn closes it from here on
+            config.errorlog = config.accesslog = None
+            config.graceful_timeout = 1
+            running = DevChain(f"http://{host}:{bound}", CHAIN_ID, chain.name, faucet.address)
+            async with trio.open_nursery() as nursery:
+                await nursery.start(serve, make_app(chain, faucet), config)
+                task_status.started(running)
+
+
+def make_app(backend: Backend, faucet: Faucet) -> Starlette:
+    """The ASGI application over one chain and its faucet."""
+    endpoints = _Endpoints(backend, faucet)
+    return Starlette(
+        routes=[
+            Route("/", endpoints.rpc, methods=["POST"]),
+            Route("/faucet", endpoints.describe_faucet, methods=["GET"]),
+            Route("/faucet", endpoints.grant, methods=["POST"]),
+            Route("/faucet/token", endpoints.register_token, methods=["POST"]),
+        ]
+    )
+
+
+class _Endpoints:
+    def __init__(self, backend: Backend, faucet: Faucet) -> None:
+        self._backend = backend
+        self._faucet = faucet
+
+    async def rpc(self, request: HttpRequest) -> Response:
+        body = await _read_json_body(request)
+        try:
+            batch, items = parse_body(body)
+        except Fault as fault:
+            return JSONResponse(failure(None, fault), status_code=400)
+        answers = [reply for item in items if (reply := await self._one(item)) is not None]
+        if not answers:
+            return Response(status_code=204)
+        return JSONResponse(answers if batch else answers[0])
+
+    async def _one(self, item: object) -> dict[str, object] | None:
+        try:
+            request = parse_request(item)
+        except Fault as fault:
+            return failure(None, fault)
+        try:
+            reply = answer(request.id, await self._backend.request(request.method, request.params))
+        except Fault as fault:
+            reply = failure(request.id, fault)
+        return reply if request.id is not None else None
+
+    async def describe_faucet(self, request: HttpRequest) -> Response:
+        _check_host(request)
+        return JSONResponse(
+            {
+                "address": self._faucet.address,
+                "wei": str(ETHER_GRANT),
+                "tokens": str(TOKEN_GRANT),
+                "token": self._faucet.token,
+            }
+        )
+
+    async def grant(self, request: HttpRequest) -> Response:
+        address = _address_field(await _read_json_body(request))
+        try:
+            return JSONResponse(await self._faucet.grant(address))
+        except (FaucetRefused, BadResponse, Fault) as exc:
+            return JSONResponse({"error": str(exc)}, status_code=429)
+
+    async def register_token(self, request: HttpRequest) -> Response:
+        address = _address_field(await _read_json_body(request))
+        try:
+            return JSONResponse({"token": await self._faucet.register_token(address)})
+        except (FaucetRefused, BadResponse, Fault) as exc:
+            return JSONResponse({"error": str(exc)}, status_code=409)
+
+
+def _check_host(request: HttpRequest) -> None:
+    name = request.headers.get("host", "").rsplit(":", 1)[0].strip("[]")
+    if name != "localhost" and not _is_loopback(name):
+        raise HTTPException(403, "this chain is served to this machine only")
+
+
+async def _read_json_body(request: HttpRequest) -> bytes:
+    """The body, once host, type and size are found right; raises HTTPException."""
+    _check_host(request)
+    if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
+        raise HTTPException(415, "send application/json")
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"a request holds at most {MAX_BODY} bytes")
+    return body
+
+
+def _address_field(body: bytes) -> object:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise HTTPException(400, "the body is not JSON") from exc
+    return value.get("address") if isinstance(value, dict) else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    if not _is_loopback(host):
+        raise DevnetError(f"the development chain binds loopback addresses only, not {host!r}")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as exc:
+        listener.close()
+        raise PortInUse(host, port) from exc
+    return listener
+
+
+@asynccontextmanager
+async def _backend(choice: BackendChoice, faucet: str) -> AsyncIterator[Backend]:
+    executable = find_anvil() if choice != "py-evm" else None
+    if executable is not None:
+        async with run_anvil(executable, CHAIN_ID, faucet, FUNDS) as anvil:
+            yield anvil
+    elif choice == "anvil":
+        raise DevnetError("anvil was not found; install Foundry, or set ANVIL to its path")
+    else:
+        yield await EvmBackend.start(faucet, FUNDS)

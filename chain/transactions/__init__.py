@@ -1,0 +1,1 @@
+"""Sending transactions exactly once, whatever crashes."""
