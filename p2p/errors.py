@@ -7,6 +7,8 @@ means the peer broke the rules (its score pays), and `ConfigError` is ours to fi
 
 from __future__ import annotations
 
+import trio
+
 
 class P2PError(Exception):
     """Base of all errors of this package."""
@@ -65,8 +67,8 @@ class InvalidPeerId(P2PError):
     """Text that should be a secp256k1 peer id is not one."""
 
 
-class StreamBroken(P2PError):
-    """A byte stream was reset by the peer or lost its connection."""
+class StreamBroken(P2PError, trio.BrokenResourceError):
+    """A byte stream was reset by the peer or lost its connection; trio's name for it holds too."""
 
 
 class Refused(Exception):  # noqa: N818 - raised by handlers as an answer, not as a failure of ours

@@ -10,7 +10,7 @@ Settings changed, with the reason:
 * prune backoff 4 s, unsubscribe backoff 2 s (stock 60 s locks two nodes out of each other's mesh),
 * mesh degree 8 in 6..18: below seven nodes everybody is in everybody's mesh,
 * own and foreign message rate 100/s a topic (stock 10/s also drops what we publish ourselves),
-* inbound RPC at most `MAX_RPC` bytes and only the topics of this network.
+* inbound RPC at most `MAX_RPC` bytes and subscriptions only to topics of this network.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from libp2p.pubsub.pubsub import Pubsub
 
 MAX_RPC = 256 * 1024
 MAX_PEER_ID_BYTES = 64
+MAX_TOPICS = 64
 
 
 def gossip_router() -> GossipSub:
@@ -51,7 +52,7 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
         host: IHost,
         router: GossipSub,
         *,
-        topics: frozenset[str],
+        topic_prefix: str,
         on_fault: Callable[[str, str, Exception], None],
     ) -> None:
         super().__init__(
@@ -59,9 +60,16 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
             router,
             strict_signing=True,
             max_inbound_rpc_size=MAX_RPC,
-            allowed_topics=topics,
+            max_subscriptions_per_rpc=MAX_TOPICS,
+            max_subscriptions_per_peer=MAX_TOPICS,
         )
+        self._topic_prefix = topic_prefix
         self._on_fault = on_fault
+
+    def handle_subscription(self, origin_id: ID, sub_message: rpc_pb2.RPC.SubOpts) -> None:
+        """Only topics of this network; a fixed list would miss those we subscribe to later."""
+        if sub_message.topicid.startswith(self._topic_prefix):
+            super().handle_subscription(origin_id, sub_message)
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         if len(msg.from_id) > MAX_PEER_ID_BYTES or len(msg.topicIDs) != 1:

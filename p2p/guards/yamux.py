@@ -70,7 +70,8 @@ _DEAD_CONNECTION = (
 class GuardedYamux(IMuxedConn):  # type: ignore[misc]
     """libp2p's multiplexed connection over one Noise session.
 
-    `violation` holds what the peer did wrong, when that ended the connection.
+    `violation` holds what the peer did wrong, when that ended the connection; `rtt` is the smoothed
+    round-trip time in seconds, None until the first ping came back.
     """
 
     def __init__(self, secured_conn: ISecureConn, peer_id: ID, *, is_initiator: bool) -> None:
@@ -80,6 +81,7 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
         self.event_closed = trio.Event()
         self.on_close: Callable[[], Awaitable[None]] | None = None
         self.violation: str | None = None
+        self.rtt: float | None = None
         self._is_initiator = is_initiator
         self._next_id = 1 if is_initiator else 2
         self._streams: dict[int, GuardedYamuxStream] = {}
@@ -94,6 +96,8 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
         self._outbox_drained = trio.Event()
         self._closing = False
         self._last_heard = trio.current_time()
+        self._ping_nonce = 0
+        self._pinged_at: float | None = None
         self._scope = trio.CancelScope()
 
     # -- life -----------------------------------------------------------------------------------
@@ -300,6 +304,10 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
         if header.type is FrameType.PING:
             if header.flags & Flag.SYN:
                 self._post_control(encode(FrameType.PING, flags=Flag.ACK, length=header.length))
+            elif header.length == self._ping_nonce and self._pinged_at is not None:
+                sample = trio.current_time() - self._pinged_at
+                self.rtt = sample if self.rtt is None else 0.75 * self.rtt + 0.25 * sample
+                self._pinged_at = None
         elif header.type is FrameType.GO_AWAY:
             self._end()
         else:
@@ -345,20 +353,20 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
         return stream
 
     async def _keep_loop(self) -> None:
-        nonce = 0
         while True:
-            await trio.sleep(PING_INTERVAL)
             now = trio.current_time()
             if now - self._last_heard > SILENCE_LIMIT:
                 self._end()
                 return
-            nonce = (nonce + 1) % 2**32
-            self._post_control(encode(FrameType.PING, flags=Flag.SYN, length=nonce))
+            self._ping_nonce = (self._ping_nonce + 1) % 2**32
+            self._pinged_at = now
+            self._post_control(encode(FrameType.PING, flags=Flag.SYN, length=self._ping_nonce))
             for stream in list(self._streams.values()):
                 if stream.send_closed and now - stream.last_heard > LINGER:
                     stream.abort()
                     self.post(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=stream.stream_id)
                     self.forget_if_done(stream)
+            await trio.sleep(PING_INTERVAL)
 
     # -- what libp2p asks about a connection --------------------------------------------------------
 

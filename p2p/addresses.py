@@ -1,0 +1,130 @@
+"""Multiaddrs: parsing what others give us, and a small book of addresses kept on disk.
+
+The book remembers where peers were reachable, so that a restarted node finds the network again when
+its bootstrap peers are gone. It is advice, never truth: an address is only believed when the peer
+behind it proves its id in the handshake. One JSON file, written to the side and renamed, so that a
+crash leaves the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
+from multiaddr.exceptions import Error as MultiaddrError
+
+from p2p.errors import ConfigError, InvalidPeerId
+from p2p.identity import peer_public_key
+
+MAX_ADDRESS_LENGTH = 256
+MAX_PEERS = 256
+MAX_ADDRESSES = 8
+MAX_FILE_BYTES = 1 << 20
+
+
+def parse_address(text: str) -> Multiaddr:
+    """Parse a multiaddr without network access.
+
+    Raises:
+        ConfigError: not a multiaddr, or longer than 256 characters.
+    """
+    if len(text) > MAX_ADDRESS_LENGTH:
+        raise ConfigError(f"address of {len(text)} characters; at most {MAX_ADDRESS_LENGTH}")
+    try:
+        return Multiaddr(text)
+    except (MultiaddrError, ValueError) as exc:
+        raise ConfigError(f"{text!r} is no multiaddr such as /ip4/10.0.0.1/tcp/4001") from exc
+
+
+def split_peer_address(text: str) -> tuple[str, Multiaddr]:
+    """``/ip4/…/tcp/…/p2p/<peer id>`` as (peer id, address without the id).
+
+    Raises:
+        ConfigError: no multiaddr, or without the id of a secp256k1 peer.
+    """
+    address = parse_address(text)
+    head, separator, peer_id = str(address).rpartition("/p2p/")
+    if not separator or not head:
+        raise ConfigError(f"{text!r} must end in /p2p/<peer id>")
+    try:
+        peer_public_key(peer_id)
+    except InvalidPeerId as exc:
+        raise ConfigError(f"{text!r}: {exc}") from exc
+    return peer_id, Multiaddr(head)
+
+
+def peer_id_object(peer_id: str) -> ID:
+    """The library's form of a checked peer id.
+
+    Raises:
+        InvalidPeerId: not a secp256k1 peer id.
+    """
+    peer_public_key(peer_id)
+    return ID.from_base58(peer_id)
+
+
+class AddressBook:
+    """Known peer addresses (with ``/p2p/<id>``), newest first, at most `MAX_PEERS` peers."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._peers: dict[str, tuple[str, ...]] = _load(path) if path is not None else {}
+        self._dirty = False
+
+    def peers(self) -> tuple[str, ...]:
+        return tuple(self._peers)
+
+    def addresses(self, peer_id: str) -> tuple[str, ...]:
+        return self._peers.get(peer_id, ())
+
+    def remember(self, peer_id: str, addresses: tuple[str, ...]) -> None:
+        """Note where a peer is reachable; addresses that name another peer are left out."""
+        own = tuple(a for a in addresses if _names(a, peer_id))[:MAX_ADDRESSES]
+        if not own or self._peers.get(peer_id) == own:
+            return
+        self._peers.pop(peer_id, None)
+        self._peers = dict([(peer_id, own), *self._peers.items()][:MAX_PEERS])
+        self._dirty = True
+
+    def save(self) -> None:
+        """Write the book if it changed.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        if self._path is None or not self._dirty:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._path.with_suffix(".new")
+        aside.write_text(json.dumps(self._peers, indent=1))
+        os.replace(aside, self._path)
+        self._dirty = False
+
+
+def _names(address: str, peer_id: str) -> bool:
+    try:
+        return split_peer_address(address)[0] == peer_id
+    except ConfigError:
+        return False
+
+
+def _load(path: Path) -> dict[str, tuple[str, ...]]:
+    """What the file holds and is well formed; a damaged book is an empty one, not a failure."""
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            return {}
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    peers: dict[str, tuple[str, ...]] = {}
+    for peer_id, addresses in list(content.items())[:MAX_PEERS]:
+        if isinstance(addresses, list) and all(isinstance(a, str) for a in addresses):
+            own = tuple(a for a in addresses if _names(a, peer_id))[:MAX_ADDRESSES]
+            if own:
+                peers[peer_id] = own
+    return peers

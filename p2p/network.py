@@ -1,0 +1,455 @@
+"""The network as the rest of the node sees it: one facade over connections, DHT, gossip, records
+and request/response.
+
+`open_network` is ready on entry (listening, real ports known) and leaves nothing behind on exit: all
+tasks run in its nursery, all sockets are closed within a second. It is also the only place where the
+parts meet:
+
+    GuardedHost ── Peers (connections, scores, events)
+        ├── Dht            finding peers and providers
+        ├── Gossip ── RecordExchange ── RecordTable
+        ├── Service (one per served protocol)
+        └── DialPlan       keeps us connected
+
+Names on the wire carry the network's name: protocols ``/prime/<name>/1`` become
+``/<network>/<name>/1``, topics and the DHT likewise, and record signatures include it, so two
+networks on one machine never mix; a peer of another network is disconnected after the first words.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+from libp2p.abc import INetStream
+from libp2p.crypto.secp256k1 import create_new_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.host.exceptions import StreamFailure
+from libp2p.io.exceptions import IOException
+from libp2p.network.exceptions import SwarmException
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
+from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
+
+from p2p.addresses import AddressBook, parse_address, peer_id_object, split_peer_address
+from p2p.dht import Dht
+from p2p.errors import (
+    BootstrapFailed,
+    ConfigError,
+    P2PError,
+    PeerUnreachable,
+    ProtocolViolation,
+    RemoteRefused,
+)
+from p2p.events import PeerConnected, PeerEvent
+from p2p.gossip import Gossip, TopicHandler, Validator
+from p2p.guards.host import GuardedHost
+from p2p.guards.quiet import quiet_libp2p
+from p2p.host import running_host
+from p2p.identity import peer_id_of
+from p2p.mesh import ROUND, DialPlan
+from p2p.peers import Peers
+from p2p.record_exchange import MAX_REQUEST, PROTOCOL, TOPIC, RecordExchange, RecordView
+from p2p.record_table import RecordTable
+from p2p.records import NodeRecord
+from p2p.rpc import HANDLER_TIMEOUT, Handler, Service, call
+from p2p.scores import Offence, PeerScores
+from p2p.streams import Stream
+
+log = structlog.get_logger(__name__)
+
+DIAL_TIMEOUT = 10.0
+MAX_STREAMS_SERVED = 64
+_NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+_PROTOCOL = re.compile(r"/prime/[a-z0-9][a-z0-9/_-]{0,63}/[0-9]+")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """How a node takes part in a network.
+
+    `listen` are TCP multiaddrs (port 0 picks one), `bootstrap` end in ``/p2p/<peer id>``,
+    `external` are announced instead of the listening addresses (behind a NAT or in a container),
+    `data_dir` keeps known peer addresses over restarts.
+    """
+
+    listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
+    bootstrap: tuple[str, ...] = ()
+    network: str = "prime"
+    external: tuple[str, ...] = ()
+    data_dir: Path | None = None
+    wall_clock: Callable[[], float] = field(default=time.time, compare=False)
+    clock: Callable[[], float] = field(default=time.monotonic, compare=False)
+
+
+@asynccontextmanager
+async def open_network(config: NetworkConfig, private_key: bytes) -> AsyncIterator[Network]:
+    """Join as the node with this 32-byte secp256k1 key.
+
+    Raises:
+        ConfigError: an address, the network's name or the key is malformed.
+        ListenFailed: a port is in use.
+    """
+    quiet_libp2p()
+    network = Network(config, private_key)
+    async with network.running():
+        yield network
+
+
+class Network:
+    """A running node of one network; made by `open_network`."""
+
+    def __init__(self, config: NetworkConfig, private_key: bytes) -> None:
+        if not _NETWORK_NAME.fullmatch(config.network):
+            raise ConfigError(
+                f"network name {config.network!r}: up to 32 lower-case letters, digits and dashes"
+            )
+        self._config = config
+        self._name = config.network
+        self.peer_id = peer_id_of(private_key)
+        self._bootstrap = tuple(split_peer_address(a)[0] for a in config.bootstrap)
+        self._book = AddressBook(
+            config.data_dir / "peers.json" if config.data_dir is not None else None
+        )
+        self._scores = PeerScores()
+        self._host = GuardedHost(
+            create_new_key_pair(private_key),
+            admits=lambda peer_id: self._scores.admits(peer_id, config.clock()),
+            on_fault=self._on_fault,
+            announce=tuple(parse_address(a) for a in config.external),
+        )
+        self._dht = Dht(self._host, self._name)
+        self._gossip = Gossip(
+            self._host, self._name, on_reject=self._on_reject, on_fault=self._on_fault
+        )
+        self._table = RecordTable(self.peer_id, self._name)
+        self._exchange = RecordExchange(
+            self._table,
+            self._gossip,
+            self._request_for_exchange,
+            private_key=private_key,
+            network=self._name,
+            clock=config.wall_clock,
+            on_record=lambda record: self._book.remember(record.peer_id, record.addresses),
+        )
+        self._peers = Peers(
+            self._host,
+            self._scores,
+            self._book,
+            addresses_of=self._record_addresses,
+            find_peer=self._dht.find_peer,
+            clock=config.clock,
+        )
+        self._plan = DialPlan(self.peer_id)
+        self._streams_served = trio.CapacityLimiter(MAX_STREAMS_SERVED)
+        self._nursery: trio.Nursery | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve while the block runs; used by `open_network` only."""
+        listen = tuple(parse_address(a) for a in self._config.listen)
+        self.serve(PROTOCOL, self._exchange.serve, max_request=MAX_REQUEST)
+        self.subscribe(TOPIC, self._exchange.validate, self._exchange.received)
+        events = self._peers.events.subscribe()
+        try:
+            async with (
+                running_host(self._host, listen),
+                self._dht.running(),
+                self._gossip.running(),
+                trio.open_nursery() as nursery,
+            ):
+                self._nursery = nursery
+                nursery.start_soon(self._peers.run)
+                nursery.start_soon(self._exchange.run)
+                nursery.start_soon(self._greet_loop, events)
+                nursery.start_soon(self._dial_loop)
+                yield
+                nursery.cancel_scope.cancel()
+        finally:
+            self._peers.events.close()
+            self._save_book()
+
+    # -- identity and state ---------------------------------------------------------------------
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where we can be reached, with real ports and ``/p2p/<peer id>``."""
+        return tuple(str(a) for a in self._host.get_addrs())
+
+    @property
+    def records(self) -> RecordView:
+        """What is known about the nodes of the network."""
+        return self._exchange.view
+
+    def connected(self, peer_id: str) -> bool:
+        """Whether there is a live connection to the peer."""
+        return self._peers.connected(peer_id)
+
+    def peers(self) -> tuple[str, ...]:
+        """Peer ids with a live connection, ordered."""
+        return self._peers.all()
+
+    def rtt(self, peer_id: str) -> float | None:
+        """Smoothed round-trip time to a connected peer in seconds; None when not known."""
+        return self._peers.rtt(peer_id)
+
+    def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
+        """Connections coming and going from now on; bounded, the oldest event is dropped."""
+        return self._peers.events.subscribe()
+
+    # -- connecting -----------------------------------------------------------------------------
+
+    async def bootstrap(self, deadline: float) -> int:
+        """Connect to the bootstrap peers and make ourselves known in the DHT.
+
+        Args:
+            deadline: seconds this may take. Peers that do not answer are tried again later.
+
+        Returns:
+            the number of bootstrap peers that answered; 0 when none is configured.
+
+        Raises:
+            BootstrapFailed: some are configured and none answered.
+        """
+        causes: list[str] = []
+
+        async def dial(address: str) -> None:
+            try:
+                await self._peers.connect_address(address, deadline)
+            except P2PError as exc:
+                causes.append(f"{address}: {exc}")
+
+        async with trio.open_nursery() as nursery:
+            for address in self._config.bootstrap:
+                nursery.start_soon(dial, address)
+        answered = len(self._config.bootstrap) - len(causes)
+        if self._config.bootstrap and not answered:
+            raise BootstrapFailed(
+                "no bootstrap peer answered; check that one is running and its address:\n  "
+                + "\n  ".join(causes)
+            )
+        with trio.move_on_after(deadline):
+            await self._dht.join()
+        return answered
+
+    async def connect(self, multiaddr: str, timeout: float = DIAL_TIMEOUT) -> str:
+        """Connect to ``/ip4/…/tcp/…/p2p/<peer id>``; returns the peer id.
+
+        Raises:
+            ConfigError, PeerBanned, PeerUnreachable
+        """
+        return await self._peers.connect_address(multiaddr, timeout)
+
+    async def disconnect(self, peer_id: str) -> None:
+        """Close all connections of a peer."""
+        await self._peers.disconnect(peer_id)
+
+    # -- request/response and streams -----------------------------------------------------------
+
+    def serve(
+        self,
+        protocol: str,
+        handler: Handler,
+        *,
+        max_request: int = 1 << 20,
+        concurrency: int = 64,
+        handler_timeout: float = HANDLER_TIMEOUT,
+    ) -> None:
+        """Answer requests of ``/prime/<name>/<version>`` with `handler(peer id, payload)`.
+
+        The handler may raise `Refused(code, message)`; other exceptions are logged and answered
+        with the code ``internal``. See `p2p.rpc` for admission and deadlines.
+        """
+        service = Service(
+            protocol,
+            handler,
+            max_request=max_request,
+            concurrency=concurrency,
+            handler_timeout=handler_timeout,
+            on_violation=lambda peer: self._peers.offend(
+                peer, Offence.PROTOCOL_VIOLATION, f"oversized request of {protocol}"
+            ),
+        )
+
+        async def accept(stream: INetStream) -> None:
+            await service.handle(Stream(stream, str(stream.muxed_conn.peer_id)))
+
+        self._host.set_stream_handler(self._wire_protocol(protocol), accept)
+
+    async def request(
+        self,
+        peer_id: str,
+        protocol: str,
+        payload: bytes,
+        *,
+        timeout: float,
+        max_response: int = 1 << 20,
+    ) -> bytes:
+        """Ask a peer and return its answer, connecting first if need be.
+
+        Raises:
+            PeerUnreachable, PeerBanned, RequestTimeout, RemoteRefused, ProtocolViolation
+        """
+        try:
+            return await call(
+                partial(self.open_stream, peer_id, protocol, timeout),
+                payload,
+                timeout=timeout,
+                max_response=max_response,
+            )
+        except ProtocolViolation as exc:
+            self._peers.offend(peer_id, Offence.PROTOCOL_VIOLATION, str(exc))
+            raise
+
+    def serve_stream(
+        self, protocol: str, handler: Callable[[Stream, str], Awaitable[None]]
+    ) -> None:
+        """Accept byte streams of a protocol; `handler(stream, peer id)` owns the stream."""
+
+        async def accept(raw: INetStream) -> None:
+            peer_id = str(raw.muxed_conn.peer_id)
+            stream = Stream(raw, peer_id)
+            async with self._streams_served, stream:
+                await handler(stream, peer_id)
+
+        self._host.set_stream_handler(self._wire_protocol(protocol), accept)
+
+    async def open_stream(self, peer_id: str, protocol: str, timeout: float) -> Stream:
+        """Open a byte stream, connecting first if need be.
+
+        Raises:
+            PeerUnreachable, PeerBanned: no connection within `timeout` seconds.
+            RemoteRefused: with code ``unsupported_protocol``.
+        """
+        wire = self._wire_protocol(protocol)
+        last: Exception | None = None
+        for _ in range(2):  # a simultaneous dial may close the first connection under us
+            await self._peers.connect_peer(peer_id, timeout)
+            try:
+                with trio.fail_after(timeout):
+                    raw = await self._host.new_stream(peer_id_object(peer_id), [wire])
+                return Stream(raw, peer_id)
+            except StreamFailure as exc:
+                if _says_unsupported(exc):
+                    raise RemoteRefused(
+                        "unsupported_protocol", f"{peer_id} does not serve {protocol}"
+                    ) from exc
+                last = exc
+            except trio.TooSlowError as exc:
+                raise PeerUnreachable(f"{peer_id} opened no stream in {timeout:g} s") from exc
+            except (SwarmException, IOException, MuxedConnError, MuxedStreamError) as exc:
+                last = exc
+        raise PeerUnreachable(f"no stream to {peer_id}: {last}") from last
+
+    # -- DHT, records, topics -------------------------------------------------------------------
+
+    async def provide(self, key: bytes) -> bool:
+        """Announce in the DHT that we provide `key`; True if any peer took the announcement."""
+        return await self._dht.provide(key)
+
+    async def find_providers(self, key: bytes, timeout: float) -> tuple[str, ...]:
+        """Peer ids that announced `key`, as far as found in `timeout` seconds (hearsay)."""
+        return await self._dht.find_providers(key, timeout)
+
+    async def publish_record(self, record: NodeRecord) -> NodeRecord:
+        """Make `record` our statement: signed, kept, gossiped and refreshed from now on.
+
+        Sequence number and times are set here; empty addresses are filled with ours. Returns the
+        record as signed.
+        """
+        if not record.addresses:
+            record = record.model_copy(update={"addresses": self.addresses})
+        return self._exchange.set_own(record).record
+
+    def subscribe(self, topic: str, validate: Validator, handler: TopicHandler) -> None:
+        """Take part in a gossip topic; see `p2p.gossip`."""
+        self._gossip.subscribe(topic, validate, handler)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Gossip to all subscribers of a topic, best effort."""
+        await self._gossip.publish(topic, payload)
+
+    # -- background -----------------------------------------------------------------------------
+
+    async def _greet_loop(self, events: trio.MemoryReceiveChannel[PeerEvent]) -> None:
+        async with trio.open_nursery() as nursery:
+            async for event in events:
+                if isinstance(event, PeerConnected):
+                    nursery.start_soon(self._greet, event.peer_id)
+
+    async def _greet(self, peer_id: str) -> None:
+        try:
+            if not await self._exchange.greet(peer_id):
+                log.info("peer is of another network", peer=peer_id)
+                await self._peers.disconnect(peer_id)
+        except ProtocolViolation as exc:
+            self._peers.offend(peer_id, Offence.PROTOCOL_VIOLATION, str(exc))
+        except P2PError as exc:
+            log.debug("no records from peer", peer=peer_id, reason=str(exc))
+
+    async def _dial_loop(self) -> None:
+        """Carry out the dial plan at every change of the records, at least every `ROUND` s."""
+        while True:
+            version = self._table.version
+            async with trio.open_nursery() as nursery:
+                for peer_id in self._due_dials():
+                    nursery.start_soon(self._try_dial, peer_id)
+            with trio.move_on_after(ROUND):
+                await self.records.wait_changed(version)
+            self._save_book()
+
+    def _due_dials(self) -> tuple[str, ...]:
+        up = self.peers()
+        always = self._bootstrap if up else (*self._bootstrap, *self._book.peers())
+        known = [r.peer_id for r in self.records.all() if r.addresses]
+        due = self._plan.next(known, up, self._config.clock(), always=always)
+        return tuple(p for p in due if self._peers.admits(p))
+
+    async def _try_dial(self, peer_id: str) -> None:
+        try:
+            await self._peers.connect_peer(peer_id, DIAL_TIMEOUT)
+        except P2PError as exc:
+            self._plan.failed(peer_id, self._config.clock())
+            log.debug("dial failed", peer=peer_id, reason=str(exc))
+        else:
+            self._plan.succeeded(peer_id)
+
+    def _record_addresses(self, peer_id: str) -> tuple[str, ...]:
+        record = self._table.get(peer_id, self._config.wall_clock())
+        configured = tuple(a for a in self._config.bootstrap if a.endswith(peer_id))
+        return (*configured, *(record.addresses if record is not None else ()))
+
+    async def _request_for_exchange(
+        self, peer_id: str, protocol: str, payload: bytes, timeout: float, max_response: int
+    ) -> bytes:
+        return await self.request(
+            peer_id, protocol, payload, timeout=timeout, max_response=max_response
+        )
+
+    def _on_reject(self, peer_id: str, topic: str) -> None:
+        self._peers.offend(peer_id, Offence.GOSSIP_REJECTED, topic)
+
+    def _on_fault(self, peer_id: str, protocol: str, error: Exception) -> None:
+        self._peers.offend(peer_id, Offence.STREAM_FAULT, f"{protocol}: {error!r}"[:200])
+
+    def _save_book(self) -> None:
+        try:
+            self._book.save()
+        except OSError as exc:
+            log.warning("cannot save known peers", reason=str(exc))
+
+    def _wire_protocol(self, protocol: str) -> TProtocol:
+        if not _PROTOCOL.fullmatch(protocol):
+            raise ConfigError(f"protocol {protocol!r} is not of the form /prime/<name>/<version>")
+        return TProtocol(f"/{self._name}/" + protocol.removeprefix("/prime/"))
+
+
+def _says_unsupported(failure: StreamFailure) -> bool:
+    cause = failure.__cause__
+    return isinstance(cause, MultiselectClientError) and "not supported" in str(cause).lower()
