@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity 0.8.37;
+
+/// @title Providers' stakes
+/// @notice Tokens are active (they back the provider's nodes) or unbonding (asked back, still
+/// slashable, withdrawable after the unbonding period). A provider has one unbonding balance:
+/// asking for more restarts the clock for all of it, which keeps slashing and withdrawal at a
+/// constant cost. The contract's token balance covers active + unbonding at all times.
+interface IStakeManager {
+    event Staked(address indexed provider, uint256 amount);
+    event Unstaked(address indexed provider, uint256 amount, uint64 releaseTime);
+    event Withdrawn(address indexed provider, uint256 amount);
+    event Slashed(address indexed provider, uint256 amount, bytes32 reason);
+
+    error ZeroAmount();
+    error ZeroAddress();
+    /// @notice A share above 100 %.
+    error InvalidShare(uint16 basisPoints);
+    /// @notice The tokens were not sent to this contract before `stake` was called.
+    error StakeNotReceived(uint256 balance, uint256 needed);
+    error InsufficientStake(uint256 stake, uint256 asked);
+    /// @notice What would remain is less than the provider's nodes need: remove nodes first.
+    error BelowMinimumStake(uint256 remaining, uint256 minimum);
+    error NothingUnbonding();
+    /// @notice Too early; try again at `releaseTime` (Unix seconds).
+    error StillUnbonding(uint64 releaseTime);
+    /// @notice More than may be slashed of this provider within the present window.
+    error SlashCapExceeded(uint256 asked, uint256 available);
+
+    /// @notice Books `amount` tokens, already sent to this contract, as `provider`'s active stake.
+    /// NETWORK_ROLE only: providers stake through PrimeNetwork.
+    function stake(address provider, uint256 amount) external;
+
+    /// @notice Moves the caller's active stake to unbonding. What its nodes need must remain.
+    function unstake(uint256 amount) external;
+
+    /// @notice Pays the caller's unbonding balance out, once its time has come.
+    function withdraw() external;
+
+    /// @notice Sends a provider's tokens to the treasury, active ones first. NETWORK_ROLE only.
+    /// At most a fixed share of the provider's tokens is taken within one window, however many
+    /// validators ask.
+    /// @param reason A code or the hash of the evidence.
+    function slash(address provider, uint256 amount, bytes32 reason) external;
+
+    /// @notice Active stake.
+    function stakeOf(address provider) external view returns (uint256);
+
+    /// @notice Unbonding balance and the Unix time (seconds) from which it can be withdrawn.
+    function unbondingOf(address provider)
+        external
+        view
+        returns (uint256 amount, uint64 releaseTime);
+
+    /// @notice Stake that a provider of `computeUnits` needs: a base plus an amount per unit.
+    function minimumStake(uint256 computeUnits) external view returns (uint256);
+
+    /// @notice Stake that `provider` needs for its present nodes; 0 when it has none.
+    function requiredStake(address provider) external view returns (uint256);
+
+    /// @notice How much of `provider`'s tokens could be slashed now.
+    function slashable(address provider) external view returns (uint256);
+}
