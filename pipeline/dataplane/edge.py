@@ -8,12 +8,11 @@ Who does what:
   credits, sends heartbeats, notices silence. It never waits for the consumer (see `link`: a legal
   frame always finds a free buffer) and never waits to write: when another thread is writing, or the
   socket is full, its heartbeat is not needed or goes out later.
-- **Callers** of `send` write in their own thread, one frame at a time under `_writing`.
+- **Callers** of `send` write in their own thread, one frame at a time (`writer`).
 - The **caller of `recv`** (one thread at a time) gives the previous buffer back and grants credit.
 
-`_carry` holds control bytes of which TLS may have taken a part; whoever writes next writes them
-first, because OpenSSL must be offered the same bytes again. `_lock` guards the link machine and
-`_over`; the order is `_writing` before `_lock`, and nothing blocks under `_lock`.
+`_lock` guards the link machine and `_over`. Commands of the machine are carried out after it is
+released, so nothing waits under it.
 
 The first reason to end wins and is what every later call raises. Someone who only sends still
 learns of a break at once by keeping a thread in `recv`.
@@ -27,7 +26,7 @@ import time
 from dataclasses import dataclass
 from types import TracebackType
 
-from pipeline.dataplane.channel import RECORD, Channel
+from pipeline.dataplane.channel import Channel
 from pipeline.dataplane.errors import (
     EdgeBroken,
     EdgeClosed,
@@ -35,7 +34,7 @@ from pipeline.dataplane.errors import (
     EdgeTimeout,
     EdgeViolation,
 )
-from pipeline.dataplane.frames import FRAME_HEAD, Hello, Kind, Limits, decode_head, encode_head
+from pipeline.dataplane.frames import FRAME_HEAD, Hello, Limits, decode_head
 from pipeline.dataplane.link import (
     Arrived,
     Beat,
@@ -54,8 +53,8 @@ from pipeline.dataplane.link import (
     Timing,
     Unsent,
     Wake,
-    Wrote,
 )
+from pipeline.dataplane.writer import FrameWriter
 
 CLOSE_PATIENCE = 1.0  # seconds a closing side spends on saying goodbye, and on the peer's answer
 
@@ -91,13 +90,11 @@ class Edge:
         self._channel = channel
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
-        self._writing = threading.Lock()
+        self._writer = FrameWriter(channel, self._apply)
         self._closing = threading.Lock()
         self._link = Link(local, peer.limits, timing, time.monotonic())
         self._over: EdgeError | None = None
         self._closed = False
-        self._owed_grant = 0
-        self._carry = b""
         self._inbox: queue.SimpleQueue[tuple[bytes, bytearray, int] | None] = queue.SimpleQueue()
         self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
         for _ in range(local.window):
@@ -128,14 +125,15 @@ class Edge:
                 if not self._changed.wait(_remaining(deadline)):
                     raise EdgeTimeout("no credit from the peer before the deadline")
             self._link.handle(Sending(len(header), len(body)))
-        if not self._writing.acquire(timeout=-1 if deadline is None else _remaining(deadline) or 0):
-            self._apply(Unsent())
-            raise EdgeTimeout("another frame was being sent until the deadline")
         try:
-            self._write_frame(header, body, deadline)
-        finally:
-            self._writing.release()
-        self._flush_grants(wait=True)
+            self._writer.data(header, body, deadline)
+        except EdgeTimeout:
+            self._apply(Unsent())
+            raise
+        with self._lock:
+            self._check()
+            self._sent_frames += 1
+            self._sent_bytes += len(header) + len(body)
 
     def recv(self, deadline: float | None = None) -> Frame:
         """The next frame's header and payload, in the order sent.
@@ -148,7 +146,6 @@ class Edge:
             self._free.put(self._lent)
             self._lent = None
             self._apply(Released())
-            self._flush_grants(wait=True)
         if self._closed:
             raise EdgeClosed("this side closed the edge")
         try:
@@ -179,8 +176,7 @@ class Edge:
             self._reader.join(CLOSE_PATIENCE)
             self._channel.abort()
             self._reader.join()
-            with self._writing:
-                self._channel.close()
+            self._writer.close_channel()
 
     @property
     def stats(self) -> EdgeStats:
@@ -250,84 +246,6 @@ class Edge:
                 self._channel.wait_read(self._link.wake_at)
         return True
 
-    # --- writing ------------------------------------------------------------------------------
-
-    def _write_frame(self, header: bytes, body: memoryview, deadline: float | None) -> None:
-        with self._lock:
-            self._check()
-        head = encode_head(Kind.DATA, 0, len(header), len(body)) + header
-        try:
-            self._push_carry(wait=True, deadline=deadline)
-            if len(head) + len(body) <= RECORD:
-                self._channel.write_all(b"".join((head, body)), deadline)  # one TLS record
-            else:
-                self._channel.write_all(head, deadline)
-                self._channel.write_all(body, deadline)
-        except EdgeTimeout:
-            self._apply(Ended(EdgeBroken("a frame could not be sent whole before its deadline")))
-        except EdgeBroken as error:
-            self._apply(Ended(error))
-        with self._lock:
-            self._check()
-            self._link.handle(Wrote(time.monotonic()))
-        self._sent_frames += 1
-        self._sent_bytes += len(header) + len(body)
-
-    def _flush_grants(self, *, wait: bool) -> None:
-        """Send what is owed, unless another thread is writing: that one looks again when done."""
-        while self._owed_grant and self._over is None and self._writing.acquire(blocking=False):
-            try:
-                with self._lock:
-                    frames, self._owed_grant = self._owed_grant, 0
-                if frames:
-                    self._write_control(encode_head(Kind.CREDIT, frames), wait=wait)
-            finally:
-                self._writing.release()
-
-    def _beat(self) -> None:
-        if self._writing.acquire(blocking=False):
-            try:
-                if not self._carry:
-                    self._write_control(encode_head(Kind.BEAT), wait=False)
-                else:
-                    self._push_carry(wait=False, deadline=None)
-            finally:
-                self._writing.release()
-            self._flush_grants(wait=False)
-
-    def _bye(self) -> None:
-        if self._writing.acquire(timeout=CLOSE_PATIENCE):
-            try:
-                self._carry += encode_head(Kind.BYE)
-                self._push_carry(wait=True, deadline=time.monotonic() + CLOSE_PATIENCE)
-                self._channel.finish()
-            except EdgeTimeout:
-                self._apply(Ended(EdgeBroken("the peer does not read")))
-            except EdgeBroken as error:
-                self._apply(Ended(error))
-            finally:
-                self._writing.release()
-
-    def _write_control(self, frame: bytes, *, wait: bool) -> None:
-        """Under `_writing`. A failure ends the edge instead of raising."""
-        self._carry += frame
-        try:
-            self._push_carry(wait=wait, deadline=None)
-        except EdgeBroken as error:
-            self._apply(Ended(error))
-        with self._lock:
-            self._link.handle(Wrote(time.monotonic()))
-
-    def _push_carry(self, *, wait: bool, deadline: float | None) -> None:
-        while self._carry:
-            sent = self._channel.try_write(self._carry)
-            if sent is not None:
-                self._carry = self._carry[sent:]
-            elif not wait:
-                return
-            elif not self._channel.wait_write(deadline):
-                raise EdgeTimeout("the deadline passed")
-
     # --- the machine --------------------------------------------------------------------------
 
     def _apply(self, event: Event) -> list[Receive]:
@@ -340,12 +258,11 @@ class Edge:
                 case Receive():
                     receive.append(command)
                 case Grant(frames):
-                    with self._lock:
-                        self._owed_grant += frames
+                    self._writer.grant(frames)
                 case Beat():
-                    self._beat()
+                    self._writer.beat()
                 case SayBye():
-                    self._bye()
+                    self._writer.bye(CLOSE_PATIENCE)
                 case Wake():
                     with self._changed:
                         self._changed.notify_all()
@@ -359,6 +276,7 @@ class Edge:
                 self._over = error
             self._changed.notify_all()
         self._inbox.put(None)
+        self._writer.stop()
         self._channel.abort()
 
     def _check(self) -> None:
