@@ -36,8 +36,10 @@ from node.settings import (
 )
 
 ENVIRONMENT_PREFIX = "PRIME_NODE_"
-OTHER_VARIABLES = frozenset({"PRIME_NODE_PASSPHRASE", "PRIME_NODE_DEBUG"})
+OTHER_VARIABLES = frozenset({"PRIME_NODE_PASSPHRASE", "PRIME_NODE_TOKEN"})
 """Variables with our prefix that are not settings."""
+FLAG_NAMES = {("roles",): "--role"}
+"""Settings whose flag is not just their own name."""
 
 Role = Literal["worker", "validator", "orchestrator"]
 Source = dict[str, Any]
@@ -50,7 +52,8 @@ class Section(BaseModel):
 class WorkerSection(Section):
     """A worker's device. `vram` in bytes, 0 = what the device has; `threads` 0 = all cores.
 
-    `max_sequences` bounds how many sequences the KV cache is sized for. `fault` makes a simulated
+    `max_sequences` bounds how many sequences the KV cache is sized for. `data_plane` "tunnel" sends
+    hidden states over libp2p even where the data port can be reached. `fault` makes a simulated
     worker dishonest in a named way and is refused outside a simulation.
     """
 
@@ -59,6 +62,7 @@ class WorkerSection(Section):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     max_sequences: Annotated[int, Field(ge=1, le=4096)] = 64
     max_batch_tokens: Annotated[int, Field(ge=16, lt=2**20)] = 1024
+    data_plane: Literal["auto", "tunnel"] = "auto"
     fault: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
 
 
@@ -245,7 +249,7 @@ def _name_source(
 
     setting = ".".join(path)
     if held_by(flags):
-        return f"flag for {setting}"
+        return FLAG_NAMES.get(path, "--" + path[-1].replace("_", "-"))
     if held_by(environment):
         return f"environment: {_variable(path)}"
     return f"{file}: {setting}"

@@ -77,14 +77,36 @@ class _Foreign:
     hint: str = ""
 
 
-_TRANSLATION: tuple[_Foreign, ...] = ()
+_TRANSLATION: tuple[_Foreign, ...] = (
+    _Foreign("p2p.errors", "ListenFailed", EXIT_RESOURCE, "choose another --listen"),
+    _Foreign("p2p.errors", "BootstrapFailed", EXIT_UNREACHABLE, "check --bootstrap"),
+    _Foreign("p2p.errors", "PeerUnreachable", EXIT_UNREACHABLE),
+    _Foreign("p2p.errors", "RequestTimeout", EXIT_UNREACHABLE),
+    _Foreign("p2p.errors", "ConfigError", EXIT_INPUT),
+    _Foreign("p2p.errors", "InvalidPeerId", EXIT_INPUT),
+    _Foreign("p2p.errors", "P2PError", EXIT_FAILED),
+    _Foreign("chain.errors", "ChainUnreachable", EXIT_UNREACHABLE),
+    _Foreign("chain.errors", "PortInUse", EXIT_RESOURCE),
+    _Foreign("chain.errors", "StoreError", EXIT_RESOURCE),
+    _Foreign("chain.errors", "WrongChain", EXIT_INPUT),
+    _Foreign("chain.errors", "InvalidInput", EXIT_INPUT),
+    _Foreign("chain.errors", "InvalidDeployment", EXIT_INPUT),
+    _Foreign("chain.errors", "ChainError", EXIT_FAILED),
+    _Foreign("pipeline.models.errors", "SourceUnavailable", EXIT_UNREACHABLE),
+    _Foreign("pipeline.models.errors", "ModelError", EXIT_INPUT),
+    _Foreign("pipeline.planner", "CannotPlan", EXIT_RESOURCE),
+    _Foreign("pipeline.engine.errors", "EngineError", EXIT_FAILED),
+    _Foreign("pipeline.dataplane.errors", "EdgeError", EXIT_FAILED),
+    _Foreign("proofs.errors", "ProofsError", EXIT_FAILED),
+)
+"""A row more special than another stands above it."""
 
 
 def translate(exc: BaseException) -> NodeError | None:
     """The `NodeError` to show for `exc`, or None when `exc` is a bug (or not an error at all).
 
-    A group of exceptions (trio nurseries raise those) is shown by its first known member, as long
-    as every member is known or is a cancellation's side effect; an unknown member is a bug.
+    A group of exceptions (trio nurseries raise those) is shown by its first member, as long as
+    every member is known: one that is not is a bug, and must not hide behind the others.
     """
     if isinstance(exc, NodeError):
         return exc

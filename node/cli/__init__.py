@@ -1,0 +1,114 @@
+"""The `prime-node` command.
+
+`main` is the console script. It runs one command and turns whatever comes out of it into one line
+on stderr and an exit code (the table is in `node.errors`). A traceback is shown only for a bug or
+with `--debug`. Commands import what they need when they run, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import typer
+import typer.main
+
+from node.cli import chain, init, key, model, run, simulate, status, submit
+from node.cli.frame import Invocation
+from node.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, is_interrupt, translate
+
+app = typer.Typer(
+    name="prime-node",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("simulate", help=simulate.HELP)(simulate.command)
+app.command("init", help=init.HELP)(init.command)
+app.command("run", help=run.HELP)(run.command)
+app.command("submit", help=submit.HELP)(submit.command)
+app.command("status", help=status.HELP)(status.command)
+app.add_typer(key.app, name="key")
+app.add_typer(model.app, name="model")
+app.add_typer(chain.app, name="chain")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        from node.version import version
+
+        typer.echo(f"prime-node {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    context: typer.Context,
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
+    _version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Pool machines into one that runs models too big for any of them, prove the work, get paid.
+
+    See a whole network work on this machine:  `prime-node simulate`
+
+    By hand: `init`, `chain dev`, `run` in several terminals, then `submit` and `status`.
+    """
+    context.obj.debug = debug
+
+
+def run_cli(arguments: Sequence[str]) -> int:
+    """Run one command line (without the program's name); returns the exit code."""
+    command = typer.main.get_command(app)
+    invocation = Invocation()
+    try:
+        code = command.main(
+            args=list(arguments), prog_name="prime-node", standalone_mode=False, obj=invocation
+        )
+    except SystemExit as exc:
+        return exc.code if isinstance(exc.code, int) else EXIT_USAGE
+    except BaseException as exc:  # noqa: BLE001 - the outermost frame: nothing may pass unreported
+        return _report(exc, invocation.debug)
+    return code if isinstance(code, int) else 0
+
+
+def _report(exc: BaseException, debug: bool) -> int:
+    """Say on stderr what went wrong; returns the exit code."""
+    if debug:
+        traceback.print_exception(exc)
+    shown = getattr(exc, "format_message", None)
+    if shown is not None:
+        # click's own errors: the command line is wrong.
+        context = getattr(exc, "ctx", None)
+        path = context.command_path if context is not None else "prime-node"
+        _line(f"error: {shown()} (see {path} --help)")
+        return EXIT_USAGE
+    if is_interrupt(exc) or isinstance(exc, typer.Abort):
+        _line("interrupted")
+        return EXIT_INTERRUPTED
+    if isinstance(exc, BrokenPipeError):
+        # Whoever read our output has enough (`prime-node status | head`).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    known = translate(exc)
+    if known is not None:
+        _line(f"error: {known}")
+        return known.exit_code
+    if not debug:
+        traceback.print_exception(exc)
+    _line("error: this is a bug in prime-node; please report the lines above")
+    return EXIT_BUG
+
+
+def _line(text: str) -> None:
+    print(" ".join(text.split("\n")), file=sys.stderr)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(run_cli(sys.argv[1:]))
