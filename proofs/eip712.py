@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from proofs.errors import ProofsError
-from proofs.signing import address_bytes, keccak256
+from proofs.errors import ProofError
+from proofs.signing import address_bytes, checksum_address, keccak256
 
 DOMAIN_NAME = "PrimeNode"
 DOMAIN_VERSION = "1"
 _DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 
 
-class EncodingError(ProofsError):
+class EncodingError(ProofError):
     """A value that its Solidity type cannot hold; the message names the type."""
 
 
@@ -32,6 +32,20 @@ def word(kind: str, value: int | bytes | str) -> bytes:
     if kind.startswith("uint") and isinstance(value, int) and 0 <= value < 2 ** int(kind[4:]):
         return value.to_bytes(32, "big")
     raise EncodingError(f"{value!r:.80} is not a {kind}")
+
+
+def unword(kind: str, data: bytes) -> int | bytes | str:
+    """Inverse of `word`. Raises EncodingError for stray high bits or another length."""
+    if len(data) != 32:
+        raise EncodingError(f"an ABI word has 32 bytes, not {len(data)}")
+    value: int | bytes | str = data
+    if kind == "address":
+        value = checksum_address(data[12:])
+    elif kind.startswith("uint"):
+        value = int.from_bytes(data, "big")
+    if word(kind, value) != data:
+        raise EncodingError(f"{data.hex()} is not a {kind}")
+    return value
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proofs.eip712 import word
-from proofs.errors import ProofsError
+from proofs.errors import ProofError
 from proofs.signing import keccak256
 
 MAX_PROOF = 64
 
 
-class MerkleError(ProofsError):
+class MerkleError(ProofError):
     """Leaves that make no tree, or an index that is not in it."""
 
 

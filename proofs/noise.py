@@ -25,7 +25,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from proofs.errors import ProofsError
+from proofs.errors import ProofError
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -36,7 +36,7 @@ _HALF = np.uint64(32)
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 
-class NoiseError(ProofsError):
+class NoiseError(ProofError):
     """A key, position or token id outside its range; the message names it."""
 
 

@@ -8,11 +8,11 @@ does its downstream neighbour, the `counterparty`. `commitment` binds the stage'
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from proofs.eip712 import Domain, StructType
+from proofs.eip712 import Domain, EncodingError, StructType, unword, word
 from proofs.signing import Address, sign_digest, signed_by
 
 Bytes32 = Annotated[bytes, Field(min_length=32, max_length=32)]
@@ -32,6 +32,22 @@ class TypedMessage(BaseModel):
     def struct_hash(self) -> bytes:
         """EIP-712 hashStruct, 32 bytes."""
         return self.STRUCT.hash([getattr(self, name) for name in type(self).model_fields])
+
+    def to_bytes(self) -> bytes:
+        """`abi.encode` of the fields: one 32-byte word each."""
+        kinds = (kind for kind, _ in self.STRUCT.fields)
+        values = (getattr(self, name) for name in type(self).model_fields)
+        return b"".join(word(kind, value) for kind, value in zip(kinds, values, strict=True))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Inverse of `to_bytes`. Raises EncodingError for any other bytes."""
+        fields = cls.STRUCT.fields
+        if len(data) != 32 * len(fields):
+            raise EncodingError(f"{cls.__name__} has {32 * len(fields)} bytes, not {len(data)}")
+        words = (data[start : start + 32] for start in range(0, len(data), 32))
+        values = [unword(kind, part) for (kind, _), part in zip(fields, words, strict=True)]
+        return cls.model_validate(dict(zip(cls.model_fields, values, strict=True)))
 
     def digest(self, domain: Domain) -> bytes:
         """The 32 bytes that are signed for `domain`."""

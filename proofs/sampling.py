@@ -27,7 +27,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from proofs.errors import ProofsError
+from proofs.errors import ProofError
 from proofs.noise import gumbel
 
 SCORE_CLIP = 0.5
@@ -38,7 +38,7 @@ Scores: TypeAlias = npt.NDArray[np.float64]
 TokenIds: TypeAlias = npt.NDArray[np.int64]
 
 
-class SamplingError(ProofsError):
+class SamplingError(ProofError):
     """Logits or settings no token can be chosen from; the message says which."""
 
 

@@ -18,18 +18,18 @@ from coincurve import PrivateKey, PublicKey
 from Crypto.Hash import keccak as _keccak
 from pydantic import AfterValidator
 
-from proofs.errors import ProofsError
+from proofs.errors import ProofError
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SIGNATURE_LENGTH = 65
 ZERO_ADDRESS = "0x" + "0" * 40
 
 
-class SigningError(ProofsError):
+class SigningError(ProofError):
     """A key, address or digest of one's own that cannot be used; the message says why."""
 
 
-class SignatureError(ProofsError):
+class SignatureError(ProofError):
     """A signature that is malformed or recovers to no key."""
 
 

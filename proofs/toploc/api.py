@@ -4,7 +4,7 @@
 with `skip_prefill` decode steps only; a tensor [steps, H] stands for a list of its rows. The
 prefill is one chunk; decode steps make chunks of `decode_batching_size`.
 
-Where the original crashes, passes or swallows the problem, these raise a subclass of `ProofsError`
+Where the original crashes, passes or swallows the problem, these raise a subclass of `ProofError`
 or give a failing result: input that is not finite bf16 raises `ProofInputError`, another number of
 proofs than chunks raises `ProofCountError`, and a null or malformed proof fails its chunk with
 `VerificationResult(k, 2**64, 2**64)`.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from proofs.errors import ProofsError
+from proofs.errors import ProofError
 from proofs.toploc.chunks import (
     Bits,
     ChunkResult,
@@ -31,7 +31,7 @@ from proofs.toploc.poly import MalformedProofError, ProofInputError, ProofPoly
 NO_MATCH = float(2**64)
 
 
-class ProofCountError(ProofsError):
+class ProofCountError(ProofError):
     """There are more or fewer proofs than chunks of activations."""
 
 

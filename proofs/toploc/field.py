@@ -21,14 +21,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from proofs.errors import ProofsError
+from proofs.errors import ProofError
 
 PRIME = 65497
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 
-class DuplicatePointError(ProofsError):
+class DuplicatePointError(ProofError):
     """Two points of one polynomial share an x; choose a modulus that keeps them apart."""
 
 

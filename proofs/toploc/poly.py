@@ -21,18 +21,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from proofs.errors import ProofsError
+from proofs.errors import ProofError
 from proofs.toploc.field import PRIME, Ints, evaluate, interpolate
 
 MIN_MODULUS = 2**15 + 1
 MAX_TOPK = 2048
 
 
-class MalformedProofError(ProofsError):
+class MalformedProofError(ProofError):
     """Bytes that are no TOPLOC proof; the message says what is wrong with them."""
 
 
-class ProofInputError(ProofsError):
+class ProofInputError(ProofError):
     """Activations or points that cannot be proven or measured; the message says what to change."""
 
 

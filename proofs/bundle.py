@@ -1,0 +1,206 @@
+"""The proof bundle: everything a validator needs to judge one work unit.
+
+The orchestrator assembles it from the group's answers. What it says about a stage is only as
+good as the stage's signature: a `StageClaim` carries the evidence, and a receipt whose `commitment`
+binds that evidence, signed by the stage and its downstream neighbour. `check_claims` tells whether
+every claim is so bound; one that is not cannot be held against the stage, because whoever
+assembled the bundle might have written it.
+
+A bundle is content-addressed: its id is the sha256 of its canonical bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal, Self
+
+import msgpack
+from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+
+from proofs.canonical import CanonicalModel
+from proofs.eip712 import Domain, EncodingError
+from proofs.receipts import Receipt
+from proofs.signing import SIGNATURE_LENGTH, Address, SigningError, tagged_hash
+
+MAX_BUNDLE_BYTES = 8 * 2**20
+ROWS_PER_PROOF = 32
+
+Id16 = Annotated[bytes, Field(min_length=16, max_length=16)]
+Id32 = Annotated[bytes, Field(min_length=32, max_length=32)]
+Signature = Annotated[bytes, Field(min_length=SIGNATURE_LENGTH, max_length=SIGNATURE_LENGTH)]
+TokenIds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(max_length=1 << 20)]
+Proofs = Annotated[tuple[Annotated[bytes, Field(max_length=4096)], ...], Field(max_length=1 << 16)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+PeerId = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+def _receipt_from(value: object) -> object:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return Receipt.from_bytes(value)
+    except (EncodingError, SigningError) as exc:
+        raise ValueError(str(exc)) from exc  # pydantic collects ValueErrors
+
+
+EncodedReceipt = Annotated[
+    Receipt, BeforeValidator(_receipt_from), PlainSerializer(lambda receipt: receipt.to_bytes())
+]
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended: an end-of-sequence token, `max_tokens`, or a stop string."""
+
+    EOS = "eos"
+    LENGTH = "length"
+    STOP = "stop"
+
+
+class Sampling(CanonicalModel):
+    """How tokens are picked; `temperature` 0 is greedy, `top_k` 0 and `top_p` 1 filter nothing."""
+
+    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    noise_key: Annotated[int, Field(ge=0, lt=2**64)] = 0
+
+
+class StageEvidence(CanonicalModel):
+    """What one stage proves about one sequence.
+
+    `rows` rows were sent, one an output token, in `proofs` of 32 rows each, the last ragged. `sent`
+    and `received` are sha256 over those rows in wire dtype, as sent downstream (last stage:
+    final-norm rows) and as received (stage 0: the input token ids as little-endian u32).
+    """
+
+    sequence_id: Id16
+    rows: Count
+    proofs: Proofs
+    sent: Id32
+    received: Id32
+
+
+class StageClaim(CanonicalModel):
+    """One stage's evidence, in the order of the unit's sequences, and its receipt.
+
+    `receipt` may be missing where the stage gave none; `counter_signature` also where the stage is
+    alone. The receipt is embedded as its ABI bytes.
+    """
+
+    MAX_BYTES: ClassVar[int] = MAX_BUNDLE_BYTES
+
+    peer_id: PeerId
+    address: Address
+    evidence: Annotated[tuple[StageEvidence, ...], Field(max_length=4096)] = ()
+    receipt: EncodedReceipt | None = None
+    receipt_signature: Signature | None = None
+    counter_signature: Signature | None = None
+
+
+class BundleSequence(CanonicalModel):
+    """One sequence as asked for and as generated.
+
+    `segments` are (output index, generation) pairs: from that index on, that build of the group
+    generated the tokens.
+    """
+
+    sequence_id: Id16
+    prompt_ids: Annotated[TokenIds, Field(min_length=1)]
+    output_ids: Annotated[TokenIds, Field(min_length=1)]
+    sampling: Sampling = Sampling()
+    max_tokens: Annotated[int, Field(ge=1, lt=2**20)]
+    eos_ids: TokenIds = ()
+    stop: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=16)
+    ] = ()
+    reason: Annotated[FinishReason, Field(strict=False)]
+    segments: Annotated[tuple[tuple[Count, Count], ...], Field(max_length=1024)] = ()
+
+    @model_validator(mode="after")
+    def _segments_advance(self) -> Self:
+        starts = [start for start, _ in self.segments]
+        if starts and (starts[0] != 0 or starts[-1] >= len(self.output_ids)):
+            raise ValueError("segments must start at 0 and lie inside the output")
+        if any(later <= earlier for earlier, later in pairwise(starts)):
+            raise ValueError("segments must start at rising output indices")
+        return self
+
+    @property
+    def chunks(self) -> int:
+        """How many proofs each stage owes for this sequence."""
+        return -(-len(self.output_ids) // ROWS_PER_PROOF)
+
+
+class UnitBundle(CanonicalModel):
+    """A finished work unit. `boundaries[s]` is the layer at which stage s ends."""
+
+    MAX_BYTES: ClassVar[int] = MAX_BUNDLE_BYTES
+
+    version: Literal[1] = 1
+    unit_id: Id32
+    group_id: Id32
+    generation: Count
+    model_id: Id32
+    boundaries: Annotated[tuple[Count, ...], Field(min_length=1, max_length=256)]
+    stages: Annotated[tuple[StageClaim, ...], Field(min_length=1, max_length=256)]
+    sequences: Annotated[tuple[BundleSequence, ...], Field(min_length=1, max_length=4096)]
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if len(self.stages) != len(self.boundaries):
+            raise ValueError("there must be one claim for each boundary")
+        if any(later <= earlier for earlier, later in pairwise((0, *self.boundaries))):
+            raise ValueError("boundaries must rise from above 0")
+        if len({s.sequence_id for s in self.sequences}) != len(self.sequences):
+            raise ValueError("sequence ids must differ")
+        return self
+
+    @property
+    def content_id(self) -> bytes:
+        """sha256 of the canonical bytes."""
+        return hashlib.sha256(self.to_bytes()).digest()
+
+
+def evidence_commitment(evidence: tuple[StageEvidence, ...]) -> bytes:
+    """What a receipt commits to: the tagged hash of a stage's evidence for a unit, 32 bytes."""
+    return tagged_hash("evidence/1", msgpack.packb([item.model_dump() for item in evidence]))
+
+
+def input_digest(sequence: BundleSequence) -> bytes:
+    """What an honest stage 0 has as `received`: the tokens it embedded to get the proven rows.
+
+    These are the last prompt token and all output tokens but the last, so stage 0's signed evidence
+    fixes the output up to its last token.
+    """
+    ids = (sequence.prompt_ids[-1], *sequence.output_ids[:-1])
+    return hashlib.sha256(b"".join(token.to_bytes(4, "little") for token in ids)).digest()
+
+
+def check_claims(bundle: UnitBundle, domain: Domain) -> str:
+    """Why some claim does not bind its stage, or "".
+
+    Each receipt must be for this unit and stage, commit to the claim's evidence and carry the
+    worker's signature and, with more than one stage, that of the next stage of the ring.
+    """
+    count = len(bundle.stages)
+    for stage, claim in enumerate(bundle.stages):
+        receipt, following = claim.receipt, bundle.stages[(stage + 1) % count].address
+        if receipt is None or claim.receipt_signature is None:
+            return f"stage {stage} gave no signed receipt"
+        bound = (
+            receipt.job_id == bundle.unit_id
+            and receipt.stage == stage
+            and receipt.worker == claim.address
+            and receipt.commitment == evidence_commitment(claim.evidence)
+            and (count == 1 or receipt.counterparty == following)
+        )
+        if not bound:
+            return f"the receipt of stage {stage} is not for this unit, stage and evidence"
+        if not receipt.signed_by(claim.address, domain, claim.receipt_signature):
+            return f"the receipt of stage {stage} is not signed by {claim.address}"
+        counter = claim.counter_signature
+        if count > 1 and (counter is None or not receipt.signed_by(following, domain, counter)):
+            return f"the receipt of stage {stage} is not countersigned by {following}"
+    return ""
