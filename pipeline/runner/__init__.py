@@ -1,0 +1,1 @@
+"""Running a model slice over many sequences with a key-value cache."""
