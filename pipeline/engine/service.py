@@ -1,0 +1,307 @@
+"""What the engine does on request: the state behind the requests and the rules between them.
+
+State is a loaded slice, at most one ring on it, stage 0's head, and sealed evidence. Changing the
+slice or the ring takes a new *attempt* number first; whatever an older attempt finishes later (a
+neighbour that connects after the group was rebuilt without it) finds its number outdated and is
+undone. One lock guards the pointers and is never held while something waits.
+
+Torch and what needs it are imported on first use: an engine answers `status` within a fraction of a
+second after its start.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import structlog
+
+from pipeline.dataplane import Identity, Listener, ListenFailed
+from pipeline.engine import messages as m
+from pipeline.engine.connect import connect
+from pipeline.engine.counters import Counters
+from pipeline.engine.errors import EngineError
+from pipeline.engine.evidence_store import EvidenceStore
+from pipeline.engine.frames import Hello
+from pipeline.engine.head import Head
+from pipeline.engine.loading import LoadedModel, device_name, load_model
+from pipeline.engine.ring import Edges, RingThreads, Side
+
+MAX_UNIX_PATH = 100
+
+log = structlog.get_logger("pipeline.engine")
+
+Handler = Callable[[m.Message], m.Message]
+Emit = Callable[[str, m.Message], None]
+
+
+class EngineService:
+    """Thread-safe; `emit` sends an event to the control process."""
+
+    def __init__(self, data_dir: Path, name: str, threads: int, emit: Emit) -> None:
+        self._data_dir = data_dir
+        self._name = name
+        self._threads = threads
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._attempt = 0
+        self._model: LoadedModel | None = None
+        self._ring: RingThreads | None = None
+        self._head: Head | None = None
+        self._identity: Identity | None = None
+        self._listener: Listener | None = None
+        self._listening_on: tuple[str, int] = ("", 0)
+        self._evidence = EvidenceStore()
+        self._counters = Counters()
+        self._device_name = ""
+
+    def handlers(self) -> dict[str, Callable[..., m.Message]]:
+        """Handler of every operation but `shutdown`; each takes the operation's validated body."""
+        return {
+            "status": self.status,
+            "load": self.load,
+            "unload": self.unload,
+            "listen": self.listen,
+            "ring": self.ring,
+            "submit": self.submit,
+            "abort": self.abort,
+            "evidence": self.evidence,
+            "forget": self.forget,
+            "replay": self.replay,
+            "bench": self.bench,
+        }
+
+    def close(self) -> None:
+        """End the ring and the listener, so that neighbours hear at once. The process ends next."""
+        self._end_ring()
+        if self._listener is not None:
+            self._listener.close()
+
+    # --- slice --------------------------------------------------------------------------------
+
+    def load(self, body: m.Load) -> m.Loaded:
+        attempt = self._end_ring()
+        with self._lock:
+            self._model = None
+        self._use_threads()
+        model = load_model(body)
+        with self._lock:
+            self._check_current(attempt)
+            self._model = model
+            self._device_name = device_name(model.slice.device)
+            kept = self._head is not None and self._head.model_id == body.model_id
+            if not model.slice.is_first:
+                self._head = None
+            elif not kept:
+                self._head = self._new_head(model)
+        log.info(
+            "slice loaded",
+            layers=[body.first_layer, body.last_layer],
+            seconds=round(model.seconds, 3),
+            weights_bytes=model.slice.weights_bytes,
+        )
+        return m.Loaded(
+            weights_bytes=model.slice.weights_bytes,
+            kv_bytes=model.runner.kv_bytes,
+            seconds=model.seconds,
+        )
+
+    def unload(self, _body: m.Empty) -> m.Empty:
+        self._end_ring()
+        with self._lock:
+            self._model = None
+            self._head = None
+        return m.Empty()
+
+    def _new_head(self, model: LoadedModel) -> Head:
+        from pipeline.engine.text import open_reader
+
+        reader = open_reader(Path(model.request.model_dir))
+        vocab = model.slice.vocab_size
+        return Head(model.request.model_id, reader, model.context, vocab, self._emit)
+
+    def _use_threads(self) -> None:
+        import torch
+
+        torch.set_num_threads(self._threads)
+
+    # --- ring ---------------------------------------------------------------------------------
+
+    def listen(self, body: m.Listen) -> m.Listening:
+        with self._lock:
+            wanted = (body.host, body.port)
+            if self._listener is not None and self._listening_on != wanted:
+                self._listener.close()
+                self._listener = None
+            if self._identity is None:
+                self._identity = Identity()
+            if self._listener is None:
+                try:
+                    path = self._unix_path()
+                    self._listener = Listener(self._identity, body.host, body.port, path)
+                except ListenFailed as exc:
+                    raise EngineError("edge", exc.reason) from exc
+                self._listening_on = wanted
+            return m.Listening(
+                port=self._listener.port,
+                certificate=self._identity.certificate,
+                fingerprint=self._identity.fingerprint,
+                unix_path=self._listener.unix_path,
+            )
+
+    def _unix_path(self) -> str:
+        path = str((self._data_dir / f"{self._name}.sock").absolute())
+        if len(os.fsencode(path)) > MAX_UNIX_PATH:  # a Unix socket's path is that short
+            path = str(Path(tempfile.mkdtemp(prefix="prime-")) / "edge.sock")
+        return path
+
+    def ring(self, body: m.Ring) -> m.Empty:
+        attempt = self._end_ring()
+        with self._lock:
+            model = self._model
+            head = self._head if body.stage == 0 else None
+        if model is None:
+            raise EngineError("not_loaded", "load a slice before joining a ring")
+        self._check_place(body, model)
+        edges = self._connect(body, model) if body.stages > 1 else None
+        try:
+            with self._lock:
+                self._check_current(attempt)
+                self._ring = self._start_ring(body, model, head, edges)
+        except EngineError:
+            if edges is not None:
+                edges.downstream.close()
+                edges.upstream.close()
+            raise
+        log.info("ring is up", group=body.group_id.hex()[:12], generation=body.generation)
+        return m.Empty()
+
+    def _check_place(self, body: m.Ring, model: LoadedModel) -> None:
+        ends = (body.stage == 0, body.stage == body.stages - 1)
+        if ends != (model.slice.is_first, model.slice.is_last):
+            raise EngineError(
+                "bad_request",
+                f"layers {model.slice.first} to {model.slice.last} cannot be stage {body.stage} "
+                f"of {body.stages}",
+            )
+        if body.stages > 1 and (body.downstream is None or body.upstream_certificate is None):
+            raise EngineError("bad_request", "a ring of several stages needs both neighbours")
+
+    def _connect(self, body: m.Ring, model: LoadedModel) -> Edges:
+        if self._identity is None or self._listener is None:
+            raise EngineError("bad_request", "listen before joining a ring of several stages")
+        model_id, dtype = model.request.model_id, str(model.slice.dtype)
+        behind = (body.stage - 1) % body.stages
+        cut = model.slice.first or model.slice.layers
+        ring = (body.group_id, body.generation)
+        place = Hello(*ring, body.stage, body.stages, model_id, model.slice.last, dtype)
+        upstream = Hello(*ring, behind, body.stages, model_id, cut, dtype)
+        return connect(body, self._identity, self._listener, place, upstream, model.row_bytes)
+
+    def _start_ring(
+        self, body: m.Ring, model: LoadedModel, head: Head | None, edges: Edges | None
+    ) -> RingThreads:
+        from pipeline.engine.stage import Stage
+
+        def down(side: Side, reason: str) -> None:
+            log.warning("ring is down", generation=body.generation, edge=side, reason=reason)
+            self._emit(
+                "edge_down",
+                m.EdgeDown(
+                    group_id=body.group_id,
+                    generation=body.generation,
+                    edge=side,
+                    reason=reason[:4096],
+                ),
+            )
+
+        stage = Stage(model, self._evidence, self._counters)
+        threads = RingThreads(body.generation, stage, head, edges, down)
+        if head is not None:
+            head.ring_up(body, model.request.kv_tokens)
+        threads.start()
+        return threads
+
+    def _end_ring(self) -> int:
+        """Stop the ring, if any, and outdate whoever is still building one."""
+        with self._lock:
+            self._attempt += 1
+            attempt = self._attempt
+            ring, self._ring = self._ring, None
+        if ring is not None:
+            ring.stop()
+        return attempt
+
+    def _check_current(self, attempt: int) -> None:
+        if attempt != self._attempt:
+            raise EngineError("edge", "a later request replaced this one")
+
+    # --- sequences ----------------------------------------------------------------------------
+
+    def submit(self, body: m.Submit) -> m.Empty:
+        head = self._head
+        if head is None:
+            raise EngineError("not_loaded", "only an engine that has stage 0 loaded takes work")
+        head.submit(body.sequences)
+        return m.Empty()
+
+    def abort(self, body: m.SequenceIds) -> m.Empty:
+        head = self._head
+        if head is not None:
+            head.abort(body.sequence_ids)
+        return m.Empty()
+
+    def evidence(self, body: m.SequenceIds) -> m.Evidence:
+        return m.Evidence(items=self._evidence.get(body.sequence_ids))
+
+    def forget(self, body: m.SequenceIds) -> m.Empty:
+        head = self._head
+        if head is not None:
+            head.forget(body.sequence_ids)
+        self._evidence.forget(body.sequence_ids)
+        return m.Empty()
+
+    # --- others -------------------------------------------------------------------------------
+
+    def replay(self, body: m.Replay) -> m.Replayed:
+        self._use_threads()
+        from pipeline.engine.replay import replay
+
+        return replay(body)
+
+    def bench(self, body: m.Bench) -> m.Benched:
+        self._use_threads()
+        from pipeline.engine.bench import bench_layer
+
+        return bench_layer(body)
+
+    def status(self, _body: m.Empty) -> m.EngineStatus:
+        with self._lock:
+            model, head = self._model, self._head
+        waiting, running = (0, 0) if head is None else head.counts
+        status = m.EngineStatus(
+            pid=os.getpid(),
+            rss=psutil.Process().memory_info().rss,
+            waiting=waiting,
+            running=running,
+            steps=self._counters.steps,
+            tokens=self._counters.tokens,
+            compute_seconds=self._counters.compute_seconds,
+            threads=self._threads,
+            device_name=self._device_name,
+        )
+        if model is None:
+            return status
+        return status.model_copy(
+            update={
+                "weights_bytes": model.slice.weights_bytes,
+                "kv_tokens_used": model.runner.kv_tokens_used,
+                "kv_tokens": model.request.kv_tokens,
+                "first_layer": model.slice.first,
+                "last_layer": model.slice.last,
+            }
+        )
