@@ -1,0 +1,6 @@
+"""Peer-to-peer networking: the only importer of libp2p.
+
+Start at `p2p.network`. Outside this package, import `p2p.network`, `p2p.records`, `p2p.identity`,
+`p2p.events`, `p2p.streams`, `p2p.record_table.Validity` and `p2p.errors`; the rest is its own
+business. `p2p.guards` holds everything that works around the library.
+"""

@@ -71,7 +71,7 @@ class StreamBroken(P2PError, trio.BrokenResourceError):
     """A byte stream was reset by the peer or lost its connection; trio's name for it holds too."""
 
 
-class Refused(Exception):  # noqa: N818 - raised by handlers as an answer, not as a failure of ours
+class Refused(Exception):
     """Raised by a request handler to answer the caller with a typed error.
 
     It deliberately is no `P2PError`: a handler that forwards a failed request of its own must not

@@ -39,7 +39,7 @@ def public_key_of(private_key: bytes) -> bytes:
     if len(private_key) != 32:
         raise ConfigError(f"a secp256k1 private key has 32 bytes, not {len(private_key)}")
     try:
-        return coincurve.PrivateKey(private_key).public_key.format(compressed=True)
+        return bytes(coincurve.PrivateKey(private_key).public_key.format(compressed=True))
     except ValueError as exc:
         raise ConfigError("the private key is outside the secp256k1 group order") from exc
 
@@ -48,7 +48,7 @@ def peer_id_from_public_key(compressed: bytes) -> str:
     """The peer id that carries this compressed public key (33 bytes)."""
     if len(compressed) != _COMPRESSED_LENGTH:
         raise ConfigError(f"a compressed public key has 33 bytes, not {len(compressed)}")
-    return base58.b58encode(_PREFIX + compressed).decode("ascii")
+    return str(base58.b58encode(_PREFIX + compressed), "ascii")
 
 
 def peer_public_key(peer_id: str) -> bytes:

@@ -1,15 +1,15 @@
 """The network as the rest of the node sees it: one facade over connections, DHT, gossip, records
 and request/response.
 
-`open_network` is ready on entry (listening, real ports known) and leaves nothing behind on exit: all
-tasks run in its nursery, all sockets are closed within a second. It is also the only place where the
-parts meet:
+`open_network` is ready on entry (listening, real ports known) and leaves nothing behind on exit:
+all tasks run in its nursery, all sockets are closed within a second. It is also the only place
+where the parts meet:
 
     GuardedHost ── Peers (connections, scores, events)
         ├── Dht            finding peers and providers
         ├── Gossip ── RecordExchange ── RecordTable
         ├── Service (one per served protocol)
-        └── DialPlan       keeps us connected
+        └── Upkeep         bootstrap, greeting, dialling
 
 Names on the wire carry the network's name: protocols ``/prime/<name>/1`` become
 ``/<network>/<name>/1``, topics and the DHT likewise, and record signatures include it, so two
@@ -18,74 +18,41 @@ networks on one machine never mix; a peer of another network is disconnected aft
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
-import structlog
 import trio
 from libp2p.abc import INetStream
 from libp2p.crypto.secp256k1 import create_new_key_pair
-from libp2p.custom_types import TProtocol
 from libp2p.host.exceptions import StreamFailure
 from libp2p.io.exceptions import IOException
 from libp2p.network.exceptions import SwarmException
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 
-from p2p.addresses import AddressBook, parse_address, peer_id_object, split_peer_address
+from p2p.addresses import AddressBook, parse_address, peer_id_object
+from p2p.config import NetworkConfig, wire_protocol
 from p2p.dht import Dht
-from p2p.errors import (
-    BootstrapFailed,
-    ConfigError,
-    P2PError,
-    PeerUnreachable,
-    ProtocolViolation,
-    RemoteRefused,
-)
-from p2p.events import PeerConnected, PeerEvent
+from p2p.errors import PeerUnreachable, ProtocolViolation, RemoteRefused
+from p2p.events import PeerEvent
 from p2p.gossip import Gossip, TopicHandler, Validator
 from p2p.guards.host import GuardedHost
 from p2p.guards.quiet import quiet_libp2p
 from p2p.host import running_host
 from p2p.identity import peer_id_of
-from p2p.mesh import ROUND, DialPlan
 from p2p.peers import Peers
 from p2p.record_exchange import MAX_REQUEST, PROTOCOL, TOPIC, RecordExchange, RecordView
-from p2p.record_table import RecordTable
+from p2p.record_table import RecordTable, Validity
 from p2p.records import NodeRecord
 from p2p.rpc import HANDLER_TIMEOUT, Handler, Service, call
 from p2p.scores import Offence, PeerScores
 from p2p.streams import Stream
+from p2p.upkeep import DIAL_TIMEOUT, Upkeep
 
-log = structlog.get_logger(__name__)
+__all__ = ["Network", "NetworkConfig", "NodeRecord", "Stream", "Validity", "open_network"]
 
-DIAL_TIMEOUT = 10.0
 MAX_STREAMS_SERVED = 64
-_NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-_PROTOCOL = re.compile(r"/prime/[a-z0-9][a-z0-9/_-]{0,63}/[0-9]+")
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """How a node takes part in a network.
-
-    `listen` are TCP multiaddrs (port 0 picks one), `bootstrap` end in ``/p2p/<peer id>``,
-    `external` are announced instead of the listening addresses (behind a NAT or in a container),
-    `data_dir` keeps known peer addresses over restarts.
-    """
-
-    listen: tuple[str, ...] = ("/ip4/127.0.0.1/tcp/0",)
-    bootstrap: tuple[str, ...] = ()
-    network: str = "prime"
-    external: tuple[str, ...] = ()
-    data_dir: Path | None = None
-    wall_clock: Callable[[], float] = field(default=time.time, compare=False)
-    clock: Callable[[], float] = field(default=time.monotonic, compare=False)
 
 
 @asynccontextmanager
@@ -106,17 +73,10 @@ class Network:
     """A running node of one network; made by `open_network`."""
 
     def __init__(self, config: NetworkConfig, private_key: bytes) -> None:
-        if not _NETWORK_NAME.fullmatch(config.network):
-            raise ConfigError(
-                f"network name {config.network!r}: up to 32 lower-case letters, digits and dashes"
-            )
         self._config = config
         self._name = config.network
         self.peer_id = peer_id_of(private_key)
-        self._bootstrap = tuple(split_peer_address(a)[0] for a in config.bootstrap)
-        self._book = AddressBook(
-            config.data_dir / "peers.json" if config.data_dir is not None else None
-        )
+        book = AddressBook(config.data_dir / "peers.json" if config.data_dir is not None else None)
         self._scores = PeerScores()
         self._host = GuardedHost(
             create_new_key_pair(private_key),
@@ -136,19 +96,26 @@ class Network:
             private_key=private_key,
             network=self._name,
             clock=config.wall_clock,
-            on_record=lambda record: self._book.remember(record.peer_id, record.addresses),
+            on_record=lambda record: book.remember(record.peer_id, record.addresses),
         )
         self._peers = Peers(
             self._host,
             self._scores,
-            self._book,
+            book,
             addresses_of=self._record_addresses,
             find_peer=self._dht.find_peer,
             clock=config.clock,
         )
-        self._plan = DialPlan(self.peer_id)
+        self._upkeep = Upkeep(
+            self.peer_id,
+            config.bootstrap,
+            peers=self._peers,
+            dht=self._dht,
+            exchange=self._exchange,
+            book=book,
+            clock=config.clock,
+        )
         self._streams_served = trio.CapacityLimiter(MAX_STREAMS_SERVED)
-        self._nursery: trio.Nursery | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -156,7 +123,6 @@ class Network:
         listen = tuple(parse_address(a) for a in self._config.listen)
         self.serve(PROTOCOL, self._exchange.serve, max_request=MAX_REQUEST)
         self.subscribe(TOPIC, self._exchange.validate, self._exchange.received)
-        events = self._peers.events.subscribe()
         try:
             async with (
                 running_host(self._host, listen),
@@ -164,16 +130,14 @@ class Network:
                 self._gossip.running(),
                 trio.open_nursery() as nursery,
             ):
-                self._nursery = nursery
                 nursery.start_soon(self._peers.run)
                 nursery.start_soon(self._exchange.run)
-                nursery.start_soon(self._greet_loop, events)
-                nursery.start_soon(self._dial_loop)
+                nursery.start_soon(self._upkeep.run)
                 yield
                 nursery.cancel_scope.cancel()
         finally:
             self._peers.events.close()
-            self._save_book()
+            self._upkeep.save_book()
 
     # -- identity and state ---------------------------------------------------------------------
 
@@ -217,26 +181,7 @@ class Network:
         Raises:
             BootstrapFailed: some are configured and none answered.
         """
-        causes: list[str] = []
-
-        async def dial(address: str) -> None:
-            try:
-                await self._peers.connect_address(address, deadline)
-            except P2PError as exc:
-                causes.append(f"{address}: {exc}")
-
-        async with trio.open_nursery() as nursery:
-            for address in self._config.bootstrap:
-                nursery.start_soon(dial, address)
-        answered = len(self._config.bootstrap) - len(causes)
-        if self._config.bootstrap and not answered:
-            raise BootstrapFailed(
-                "no bootstrap peer answered; check that one is running and its address:\n  "
-                + "\n  ".join(causes)
-            )
-        with trio.move_on_after(deadline):
-            await self._dht.join()
-        return answered
+        return await self._upkeep.bootstrap(deadline)
 
     async def connect(self, multiaddr: str, timeout: float = DIAL_TIMEOUT) -> str:
         """Connect to ``/ip4/…/tcp/…/p2p/<peer id>``; returns the peer id.
@@ -280,7 +225,7 @@ class Network:
         async def accept(stream: INetStream) -> None:
             await service.handle(Stream(stream, str(stream.muxed_conn.peer_id)))
 
-        self._host.set_stream_handler(self._wire_protocol(protocol), accept)
+        self._host.set_stream_handler(wire_protocol(protocol, self._name), accept)
 
     async def request(
         self,
@@ -318,7 +263,7 @@ class Network:
             async with self._streams_served, stream:
                 await handler(stream, peer_id)
 
-        self._host.set_stream_handler(self._wire_protocol(protocol), accept)
+        self._host.set_stream_handler(wire_protocol(protocol, self._name), accept)
 
     async def open_stream(self, peer_id: str, protocol: str, timeout: float) -> Stream:
         """Open a byte stream, connecting first if need be.
@@ -327,7 +272,7 @@ class Network:
             PeerUnreachable, PeerBanned: no connection within `timeout` seconds.
             RemoteRefused: with code ``unsupported_protocol``.
         """
-        wire = self._wire_protocol(protocol)
+        wire = wire_protocol(protocol, self._name)
         last: Exception | None = None
         for _ in range(2):  # a simultaneous dial may close the first connection under us
             await self._peers.connect_peer(peer_id, timeout)
@@ -375,50 +320,7 @@ class Network:
         """Gossip to all subscribers of a topic, best effort."""
         await self._gossip.publish(topic, payload)
 
-    # -- background -----------------------------------------------------------------------------
-
-    async def _greet_loop(self, events: trio.MemoryReceiveChannel[PeerEvent]) -> None:
-        async with trio.open_nursery() as nursery:
-            async for event in events:
-                if isinstance(event, PeerConnected):
-                    nursery.start_soon(self._greet, event.peer_id)
-
-    async def _greet(self, peer_id: str) -> None:
-        try:
-            if not await self._exchange.greet(peer_id):
-                log.info("peer is of another network", peer=peer_id)
-                await self._peers.disconnect(peer_id)
-        except ProtocolViolation as exc:
-            self._peers.offend(peer_id, Offence.PROTOCOL_VIOLATION, str(exc))
-        except P2PError as exc:
-            log.debug("no records from peer", peer=peer_id, reason=str(exc))
-
-    async def _dial_loop(self) -> None:
-        """Carry out the dial plan at every change of the records, at least every `ROUND` s."""
-        while True:
-            version = self._table.version
-            async with trio.open_nursery() as nursery:
-                for peer_id in self._due_dials():
-                    nursery.start_soon(self._try_dial, peer_id)
-            with trio.move_on_after(ROUND):
-                await self.records.wait_changed(version)
-            self._save_book()
-
-    def _due_dials(self) -> tuple[str, ...]:
-        up = self.peers()
-        always = self._bootstrap if up else (*self._bootstrap, *self._book.peers())
-        known = [r.peer_id for r in self.records.all() if r.addresses]
-        due = self._plan.next(known, up, self._config.clock(), always=always)
-        return tuple(p for p in due if self._peers.admits(p))
-
-    async def _try_dial(self, peer_id: str) -> None:
-        try:
-            await self._peers.connect_peer(peer_id, DIAL_TIMEOUT)
-        except P2PError as exc:
-            self._plan.failed(peer_id, self._config.clock())
-            log.debug("dial failed", peer=peer_id, reason=str(exc))
-        else:
-            self._plan.succeeded(peer_id)
+    # -- wiring -----------------------------------------------------------------------------------
 
     def _record_addresses(self, peer_id: str) -> tuple[str, ...]:
         record = self._table.get(peer_id, self._config.wall_clock())
@@ -437,17 +339,6 @@ class Network:
 
     def _on_fault(self, peer_id: str, protocol: str, error: Exception) -> None:
         self._peers.offend(peer_id, Offence.STREAM_FAULT, f"{protocol}: {error!r}"[:200])
-
-    def _save_book(self) -> None:
-        try:
-            self._book.save()
-        except OSError as exc:
-            log.warning("cannot save known peers", reason=str(exc))
-
-    def _wire_protocol(self, protocol: str) -> TProtocol:
-        if not _PROTOCOL.fullmatch(protocol):
-            raise ConfigError(f"protocol {protocol!r} is not of the form /prime/<name>/<version>")
-        return TProtocol(f"/{self._name}/" + protocol.removeprefix("/prime/"))
 
 
 def _says_unsupported(failure: StreamFailure) -> bool:

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 import structlog
 import trio
 
-from p2p.errors import P2PError, PeerUnreachable, ProtocolViolation, Refused, RemoteRefused
+from p2p.errors import PeerUnreachable, ProtocolViolation, Refused, RemoteRefused
 from p2p.gossip import Gossip
 from p2p.identity import MAX_PEER_ID_LENGTH
 from p2p.record_table import RecordTable, Validity
@@ -172,7 +172,7 @@ class RecordExchange:
                 if refusal.code == "unsupported_protocol":
                     return False
                 raise PeerUnreachable(f"{peer_id} refuses its records: {refusal}") from refusal
-            records, following = _parse(answer, _is_page)
+            records, following = _parse_page(answer)
             for wire in records:
                 if self._take(wire) is Validity.REJECT:
                     raise ProtocolViolation("the snapshot holds an invalid record")
@@ -187,8 +187,8 @@ class RecordExchange:
     async def serve(self, peer_id: str, request: bytes) -> bytes:
         """Answer ``/prime/records/1``."""
         try:
-            wire, after = _parse(request, _is_question)
-        except P2PError as exc:
+            wire, after = _parse_question(request)
+        except ProtocolViolation as exc:
             raise Refused("malformed", str(exc)) from exc
         if wire and self._take(wire) is Validity.REJECT:
             raise Refused("invalid_record", "the record in the request is invalid")
@@ -196,20 +196,23 @@ class RecordExchange:
         return bytes(msgpack.packb([page, following]))
 
 
-def _parse(data: bytes, accepts: Callable[[object, object], bool]) -> tuple[list[bytes], str]:
+def _parse_page(data: bytes) -> tuple[list[bytes], str]:
+    match _unpack(data):
+        case [list(wires), str(after)] if len(after) <= MAX_PEER_ID_LENGTH:
+            if all(isinstance(wire, bytes) for wire in wires):
+                return wires, after
+    raise ProtocolViolation("a page of records is [[bytes], continuation]")
+
+
+def _parse_question(data: bytes) -> tuple[bytes, str]:
+    match _unpack(data):
+        case [bytes(wire), str(after)] if len(after) <= MAX_PEER_ID_LENGTH:
+            return wire, after
+    raise ProtocolViolation("a records request is [own record, peer id]")
+
+
+def _unpack(data: bytes) -> object:
     try:
-        value = msgpack.unpackb(data, max_ext_len=0, max_map_len=0)
+        return msgpack.unpackb(data, max_ext_len=0, max_map_len=0)
     except (ValueError, msgpack.UnpackException) as exc:
-        raise ProtocolViolation("no valid msgpack") from exc
-    match value:
-        case [first, str(text)] if len(text) <= MAX_PEER_ID_LENGTH and accepts(first, text):
-            return first, text
-    raise ProtocolViolation("the records message has the wrong form")
-
-
-def _is_page(first: object, _: object) -> bool:
-    return isinstance(first, list) and all(isinstance(wire, bytes) for wire in first)
-
-
-def _is_question(first: object, _: object) -> bool:
-    return isinstance(first, bytes)
+        raise ProtocolViolation("the records message is no valid msgpack") from exc

@@ -16,7 +16,7 @@ import math
 from typing import Annotated
 
 import coincurve
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from p2p.errors import InvalidPeerId, InvalidRecord

@@ -36,12 +36,20 @@ _FORGET_ABOVE = -0.5
 
 
 class Offence(Enum):
-    """What a peer did, with its weight."""
+    """What a peer did."""
 
-    STREAM_FAULT = -5.0  # bytes that made a stream handler of the library fail
-    GOSSIP_REJECTED = -5.0  # a message that no correct node would have sent or forwarded
-    PROTOCOL_VIOLATION = -10.0  # wrong size, type or form in one of our own protocols
-    MULTIPLEXER_VIOLATION = -25.0  # flow control broken: an attack on memory
+    STREAM_FAULT = "bytes that made a stream handler of the library fail"
+    GOSSIP_REJECTED = "a message that no correct node would have sent or forwarded"
+    PROTOCOL_VIOLATION = "wrong size, type or form in one of our own protocols"
+    MULTIPLEXER_VIOLATION = "flow control broken: an attack on memory"
+
+
+WEIGHTS = {
+    Offence.STREAM_FAULT: -5.0,
+    Offence.GOSSIP_REJECTED: -5.0,
+    Offence.PROTOCOL_VIOLATION: -10.0,
+    Offence.MULTIPLEXER_VIOLATION: -25.0,
+}
 
 
 class PeerState(Enum):
@@ -89,7 +97,7 @@ class PeerScores:
             self._make_room(now)
             entry = self._entries[peer_id] = _Entry(0.0, now, PeerState.HEALTHY, -math.inf)
         _decay(entry, now)
-        entry.score = max(MIN_SCORE, entry.score + offence.value)
+        entry.score = max(MIN_SCORE, entry.score + WEIGHTS[offence])
         if entry.score <= BAN_AT and entry.state is not PeerState.BANNED:
             entry.state, entry.banned_at = PeerState.BANNED, now
             return [Ban(peer_id)]
@@ -146,7 +154,7 @@ class PeerScores:
 
 
 def _factor(elapsed: float) -> float:
-    return 0.5 ** (max(0.0, elapsed) / HALF_LIFE)
+    return math.exp2(-max(0.0, elapsed) / HALF_LIFE)
 
 
 def _decay(entry: _Entry, now: float) -> None:

@@ -51,7 +51,7 @@ class GuardedHost(BasicHost):  # type: ignore[misc]
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         try:
             await super()._swarm_stream_handler(net_stream)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             # The boundary: handlers of the library raise any type for hostile bytes (protobuf,
             # multihash, base58, key errors), so no narrower list would be complete.
             protocol = str(net_stream.get_protocol() or "")

@@ -77,6 +77,6 @@ class GuardedPubsub(Pubsub):  # type: ignore[misc]
             return
         try:
             await super().push_msg(msg_forwarder, msg)
-        except Exception as exc:
+        except Exception as exc:  # noqa: BLE001
             # The boundary: see p2p.guards.host, the same holds for each message.
             self._on_fault(str(msg_forwarder), "gossip", exc)

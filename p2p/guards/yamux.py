@@ -8,19 +8,16 @@ Three tasks while the connection lives (`start`):
 
 * reader: takes Noise messages, cuts frames, updates streams. It never waits for an application.
 * writer: the only task that touches the socket for writing. Streams append whole frames to the
-  outbox; the writer joins what is there (one Noise pass over many frames) and sends it. Control
-  frames go before data, so credit is not stuck behind a bulk transfer.
+  `Outbox`; the writer sends what has gathered there.
 * keeper: pings a connection that was silent, ends it when no byte came for `SILENCE_LIMIT`, and
   reclaims streams whose peer never closes its side.
 
 Bounds per connection: `MAX_INBOUND_STREAMS` streams opened by the peer, `WINDOW_BUDGET` bytes of
-window growth on top of the initial windows, `OUTBOX_LIMIT` bytes of data waiting to be sent and
-`CONTROL_LIMIT` control frames (a peer that makes us answer but never reads is cut off).
+window growth on top of the initial windows, and the outbox's own limits.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -30,7 +27,10 @@ from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 from multiaddr import Multiaddr
-from noise.exceptions import NoiseInvalidMessage, NoiseMaxNonceError
+from noise.exceptions import (  # type: ignore[import-untyped]
+    NoiseInvalidMessage,
+    NoiseMaxNonceError,
+)
 
 from p2p.guards.yamux_frames import (
     HEADER_SIZE,
@@ -43,14 +43,12 @@ from p2p.guards.yamux_frames import (
     decode,
     encode,
 )
+from p2p.guards.yamux_outbox import Outbox
 from p2p.guards.yamux_stream import GuardedYamuxStream
 
 MAX_INBOUND_STREAMS = 128
 MAX_OUTBOUND_STREAMS = 512
 WINDOW_BUDGET = 16 * 1024 * 1024
-OUTBOX_LIMIT = 512 * 1024
-CONTROL_LIMIT = 4096
-WRITE_BATCH = 256 * 1024
 PING_INTERVAL = 5.0
 SILENCE_LIMIT = 15.0
 LINGER = 30.0  # a stream that we closed and the peer neither closes nor uses is reset after this
@@ -89,11 +87,7 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
             MAX_INBOUND_STREAMS
         )
         self._window_budget = WINDOW_BUDGET
-        self._control: deque[bytes] = deque()
-        self._data: deque[bytes] = deque()
-        self._data_bytes = 0
-        self._outbox_changed = trio.Event()
-        self._outbox_drained = trio.Event()
+        self.outbox = Outbox()
         self._closing = False
         self._last_heard = trio.current_time()
         self._ping_nonce = 0
@@ -123,10 +117,9 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
         if self._closing:
             return
         self._closing = True
-        self._post_control(encode(FrameType.GO_AWAY, length=GoAway.NORMAL))
+        self.outbox.put(encode(FrameType.GO_AWAY, length=GoAway.NORMAL), urgent=True)
         with trio.move_on_after(GOODBYE_LIMIT):
-            while (self._control or self._data) and not self.event_closed.is_set():
-                await self._outbox_drained.wait()
+            await self.outbox.wait_empty()
         self._scope.cancel()
         if not self.event_started.is_set():
             await self._tear_down()
@@ -142,11 +135,8 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
         for stream in list(self._streams.values()):
             stream.abort()
         self._streams.clear()
-        self._control.clear()
-        self._data.clear()
-        self._data_bytes = 0
+        self.outbox.clear()
         self.event_closed.set()
-        self._wake_writers()
         with trio.move_on_after(GOODBYE_LIMIT):
             await self.secured_conn.close()
 
@@ -166,7 +156,7 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
         stream = GuardedYamuxStream(self._next_id, self, inbound=False)
         self._next_id += 2
         self._streams[stream.stream_id] = stream
-        self.post(FrameType.WINDOW_UPDATE, flags=Flag.SYN, stream_id=stream.stream_id, length=0)
+        self.post(encode(FrameType.WINDOW_UPDATE, flags=Flag.SYN, stream_id=stream.stream_id))
         return stream
 
     async def accept_stream(self) -> GuardedYamuxStream:
@@ -182,9 +172,9 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
 
     def forget_if_done(self, stream: GuardedYamuxStream) -> None:
         """Drop a stream that is closed both ways (its unread bytes stay with the stream)."""
-        if stream.was_reset or (stream.send_closed and stream.receive_closed):
-            if self._streams.pop(stream.stream_id, None) is not None:
-                self._window_budget += stream.window - INITIAL_WINDOW
+        done = stream.was_reset or (stream.send_closed and stream.receive_closed)
+        if done and self._streams.pop(stream.stream_id, None) is not None:
+            self._window_budget += stream.window - INITIAL_WINDOW
 
     def grow_window(self, wanted: int) -> int:
         """Take up to `wanted` bytes from the window budget; returns what was granted."""
@@ -194,74 +184,23 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
 
     # -- outgoing -------------------------------------------------------------------------------
 
-    @property
-    def outbox_full(self) -> bool:
-        return self._data_bytes >= OUTBOX_LIMIT
+    def post(self, frame: bytes, *, urgent: bool = False) -> None:
+        """Queue one whole frame for the writer (see `Outbox`); never waits.
 
-    async def wait_outbox_room(self) -> None:
-        """Sleep until the outbox shrank or the connection ended."""
-        await self._outbox_drained.wait()
-
-    def post(
-        self,
-        kind: FrameType,
-        *,
-        flags: Flag = Flag.NONE,
-        stream_id: int = 0,
-        length: int = 0,
-        payload: memoryview | None = None,
-        urgent: bool = False,
-    ) -> None:
-        """Queue one whole frame; order within a stream is kept, urgent frames go first."""
+        A peer that provokes answers and does not read them ends its own connection here.
+        """
         if self._closing:
             return
-        if payload is not None:
-            frame = encode(kind, flags=flags, stream_id=stream_id, length=len(payload)) + payload
-        else:
-            frame = encode(kind, flags=flags, stream_id=stream_id, length=length)
-        if urgent:
-            self._post_control(frame)
-            return
-        # SYN, FIN and RST must stay in order with the data of their stream.
-        self._data.append(frame)
-        self._data_bytes += len(frame)
-        self._outbox_changed.set()
-
-    def _post_control(self, frame: bytes) -> None:
-        if len(self._control) >= CONTROL_LIMIT:
+        if not self.outbox.put(frame, urgent=urgent):
             self._end("the peer provokes answers and does not read them")
-            return
-        self._control.append(frame)
-        self._outbox_changed.set()
-
-    def _wake_writers(self) -> None:
-        self._outbox_drained.set()
-        self._outbox_drained = trio.Event()
 
     async def _write_loop(self) -> None:
         try:
             while True:
-                await self._outbox_changed.wait()
-                batch = self._next_batch()
-                if not batch:
-                    self._outbox_changed = trio.Event()
-                    self._wake_writers()
-                    continue
-                await self.secured_conn.write(batch)
-                self._wake_writers()
+                await self.secured_conn.write(await self.outbox.next_batch())
+                self.outbox.sent()
         except _DEAD_CONNECTION:
             self._end()
-
-    def _next_batch(self) -> bytes:
-        parts = list(self._control)
-        self._control.clear()
-        size = 0
-        while self._data and size < WRITE_BATCH:
-            frame = self._data.popleft()
-            size += len(frame)
-            parts.append(frame)
-        self._data_bytes -= size
-        return b"".join(parts)
 
     # -- incoming -------------------------------------------------------------------------------
 
@@ -303,7 +242,7 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
     def _handle(self, header: Header, payload: bytes) -> None:
         if header.type is FrameType.PING:
             if header.flags & Flag.SYN:
-                self._post_control(encode(FrameType.PING, flags=Flag.ACK, length=header.length))
+                self.post(encode(FrameType.PING, flags=Flag.ACK, length=header.length), urgent=True)
             elif header.length == self._ping_nonce and self._pinged_at is not None:
                 sample = trio.current_time() - self._pinged_at
                 self.rtt = sample if self.rtt is None else 0.75 * self.rtt + 0.25 * sample
@@ -337,19 +276,21 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
         stream = GuardedYamuxStream(header.stream_id, self, inbound=True)
         inbound = sum(s.inbound for s in self._streams.values())
         if inbound >= MAX_INBOUND_STREAMS:
-            self._post_control(
-                encode(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=header.stream_id)
+            self.post(
+                encode(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=header.stream_id),
+                urgent=True,
             )
             return None
         try:
             self._accept_send.send_nowait(stream)
         except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._post_control(
-                encode(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=header.stream_id)
+            self.post(
+                encode(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=header.stream_id),
+                urgent=True,
             )
             return None
         self._streams[stream.stream_id] = stream
-        self.post(FrameType.WINDOW_UPDATE, flags=Flag.ACK, stream_id=stream.stream_id, length=0)
+        self.post(encode(FrameType.WINDOW_UPDATE, flags=Flag.ACK, stream_id=stream.stream_id))
         return stream
 
     async def _keep_loop(self) -> None:
@@ -360,15 +301,13 @@ class GuardedYamux(IMuxedConn):  # type: ignore[misc]
                 return
             self._ping_nonce = (self._ping_nonce + 1) % 2**32
             self._pinged_at = now
-            self._post_control(encode(FrameType.PING, flags=Flag.SYN, length=self._ping_nonce))
+            self.post(encode(FrameType.PING, flags=Flag.SYN, length=self._ping_nonce), urgent=True)
             for stream in list(self._streams.values()):
                 if stream.send_closed and now - stream.last_heard > LINGER:
-                    stream.abort()
-                    self.post(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=stream.stream_id)
-                    self.forget_if_done(stream)
+                    stream.reset_now()
             await trio.sleep(PING_INTERVAL)
 
-    # -- what libp2p asks about a connection --------------------------------------------------------
+    # -- what libp2p asks about a connection ----------------------------------------------------
 
     @property
     def is_initiator(self) -> bool:

@@ -40,7 +40,7 @@ class GoAway(IntEnum):
     INTERNAL_ERROR = 2
 
 
-class YamuxViolation(Exception):  # noqa: N818 - names the peer's fault
+class YamuxViolation(Exception):
     """The peer broke a rule of the multiplexer; the connection is closed."""
 
 

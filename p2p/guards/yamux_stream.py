@@ -27,7 +27,7 @@ from libp2p.stream_muxer.exceptions import (
     MuxedStreamReset,
 )
 
-from p2p.guards.yamux_frames import INITIAL_WINDOW, Flag, FrameType, YamuxViolation
+from p2p.guards.yamux_frames import INITIAL_WINDOW, Flag, FrameType, YamuxViolation, encode
 
 if TYPE_CHECKING:
     from p2p.guards.yamux import GuardedYamux
@@ -132,7 +132,8 @@ class GuardedYamuxStream(IMuxedStream):  # type: ignore[misc]
         self._taken = 0
         self.receive_credit += increment
         self.muxed_conn.post(
-            FrameType.WINDOW_UPDATE, stream_id=self.stream_id, length=increment, urgent=True
+            encode(FrameType.WINDOW_UPDATE, stream_id=self.stream_id, length=increment),
+            urgent=True,
         )
 
     async def write(self, data: bytes) -> None:
@@ -152,21 +153,20 @@ class GuardedYamuxStream(IMuxedStream):  # type: ignore[misc]
             if self.send_credit == 0:
                 await self._changed.wait()
                 continue
-            if self.muxed_conn.outbox_full:
-                await self.muxed_conn.wait_outbox_room()
+            if self.muxed_conn.outbox.full:
+                await self.muxed_conn.outbox.wait_sent()
                 continue
             count = min(len(view), self.send_credit, MAX_FRAME_PAYLOAD)
             self.send_credit -= count
-            self.muxed_conn.post(FrameType.DATA, stream_id=self.stream_id, payload=view[:count])
+            header = encode(FrameType.DATA, stream_id=self.stream_id, length=count)
+            self.muxed_conn.post(header + view[:count])
             view = view[count:]
 
     async def close(self) -> None:
         """Close the sending direction (FIN); reading stays possible. Idempotent."""
         if not self.send_closed:
             self.send_closed = True
-            self.muxed_conn.post(
-                FrameType.WINDOW_UPDATE, flags=Flag.FIN, stream_id=self.stream_id, length=0
-            )
+            self._post_flag(Flag.FIN)
             self._wake()
             self.muxed_conn.forget_if_done(self)
         await trio.lowlevel.cancel_shielded_checkpoint()
@@ -181,10 +181,11 @@ class GuardedYamuxStream(IMuxedStream):  # type: ignore[misc]
         if self.was_reset or (self.send_closed and self.receive_closed):
             return
         self.abort()
-        self.muxed_conn.post(
-            FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=self.stream_id, length=0
-        )
+        self._post_flag(Flag.RST)
         self.muxed_conn.forget_if_done(self)
+
+    def _post_flag(self, flag: Flag) -> None:
+        self.muxed_conn.post(encode(FrameType.WINDOW_UPDATE, flags=flag, stream_id=self.stream_id))
 
     def set_deadline(self, ttl: int) -> None:
         """Deadlines are the caller's trio scopes."""
