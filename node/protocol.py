@@ -31,7 +31,15 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.engine.messages import Certificate, Digest, FinishReason, Id16, Id32, SequenceSpec, TokenIds
+from pipeline.engine.messages import (
+    Certificate,
+    Digest,
+    FinishReason,
+    Id16,
+    Id32,
+    SequenceSpec,
+    TokenIds,
+)
 
 PeerId = Annotated[str, Field(min_length=10, max_length=128)]
 Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]

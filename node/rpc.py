@@ -41,4 +41,9 @@ def serve(network: Network, method: Method[Q, A], handler: Handler[Q, A]) -> Non
             raise Refused("bad_request", str(exc)) from exc
         return encode(await handler(peer_id, request))
 
-    network.serve(method.protocol, on_request, max_request=method.max_request)
+    network.serve(
+        method.protocol,
+        on_request,
+        max_request=method.max_request,
+        handler_timeout=method.timeout,
+    )

@@ -8,11 +8,14 @@ told. A newer generation replaces an older one; whatever names an older one is r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
 
 from node.context import NodeContext
+from node.hardware import Device
 from node.protocol import (
     EDGE,
     Assign,
@@ -26,10 +29,13 @@ from node.protocol import (
     Withdraw,
 )
 from node.roles.worker.membership import Membership
+from node.roles.worker.tunnel import Tunnels, reachable
 from node.rpc import call
 from p2p.errors import P2PError, Refused
-from pipeline.engine.client import Engine, EngineDied, EngineError
+from pipeline.engine.client import EngineClient
+from pipeline.engine.errors import EngineError
 from pipeline.engine.messages import (
+    Empty,
     Endpoint,
     EngineStatus,
     Listen,
@@ -46,6 +52,15 @@ EDGE_WAIT_SECONDS = 30.0
 LOAD_SECONDS = 280.0
 
 
+@contextmanager
+def engine_refusals() -> Iterator[None]:
+    """Turn the engine's errors into refusals of the request that caused them."""
+    try:
+        yield
+    except EngineError as exc:
+        raise Refused(exc.code, exc.message) from exc
+
+
 @dataclass
 class Assignment:
     """One build of a group as this stage was told of it."""
@@ -53,7 +68,7 @@ class Assignment:
     order: LoadStage
     listening: Listening
     upstream_known: trio.Event = field(default_factory=trio.Event)
-    upstream_fingerprint: bytes | None = None
+    upstream_certificate: bytes | None = None
 
     @property
     def me(self) -> StagePeer:
@@ -71,12 +86,25 @@ class Assignment:
 class StageHost:
     """Carries out the orders about this worker's stage."""
 
-    def __init__(self, context: NodeContext, membership: Membership, engine: Engine) -> None:
+    def __init__(
+        self, context: NodeContext, membership: Membership, engine: EngineClient, device: Device
+    ) -> None:
         self._context = context
+        self._device = device
         self._membership = membership
         self.engine = engine
         self._loading = trio.Lock()
+        self._tunnels = Tunnels(context, self._tunnel_end)
+        self._nursery: trio.Nursery | None = None
         self.assignment: Assignment | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the tunnels' tasks until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._tunnels.serve()
+            task_status.started()
+            await trio.sleep_forever()
 
     async def on_load(self, peer_id: str, order: LoadStage) -> StageLoaded:
         self._membership.require_employer(peer_id)
@@ -89,7 +117,10 @@ class StageHost:
             if current is not None and current.order.ref.generation >= order.ref.generation:
                 raise Refused("stale", f"generation {current.order.ref.generation} is newer")
             loaded = await self._load(order)
-            listening = await self._ask("listen", Listen(host=self._data_host()), Listening)
+            with engine_refusals():
+                listening = await self.engine.request(
+                    "listen", Listen(host=self._listen_host()), timeout=20.0
+                )
             self.assignment = Assignment(order, listening)
         status = await self.status()
         self._context.log.info(
@@ -112,7 +143,7 @@ class StageHost:
         upstream_stage = (assignment.order.ref.stage - 1) % len(assignment.order.stages)
         if peer_id != assignment.upstream.peer_id or request.ref.stage != upstream_stage:
             raise Refused("not_my_neighbour", "only the upstream stage may ask")
-        assignment.upstream_fingerprint = request.fingerprint
+        assignment.upstream_certificate = request.certificate
         assignment.upstream_known.set()
         return EdgeAnswer(
             host=self._data_host(),
@@ -135,26 +166,29 @@ class StageHost:
         )
         if len(order.stages) > 1:
             ring = await self._with_edges(assignment, ring)
-        await self._ask("ring", ring, None, timeout=EDGE_WAIT_SECONDS)
+        with engine_refusals():
+            await self.engine.request("ring", ring, timeout=EDGE_WAIT_SECONDS)
         return Done()
 
     async def on_assign(self, peer_id: str, order: Assign) -> Done:
         self._membership.require_employer(peer_id)
         if self._require(order.ref).order.ref.stage != 0:
             raise Refused("bad_request", "sequences go to stage 0")
-        await self._ask("submit", Submit(sequences=order.sequences), None)
+        with engine_refusals():
+            await self.engine.request("submit", Submit(sequences=order.sequences), timeout=20.0)
         return Done()
 
     async def on_withdraw(self, peer_id: str, order: Withdraw) -> Done:
         self._membership.require_employer(peer_id)
         self._require(order.ref)
-        await self._ask("abort", SequenceIds(sequence_ids=order.sequence_ids), None)
+        with engine_refusals():
+            await self.engine.request(
+                "abort", SequenceIds(sequence_ids=order.sequence_ids), timeout=20.0
+            )
         return Done()
 
     async def status(self) -> EngineStatus:
-        answer = await self.engine.request("status", timeout=10.0)
-        assert isinstance(answer, EngineStatus)
-        return answer
+        return await self.engine.request("status", Empty(), timeout=20.0)
 
     def require(self, ref: StageRef) -> Assignment:
         """The assignment that `ref` names (whatever its stage). Raises `Refused`."""
@@ -162,11 +196,9 @@ class StageHost:
 
     async def _with_edges(self, assignment: Assignment, ring: Ring) -> Ring:
         ref = assignment.order.ref
-        request = EdgeRequest(ref=ref, fingerprint=assignment.listening.fingerprint)
+        request = EdgeRequest(ref=ref, certificate=assignment.listening.certificate)
         try:
-            answer = await call(
-                self._context.network, assignment.downstream.peer_id, EDGE, request
-            )
+            answer = await call(self._context.network, assignment.downstream.peer_id, EDGE, request)
             with trio.fail_after(EDGE_WAIT_SECONDS):
                 await assignment.upstream_known.wait()
         except P2PError as exc:
@@ -175,12 +207,26 @@ class StageHost:
             raise Refused("edge", f"stage {ref.stage} never heard from the one before") from exc
         return ring.model_copy(
             update={
-                "upstream_fingerprint": assignment.upstream_fingerprint,
-                "downstream": Endpoint(
-                    host=answer.host, port=answer.port, fingerprint=answer.fingerprint
-                ),
+                "upstream_certificate": assignment.upstream_certificate,
+                "downstream": await self._endpoint(assignment, answer),
             }
         )
+
+    async def _endpoint(self, assignment: Assignment, answer: EdgeAnswer) -> Endpoint:
+        """Where our engine dials the next one: its data port, or our end of a tunnel to it."""
+        tunnelled = self._context.config.worker.data_plane == "tunnel"
+        if not tunnelled and await reachable(answer.host, answer.port):
+            return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)
+        if self._nursery is None:
+            raise Refused("closing", "this worker is leaving")
+        path = await self._nursery.start(self._tunnels.open, assignment.downstream.peer_id)
+        return Endpoint(unix_path=path, fingerprint=answer.fingerprint)
+
+    def _tunnel_end(self, peer_id: str) -> str | None:
+        assignment = self.assignment
+        if assignment is None or assignment.upstream.peer_id != peer_id:
+            return None
+        return assignment.listening.unix_path
 
     async def _load(self, order: LoadStage) -> Loaded:
         me = order.stages[order.ref.stage]
@@ -194,14 +240,23 @@ class StageHost:
             model_id=order.model_id,
             first_layer=me.first_layer,
             last_layer=me.last_layer,
-            device=self.device,
+            device=self._device.torch_name,
             kv_tokens=order.kv_tokens,
-            memory_cap=config.worker.vram,
+            memory_cap=self._device.memory_bytes,
             fault=config.worker.fault,
         )
-        return await self._ask("load", load, Loaded, timeout=LOAD_SECONDS)
+        with engine_refusals():
+            return await self.engine.request("load", load, timeout=LOAD_SECONDS)
 
-    @property
-    def device(self) -> str:
-        wanted = self._context.config.worker.device
-        return "cpu" if wanted == "auto" else wanted
+    def _listen_host(self) -> str:
+        parts = self._context.config.listen[0].split("/") if self._context.config.listen else []
+        return parts[2] if len(parts) > 2 else "0.0.0.0"
+
+    def _data_host(self) -> str:
+        """The address that other stages dial: the external one, else the one listened on."""
+        config = self._context.config
+        for address in (*config.external, *self._context.network.addresses):
+            parts = address.split("/")
+            if len(parts) > 2 and parts[2] not in ("0.0.0.0", "::"):
+                return parts[2]
+        return "127.0.0.1"

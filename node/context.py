@@ -1,0 +1,50 @@
+"""What every role of a node is given. Made once by `node.runtime`, never changed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from node.config import NodeConfig
+from node.metrics import NodeMetrics
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chain.client import ChainClient
+
+    from node.journal import AsyncJournal
+    from p2p.network import Network
+
+
+@dataclass(frozen=True)
+class NodeContext:
+    """`key` is the node's hot key, `address` its EVM address, `peer_id` its libp2p identity.
+
+    `chain` is None where the network file names no chain: work is then verified but not paid.
+    """
+
+    config: NodeConfig
+    key: bytes
+    peer_id: str
+    address: str
+    provider: str
+    network: Network
+    journal: AsyncJournal
+    chain: ChainClient | None
+    metrics: NodeMetrics
+    engine_dir: Path
+    blobs: Path
+    log: Any
+
+    def __repr__(self) -> str:
+        return f"NodeContext({self.peer_id})"
+
+    def now(self) -> float:
+        """Seconds that never go back; for deadlines and the pure machines."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Seconds since 1970; for records, invites and receipts."""
+        return time.time()

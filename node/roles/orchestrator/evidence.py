@@ -1,0 +1,155 @@
+"""Collecting a finished unit's evidence and sending it to a validator.
+
+Every stage is asked for its claim at once (each needs its neighbour, which is being asked too). The
+claims and the unit make a proof bundle; it is written to the blob folder and journaled before the
+validator sees it, because from then on the unit may be paid: after a crash the very same bytes are
+sent again, never another bundle for the same unit.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import trio
+
+from node.context import NodeContext
+from node.datadir import write_atomically
+from node.protocol import CLAIM, VERIFY, BadBody, ClaimRequest, StageRef, VerifyRequest
+from node.roles.orchestrator import events as ev
+from node.roles.orchestrator.jobs import unit_to_body
+from node.roles.orchestrator.pool import Pool
+from node.roles.orchestrator.units import Sequence, Unit, UnitState
+from node.rpc import call
+from p2p.errors import P2PError
+from proofs.bundle import BundleSequence, FinishReason, Sampling, StageClaim, UnitBundle
+from proofs.errors import ProofError
+
+CLAIM_TRIES = 3
+CLAIM_RETRY_SECONDS = 0.5
+VERIFY_TRIES = 5
+VERIFY_RETRY_SECONDS = 2.0
+
+
+class Evidence:
+    """Claims in, bundles out."""
+
+    def __init__(self, context: NodeContext, pool: Pool, model_id: bytes) -> None:
+        self._context = context
+        self._pool = pool
+        self._model_id = model_id
+
+    async def collect(self, command: ev.CollectClaims, epoch: int) -> list[ev.Event]:
+        """Ask every stage of the unit's group; one event a claim, or one `ClaimsFailed`."""
+        unit = self._pool.units[command.unit_id]
+        plan = self._pool.plan_of(unit)
+        if plan is None or unit.generation != command.generation:
+            return []
+        found: list[ev.Event] = []
+        failures: list[str] = []
+        async with trio.open_nursery() as nursery:
+            for stage, member in enumerate(plan.stages):
+                request = ClaimRequest(
+                    ref=StageRef(group_id=unit.group_id, generation=unit.generation, stage=stage),
+                    unit_id=unit.unit_id,
+                    attempt=unit.attempt,
+                    epoch=epoch,
+                    sequence_ids=tuple(s.sequence_id for s in unit.sequences),
+                    token_count=unit.token_count,
+                )
+                nursery.start_soon(self._ask, member.peer_id, request, found, failures)
+        if failures:
+            return [ev.ClaimsFailed(unit.unit_id, command.generation, failures[0])]
+        return found
+
+    async def verify(self, command: ev.VerifyUnit) -> None:
+        """Send the unit's bundle to the validator; a failure is tried again when overdue."""
+        data = await self._bundle_bytes(command.unit_id)
+        request = VerifyRequest(bundle=data)
+        for _ in range(VERIFY_TRIES):
+            unit = self._pool.units[command.unit_id]
+            if unit.state is not UnitState.VERIFYING or unit.validator != command.validator:
+                return
+            try:
+                await call(self._context.network, command.validator, VERIFY, request)
+                return
+            except (P2PError, BadBody) as exc:
+                self._context.log.warning(
+                    "validator took no bundle", validator=command.validator, reason=str(exc)
+                )
+            await trio.sleep(VERIFY_RETRY_SECONDS)
+
+    def bundle(self, unit: Unit) -> UnitBundle | None:
+        """The bundle that this unit was sent as, None where it was not yet."""
+        path = self._path(unit.bundle_id)
+        if not unit.bundle_id or not path.exists():
+            return None
+        return UnitBundle.from_bytes(path.read_bytes())
+
+    async def _ask(
+        self, peer_id: str, request: ClaimRequest, found: list[ev.Event], failures: list[str]
+    ) -> None:
+        reason = ""
+        for attempt in range(CLAIM_TRIES):
+            if attempt:
+                await trio.sleep(CLAIM_RETRY_SECONDS)
+            try:
+                answer = await call(self._context.network, peer_id, CLAIM, request)
+                StageClaim.from_bytes(answer.claim)
+            except (P2PError, BadBody, ProofError) as exc:
+                reason = f"stage {request.ref.stage} gave no evidence: {exc}"
+                continue
+            found.append(
+                ev.PeerClaimed(
+                    request.unit_id, request.ref.generation, request.ref.stage, answer.claim
+                )
+            )
+            return
+        failures.append(reason)
+
+    async def _bundle_bytes(self, unit_id: bytes) -> bytes:
+        unit = self._pool.units[unit_id]
+        if unit.bundle_id:
+            return await trio.to_thread.run_sync(self._path(unit.bundle_id).read_bytes)
+        bundle = self._make(unit)
+        data = bundle.to_bytes()
+        await trio.to_thread.run_sync(write_atomically, self._path(bundle.content_id), data, 0o600)
+        self._pool.set_bundle(unit_id, bundle.content_id)
+        sent = self._pool.units[unit_id]
+        key = f"{unit_id.hex()}:{unit.attempt}"
+        await self._context.journal.append("self.bundle", key, unit_to_body(sent))
+        return data
+
+    def _make(self, unit: Unit) -> UnitBundle:
+        plan = self._pool.plan_of(unit)
+        assert plan is not None, "a unit is verified only after a build proved it"
+        return UnitBundle(
+            unit_id=unit.unit_id,
+            group_id=unit.group_id,
+            generation=unit.generation,
+            model_id=self._model_id,
+            boundaries=tuple(stage.last_layer for stage in plan.stages),
+            stages=tuple(StageClaim.from_bytes(unit.claims[s]) for s in sorted(unit.claims)),
+            sequences=tuple(_sequence(s) for s in unit.sequences),
+        )
+
+    def _path(self, bundle_id: bytes) -> Path:
+        return self._context.blobs / f"{bundle_id.hex()}.bundle"
+
+
+def _sequence(sequence: Sequence) -> BundleSequence:
+    return BundleSequence(
+        sequence_id=sequence.sequence_id,
+        prompt_ids=sequence.prompt_ids,
+        output_ids=sequence.output_ids,
+        sampling=Sampling(
+            temperature=sequence.temperature,
+            top_k=sequence.top_k,
+            top_p=sequence.top_p,
+            noise_key=sequence.noise_key,
+        ),
+        max_tokens=sequence.max_tokens,
+        eos_ids=sequence.eos_ids,
+        stop=sequence.stop,
+        reason=FinishReason(sequence.reason),
+        segments=sequence.segments,
+    )

@@ -1,0 +1,195 @@
+"""What a stage is owed: its evidence for a unit, its receipt, and its neighbour's countersignature.
+
+When a unit is finished the orchestrator asks every stage for its claim. A stage collects the
+evidence from its engine, signs a receipt that commits to it, has the downstream stage (the last one:
+stage 0; a lone stage: the orchestrator) countersign, and answers with all of it. The receipt is
+journaled before it is signed, so that a node which is killed and asked again gives the same one.
+
+A countersignature says: this neighbour was upstream of me in this build of the group, I received
+its rows for these sequences, and the units it claims are its layers times the tokens that I, too,
+was told of. It says nothing about whether the rows were right; that is the validator's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from node.context import NodeContext
+from node.protocol import (
+    COUNTERSIGN,
+    ClaimAnswer,
+    ClaimRequest,
+    Countersigned,
+    CountersignRequest,
+    Done,
+    Forget,
+    StageRef,
+)
+from node.roles.worker.membership import Membership
+from node.roles.worker.stage import Assignment, StageHost, engine_refusals
+from node.rpc import call
+from node.settlement import receipt_domain
+from p2p.errors import P2PError, Refused
+from pipeline.engine.messages import SequenceIds
+from pipeline.engine.messages import StageEvidence as EngineEvidence
+from proofs.bundle import StageClaim, StageEvidence, evidence_commitment
+from proofs.errors import ProofError
+from proofs.receipts import Receipt
+from proofs.signing import recover, sign_digest
+
+COUNTERSIGN_WAIT_SECONDS = 15.0
+MAX_UNITS_REMEMBERED = 4096
+
+
+@dataclass
+class _UnitFacts:
+    """How many tokens the orchestrator told this stage that a unit has."""
+
+    known: trio.Event = field(default_factory=trio.Event)
+    token_count: int = 0
+
+
+class Receipts:
+    """Signs this stage's receipts and countersigns its upstream neighbour's."""
+
+    def __init__(self, context: NodeContext, membership: Membership, stage: StageHost) -> None:
+        self._context = context
+        self._membership = membership
+        self._stage = stage
+        self._facts: dict[tuple[bytes, int], _UnitFacts] = {}
+
+    async def on_claim(self, peer_id: str, request: ClaimRequest) -> ClaimAnswer:
+        """This stage's evidence and countersigned receipt for a finished unit."""
+        employer = self._membership.require_employer(peer_id)
+        assignment = self._require_own(request.ref)
+        facts = self._facts_of(request.unit_id, request.ref.generation)
+        facts.token_count = request.token_count
+        facts.known.set()
+        evidence = await self._evidence(request.sequence_ids)
+        me, order = assignment.me, assignment.order
+        alone = len(order.stages) == 1
+        receipt = Receipt(
+            job_id=request.unit_id,
+            worker=self._context.address,
+            pool_id=order.pool_id,
+            stage=order.ref.stage,
+            seq=request.ref.generation,
+            counterparty=employer.address if alone else assignment.downstream.address,
+            epoch=request.epoch,
+            units=(me.last_layer - me.first_layer) * request.token_count,
+            commitment=evidence_commitment(evidence),
+        )
+        receipt = await self._journaled(receipt)
+        digest = receipt.digest(receipt_domain(self._context.chain))
+        signature = sign_digest(self._context.key, digest)
+        claim = StageClaim(
+            peer_id=self._context.peer_id,
+            address=self._context.address,
+            evidence=evidence,
+            receipt=receipt,
+            receipt_signature=signature,
+            counter_signature=None
+            if alone
+            else await self._countersignature(assignment, request, receipt, signature),
+        )
+        return ClaimAnswer(claim=claim.to_bytes())
+
+    async def on_countersign(self, peer_id: str, request: CountersignRequest) -> Countersigned:
+        """Sign the upstream stage's receipt, if it is what this stage saw."""
+        assignment = self._stage.require(request.ref)
+        upstream = assignment.upstream
+        if peer_id != upstream.peer_id:
+            raise Refused("not_my_neighbour", "only the upstream stage may ask")
+        try:
+            receipt = Receipt.from_bytes(request.receipt)
+            digest = receipt.digest(receipt_domain(self._context.chain))
+            signer = recover(digest, request.signature)
+        except ProofError as exc:
+            raise Refused("bad_receipt", str(exc)) from exc
+        facts = self._facts_of(receipt.job_id, request.ref.generation)
+        with trio.move_on_after(COUNTERSIGN_WAIT_SECONDS):
+            await facts.known.wait()
+        if not facts.known.is_set():
+            raise Refused("unknown_unit", "the orchestrator has not asked me about that unit")
+        stages = len(assignment.order.stages)
+        layers = upstream.last_layer - upstream.first_layer
+        expected = {
+            "worker": (receipt.worker, upstream.address),
+            "signer": (signer, upstream.address),
+            "counterparty": (receipt.counterparty, self._context.address),
+            "pool": (receipt.pool_id, assignment.order.pool_id),
+            "stage": (receipt.stage, (assignment.order.ref.stage - 1) % stages),
+            "seq": (receipt.seq, request.ref.generation),
+            "units": (receipt.units, layers * facts.token_count),
+        }
+        for name, (said, seen) in expected.items():
+            if said != seen:
+                raise Refused("bad_receipt", f"{name} is {said}, I know {seen}")
+        await self._evidence(request.sequence_ids)
+        return Countersigned(signature=sign_digest(self._context.key, digest))
+
+    async def on_forget(self, peer_id: str, request: Forget) -> Done:
+        self._membership.require_employer(peer_id)
+        self._require_own(request.ref)
+        with engine_refusals():
+            await self._stage.engine.request(
+                "forget", SequenceIds(sequence_ids=request.sequence_ids), timeout=20.0
+            )
+        return Done()
+
+    def _require_own(self, ref: StageRef) -> Assignment:
+        assignment = self._stage.require(ref)
+        if ref.stage != assignment.order.ref.stage:
+            raise Refused("bad_request", f"my stage is {assignment.order.ref.stage}")
+        return assignment
+
+    def _facts_of(self, unit_id: bytes, generation: int) -> _UnitFacts:
+        while len(self._facts) >= MAX_UNITS_REMEMBERED:
+            del self._facts[next(iter(self._facts))]
+        return self._facts.setdefault((unit_id, generation), _UnitFacts())
+
+    async def _evidence(self, sequence_ids: tuple[bytes, ...]) -> tuple[StageEvidence, ...]:
+        with engine_refusals():
+            answer = await self._stage.engine.request(
+                "evidence", SequenceIds(sequence_ids=sequence_ids), timeout=30.0
+            )
+        return tuple(_convert(item) for item in answer.items)
+
+    async def _journaled(self, receipt: Receipt) -> Receipt:
+        """The receipt to sign for this unit and build: the first one ever journaled."""
+        key = f"{receipt.job_id.hex()}:{receipt.seq}:{receipt.stage}"
+        body = {"receipt": receipt.to_bytes()}
+        if await self._context.journal.append("self.receipt", key, body):
+            return receipt
+        known = await self._context.journal.get("self.receipt", key)
+        first = receipt if known is None else Receipt.from_bytes(known.body["receipt"])
+        if first.model_copy(update={"epoch": receipt.epoch}) != receipt:
+            raise Refused("conflict", "I signed another receipt for that unit")
+        return first
+
+    async def _countersignature(
+        self,
+        assignment: Assignment,
+        request: ClaimRequest,
+        receipt: Receipt,
+        signature: bytes,
+    ) -> bytes:
+        body = CountersignRequest(
+            ref=request.ref,
+            receipt=receipt.to_bytes(),
+            signature=signature,
+            sequence_ids=request.sequence_ids,
+        )
+        try:
+            answer = await call(
+                self._context.network, assignment.downstream.peer_id, COUNTERSIGN, body
+            )
+        except P2PError as exc:
+            raise Refused("no_countersignature", str(exc)) from exc
+        return answer.signature
+
+
+def _convert(item: EngineEvidence) -> StageEvidence:
+    return StageEvidence.model_validate(item.model_dump())

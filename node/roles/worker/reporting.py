@@ -1,0 +1,119 @@
+"""Stage 0's reports to the orchestrator: tokens as they come, finished sequences, trouble.
+
+The engine's events are gathered for up to `GATHER_SECONDS` into one `progress` request and kept
+until it is answered, so a slow orchestrator sees fewer, larger reports, in order. Reports repeat
+harmlessly: tokens carry their offset. What belongs to an older build of the group is dropped.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from node.context import NodeContext
+from node.protocol import PROGRESS, TROUBLE, FinishedRun, Progress, TokenRun, Trouble
+from node.roles.worker.membership import Membership
+from node.roles.worker.stage import Assignment, StageHost
+from node.rpc import call
+from p2p.errors import P2PError
+from pipeline.engine.client import Exited, Restarted
+from pipeline.engine.messages import EdgeDown, Failed, Finished, Message, Tokens
+
+GATHER_SECONDS = 0.05
+RETRY_SECONDS = 0.5
+MAX_RETRY_SECONDS = 5.0
+MAX_PENDING = 4096
+
+
+class Reporter:
+    """Turns engine events into reports."""
+
+    def __init__(self, context: NodeContext, membership: Membership, stage: StageHost) -> None:
+        self._context = context
+        self._membership = membership
+        self._stage = stage
+        self._tokens: list[Tokens] = []
+        self._finished: list[Finished] = []
+        self._something = trio.Event()
+
+    async def run(self) -> None:
+        """Pump events until the engine's channel closes."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_progress)
+            async for _name, body in self._stage.engine.events:
+                await self._take(body)
+            nursery.cancel_scope.cancel()
+
+    async def _take(self, body: Message) -> None:
+        match body:
+            case Tokens():
+                self._tokens.append(body)
+                self._something.set()
+            case Finished():
+                self._finished.append(body)
+                self._something.set()
+            case Failed():
+                await self._trouble("engine", f"a sequence was dropped: {body.reason}")
+            case EdgeDown():
+                current = self._stage.assignment
+                if current is not None and current.order.ref.generation == body.generation:
+                    await self._trouble("edge", f"{body.edge} edge: {body.reason}")
+            case Exited():
+                await self._trouble("engine", f"engine exited with code {body.code}")
+            case Restarted():
+                self._context.log.info("engine restarted")
+
+    async def _send_progress(self) -> None:
+        while True:
+            await self._something.wait()
+            await trio.sleep(GATHER_SECONDS)
+            self._something = trio.Event()
+            assignment = self._stage.assignment
+            tokens, self._tokens = self._tokens[:MAX_PENDING], self._tokens[MAX_PENDING:]
+            finished, self._finished = self._finished[:MAX_PENDING], self._finished[MAX_PENDING:]
+            if self._tokens or self._finished:
+                self._something.set()
+            if assignment is not None:
+                await self._deliver(assignment, tokens, finished)
+
+    async def _deliver(
+        self, assignment: Assignment, tokens: list[Tokens], finished: list[Finished]
+    ) -> None:
+        generation = assignment.order.ref.generation
+        report = Progress(
+            ref=assignment.order.ref,
+            tokens=tuple(
+                TokenRun(sequence_id=t.sequence_id, offset=t.offset, ids=t.ids)
+                for t in tokens
+                if t.generation == generation
+            ),
+            finished=tuple(
+                FinishedRun(sequence_id=f.sequence_id, reason=f.reason, ids=f.ids, text=f.text)
+                for f in finished
+                if f.generation == generation
+            ),
+        )
+        delay = RETRY_SECONDS
+        while self._stage.assignment is assignment and (report.tokens or report.finished):
+            employer = self._membership.employer
+            if employer is None:
+                return
+            try:
+                await call(self._context.network, employer.peer_id, PROGRESS, report)
+                return
+            except P2PError as exc:
+                self._context.log.warning("progress not delivered", reason=str(exc))
+            await trio.sleep(delay)
+            delay = min(delay * 2, MAX_RETRY_SECONDS)
+
+    async def _trouble(self, kind: str, reason: str) -> None:
+        employer, assignment = self._membership.employer, self._stage.assignment
+        self._context.log.warning("stage trouble", kind=kind, reason=reason)
+        if employer is None or assignment is None:
+            return
+        trouble = Trouble.model_validate(
+            {"ref": assignment.order.ref, "kind": kind, "reason": reason[:500]}
+        )
+        try:
+            await call(self._context.network, employer.peer_id, TROUBLE, trouble)
+        except P2PError as exc:
+            self._context.log.warning("trouble not reported", reason=str(exc))

@@ -1,0 +1,118 @@
+"""The worker role: announce the device, join a pool, serve a stage, get paid.
+
+`run` owns everything of the role: the engine process, the handlers of the orchestrator's orders,
+the reports back, and the claims on chain. Its parts, one idea each: `membership` (whom to obey),
+`stage` (slice and ring), `reporting` (tokens and trouble), `receipts` (what is owed), `rewards`
+(getting paid).
+"""
+
+from __future__ import annotations
+
+import trio
+
+from node.context import NodeContext
+from node.hardware import Device, detect_device
+from node.protocol import (
+    ASSIGN,
+    CLAIM,
+    COUNTERSIGN,
+    EDGE,
+    FORGET,
+    INVITE,
+    LOAD,
+    PING,
+    RING,
+    WITHDRAW,
+    Ping,
+    Pong,
+)
+from node.roles.worker.membership import Membership
+from node.roles.worker.receipts import Receipts
+from node.roles.worker.reporting import Reporter
+from node.roles.worker.rewards import Rewards
+from node.roles.worker.stage import StageHost
+from node.rpc import serve
+from pipeline.engine.client import EngineClient, open_engine
+from pipeline.engine.errors import EngineError
+from pipeline.engine.messages import Bench, EngineStatus
+from pipeline.models.store import list_models
+
+BENCH_SECONDS = 120.0
+
+
+class Worker:
+    """One worker. `device` and `layer_seconds` go into the node's record."""
+
+    def __init__(self, context: NodeContext, engine: EngineClient, device: Device) -> None:
+        self._context = context
+        self._engine = engine
+        self.device = device
+        self.layer_seconds = 0.0
+        self.models: tuple[bytes, ...] = ()
+        self.membership = Membership(context)
+        self.stage = StageHost(context, self.membership, engine, device)
+        self.rewards = Rewards(context)
+        self._receipts = Receipts(context, self.membership, self.stage)
+        self._reporter = Reporter(context, self.membership, self.stage)
+
+    async def measure(self) -> None:
+        """Learn which models are in the store and how fast one of their layers runs here."""
+        models = await trio.to_thread.run_sync(list_models, self._context.config.model_store)
+        self.models = tuple(model.model_id for model in models)
+        if not models:
+            self._context.log.warning("no model in the store", fix="prime-node model get smollm2")
+            return
+        request = Bench(model_dir=str(models[0].path), device=self.device.torch_name)
+        try:
+            measured = await self._engine.request("bench", request, timeout=BENCH_SECONDS)
+            self.layer_seconds = measured.layer_seconds
+        except EngineError as exc:
+            self._context.log.warning("speed not measured", reason=exc.message)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; started once every handler is in place."""
+        network = self._context.network
+        serve(network, PING, self._on_ping)
+        serve(network, INVITE, self.membership.on_invite)
+        serve(network, LOAD, self.stage.on_load)
+        serve(network, EDGE, self.stage.on_edge)
+        serve(network, RING, self.stage.on_ring)
+        serve(network, ASSIGN, self.stage.on_assign)
+        serve(network, WITHDRAW, self.stage.on_withdraw)
+        serve(network, CLAIM, self._receipts.on_claim)
+        serve(network, COUNTERSIGN, self._receipts.on_countersign)
+        serve(network, FORGET, self._receipts.on_forget)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.stage.run)
+            nursery.start_soon(self._reporter.run)
+            nursery.start_soon(self.rewards.run)
+            task_status.started()
+
+    async def engine_status(self) -> EngineStatus | None:
+        try:
+            return await self.stage.status()
+        except EngineError:
+            return None
+
+    async def _on_ping(self, peer_id: str, ping: Ping) -> Pong:
+        self.membership.require_employer(peer_id)
+        status = await self.engine_status()
+        assignment = self.stage.assignment
+        return Pong(
+            engine_up=status is not None,
+            generation=0 if assignment is None else assignment.order.ref.generation,
+            running=0 if status is None else status.running,
+            rss=0 if status is None else status.rss,
+        )
+
+
+def worker_device(context: NodeContext) -> Device:
+    section = context.config.worker
+    return detect_device(section.device, section.vram)
+
+
+def open_worker_engine(context: NodeContext):  # type: ignore[no-untyped-def]
+    """The worker's engine process, with the thread count the operator chose."""
+    threads = context.config.worker.threads
+    environment = {"PRIME_ENGINE_THREADS": str(threads)} if threads else {}
+    return open_engine(context.engine_dir, "worker", environment=environment)

@@ -1,0 +1,118 @@
+"""The data plane's fallback: an engine's TLS bytes carried in a libp2p stream.
+
+Where a stage cannot reach its neighbour's data port (a firewall, a NAT), its control process opens a
+Unix socket for its engine and copies bytes between that and a libp2p stream; the neighbour's control
+process copies between the stream and its own engine's Unix socket. TLS stays end to end between the
+engines, so the tunnel can delay or cut what passes through it, and nothing else.
+
+```
+engine ─unix─ control ═libp2p═ control ─unix─ engine
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from node.context import NodeContext
+from p2p.errors import P2PError
+
+PROTOCOL = "/prime/data/1"
+PROBE_SECONDS = 3.0
+CHUNK = 256 * 1024
+
+
+async def reachable(host: str, port: int) -> bool:
+    """Whether a TCP connection to the data port can be opened from here, within a few seconds."""
+    with trio.move_on_after(PROBE_SECONDS):
+        try:
+            stream = await trio.open_tcp_stream(host, port)
+        except OSError:
+            return False
+        await stream.aclose()
+        return True
+    return False
+
+
+class Tunnels:
+    """Both ends of this node's tunnels. `allowed(peer_id)` gives the Unix path of our engine's
+    listener where `peer_id` is the current upstream stage, else None."""
+
+    def __init__(self, context: NodeContext, allowed: Callable[[str], str | None]) -> None:
+        self._context = context
+        self._allowed = allowed
+        self._count = 0
+
+    def serve(self) -> None:
+        """Answer the upstream stage's streams."""
+        self._context.network.serve_stream(PROTOCOL, self._on_stream)
+
+    async def _on_stream(self, stream: trio.abc.Stream, peer_id: str) -> None:
+        path = self._allowed(peer_id)
+        if path is None:
+            await stream.aclose()
+            return
+        try:
+            local = await trio.open_unix_socket(path)
+        except OSError as exc:
+            self._context.log.warning("tunnel: engine does not listen", reason=str(exc))
+            await stream.aclose()
+            return
+        await _splice(stream, local)
+
+    async def open(
+        self, peer_id: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Listen on a fresh Unix path, started with it, and carry one connection to `peer_id`."""
+        self._count += 1
+        path = self._context.engine_dir / f"tunnel-{self._count}.sock"
+        listener = await _listen_unix(path)
+        try:
+            async with listener:
+                task_status.started(str(path))
+                local = await listener.accept()
+            await self._carry(local, peer_id)
+        finally:
+            path.unlink(missing_ok=True)
+
+    async def _carry(self, local: trio.SocketStream, peer_id: str) -> None:
+        try:
+            remote = await self._context.network.open_stream(peer_id, PROTOCOL, timeout=15.0)
+        except P2PError as exc:
+            self._context.log.warning("tunnel not opened", peer=peer_id, reason=str(exc))
+            await local.aclose()
+            return
+        self._context.log.info("data plane runs over a libp2p tunnel", peer=peer_id)
+        await _splice(remote, local)
+
+
+async def _listen_unix(path: Path) -> trio.SocketListener:
+    path.unlink(missing_ok=True)
+    sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
+    old = os.umask(0o177)
+    try:
+        await sock.bind(str(path))
+    finally:
+        os.umask(old)
+    sock.listen(1)
+    return trio.SocketListener(sock)
+
+
+async def _splice(a: trio.abc.Stream, b: trio.abc.Stream) -> None:
+    """Copy both ways until either end closes, then close both."""
+    async with a, b, trio.open_nursery() as nursery:
+        nursery.start_soon(_copy, a, b, nursery.cancel_scope)
+        nursery.start_soon(_copy, b, a, nursery.cancel_scope)
+
+
+async def _copy(source: trio.abc.Stream, target: trio.abc.Stream, done: trio.CancelScope) -> None:
+    try:
+        while data := await source.receive_some(CHUNK):
+            await target.send_all(data)
+    except (trio.BrokenResourceError, trio.ClosedResourceError, P2PError):
+        pass  # the other end went away: closing both ends tells the engines
+    done.cancel()

@@ -1,0 +1,189 @@
+"""The composition root: `run_node` builds a node out of its parts and runs it until interrupted.
+
+Order matters and is the same for every role. First what can fail because of the user (folder, keys,
+network file, journal), then the network, then the chain, then the roles' engines and services, and
+last the HTTP port and the signed record that tells the network we are here. Everything is owned by
+context managers and nurseries of this function; leaving it, for whatever reason, undoes it in
+reverse order and leaves no process, socket or lock behind.
+
+The first Ctrl-C (or SIGTERM) drains: roles finish what they owe within `DRAIN_SECONDS`. A second
+one stops at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import structlog
+import trio
+
+from node.config import NodeConfig
+from node.context import NodeContext
+from node.datadir import DataDir, NodeStatusFile
+from node.errors import InputError
+from node.http import create_app, serve_http
+from node.journal import open_journal
+from node.keystore import NodeKey, generate_key, load_key, save_key
+from node.lifecycle import Lifecycle, NodeState
+from node.logs import configure_logging
+from node.metrics import NodeMetrics
+from node.networkfile import NetworkFile
+from node.record import make_record
+from node.roles.assembly import Roles, open_roles
+from node.view import RuntimeView
+from p2p.network import Network, NetworkConfig, open_network
+
+if TYPE_CHECKING:
+    from chain.client import ChainClient
+
+DRAIN_SECONDS = 15.0
+BOOTSTRAP_SECONDS = 20.0
+
+
+async def run_node(config: NodeConfig) -> None:
+    """Run a node until Ctrl-C. Raises `NodeError` and the packages' own errors."""
+    configure_logging(config.log_format, config.log_level)
+    log = structlog.get_logger("node")
+    data = DataDir(config.data_dir)
+    with data.lock():
+        key = _own_key(data.node_key, log)
+        provider = _own_key(data.provider_key, log)
+        network_file = NetworkFile.load(config.network_file) if config.network_file else None
+        lifecycle = Lifecycle()
+        async with AsyncExitStack() as stack:
+            journal = await stack.enter_async_context(open_journal(data.journal))
+            network = await stack.enter_async_context(
+                open_network(_network_config(config, data, network_file), key.secret)
+            )
+            structlog.contextvars.bind_contextvars(peer=network.peer_id[-8:])
+            log.info("listening", addresses=list(network.addresses))
+            await _bootstrap(network, config, network_file)
+            chain = await stack.enter_async_context(_open_chain(network_file, data, key))
+            metrics = NodeMetrics()
+            context = NodeContext(
+                config=config,
+                key=key.secret,
+                peer_id=network.peer_id,
+                address=key.address,
+                provider=provider.address,
+                network=network,
+                journal=journal,
+                chain=chain,
+                metrics=metrics,
+                engine_dir=data.engine,
+                blobs=data.blobs,
+                log=log,
+            )
+            roles = await stack.enter_async_context(
+                open_roles(context, key, provider, network_file)
+            )
+            lifecycle.to(NodeState.REGISTERED)
+            await _serve(context, roles, lifecycle, data)
+        lifecycle.to(NodeState.STOPPED)
+
+
+async def _serve(context: NodeContext, roles: Roles, lifecycle: Lifecycle, data: DataDir) -> None:
+    config = context.config
+    view = RuntimeView(context, roles, lifecycle)
+    app = create_app(
+        view, token=data.api_token(), metrics=context.metrics, bound_host=config.http_host
+    )
+    async with trio.open_nursery() as nursery:
+        interrupted = trio.Event()
+        nursery.start_soon(_watch_signals, interrupted, nursery.cancel_scope, context.log)
+        await nursery.start(roles.run)
+        port = await nursery.start(serve_http, app, config.http_host, config.http_port)
+        url = f"http://{config.http_host}:{port}"
+        await context.network.publish_record(make_record(context, roles, url))
+        lifecycle.to(NodeState.SERVING)
+        data.write_status(
+            NodeStatusFile(os.getpid(), url, context.peer_id, context.network.addresses)
+        )
+        context.log.info("serving", roles=list(config.roles), http=url)
+        await interrupted.wait()
+        lifecycle.to(NodeState.DRAINING)
+        context.log.info("draining; press Ctrl-C again to stop at once")
+        with trio.move_on_after(DRAIN_SECONDS) as scope:
+            await roles.drain()
+        if scope.cancelled_caught:
+            context.log.warning("left with work under way", seconds=DRAIN_SECONDS)
+        nursery.cancel_scope.cancel()
+
+
+async def _watch_signals(
+    interrupted: trio.Event,
+    scope: trio.CancelScope,
+    log: structlog.typing.FilteringBoundLogger,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            if interrupted.is_set():
+                log.warning("stopping at once")
+                scope.cancel()
+                return
+            interrupted.set()
+
+
+def _own_key(path: os.PathLike[str], log: structlog.typing.FilteringBoundLogger) -> NodeKey:
+    """The key in this file; a new one where there is none yet."""
+    from pathlib import Path
+
+    file = Path(path)
+    if not file.exists():
+        save_key(file, generate_key())
+        log.info("new key", file=str(file))
+    return load_key(file)
+
+
+def _network_config(
+    config: NodeConfig, data: DataDir, network_file: NetworkFile | None
+) -> NetworkConfig:
+    bootstrap = config.bootstrap or (network_file.bootstrap if network_file else ())
+    return NetworkConfig(
+        listen=config.listen,
+        bootstrap=bootstrap,
+        network=network_file.name if network_file else config.network,
+        external=config.external,
+        data_dir=data.path,
+    )
+
+
+async def _bootstrap(
+    network: Network, config: NodeConfig, network_file: NetworkFile | None
+) -> None:
+    """Find the network. An orchestrator may be the first node there is."""
+    addresses = config.bootstrap or (network_file.bootstrap if network_file else ())
+    others = [address for address in addresses if not address.endswith(network.peer_id)]
+    if others:
+        await network.bootstrap(BOOTSTRAP_SECONDS)
+    elif "orchestrator" not in config.roles:
+        raise InputError(
+            "no bootstrap address", "give --bootstrap <multiaddr> or --network-file <file>"
+        )
+
+
+@asynccontextmanager
+async def _open_chain(
+    network_file: NetworkFile | None, data: DataDir, key: NodeKey
+) -> AsyncIterator[ChainClient | None]:
+    """The chain that the network file names, None where it names none."""
+    if network_file is None or network_file.chain is None:
+        yield None
+        return
+    from chain.client import open_chain
+
+    from chain.deployment import Deployment
+
+    table = network_file.chain
+    deployment = Deployment.from_dict(
+        {"chain_id": table.chain_id, "contracts": dict(table.contracts)}
+    )
+    async with open_chain(table.rpc_url, deployment, key.secret, data.chain) as chain:
+        yield chain
