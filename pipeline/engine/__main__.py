@@ -73,7 +73,7 @@ def main() -> None:
     source.add_argument("--fd", type=int, help="inherited socket to the control process")
     source.add_argument("--socket", type=Path, help="Unix socket to connect to")
     parser.add_argument("--parent", type=int, help="process id to die with")
-    parser.add_argument("--data-dir", type=Path, default=Path())
+    parser.add_argument("--edge-socket", default="", help="path of the data-plane Unix socket")
     parser.add_argument("--name", default="engine")
     parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"]
@@ -87,7 +87,7 @@ def main() -> None:
     threads = _threads()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    serve(_connect(arguments), arguments.data_dir, arguments.name, threads)
+    serve(_connect(arguments), arguments.edge_socket, threads)
 
 
 if __name__ == "__main__":

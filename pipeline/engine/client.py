@@ -28,8 +28,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, overload
@@ -46,6 +47,8 @@ WRITE_SLOTS = 64
 SHUTDOWN_SECONDS = 3.0
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 10.0
+MAX_UNIX_PATH = 100
+"""Bytes; the kernel's limit is 107, and the data plane's is this."""
 HEALTHY_SECONDS = 60.0
 """An engine that lived this long starts its backoff afresh."""
 
@@ -86,9 +89,9 @@ class EngineClient:
     """Use `open_engine`; the constructor starts nothing."""
 
     def __init__(
-        self, data_dir: Path, name: str, *, restart: bool, environment: Mapping[str, str]
+        self, edge_socket: str, name: str, *, restart: bool, environment: Mapping[str, str]
     ) -> None:
-        self._data_dir = data_dir
+        self._edge_socket = edge_socket
         self._name = name
         self._restart = restart
         self._environment = dict(environment)
@@ -190,7 +193,7 @@ class EngineClient:
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-m", "pipeline.engine", "--fd", str(theirs.fileno())]
         command += ["--parent", str(os.getpid())]
-        command += ["--data-dir", str(self._data_dir), "--name", self._name]
+        command += ["--edge-socket", self._edge_socket, "--name", self._name]
         with theirs:
             # Not trio's run_process: that forks in a pool thread, and the kernel's parent-death
             # signal fires when the forking thread ends, not the process.
@@ -265,6 +268,20 @@ async def _reap(process: _Process) -> int:
         return await trio.to_thread.run_sync(process.popen.wait)
 
 
+@contextmanager
+def _edge_socket_path(data_dir: Path, name: str) -> Iterator[str]:
+    """Where the engine may put its data-plane socket; removes what a killed engine left there."""
+    with ExitStack() as stack:
+        path = (data_dir / f"{name}.sock").absolute()
+        if len(os.fsencode(path)) > MAX_UNIX_PATH:
+            folder = tempfile.TemporaryDirectory(prefix="prime-edge-")
+            path = Path(stack.enter_context(folder)) / "edge.sock"
+        try:
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
+
+
 @asynccontextmanager
 async def open_engine(
     data_dir: Path,
@@ -280,11 +297,12 @@ async def open_engine(
     The engine logs JSON lines to this process's stderr. On exit the engine is asked to stop and
     killed after `SHUTDOWN_SECONDS`. Raises OSError when the process cannot be started.
     """
-    client = EngineClient(data_dir, name, restart=restart, environment=environment or {})
-    async with trio.open_nursery() as nursery:
-        await nursery.start(client._supervise)
-        try:
-            yield client
-        finally:
-            await client._stop()
-            nursery.cancel_scope.cancel()
+    with _edge_socket_path(data_dir, name) as edge_socket:
+        client = EngineClient(edge_socket, name, restart=restart, environment=environment or {})
+        async with trio.open_nursery() as nursery:
+            await nursery.start(client._supervise)
+            try:
+                yield client
+            finally:
+                await client._stop()
+                nursery.cancel_scope.cancel()

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 STAGE_FAULTS = frozenset({"null-proofs", "garbage-hidden", "wrong-seed"})
 WEIGHT_FAULTS = frozenset({"int4-weights", "int8-weights"})
-NO_CONTEXT_LIMIT = 2**31 - 1
 MIB = 2**20
 
 
@@ -114,20 +113,19 @@ def load_model(request: m.Load) -> LoadedModel:
     device = parse_device(request.device)
     import torch
 
-    from pipeline.models.faults import apply_fault
-    from pipeline.models.skeleton import load_config
     from pipeline.models.slice import load_slice
     from pipeline.runner.stage import StageRunner
 
     try:
         slice_ = load_slice(prepared, request.first_layer, request.last_layer, request.device)
         if request.fault in WEIGHT_FAULTS:
+            from pipeline.models.faults import apply_fault
+
             apply_fault(slice_, request.fault)
-        config = load_config(prepared.path).get_text_config()
         runner = StageRunner(slice_, request.kv_tokens)
     except ModelError as exc:
         raise EngineError("model", str(exc)) from exc
     except torch.OutOfMemoryError as exc:
         raise EngineError("out_of_memory", f"{device} has not enough free memory") from exc
-    context = getattr(config, "max_position_embeddings", None) or NO_CONTEXT_LIMIT
-    return LoadedModel(request, slice_, runner, int(context), time.perf_counter() - started)
+    context = prepared.manifest.max_positions
+    return LoadedModel(request, slice_, runner, context, time.perf_counter() - started)

@@ -163,9 +163,10 @@ class SequenceIds(Message):
 class StageEvidence(Message):
     """What one stage proves about one finished sequence.
 
-    `rows` hidden-state rows were sent, one for each output token; `proofs` are TOPLOC proofs
-    of chunks of 32 rows; `sent` and `received` are sha256 over the raw bytes of those rows in wire dtype, as sent downstream (last stage: over final-norm rows) and as received
-    (stage 0: over token ids, little-endian u32).
+    `rows` hidden-state rows were sent, one for each output token; `proofs` are TOPLOC proofs of
+    chunks of 32 rows; `sent` and `received` are sha256 over the raw bytes of those rows in wire
+    dtype, as sent downstream (last stage: over final-norm rows) and as received (stage 0: over
+    token ids, little-endian u32).
     """
 
     sequence_id: Id16

@@ -28,7 +28,6 @@ import socket
 import threading
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import structlog
 
@@ -144,11 +143,11 @@ def _read_loop(sock: socket.socket, outbox: Outbox, service: EngineService) -> N
                 outbox.send(answer(handler, request))
 
 
-def serve(sock: socket.socket, data_dir: Path, name: str, threads: int) -> None:
+def serve(sock: socket.socket, edge_socket: str, threads: int) -> None:
     """Serve the control process on `sock`; never returns, the process exits with it."""
     threading.excepthook = _crash
     outbox = Outbox(sock)
-    service = EngineService(data_dir, name, threads, outbox.event)
+    service = EngineService(edge_socket, threads, outbox.event)
     code = 0
     try:
         log.info("engine serves", pid=os.getpid(), threads=threads)

@@ -22,13 +22,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.dataplane import Edge, EdgeError
 from pipeline.engine import frames
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.head import Head
-from pipeline.engine.stage import Stage
+
+if TYPE_CHECKING:
+    from pipeline.engine.stage import Stage
 
 Side = Literal["upstream", "downstream"]
 OnDown = Callable[[Side, str], None]

@@ -12,7 +12,6 @@ second after its start.
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +30,6 @@ from pipeline.engine.head import Head
 from pipeline.engine.loading import LoadedModel, device_name, load_model
 from pipeline.engine.ring import Edges, RingThreads, Side
 
-MAX_UNIX_PATH = 100
-
 log = structlog.get_logger("pipeline.engine")
 
 Handler = Callable[[m.Message], m.Message]
@@ -42,9 +39,8 @@ Emit = Callable[[str, m.Message], None]
 class EngineService:
     """Thread-safe; `emit` sends an event to the control process."""
 
-    def __init__(self, data_dir: Path, name: str, threads: int, emit: Emit) -> None:
-        self._data_dir = data_dir
-        self._name = name
+    def __init__(self, edge_socket: str, threads: int, emit: Emit) -> None:
+        self._edge_socket = edge_socket
         self._threads = threads
         self._emit = emit
         self._lock = threading.Lock()
@@ -141,8 +137,9 @@ class EngineService:
                 self._identity = Identity()
             if self._listener is None:
                 try:
-                    path = self._unix_path()
-                    self._listener = Listener(self._identity, body.host, body.port, path)
+                    self._listener = Listener(
+                        self._identity, body.host, body.port, self._edge_socket
+                    )
                 except ListenFailed as exc:
                     raise EngineError("edge", exc.reason) from exc
                 self._listening_on = wanted
@@ -152,12 +149,6 @@ class EngineService:
                 fingerprint=self._identity.fingerprint,
                 unix_path=self._listener.unix_path,
             )
-
-    def _unix_path(self) -> str:
-        path = str((self._data_dir / f"{self._name}.sock").absolute())
-        if len(os.fsencode(path)) > MAX_UNIX_PATH:  # a Unix socket's path is that short
-            path = str(Path(tempfile.mkdtemp(prefix="prime-")) / "edge.sock")
-        return path
 
     def ring(self, body: m.Ring) -> m.Empty:
         attempt = self._end_ring()

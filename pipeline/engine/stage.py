@@ -25,7 +25,8 @@ from pipeline.engine.evidence import Collector
 from pipeline.engine.evidence_store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
 from pipeline.engine.table import ProvenRows, SequenceTable
-from pipeline.runner import KvExhausted, StepItem
+from pipeline.runner.errors import KvExhausted
+from pipeline.runner.stage import StepItem
 from proofs.sampling import SamplingError, SamplingFields, choose_batch
 from proofs.toploc import ProofInputError
 

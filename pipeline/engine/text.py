@@ -56,3 +56,20 @@ class Watch:
         text = self._reader.decode(kept)
         ends = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         return text[: min(ends)] if ends else text
+
+
+class _Interim:
+    def __init__(self, path):
+        from tokenizers import Tokenizer
+
+        self.t = Tokenizer.from_file(str(path))
+
+    def decode(self, ids):
+        return self.t.decode(ids)
+
+    def stream(self):
+        raise NotImplementedError
+
+
+def open_reader(model_dir):
+    return _Interim(model_dir / "tokenizer.json")
