@@ -1,0 +1,41 @@
+"""Prepared models that several test folders share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.models.errors import ModelError
+from pipeline.models.prepared import PreparedModel
+from pipeline.models.store import open_model, prepare
+from tests.pipeline.tiny_models import save_tiny
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], PreparedModel]:
+    """Prepares a tiny random model of an architecture, once a session."""
+    root = tmp_path_factory.mktemp("tiny")
+    made: dict[str, PreparedModel] = {}
+
+    def get(architecture: str) -> PreparedModel:
+        if architecture not in made:
+            folder = root / "source" / architecture
+            folder.mkdir(parents=True)
+            made[architecture] = prepare(str(save_tiny(architecture, folder)), root / "store")
+        return made[architecture]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> PreparedModel:
+    """SmolLM2 from the store named by PRIME_NODE_MODELS, or the user's own; for tests marked `model`."""
+    default = Path.home() / ".cache" / "prime-node" / "models"
+    store = Path(os.environ.get("PRIME_NODE_MODELS", default))
+    try:
+        return open_model(store, "smollm2")
+    except ModelError as exc:
+        pytest.skip(str(exc))
