@@ -1,8 +1,8 @@
 """Contract ABIs: encode calls, decode results, errors and events.
 
-An `Abi` is built from the JSON that the compiler writes. Types are spelled out canonically (a struct
-becomes its components in parentheses), because selectors hash that spelling:
-`selector = keccak("name(type,…)")[:4]`, an event's first topic the whole hash
+An `Abi` is built from the JSON that the compiler writes. Types are spelled out canonically (a
+struct becomes its components in parentheses), because selectors hash that spelling: `selector =
+keccak("name(type,…)")[:4]`, an event's first topic the whole hash
 (https://docs.soliditylang.org/en/latest/abi-spec.html). eth_abi converts the values.
 
 Values: integers are int, `bytes32` bytes, addresses EIP-55 strings, structs dictionaries by field

@@ -1,9 +1,9 @@
 """The SQLite file in which one key's dealings with one chain are kept.
 
-It belongs to one account on one chain: chain id, genesis hash and address are written at creation and
-compared at every opening, so that a restarted development chain (same id, new genesis) or a swapped
-key is noticed before a nonce is misread. One process at a time may open it; SQLite's exclusive lock
-holds that. Writes are flushed to disk before they return (`synchronous=FULL`).
+It belongs to one account on one chain: chain id, genesis hash and address are written at creation
+and compared at every opening, so that a restarted development chain (same id, new genesis) or a
+swapped key is noticed before a nonce is misread. One process at a time may open it; SQLite's
+exclusive lock holds that. Writes are flushed to disk before they return (`synchronous=FULL`).
 
 Calls block for a disk flush, so callers in trio run them in a thread (`run`), one at a time.
 """
@@ -55,7 +55,7 @@ class Database:
             elif row[0] != identity:
                 raise WrongChain(
                     f"{self._path} was written for another chain or key (schema/chain/genesis/"
-                    f"address {row[0]}, now {identity}); move it away or use the right chain and key"
+                    f"address {row[0]}, now {identity}); move it away, or use that chain and key"
                 )
 
     @contextmanager

@@ -1,7 +1,7 @@
 """Everything that can go wrong with the chain, as types.
 
-All derive from `ChainError`, so a caller that only wants to report can catch one name. The type says
-who is at fault: `ChainUnreachable` and `BadResponse` blame the endpoint, `Reverted` the call,
+All derive from `ChainError`, so a caller that only wants to report can catch one name. The type
+says who is at fault: `ChainUnreachable` and `BadResponse` blame the endpoint, `Reverted` the call,
 `InvalidInput` the caller, `WrongChain` the configuration. Every message names what to do next.
 """
 
@@ -75,7 +75,7 @@ class TransactionDropped(ChainError):
 
 
 class TransactionPending(ChainError):
-    """The caller's deadline passed before the transaction was final; it goes on in the background."""
+    """The caller's deadline passed before the transaction was final; its sender goes on."""
 
 
 class StoreError(ChainError):

@@ -11,17 +11,23 @@ from __future__ import annotations
 
 import re
 
-from Crypto.Hash import keccak as _keccak
+from proofs.signing import ZERO_ADDRESS, checksum_address
+from proofs.signing import keccak256 as keccak
 
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _DATA = re.compile(r"0x([0-9a-fA-F]{2})*")
 
-ZERO_ADDRESS = "0x" + "00" * 20
-
-
-def keccak(data: bytes) -> bytes:
-    """Keccak-256 as Ethereum uses it; 32 bytes."""
-    return _keccak.new(digest_bits=256, data=data).digest()
+__all__ = [
+    "ZERO_ADDRESS",
+    "address_bytes",
+    "checksum_address",
+    "keccak",
+    "parse_address",
+    "parse_data",
+    "parse_quantity",
+    "to_data",
+    "to_quantity",
+]
 
 
 def to_quantity(value: int) -> str:
@@ -70,14 +76,6 @@ def parse_address(value: object) -> str:
 def address_bytes(address: str) -> bytes:
     """The 20 bytes of a hex address; raises ValueError."""
     return parse_data(address, size=20)
-
-
-def checksum_address(raw: bytes) -> str:
-    """EIP-55 form of 20 address bytes."""
-    digits = raw.hex()
-    nibbles = keccak(digits.encode()).hex()
-    upper = (c.upper() if int(n, 16) >= 8 else c for c, n in zip(digits, nibbles[:40], strict=True))
-    return "0x" + "".join(upper)
 
 
 def _short(value: object) -> str:

@@ -1,9 +1,10 @@
 """Ethereum JSON-RPC over HTTP, for trio.
 
-One `Rpc` speaks to one endpoint through one httpx client. Every call has a deadline. A call that only
-reads is tried again, a few times and with growing pauses, when the transport fails; so is
-`eth_sendRawTransaction`, because the transaction's hash makes a repeat harmless. Answers are read up
-to a size limit and checked field by field before they become values: the endpoint is a stranger too.
+One `Rpc` speaks to one endpoint through one httpx client. Every call has a deadline. A call that
+only reads is tried again, a few times and with growing pauses, when the transport fails; so is
+`eth_sendRawTransaction`, because the transaction's hash makes a repeat harmless. Answers are read
+up to a size limit and checked field by field before they become values: the endpoint is a stranger
+too.
 
 Plain JSON and our own few typed reads instead of web3.py: the calls needed are a dozen, web3's
 asynchronous half assumes asyncio in places, and every node would pay for importing it.
@@ -36,7 +37,7 @@ T = TypeVar("T")
 
 
 class Rpc:
-    """One JSON-RPC endpoint. All methods raise ChainUnreachable, BadResponse, RpcError, Reverted."""
+    """One JSON-RPC endpoint. Methods raise ChainUnreachable, BadResponse, RpcError, Reverted."""
 
     def __init__(
         self,

@@ -1,9 +1,9 @@
 """Anvil as the backend of the development chain, when the machine has it.
 
-Anvil is far faster than the embedded EVM and can reorganise and pause mining, so it is preferred when
-found: in the environment variable ANVIL, on PATH, or among the packages that the contracts' tests
-install (there the real executable is looked up, since npm's launcher would leave it behind when
-killed). It listens on a loopback port of its own choice; requests are passed on over HTTP.
+Anvil is far faster than the embedded EVM and can reorganise and pause mining, so it is preferred
+when found: in the environment variable ANVIL, on PATH, or among the packages that the contracts'
+tests install (there the real executable is looked up, since npm's launcher would leave it behind
+when killed). It listens on a loopback port of its own choice; requests are passed on over HTTP.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """An EVM chain in this process: py-evm through eth-tester's backend, spoken to in JSON-RPC.
 
-Theory of operation. Every `eth_sendRawTransaction` is applied to the pending block and mined at once
-into a block of its own, stamped with the wall clock (the caller passes it in), so a receipt exists
-when the call returns. Receipts and logs are kept by us as ready JSON: the backend would look for a
-transaction hash by walking the chain from its head. `evm_snapshot` and `evm_revert` drop blocks and
-are how tests make a reorganisation.
+Theory of operation. Every `eth_sendRawTransaction` is applied to the pending block and mined at
+once into a block of its own, stamped with the wall clock (the caller passes it in), so a receipt
+exists when the call returns. Receipts and logs are kept by us as ready JSON: the backend would look
+for a transaction hash by walking the chain from its head. `evm_snapshot` and `evm_revert` drop
+blocks and are how tests make a reorganisation.
 
 Calls run on the state after the head block, in a free-of-charge copy of the next block, so
 `block.timestamp` is current and the caller needs no ether. The gas estimate is one run with all the

@@ -3,8 +3,8 @@
 A grant tops an address up: it is paid only while the balance is below half the grant, and at most
 `MAX_GRANTS` times to one address and `MAX_ADDRESSES` addresses, so asking twice is harmless and
 asking forever is pointless. Ether comes from an account funded at genesis under a key made at start
-and kept in memory. Tokens come from what the deployer transferred to that account, once it has named
-the token (`register_token`).
+and kept in memory. Tokens come from what the deployer transferred to that account, once it has
+named the token (`register_token`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections import Counter
 
 import trio
-from proofs.signing import address_of
 
 from chain.devnet.jsonrpc import Backend, Fault
 from chain.errors import BadResponse, FaucetRefused
 from chain.hexdata import keccak, parse_address, parse_quantity, to_data
 from chain.transactions.signing import Fees, Unsigned, sign
+from proofs.signing import address_of
 
 ETHER = 10**18
 ETHER_GRANT = ETHER

@@ -1,8 +1,8 @@
 """JSON-RPC 2.0 on the server's side: parse a body, shape answers, name the error codes.
 
-Pure. A body is one request or a batch of at most `MAX_BATCH`; anything else becomes the error object
-the specification asks for (https://www.jsonrpc.org/specification). Reverts carry code 3 and the
-revert bytes in `data`, as geth and anvil do.
+Pure. A body is one request or a batch of at most `MAX_BATCH`; anything else becomes the error
+object the specification asks for (https://www.jsonrpc.org/specification). Reverts carry code 3 and
+the revert bytes in `data`, as geth and anvil do.
 """
 
 from __future__ import annotations

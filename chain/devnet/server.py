@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import trio
-from proofs.signing import address_of
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
@@ -41,6 +40,7 @@ from chain.devnet.jsonrpc import (
     parse_request,
 )
 from chain.errors import BadResponse, DevnetError, FaucetRefused, PortInUse
+from proofs.signing import address_of
 
 BackendChoice = Literal["auto", "anvil", "py-evm"]
 

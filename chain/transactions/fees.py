@@ -49,8 +49,8 @@ _UNDERPRICED = ("underpriced", "base fee", "fee too low", "max_fee_per_gas")
 def read_refusal(message: str) -> Refusal | None:
     """What an error of `eth_sendRawTransaction` means; None: the pool already has these bytes.
 
-    Clients agree on no codes, only roughly on words: these are geth's, anvil's, reth's, Nethermind's
-    and the embedded chain's.
+    Clients agree on no codes, only roughly on words: these are geth's, anvil's, reth's,
+    Nethermind's and the embedded chain's.
     """
     text = message.lower()
     if any(words in text for words in _KNOWN):

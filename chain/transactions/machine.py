@@ -3,17 +3,18 @@
 Theory of operation. A caller's intent is PLANNED; it gets a nonce and signed bytes in one step
 (SIGNED), is offered to the network (SENT), is seen in a block (MINED), and is final when that block
 is `confirmations` deep: CONFIRMED, or REVERTED when the contract refused. If a reorganisation takes
-its block away it is SENT again. Raising the fee signs another attempt at the *same nonce*; whichever
-is mined, the network executes one. All attempts' receipts count, always.
+its block away it is SENT again. Raising the fee signs another attempt at the *same nonce*;
+whichever is mined, the network executes one. All attempts' receipts count, always.
 
 Two states mean "not executed". DROPPED: the network refused the bytes before it ever took them. The
-nonce is kept, so that trying again cannot execute twice even if the refused bytes turn up somewhere.
-REPLACED: the nonce went, at final depth, to a transaction that is none of ours (someone else uses
-the key); only then may a new nonce be given (`Replan`).
+nonce is kept, so that trying again cannot execute twice even if the refused bytes turn up
+somewhere. REPLACED: the nonce went, at final depth, to a transaction that is none of ours (someone
+else uses the key); only then may a new nonce be given (`Replan`).
 
 `handle` returns the next state and what to do. The driver must store the state before it acts: that
 the signed bytes rest on disk before the network sees them is what makes a crash harmless. Time is
-counted in blocks; no clock is read. An illegal event raises `IllegalTransition` and changes nothing.
+counted in blocks; no clock is read. An illegal event raises `IllegalTransition` and changes
+nothing.
 """
 
 from __future__ import annotations
@@ -113,8 +114,8 @@ class Refused:
 class Observed:
     """The chain at block `head`.
 
-    `account_nonce` is the account's transaction count at the newest block of final depth; `mined` is
-    the receipt of any attempt whose block is on the canonical chain.
+    `account_nonce` is the account's transaction count at the newest block of final depth; `mined`
+    is the receipt of any attempt whose block is on the canonical chain.
     """
 
     head: int

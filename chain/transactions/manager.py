@@ -16,13 +16,12 @@ endpoint fails, all who wait get the error, and the task tries again at the next
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
 
 import trio
-from proofs.signing import address_of
 
 from chain.errors import (
     ChainError,
@@ -56,6 +55,7 @@ from chain.transactions.machine import (
 )
 from chain.transactions.signing import MAX_GAS, Fees, Unsigned, sign
 from chain.transactions.store import TransactionStore
+from proofs.signing import address_of
 
 T = TypeVar("T")
 
@@ -78,8 +78,8 @@ class TxResult:
 class Settings:
     """How the manager behaves; times in seconds."""
 
-    rules: Rules = Rules()
-    fees: FeePolicy = FeePolicy()
+    rules: Rules = field(default_factory=Rules)
+    fees: FeePolicy = field(default_factory=FeePolicy)
     poll: float = 1.0
 
 
@@ -174,6 +174,33 @@ class TransactionManager:
         raise TransactionPending(
             f"transaction {key!r} is not final after {timeout:g} s; ask again with the same key"
         )
+
+    async def send_next(
+        self, prefix: str, to: str, data: bytes, *, timeout: float = 120.0
+    ) -> TxResult:
+        """Send under the next unused key `prefix/<n>`: for steps whose need the chain itself shows.
+
+        The caller calls `settle(prefix)`, looks whether the step is still needed, and then this.
+        Raises as `send` does.
+        """
+        number = await self._in_store(partial(self._store.count, f"{prefix}/"))
+        return await self.send(f"{prefix}/{number}", to, data, timeout=timeout)
+
+    async def known(self, key: str) -> bool:
+        """Whether a transaction was ever asked for under `key`."""
+        return await self._in_store(partial(self._store.get, key)) is not None
+
+    async def settle(self, prefix: str, *, timeout: float = 120.0) -> None:
+        """Wait until no transaction under `prefix/` is unfinished, as after a restart.
+
+        Raises ChainUnreachable, and TransactionPending after `timeout` seconds.
+        """
+        with trio.move_on_after(timeout):
+            for tx in await self._in_store(partial(self._store.unfinished, f"{prefix}/")):
+                with suppress(TransactionDropped):
+                    await self._finish(tx)
+            return
+        raise TransactionPending(f"transactions under {prefix!r} are not final; ask again later")
 
     async def _estimate(self, to: str | None, data: bytes, value: int) -> int:
         needed = await self._rpc.estimate_gas(self.address, to, data, value)

@@ -1,19 +1,18 @@
 """EIP-1559 transactions: encode, sign, hash.
 
-An EIP-1559 transaction is `0x02 ‖ rlp([chainId, nonce, tip, maxFee, gas, to, value, data, [], v, r, s])`
-and its hash the keccak of those bytes (https://eips.ethereum.org/EIPS/eip-1559). Contract creation
-has an empty `to`. Two limits of the network are asserted here, before anything is signed: a
-transaction may use at most 2^24 gas (EIP-7825), and nodes refuse to relay more than 128 KiB.
+An EIP-1559 transaction is `0x02 ‖ rlp([chainId, nonce, tip, maxFee, gas, to, value, data, [], v, r,
+s])` and its hash the keccak of those bytes (https://eips.ethereum.org/EIPS/eip-1559). Contract
+creation has an empty `to`. Two limits of the network are asserted here, before anything is signed:
+a transaction may use at most 2^24 gas (EIP-7825), and nodes refuse to relay more than 128 KiB.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proofs.signing import sign_digest
-
 from chain.errors import InvalidInput
 from chain.hexdata import address_bytes, keccak
+from proofs.signing import sign_digest
 
 MAX_GAS = 16_777_216
 MAX_RAW = 128 * 1024

@@ -1,9 +1,9 @@
 """Transactions at rest: the SQLite tables behind the state machine.
 
-`intent` holds what the caller asked for and how far it came, `attempt` every signed byte string ever
-made for it. A state and the attempts that belong to it are written in one database transaction, so
-no crash can leave a nonce without its bytes. Rows are never deleted: a finished transaction is the
-proof that its idempotency key was used.
+`intent` holds what the caller asked for and how far it came, `attempt` every signed byte string
+ever made for it. A state and the attempts that belong to it are written in one database
+transaction, so no crash can leave a nonce without its bytes. Rows are never deleted: a finished
+transaction is the proof that its idempotency key was used.
 """
 
 from __future__ import annotations
@@ -83,12 +83,22 @@ class TransactionStore:
         with self.database.transaction() as cursor:
             return _load(cursor, key)
 
-    def unfinished(self) -> list[Transaction]:
-        """All transactions that are not final, oldest first."""
+    def count(self, prefix: str) -> int:
+        """How many transactions have a key that begins with `prefix`."""
+        with self.database.transaction() as cursor:
+            row = cursor.execute(
+                "SELECT count(*) FROM intent WHERE substr(key, 1, ?) = ?", (len(prefix), prefix)
+            ).fetchone()
+            return int(row[0])
+
+    def unfinished(self, prefix: str = "") -> list[Transaction]:
+        """Transactions that are not final and whose key begins with `prefix`, oldest first."""
         marks = ", ".join("?" * len(FINAL))
         with self.database.transaction() as cursor:
             rows = cursor.execute(
-                f"SELECT key FROM intent WHERE state NOT IN ({marks}) ORDER BY row", sorted(FINAL)
+                f"SELECT key FROM intent WHERE state NOT IN ({marks})"
+                " AND substr(key, 1, ?) = ? ORDER BY row",
+                (*sorted(FINAL), len(prefix), prefix),
             ).fetchall()
             loaded = (_load(cursor, row[0]) for row in rows)
             return [tx for tx in loaded if tx is not None]

@@ -1,0 +1,128 @@
+"""Calling the deployed contracts: reads, and steps that are taken only while they are needed.
+
+A step of the protocol (approve, register, join, claim, …) must happen once, though the process that
+wants it may die anywhere. `step` makes it so: first what an earlier run left unfinished under the
+step's name is seen through, then the chain is asked whether the step is still needed, and only then
+a transaction is sent, under a key that no earlier one had. One step runs at a time, because an
+allowance that one step sets must not be spent by another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from chain.abi import AbiError
+from chain.artifacts import load_artifact
+from chain.deployment import Deployment
+from chain.errors import BadResponse, InvalidInput, TransactionFailed
+from chain.rpc import Rpc
+from chain.transactions.manager import TransactionManager, TxResult
+
+
+class ContractCaller:
+    """The contracts of one deployment, called from one key."""
+
+    def __init__(self, rpc: Rpc, manager: TransactionManager, deployment: Deployment) -> None:
+        self.rpc = rpc
+        self.manager = manager
+        self.deployment = deployment
+        self._steps = trio.Lock()
+
+    async def read(self, contract: str, function: str, *args: object) -> Any:
+        """Result of a view function, shaped as `Abi.decode` says. Raises ChainError."""
+        data = self.encode(contract, function, *args)
+        result = await self.rpc.call(self.deployment.address(contract), data)
+        try:
+            return load_artifact(contract).abi.decode(function, result)
+        except AbiError as exc:
+            raise BadResponse(f"{self.rpc.url}: {exc}; is the deployment of this version?") from exc
+
+    def encode(self, contract: str, function: str, *args: object) -> bytes:
+        """Calldata; raises InvalidInput for arguments that do not fit."""
+        try:
+            return load_artifact(contract).abi.encode(function, *args)
+        except AbiError as exc:
+            raise InvalidInput(str(exc)) from exc
+
+    async def step(
+        self,
+        name: str,
+        needed: Callable[[], Awaitable[bool]],
+        contract: str,
+        function: str,
+        *args: object,
+        spend: int = 0,
+    ) -> TxResult | None:
+        """Call `contract.function` unless `needed` says no; None when it was not needed.
+
+        `spend` tokens are first approved to `contract`, which pulls them. Raises Reverted or
+        TransactionFailed when the contract refuses, and ChainError as `TransactionManager.send`.
+        """
+        data = self.encode(contract, function, *args)
+        async with self._steps:
+            await self.manager.settle(name)
+            if not await needed():
+                return None
+            if spend:
+                await self._approve(name, contract, spend)
+            target = self.deployment.address(contract)
+            result = await self.manager.send_next(name, target, data)
+        return await self.checked(name, contract, data, result)
+
+    async def once(
+        self, key: str, contract: str, function: str, *args: object, spend: int = 0
+    ) -> TxResult:
+        """Call `contract.function` exactly once for `key`, ever; raises as `step` does."""
+        data = self.encode(contract, function, *args)
+        async with self._steps:
+            if spend and not await self.manager.known(key):
+                await self._approve(key, contract, spend)
+            target = self.deployment.address(contract)
+            result = await self.manager.send(key, target, data, retry_failed=True)
+        return await self.checked(key, contract, data, result)
+
+    async def checked(self, key: str, contract: str, data: bytes, result: TxResult) -> TxResult:
+        """`result` if it succeeded; otherwise raises the contract's reason, as far as it shows."""
+        if not result.status:
+            await self.rpc.call(
+                self.deployment.address(contract),
+                data,
+                sender=self.manager.address,
+                tag=result.block,
+            )
+            raise TransactionFailed(key, "0x" + result.hash.hex())
+        return result
+
+    async def event(self, result: TxResult, contract: str, name: str) -> dict[str, Any]:
+        """Arguments of an event that a transaction emitted; raises BadResponse without it."""
+        receipt = await self.rpc.receipt(result.hash)
+        abi = load_artifact(contract).abi
+        for log in receipt.logs if receipt is not None else ():
+            if log.address != self.deployment.address(contract):
+                continue
+            try:
+                found, arguments = abi.decode_event(log.topics, log.data)
+            except AbiError:
+                continue
+            if found == name:
+                return arguments
+        raise BadResponse(f"transaction 0x{result.hash.hex()} emitted no {name}")
+
+    async def _approve(self, name: str, contract: str, amount: int) -> None:
+        spender = self.deployment.address(contract)
+        owner = self.manager.address
+        if await self.read("PrimeToken", "allowance", owner, spender) >= amount:
+            return
+        balance = await self.read("PrimeToken", "balanceOf", owner)
+        if balance < amount:
+            raise InvalidInput(
+                f"{owner} holds {balance} token units, but {amount} are needed; fund it first"
+            )
+        data = self.encode("PrimeToken", "approve", spender, amount)
+        key = f"{name}/approve"
+        await self.manager.settle(key)
+        result = await self.manager.send_next(key, self.deployment.address("PrimeToken"), data)
+        await self.checked(key, "PrimeToken", data, result)

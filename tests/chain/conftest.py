@@ -1,0 +1,84 @@
+"""Real development chains for the chain tests; nothing here stands in for the chain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from chain.client import Account, ChainClient, open_account, open_chain
+from chain.deployment import Deployment
+from chain.devnet.anvil import find_anvil
+from chain.devnet.bootstrap import deploy_on_devnet
+from chain.devnet.server import DevChain, serve_devnet
+from chain.faucet import request_funds
+from chain.transactions.machine import Rules
+from chain.transactions.manager import Settings
+from proofs.signing import address_of
+
+FAST = Settings(poll=0.05, rules=Rules(confirmations=1))
+
+needs_anvil = pytest.mark.skipif(
+    find_anvil() is None, reason="anvil not found: install Foundry, or `npm ci` in contracts/"
+)
+
+
+@pytest.fixture
+async def devnet(nursery: trio.Nursery) -> DevChain:
+    """A fresh embedded chain on a free port."""
+    return await nursery.start(partial(serve_devnet, "127.0.0.1", 0, backend="py-evm"))
+
+
+@pytest.fixture(params=["py-evm", pytest.param("anvil", marks=needs_anvil)])
+async def any_devnet(request: pytest.FixtureRequest, nursery: trio.Nursery) -> DevChain:
+    """A fresh chain of each kind that this machine has."""
+    return await nursery.start(partial(serve_devnet, "127.0.0.1", 0, backend=request.param))
+
+
+class World:
+    """A chain with the contracts on it, and clients for as many funded keys as a test wants."""
+
+    def __init__(
+        self, dev: DevChain, deployment: Deployment, owner: bytes, folder: Path, nursery: trio.Nursery
+    ) -> None:
+        self.dev = dev
+        self.deployment = deployment
+        self.owner_key = owner
+        self._folder = folder
+        self._nursery = nursery
+
+    async def client(self, key: bytes | None = None) -> ChainClient:
+        """A client of a key with ether and tokens; a new key by default."""
+        key = key or os.urandom(32)
+        await request_funds(self.dev.url, address_of(key))
+        client: ChainClient = await self._nursery.start(self._hold, key)
+        return client
+
+    async def _hold(self, key: bytes, task_status: trio.TaskStatus[ChainClient]) -> None:
+        path = self._folder / f"{address_of(key)}.sqlite"
+        async with open_chain(
+            self.dev.url, self.deployment, key, path, settings=FAST
+        ) as client:
+            task_status.started(client)
+            await trio.sleep_forever()
+
+
+@pytest.fixture
+async def world(any_devnet: DevChain, tmp_path: Path, nursery: trio.Nursery) -> World:
+    owner = os.urandom(32)
+    path = tmp_path / f"{address_of(owner)}.sqlite"
+    deployment = await deploy_on_devnet(any_devnet.url, owner, path, settings=FAST)
+    return World(any_devnet, deployment, owner, tmp_path, nursery)
+
+
+@pytest.fixture
+async def account(any_devnet: DevChain, tmp_path: Path) -> AsyncIterator[Account]:
+    """A funded key's sender on a chain without contracts."""
+    key = os.urandom(32)
+    await request_funds(any_devnet.url, address_of(key))
+    async with open_account(any_devnet.url, key, tmp_path / "a.sqlite", settings=FAST) as opened:
+        yield opened
