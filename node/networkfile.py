@@ -8,6 +8,9 @@
     chain_id = 31337
     faucet_url = "http://127.0.0.1:8545/faucet"      # development chains only
 
+    default_domain = 1
+    block = 2
+
     [chain.contracts]
     PrimeNetwork = "0x…"
 
@@ -52,12 +55,26 @@ class _Table(BaseModel):
 
 
 class ChainTable(_Table):
-    """Where the chain is and which contracts on it are this network's."""
+    """Where the chain is and which contracts on it are this network's.
+
+    `block` is where they were deployed (events start there), `default_domain` the first domain.
+    """
 
     rpc_url: Url
     chain_id: Annotated[int, Field(ge=1, lt=2**63)]
     faucet_url: Url | None = None
+    default_domain: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    block: Annotated[int, Field(ge=0, lt=2**63)] = 0
     contracts: Annotated[dict[ContractName, Address], Field(max_length=64)] = {}
+
+    def deployment(self) -> dict[str, Any]:
+        """What `chain.deployment.Deployment.from_dict` reads."""
+        return {
+            "chain_id": self.chain_id,
+            "addresses": dict(self.contracts),
+            "default_domain": self.default_domain,
+            "block": self.block,
+        }
 
 
 class PoolTable(_Table):
@@ -88,6 +105,11 @@ class NetworkFile(_Table):
             key = ".".join(str(part) for part in first["loc"])
             reason = str(first["msg"]).removeprefix("Value error, ")
             raise InputError(f"{path}: {key}: {reason}") from exc
+
+    @classmethod
+    def load_or_new(cls, path: Path) -> NetworkFile:
+        """As `load`; an empty network where there is no file yet."""
+        return cls.load(path) if path.exists() else cls()
 
     def save(self, path: Path) -> None:
         """Write atomically; makes the folder. Raises `InputError` when it cannot be written."""
