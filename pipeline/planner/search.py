@@ -1,0 +1,176 @@
+"""Which workers, and how many, so that the slowest stage is as fast as it can be.
+
+For a time limit T the question is whether some ordered choice of k workers covers all layers with
+stages that fit their memory and take at most T. The best T is one of finitely many stage times, so
+a binary search over them needs only that answer.
+
+**Up to EXACT workers** it is answered exactly by dynamic programming over sets: the furthest layer
+that the workers of a set can cover, in the best order. Further is never worse, since a range that
+fits still fits when it starts later; the last worker, who also holds the head, closes the cover.
+
+**With more workers** every pair of first and last worker is tried, and between them the others
+in order of how many layers they could take. Where all layers are alike this is exact too (the order
+between first and last makes no difference then); with unlike layers it is a heuristic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipeline.planner.costs import Costs
+
+EXACT = 9
+SHORTLIST = 40
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Workers (indices of `Costs.candidates`) in an order that covers all layers within `limit`."""
+
+    order: tuple[int, ...]
+    limit: float
+
+
+def best_choice(costs: Costs, min_stages: int, max_stages: int) -> Choice | None:
+    """The choice with the lowest limit and, for that, the fewest stages; None if none covers."""
+    pool = shortlist(costs)
+    layers = costs.needs.layers
+    low_k, high_k = min_stages, min(max_stages, len(pool), layers)
+    if low_k > high_k:
+        return None
+    limits = sorted(_limits(costs, pool))
+    if _cover(costs, pool, low_k, high_k, limits[-1], fewest=False) is None:
+        return None
+    low, high = 0, len(limits) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if _cover(costs, pool, low_k, high_k, limits[middle], fewest=False) is None:
+            low = middle + 1
+        else:
+            high = middle
+    order = _cover(costs, pool, low_k, high_k, limits[low], fewest=True)
+    assert order is not None
+    return Choice(order, limits[low])
+
+
+def shortlist(costs: Costs) -> list[int]:
+    """All candidates, or of very many the fastest and the largest."""
+    everyone = range(len(costs.candidates))
+    if len(everyone) <= SHORTLIST:
+        return list(everyone)
+    fastest = sorted(everyone, key=lambda i: costs.speeds[i])[: SHORTLIST // 2]
+    rest = set(everyone) - set(fastest)
+    largest = sorted(rest, key=lambda i: (-costs.candidates[i].memory_bytes, i))
+    return sorted([*fastest, *largest[: SHORTLIST - len(fastest)]])
+
+
+def furthest(costs: Costs, max_stages: int) -> int:
+    """How many layers from 0 on the workers could hold if time did not matter (a lower bound)."""
+    order = sorted(shortlist(costs), key=lambda i: -costs.candidates[i].memory_bytes)
+    at = 0
+    for index in order[:max_stages]:
+        at = costs.reach(index, at, costs.needs.layers, math.inf)
+    return at
+
+
+def _limits(costs: Costs, pool: Sequence[int]) -> set[float]:
+    """Every time that any stage could take."""
+    layers = costs.needs.layers
+    ends = {costs.units(0, n) for n in range(1, layers + 1)}
+    ends |= {costs.units(n, layers) for n in range(layers)}
+    ends |= {float(n) for n in range(1, layers)}
+    return {costs.speeds[index] * units for index in pool for units in ends}
+
+
+def _cover(
+    costs: Costs, pool: Sequence[int], low_k: int, high_k: int, limit: float, *, fewest: bool
+) -> tuple[int, ...] | None:
+    """An order of low_k to high_k workers that covers all layers within `limit`, or None."""
+    if len(pool) > EXACT:
+        return _cover_many(costs, pool, low_k, high_k, limit, fewest=fewest)
+    for k in range(low_k, high_k + 1):
+        order = _cover_exactly(costs, pool, k, limit)
+        if order is not None:
+            return order
+    return None
+
+
+def _cover_exactly(
+    costs: Costs, pool: Sequence[int], k: int, limit: float
+) -> tuple[int, ...] | None:
+    layers = costs.needs.layers
+    reached: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
+    for used in range(1, k):
+        cap = layers - (k - used)  # leave each later stage a layer
+        following: dict[int, tuple[int, tuple[int, ...]]] = {}
+        for members, (start, order) in reached.items():
+            for index in pool:
+                if members >> index & 1:
+                    continue
+                end = costs.reach(index, start, cap, limit)
+                key = members | 1 << index
+                if end > start and end > following.get(key, (0, ()))[0]:
+                    following[key] = (end, (*order, index))
+        reached = following
+    for members, (start, order) in reached.items():
+        for index in pool:
+            if not members >> index & 1 and costs.fits(index, start, layers, limit):
+                return (*order, index)
+    return None
+
+
+def _cover_many(
+    costs: Costs, pool: Sequence[int], low_k: int, high_k: int, limit: float, *, fewest: bool
+) -> tuple[int, ...] | None:
+    layers = costs.needs.layers
+    if low_k == 1:
+        for index in pool:
+            if costs.fits(index, 0, layers, limit):
+                return (index,)
+    inner = {i: costs.reach(i, 1, max(1, layers - 1), limit) - 1 for i in pool}
+    by_size = sorted((i for i in pool if inner[i]), key=lambda i: -inner[i])
+    best: tuple[int, ...] | None = None
+    for first in pool:
+        for last in pool:
+            if first == last:
+                continue
+            order = _fill(costs, first, last, by_size, max(2, low_k), high_k, limit)
+            if order is not None and (best is None or len(order) < len(best)):
+                best = order
+                if not fewest:
+                    return best
+    return best
+
+
+def _fill(
+    costs: Costs,
+    first: int,
+    last: int,
+    by_size: Sequence[int],
+    low_k: int,
+    high_k: int,
+    limit: float,
+) -> tuple[int, ...] | None:
+    """Put as few of the others as needed (at least low_k - 2) between `first` and `last`."""
+    layers = costs.needs.layers
+    # Stages after the first that must still get a layer, while fewer than low_k are placed.
+    at = costs.reach(first, 0, layers - max(1, low_k - 1), limit)
+    if at == 0:
+        return None
+    order = [first]
+    for index in by_size:
+        enough = len(order) + 1 >= low_k
+        if (enough and costs.fits(last, at, layers, limit)) or len(order) + 1 >= high_k:
+            break
+        if index in (first, last):
+            continue
+        cap = layers - max(1, low_k - len(order) - 1)
+        end = costs.reach(index, at, cap, limit)
+        if end > at:
+            order.append(index)
+            at = end
+    if len(order) + 1 < low_k or not costs.fits(last, at, layers, limit):
+        return None
+    return (*order, last)
