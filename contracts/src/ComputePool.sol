@@ -238,6 +238,6 @@ contract ComputePool is IComputePool, EIP712 {
     {
         (provider, computeUnits,,,) = computeRegistry.nodeOf(node);
         if (provider == address(0)) revert IComputeRegistry.UnknownNode(node);
-        if (msg.sender != node && msg.sender != provider) revert NotNodeOrProvider(msg.sender);
+        if (msg.sender != node && msg.sender != provider) revert NotProviderOrNode(msg.sender);
     }
 }

@@ -55,7 +55,7 @@ interface IComputePool {
 
     error WrongPoolState(uint256 poolId, PoolState state);
     error NotCreator(address caller);
-    error NotNodeOrProvider(address caller);
+    error NotProviderOrNode(address caller);
     error NotMember(uint256 poolId, address node);
     /// @notice The node was ejected; the creator can readmit it.
     error NodeEjected(uint256 poolId, address node);
