@@ -103,7 +103,7 @@ class BundleSequence(CanonicalModel):
     """One sequence as asked for and as generated.
 
     `segments` are (output index, generation) pairs: from that index on, that build of the group
-    generated the tokens.
+    generated the tokens. Where several start at one index the last one counts.
     """
 
     sequence_id: Id16
@@ -123,8 +123,8 @@ class BundleSequence(CanonicalModel):
         starts = [start for start, _ in self.segments]
         if starts and (starts[0] != 0 or starts[-1] >= len(self.output_ids)):
             raise ValueError("segments must start at 0 and lie inside the output")
-        if any(later <= earlier for earlier, later in pairwise(starts)):
-            raise ValueError("segments must start at rising output indices")
+        if any(later < earlier for earlier, later in pairwise(starts)):
+            raise ValueError("segments must be in the order of their output indices")
         return self
 
     @property

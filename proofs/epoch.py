@@ -71,7 +71,8 @@ def settle(
     `accounts` maps a worker's address to the account that is paid (its own when absent), `price`
     is wei a unit, `budget` the most this epoch may add, `earned` the cumulative payouts so far.
     Raises EpochError for no receipts, a receipt of another pool, two receipts for one stage of one
-    build of a job, or negative settings; SigningError for an account that is no EIP-55 address.
+    unit, or negative settings; SigningError for an account that is no EIP-55 address. That a unit
+    is not settled in two epochs is for the caller to see to.
     """
     chosen = sorted(receipts, key=lambda receipt: receipt.digest(domain))
     if not chosen:

@@ -8,8 +8,9 @@ top k or of a bf16 rounding step.
 
 Sampling limits apply to a unit's tokens together: one sequence is too few to tell 2.5 % honest
 mismatches (bf16) from cheating. For the same reason `spare` tokens may be anything, so that a short
-unit does not fail by one unlucky token. `eos_score` bounds the score of an end-of-sequence token by itself,
-because ending early costs a single token; 0.5, where scores are clipped, switches it off.
+unit does not fail by one unlucky token. `eos_score` bounds the score of an end-of-sequence token
+by itself, because ending early costs a single token; 0.5, where scores are clipped, switches it
+off.
 """
 
 from __future__ import annotations
