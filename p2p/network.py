@@ -48,6 +48,7 @@ from p2p.records import NodeRecord
 from p2p.rpc import HANDLER_TIMEOUT, Handler, Service, call
 from p2p.scores import Offence, PeerScores
 from p2p.streams import Stream
+from p2p.unwrap import lone_errors
 from p2p.upkeep import DIAL_TIMEOUT, Upkeep
 
 __all__ = ["Network", "NetworkConfig", "NodeRecord", "Stream", "Validity", "open_network"]
@@ -65,7 +66,7 @@ async def open_network(config: NetworkConfig, private_key: bytes) -> AsyncIterat
     """
     quiet_libp2p()
     network = Network(config, private_key)
-    async with network.running():
+    async with lone_errors(), network.running():
         yield network
 
 

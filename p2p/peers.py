@@ -114,6 +114,7 @@ class Peers:
         """
         if self.connected(peer_id):
             return
+        target = _checked(peer_id)
         deadline = trio.current_time() + timeout
         known = [
             bare
@@ -128,16 +129,13 @@ class Peers:
             left = deadline - trio.current_time()
             found = False
             with trio.move_on_after(left):
-                found = await self._find_peer(peer_id_object(peer_id))
+                found = await self._find_peer(target)
             if not found:
                 raise
             await self._dial(peer_id, [], deadline - trio.current_time())
 
     async def _dial(self, peer_id: str, addresses: list[Multiaddr], timeout: float) -> None:
-        try:
-            target = peer_id_object(peer_id)
-        except InvalidPeerId as exc:
-            raise PeerUnreachable(str(exc)) from exc
+        target = _checked(peer_id)
         if target == self._host.get_id():
             raise PeerUnreachable("a node does not connect to itself")
         if not self._scores.admits(peer_id, self._clock()):
@@ -185,6 +183,13 @@ class Peers:
         """Close all connections of a peer."""
         for connection in self._swarm.live_connections(peer_id_object(peer_id)):
             await connection.close()
+
+
+def _checked(peer_id: str) -> ID:
+    try:
+        return peer_id_object(peer_id)
+    except InvalidPeerId as exc:
+        raise PeerUnreachable(str(exc)) from exc
 
 
 def _address_of(text: str, peer_id: str) -> list[Multiaddr]:

@@ -1,7 +1,8 @@
 """Spreads node records: gossip for news, request/response for newcomers.
 
-* Our own record is published on the topic ``records`` whenever it changes and every `REFRESH`
-  seconds, each time with a higher sequence number and a new expiry.
+* Our own record is published on the topic ``records`` when it changes, a few times soon after
+  (gossip may be lost while meshes form) and every `REFRESH` seconds, each time signed anew with a
+  higher sequence number, since nobody forwards what he knows.
 * With each new connection either side asks ``/prime/records/1`` for the other's table, page by
   page; the question carries the asker's own record, so one answered question introduces both.
   A peer that does not speak the protocol belongs to another network and is disconnected.
@@ -13,6 +14,7 @@ Request: msgpack ``[own wire record or b"", after peer id]``. Response: msgpack
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import chain, repeat
 
 import msgpack  # type: ignore[import-untyped]
 import structlog
@@ -29,6 +31,7 @@ log = structlog.get_logger(__name__)
 TOPIC = "records"
 PROTOCOL = "/prime/records/1"
 REFRESH = 20.0
+SETTLING = (1.0, 2.0, 4.0)  # pauses after a change: a young mesh may lose the first messages
 TTL = 90.0
 PAGE_BYTES = 256 * 1024
 MAX_PAGE = PAGE_BYTES + 2 * MAX_RECORD_BYTES
@@ -101,7 +104,7 @@ class RecordExchange:
         self._own: NodeRecord | None = None
         self._own_wire = b""
         self._sequence = 0
-        self._publish_now = trio.Event()
+        self._changed_own = trio.Event()
         self.view = RecordView(table, clock)
 
     def set_own(self, record: NodeRecord) -> SignedRecord:
@@ -112,7 +115,7 @@ class RecordExchange:
         """
         signed = self._sign(record)
         self._own = record
-        self._publish_now.set()
+        self._changed_own.set()
         return signed
 
     def _sign(self, record: NodeRecord) -> SignedRecord:
@@ -128,13 +131,20 @@ class RecordExchange:
         return signed
 
     async def run(self) -> None:
-        """Publish our record on change and every `REFRESH` seconds; drop expired ones."""
+        """Publish our record on change, soon after, and every `REFRESH` s; drop expired ones."""
         while True:
+            await self._publish_until_changed()
+            self._changed_own = trio.Event()
+
+    async def _publish_until_changed(self) -> None:
+        for pause in chain(SETTLING, repeat(REFRESH)):
+            if self._own_wire:
+                await self._gossip.publish(TOPIC, self._own_wire)
+            with trio.move_on_after(pause):
+                await self._changed_own.wait()
+                return
             if self._own is not None:
-                await self._gossip.publish(TOPIC, self._sign(self._own).wire)
-            self._publish_now = trio.Event()
-            with trio.move_on_after(REFRESH):
-                await self._publish_now.wait()
+                self._sign(self._own)
             if self._table.expire(self._clock()):
                 self.view.notify()
 

@@ -24,6 +24,7 @@ from libp2p.abc import IMuxedConn, INetConn
 from libp2p.crypto.keys import KeyPair
 from libp2p.io.abc import ReadWriteCloser
 from libp2p.io.exceptions import IOException
+from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.connection.swarm_connection import SwarmConn
@@ -60,6 +61,16 @@ def keeps_new(
     return new_is_outbound == (local < remote)
 
 
+class _IdleConnector(AutoConnector):  # type: ignore[misc]
+    """The library's connector dials every known address up to the connection limit; ours do not."""
+
+    async def run_background_task(self, nursery: trio.Nursery) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def maybe_connect(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
 class GuardedSwarm(Swarm):  # type: ignore[misc]
     """libp2p's swarm with its own accept, dial and admission."""
 
@@ -75,7 +86,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
             retry_config=RetryConfig(max_retries=0),
             connection_config=ConnectionConfig(
                 max_connections=MAX_CONNECTIONS,
-                # The library's own auto-connector and pruner stay idle: `p2p.mesh` decides.
+                # Which peers to keep is decided in `p2p.mesh`; the library's pruner stays idle.
                 min_connections=0,
                 low_watermark=0,
                 high_watermark=MAX_CONNECTIONS,
@@ -84,6 +95,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
                 outbound_upgrade_timeout=HANDSHAKE_TIMEOUT,
             ),
         )
+        self.auto_connector = _IdleConnector(self)
         self._admits = admits
         self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
         self._inbound = 0
@@ -173,7 +185,7 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
                 with trio.fail_after(DIAL_TIMEOUT):
                     connection = await self._dial_addr_single_attempt(address, peer_id)
             except (SwarmException, IOException, OSError) as exc:
-                failures.append(f"{address}: {exc.__cause__ or exc}")
+                failures.append(f"{address}: {_root_cause(exc)}")
             except trio.TooSlowError:
                 failures.append(f"{address}: no answer in {DIAL_TIMEOUT:.0f} s")
             else:
@@ -218,3 +230,10 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
         for old in losers:
             self.manager.run_task(self._close_connection_async, old)
         return connection
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """The error at the bottom of a chain; the ones above only say that dialling failed."""
+    while (below := error.__cause__) is not None:
+        error = below.exceptions[0] if isinstance(below, BaseExceptionGroup) else below
+    return error

@@ -1,8 +1,8 @@
 """Frames waiting for the one task that writes to the connection.
 
 Two queues. *Urgent* frames (credit, pings, refusals, goodbye) go first, so that credit is not stuck
-behind a bulk transfer. *Ordered* frames (data, and the SYN, FIN and RST of their streams) keep their
-order. `put` never waits and a frame is whole or absent: that is what makes a cancelled writer
+behind a bulk transfer. *Ordered* frames (data, and the SYN, FIN and RST of their streams) keep
+their order. `put` never waits and a frame is whole or absent: that is what makes a cancelled writer
 harmless to the connection. Waiting for room is the writers' own business (`full`, `wait_sent`).
 """
 
