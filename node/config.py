@@ -20,7 +20,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -181,8 +181,11 @@ def _check_keys(model: type[BaseModel], data: Mapping[str, Any], where: str, pre
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
-    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return annotation if is_section else None
+    """The model of a section's annotation, `Section` or `Section | None`; None for a value."""
+    for part in (annotation, *get_args(annotation)):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part
+    return None
 
 
 def setting_paths(model: type[BaseModel] = NodeConfig) -> Iterator[tuple[str, ...]]:

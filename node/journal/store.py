@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgpack
 
@@ -25,6 +25,7 @@ from node.errors import ResourceError
 from node.journal.schema import UnknownSchema, migrate
 
 Origin = Literal["peer", "chain", "operator", "self"]
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 MAX_BODY = 16 * 2**20
 MAX_NAME = 512
@@ -49,6 +50,8 @@ class Entry:
         for name in (self.kind, self.key):
             if not 0 < len(name) <= MAX_NAME:
                 raise JournalError(f"kind and key have 1 to {MAX_NAME} characters, not {len(name)}")
+        if self.origin not in ORIGINS:
+            raise JournalError(f"an origin is one of {', '.join(ORIGINS)}, not {self.origin!r}")
         object.__setattr__(self, "packed", pack(self.body))
 
 
@@ -124,11 +127,12 @@ class Journal:
     ) -> list[list[bool]]:
         """Several commits, in order, in one transaction (one fsync); one list each."""
         results: list[list[bool]] = []
+        at = self._clock()
         with self._translated():
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
                 for entries, state in groups:
-                    results.append([self._insert(entry) for entry in entries])
+                    results.append([self._insert(entry, at) for entry in entries])
                     self._connection.executemany(
                         "INSERT INTO state VALUES (?, ?)"
                         " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
@@ -136,11 +140,11 @@ class Journal:
                     )
         return results
 
-    def _insert(self, entry: Entry) -> bool:
+    def _insert(self, entry: Entry, at: float) -> bool:
         cursor = self._connection.execute(
             "INSERT INTO events (at, origin, kind, key, body) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (kind, key) DO NOTHING",
-            (self._clock(), entry.origin, entry.kind, entry.key, entry.packed),
+            (at, entry.origin, entry.kind, entry.key, entry.packed),
         )
         return cursor.rowcount == 1
 
@@ -206,7 +210,8 @@ class Journal:
                 f"{self.path}: {exc}", "check the folder's permissions and the disk's free space"
             ) from exc
         except (sqlite3.DatabaseError, ValueError, msgpack.UnpackException) as exc:
-            raise JournalError(f"{self.path}: damaged: {exc}", way_out) from exc
+            reason = " ".join(str(exc).split())
+            raise JournalError(f"{self.path}: damaged: {reason}", way_out) from exc
 
 
 def _unpack(data: bytes) -> Any:
