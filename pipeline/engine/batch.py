@@ -10,6 +10,10 @@ from dataclasses import dataclass
 
 from pipeline.engine.messages import Sampling
 
+MAX_ITEMS = 1024
+MAX_CLOSES = 2048
+"""Entries of one batch: with these, its header stays well below a frame's limit."""
+
 
 @dataclass(frozen=True)
 class Item:

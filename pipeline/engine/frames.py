@@ -18,13 +18,11 @@ from dataclasses import dataclass
 import msgpack
 from pydantic import ValidationError
 
-from pipeline.engine.batch import Batch, Close, Item, Open
+from pipeline.engine.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
 from pipeline.engine.errors import StageViolation
 from pipeline.engine.messages import Sampling
 
 MAX_HEADER = 256 * 1024
-MAX_ITEMS = 1024
-MAX_CLOSES = 2048
 _POSITIONS = 2**31
 
 

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.engine.batch import Batch, Close, Item, Open
+from pipeline.engine.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
 from pipeline.engine.errors import IllegalTransition
 from pipeline.engine.messages import FinishReason, SequenceSpec
 from pipeline.engine.sequence import DONE, Sequence, State
@@ -285,14 +285,14 @@ class Scheduler:
         self._admit(ring)
         if not ring.ready and not ring.closing:
             return None
-        closing, ring.closing = ring.closing, []
+        closing, ring.closing = ring.closing[:MAX_CLOSES], ring.closing[MAX_CLOSES:]
         items: list[Item] = []
         opens: list[Open] = []
         tokens: list[int] = []
         sampled: list[Sequence] = []
         unfinished: list[Sequence] = []
         budget = ring.limits.max_batch_tokens
-        share = -(-len(ring.held) // ring.limits.micro_batches)
+        share = min(MAX_ITEMS, -(-len(ring.held) // ring.limits.micro_batches))
         while ring.ready and len(items) < share and budget:
             sequence = ring.ready.popleft()
             if not sequence.fed:
