@@ -1,0 +1,375 @@
+"""The multiplexer against a scripted peer: bounds, cancellation, stalls, and the stock one."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+import trio.testing
+from libp2p.abc import ISecureConn
+from libp2p.io.exceptions import ConnectionClosedError
+from libp2p.stream_muxer.exceptions import (
+    MuxedConnUnavailable,
+    MuxedStreamEOF,
+    MuxedStreamReset,
+)
+from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
+
+from p2p.guards import yamux as module
+from p2p.guards.yamux import MAX_INBOUND_STREAMS, SILENCE_LIMIT, GuardedYamux
+from p2p.guards.yamux_frames import (
+    HEADER_SIZE,
+    INITIAL_WINDOW,
+    Flag,
+    FrameType,
+    decode,
+    encode,
+)
+
+
+class Session(ISecureConn):
+    """One end of a secured connection over an in-memory pipe; message borders are kept loosely."""
+
+    def __init__(self, stream: trio.abc.Stream, initiator: bool) -> None:
+        self._stream = stream
+        self.is_initiator = initiator
+        self._spare = b""
+
+    async def read(self, n: int | None = None) -> bytes:
+        if n is None:
+            data, self._spare = self._spare, b""
+            data = data or await self._some()
+            return data
+        gathered = bytearray()
+        while len(gathered) < n:
+            chunk = self._spare or await self._some()
+            gathered += chunk[: n - len(gathered)]
+            self._spare = chunk[len(chunk) - max(0, len(chunk) - n) :] if len(chunk) > n else b""
+        return bytes(gathered)
+
+    async def _some(self) -> bytes:
+        try:
+            data = await self._stream.receive_some()
+        except (trio.ClosedResourceError, trio.BrokenResourceError) as exc:
+            raise ConnectionClosedError("gone") from exc
+        if not data:
+            raise ConnectionClosedError("gone")
+        return bytes(data)
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.ClosedResourceError, trio.BrokenResourceError) as exc:
+            raise ConnectionClosedError("gone") from exc
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+
+    def get_remote_address(self): ...
+    def get_transport_addresses(self): ...
+    def get_connection_type(self): ...
+    def get_local_peer(self): ...
+    def get_local_private_key(self): ...
+    def get_remote_peer(self): ...
+    def get_remote_public_key(self): ...
+
+
+class Script:
+    """The hostile end: raw frames in and out."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self._buffer = bytearray()
+
+    async def send(self, *frames: bytes) -> None:
+        await self.stream.send_all(b"".join(frames))
+
+    async def frame(self, kind: FrameType, flags: Flag | None = None):
+        """The next frame of a kind; others are skipped."""
+        while True:
+            while len(self._buffer) < HEADER_SIZE:
+                self._buffer += await self.stream.receive_some()
+            header = decode(self._buffer)
+            size = header.length if header.type is FrameType.DATA else 0
+            while len(self._buffer) < HEADER_SIZE + size:
+                self._buffer += await self.stream.receive_some()
+            payload = bytes(self._buffer[HEADER_SIZE : HEADER_SIZE + size])
+            del self._buffer[: HEADER_SIZE + size]
+            if header.type is kind and (flags is None or header.flags & flags):
+                return header, payload
+
+
+@asynccontextmanager
+async def guarded_and_script(initiator: bool = False):
+    ours, theirs = trio.testing.memory_stream_pair()
+    connection = GuardedYamux(Session(ours, initiator), "peer", is_initiator=initiator)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.start)
+        await connection.event_started.wait()
+        yield connection, Script(theirs)
+        nursery.cancel_scope.cancel()
+
+
+def open_frame(stream_id: int = 1) -> bytes:
+    return encode(FrameType.WINDOW_UPDATE, flags=Flag.SYN, stream_id=stream_id)
+
+
+def data_frame(payload: bytes, stream_id: int = 1, flags: Flag = Flag.NONE) -> bytes:
+    return (
+        encode(FrameType.DATA, flags=flags, stream_id=stream_id, length=len(payload)) + payload
+    )
+
+
+# -- bounds on what a peer can make us keep ---------------------------------------------------------
+
+
+async def test_a_peer_that_floods_past_its_window_is_cut_off():
+    async with guarded_and_script() as (connection, script):
+        await script.send(open_frame())
+        stream = await connection.accept_stream()
+        chunk = bytes(32 * 1024)
+        for _ in range(INITIAL_WINDOW // len(chunk)):
+            await script.send(data_frame(chunk))
+        await trio.testing.wait_all_tasks_blocked()
+        assert not connection.is_closed
+        assert len(stream._buffer) == INITIAL_WINDOW
+        await script.send(data_frame(b"x"))
+        await connection.event_closed.wait()
+        assert "receive window" in connection.violation
+        assert not stream._buffer
+
+
+async def test_an_announced_giant_frame_is_refused_before_its_body_comes():
+    async with guarded_and_script() as (connection, script):
+        await script.send(open_frame())
+        await script.send(
+            encode(FrameType.DATA, stream_id=1, length=INITIAL_WINDOW + 1) + b"only the start"
+        )
+        await connection.event_closed.wait()
+        assert "exceeds the receive window" in connection.violation
+
+
+async def test_streams_beyond_the_limit_are_refused_and_harm_nobody():
+    async with guarded_and_script() as (connection, script):
+        for number in range(MAX_INBOUND_STREAMS):
+            await script.send(open_frame(2 * number + 1))
+        extra = 2 * MAX_INBOUND_STREAMS + 1
+        await script.send(open_frame(extra), data_frame(b"lost", extra))
+        header, _ = await script.frame(FrameType.WINDOW_UPDATE, Flag.RST)
+        assert header.stream_id == extra
+        assert not connection.is_closed
+        first = await connection.accept_stream()
+        await first.reset()
+        await script.send(open_frame(extra + 2))
+        header, _ = await script.frame(FrameType.WINDOW_UPDATE, Flag.ACK)
+        while header.stream_id != extra + 2:
+            header, _ = await script.frame(FrameType.WINDOW_UPDATE, Flag.ACK)
+
+
+async def test_a_peer_that_provokes_answers_and_never_reads_is_cut_off():
+    class Deaf(Session):
+        async def write(self, data: bytes) -> None:
+            await trio.sleep_forever()
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    connection = GuardedYamux(Deaf(ours, False), "peer", is_initiator=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.start)
+        ping = encode(FrameType.PING, flags=Flag.SYN, length=7)
+        while not connection.is_closed:
+            await theirs.send_all(ping * 1024)
+            await trio.testing.wait_all_tasks_blocked()
+        await connection.event_closed.wait()
+        assert "does not read" in connection.violation
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        b"\x01" + bytes(11),
+        encode(FrameType.PING, flags=Flag.SYN, length=1)[:1] + b"\x09" + bytes(10),
+        encode(FrameType.DATA, stream_id=0, length=0),
+        encode(FrameType.PING, stream_id=5),
+        open_frame(2),
+        open_frame(1) + open_frame(1),
+        open_frame(1) + data_frame(b"end", flags=Flag.FIN) + data_frame(b"more"),
+        open_frame(1) + encode(FrameType.WINDOW_UPDATE, stream_id=1, length=2**32 - 1) * 2,
+    ],
+    ids=["version", "type", "data-0", "ping-id", "our-id", "twice", "after-fin", "overflow"],
+)
+async def test_broken_rules_end_the_connection(frames):
+    async with guarded_and_script() as (connection, script):
+        await script.send(frames)
+        await connection.event_closed.wait()
+        assert connection.violation
+
+
+async def test_a_silent_peer_is_given_up(autojump_clock):
+    async with guarded_and_script() as (connection, _):
+        began = trio.current_time()
+        await connection.event_closed.wait()
+        assert trio.current_time() - began <= SILENCE_LIMIT + 2 * module.PING_INTERVAL
+        assert connection.violation is None
+
+
+async def test_a_stream_that_the_peer_never_closes_is_reclaimed(autojump_clock):
+    async with guarded_and_script() as (connection, script):
+        await script.send(open_frame())
+        stream = await connection.accept_stream()
+        await stream.close()
+
+        async def answer_pings() -> None:
+            while True:
+                header, _ = await script.frame(FrameType.PING, Flag.SYN)
+                await script.send(encode(FrameType.PING, flags=Flag.ACK, length=header.length))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(answer_pings)
+            with trio.fail_after(module.LINGER + 3 * module.PING_INTERVAL):
+                while connection._streams:
+                    await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+
+
+# -- cancellation -----------------------------------------------------------------------------------
+
+
+async def test_a_cancelled_write_leaves_the_connection_in_order(autojump_clock):
+    async with guarded_and_script(initiator=True) as (connection, script):
+        stream = await connection.open_stream()
+        with trio.move_on_after(0.5) as scope:
+            await stream.write(bytes(4 * INITIAL_WINDOW))  # more than the peer gives credit for
+        assert scope.cancelled_caught
+        await stream.reset()
+        other = await connection.open_stream()
+        await other.write(b"still in order")
+        await script.frame(FrameType.WINDOW_UPDATE, Flag.RST)
+        header, payload = await script.frame(FrameType.DATA)
+        assert (header.stream_id, payload) == (other.stream_id, b"still in order")
+
+
+async def test_cancelling_at_every_moment_never_tears_a_frame(autojump_clock):
+    async with guarded_and_script(initiator=True) as (connection, script):
+        for step in range(20):
+            stream = await connection.open_stream()
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(stream.write, bytes(200_000))
+                    for _ in range(step):
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+            await stream.reset()
+        last = await connection.open_stream()
+        await last.write(b"marker")
+        while True:
+            header, payload = await script.frame(FrameType.DATA)
+            if header.stream_id == last.stream_id:
+                assert payload == b"marker"
+                return
+
+
+# -- two ends ---------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def pair(second_class):
+    left, right = trio.testing.memory_stream_pair()
+    one = GuardedYamux(Session(left, True), "right", is_initiator=True)
+    two = (
+        GuardedYamux(Session(right, False), "left", is_initiator=False)
+        if second_class is GuardedYamux
+        else StockYamux(Session(right, False), "left", is_initiator=False)
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.start)
+        nursery.start_soon(two.start)
+        await one.event_started.wait()
+        await two.event_started.wait()
+        yield one, two
+        nursery.cancel_scope.cancel()
+
+
+async def read_all(stream, count: int) -> bytes:
+    got = bytearray()
+    while len(got) < count:
+        got += await stream.read(65536)
+    return bytes(got)
+
+
+@pytest.mark.parametrize("second", [GuardedYamux, StockYamux])
+async def test_megabytes_both_ways_and_an_orderly_end(second):
+    size = 2_000_003
+    up, down = bytes(range(256)) * (size // 256 + 1), bytes(size)
+    async with pair(second) as (one, two):
+        stream = await one.open_stream()
+        await stream.write(b"\0")  # the stock end accepts on the first frame
+        remote = await two.accept_stream()
+        assert await remote.read(1) == b"\0"
+        results = {}
+
+        async def receive(name, end, count):
+            results[name] = await read_all(end, count)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.write, up[:size])
+            nursery.start_soon(remote.write, down)
+            nursery.start_soon(receive, "up", remote, size)
+            nursery.start_soon(receive, "down", stream, size)
+        assert results == {"up": up[:size], "down": down}
+        await stream.close()
+        with pytest.raises(MuxedStreamEOF):
+            await remote.read(1)
+        await remote.close()
+        with pytest.raises(MuxedStreamEOF):
+            await stream.read(1)
+
+
+async def test_a_reader_may_stall_for_minutes(autojump_clock):
+    async with pair(GuardedYamux) as (one, two):
+        stream = await one.open_stream()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.write, bytes(3 * INITIAL_WINDOW))
+            remote = await two.accept_stream()
+            await trio.sleep(300)
+            assert len(remote._buffer) == INITIAL_WINDOW
+            assert await read_all(remote, 3 * INITIAL_WINDOW) == bytes(3 * INITIAL_WINDOW)
+
+
+async def test_reset_reaches_the_other_end():
+    async with pair(GuardedYamux) as (one, two):
+        stream = await one.open_stream()
+        remote = await two.accept_stream()
+        await stream.reset()
+        with pytest.raises(MuxedStreamReset):
+            await remote.read(1)
+        with pytest.raises(MuxedStreamReset):
+            await remote.write(b"x")
+
+
+async def test_the_end_of_a_connection_wakes_everybody():
+    async with pair(GuardedYamux) as (one, two):
+        stream, _ = await one.open_stream(), await one.open_stream()
+        await two.accept_stream()
+        idle = await two.accept_stream()
+        failures = []
+
+        async def expect(kind, fn, *args):
+            with pytest.raises(kind):
+                await fn(*args)
+            failures.append(kind)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(expect, MuxedStreamReset, idle.read, 1)
+            nursery.start_soon(expect, MuxedStreamReset, stream.write, bytes(2 * INITIAL_WINDOW))
+            nursery.start_soon(expect, MuxedConnUnavailable, two.accept_stream)
+            await trio.testing.wait_all_tasks_blocked()
+            await one.close()
+        assert len(failures) == 3
+
+
+async def test_round_trip_time_is_measured(autojump_clock):
+    async with pair(GuardedYamux) as (one, _):
+        await trio.testing.wait_all_tasks_blocked()
+        assert one.rtt is not None
+        assert 0 <= one.rtt < 1
