@@ -173,11 +173,15 @@ def _why_not(costs: Costs, min_stages: int, max_stages: int) -> CannotPlan:
     kv = sum(needs.kv_bytes_per_token) * needs.kv_tokens
     whole = costs.memory(0, needs.layers)
     offered = sum(max(0, c.memory_bytes) for c in costs.candidates)
+    obstacle = (
+        f"the {count} workers offer {_size(offered)}"
+        if offered < whole
+        else f"no cut into {min_stages} to {min(max_stages, count)} stages fits the {count} workers"
+    )
     return CannotPlan(
         f"not enough memory: the model needs {_size(whole)} ({_size(whole - kv)} of weights and "
-        f"{_size(kv)} of KV cache for {needs.kv_tokens} tokens), the {count} workers offer "
-        f"{_size(offered)} in at most {max_stages} stages. Add a worker with at least "
-        f"{_size(missing)}, raise the workers' memory limits, or ask for fewer KV tokens",
+        f"{_size(kv)} of KV cache for {needs.kv_tokens} tokens) and {obstacle}. Add a worker with "
+        f"at least {_size(missing)}, raise the workers' memory limits, or ask for fewer KV tokens",
         missing_bytes=missing,
     )
 

@@ -129,6 +129,8 @@ def _cover_many(
         for index in pool:
             if costs.fits(index, 0, layers, limit):
                 return (index,)
+    if high_k == 1:
+        return None
     inner = {i: costs.reach(i, 1, max(1, layers - 1), limit) - 1 for i in pool}
     by_size = sorted((i for i in pool if inner[i]), key=lambda i: -inner[i])
     best: tuple[int, ...] | None = None
