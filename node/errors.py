@@ -94,10 +94,11 @@ _TRANSLATION: tuple[_Foreign, ...] = (
     _Foreign("chain.errors", "ChainError", EXIT_FAILED),
     _Foreign("pipeline.models.errors", "SourceUnavailable", EXIT_UNREACHABLE),
     _Foreign("pipeline.models.errors", "ModelError", EXIT_INPUT),
-    _Foreign("pipeline.planner", "CannotPlan", EXIT_RESOURCE),
+    _Foreign("pipeline.planner.types", "CannotPlan", EXIT_RESOURCE),
+    _Foreign("pipeline.planner.types", "PlannerError", EXIT_INPUT),
     _Foreign("pipeline.engine.errors", "EngineError", EXIT_FAILED),
     _Foreign("pipeline.dataplane.errors", "EdgeError", EXIT_FAILED),
-    _Foreign("proofs.errors", "ProofsError", EXIT_FAILED),
+    _Foreign("proofs.errors", "ProofError", EXIT_FAILED),
 )
 """A row more special than another stands above it."""
 

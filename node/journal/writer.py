@@ -14,6 +14,7 @@ Leaving `open_journal` writes what is queued and then closes the file.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -122,8 +123,13 @@ class AsyncJournal:
 
 
 @asynccontextmanager
-async def open_journal(path: Path, clock: Callable[[], float]) -> AsyncIterator[AsyncJournal]:
-    """Open or make the journal at `path`; ready on entry. Raises `JournalError`."""
+async def open_journal(
+    path: Path, clock: Callable[[], float] = time.time
+) -> AsyncIterator[AsyncJournal]:
+    """Open or make the journal at `path`; ready on entry. Raises `JournalError`.
+
+    `clock` gives the unix seconds that events are stamped with.
+    """
     journal = await trio.to_thread.run_sync(lambda: Journal(path, clock))
     opened = AsyncJournal(journal)
     try:

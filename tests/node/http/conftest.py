@@ -1,0 +1,96 @@
+"""A node view over plain data, and the app it is served by, spoken to as ASGI over httpx."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+
+from node.http import create_app
+from node.http.view import (
+    GroupInfo,
+    JobInfo,
+    JobRefused,
+    JobRequest,
+    NodeInfo,
+    Rejection,
+    Status,
+    WorkInfo,
+)
+from node.metrics import NodeMetrics
+
+TOKEN = "7" * 64
+
+
+@dataclass
+class PlainView:
+    """A `NodeView` whose answers the test sets."""
+
+    reasons: list[str] = field(default_factory=list)
+    units: list[WorkInfo] = field(default_factory=list)
+    jobs: dict[str, JobRequest] = field(default_factory=dict)
+    refusal: JobRefused | None = None
+
+    async def status(self) -> Status:
+        return Status(
+            peer_id="16Uiu2HAmPeer",
+            address="0x" + "ab" * 20,
+            version="0.1.0",
+            network="test",
+            roles=("orchestrator",),
+            state="serving",
+            started_at=1.0,
+        )
+
+    async def health(self) -> tuple[bool, Sequence[str]]:
+        return not self.reasons, self.reasons
+
+    async def nodes(self) -> Sequence[NodeInfo]:
+        return [NodeInfo(peer_id="16Uiu2HAmPeer", roles=("worker",), location=(1.0, 2.0))]
+
+    async def groups(self) -> Sequence[GroupInfo]:
+        return [GroupInfo(group_id="ab", generation=1, state="running", model="smollm2")]
+
+    async def work(self, after: int, limit: int) -> Sequence[WorkInfo]:
+        return [unit for unit in self.units if unit.cursor > after][:limit]
+
+    async def rejections(self) -> Sequence[Rejection]:
+        return [Rejection(unit_id="ab", at=2.0, reason="null proof", stage=1, peer_id="x")]
+
+    async def submit(self, job: JobRequest) -> str:
+        if self.refusal is not None:
+            raise self.refusal
+        job_id = job.key or str(len(self.jobs))
+        self.jobs.setdefault(job_id, job)
+        return job_id
+
+    async def job(self, job_id: str) -> JobInfo | None:
+        job = self.jobs.get(job_id)
+        if job is None:
+            return None
+        return JobInfo(job_id=job_id, state="queued", prompts=len(job.prompts))
+
+
+@pytest.fixture
+def view() -> PlainView:
+    return PlainView()
+
+
+@pytest.fixture
+def metrics() -> NodeMetrics:
+    return NodeMetrics()
+
+
+@pytest.fixture
+async def client(view: PlainView, metrics: NodeMetrics) -> AsyncIterator[httpx.AsyncClient]:
+    app = create_app(view, token=TOKEN, metrics=metrics, bound_host="127.0.0.1")
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7070") as opened:
+        yield opened
+
+
+@pytest.fixture
+def bearer() -> dict[str, str]:
+    return {"Authorization": f"Bearer {TOKEN}"}
