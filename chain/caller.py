@@ -20,6 +20,7 @@ from chain.deployment import Deployment
 from chain.errors import BadResponse, InvalidInput, TransactionFailed
 from chain.rpc import Rpc
 from chain.transactions.manager import TransactionManager, TxResult
+from proofs.eip712 import Domain
 
 
 class ContractCaller:
@@ -126,3 +127,20 @@ class ContractCaller:
         await self.manager.settle(key)
         result = await self.manager.send_next(key, self.deployment.address("PrimeToken"), data)
         await self.checked(key, "PrimeToken", data, result)
+
+
+class ContractUser:
+    """Base of the parts of `ChainClient`: one key's view of one deployment."""
+
+    def __init__(self, caller: ContractCaller) -> None:
+        self.caller = caller
+        self.rpc = caller.rpc
+        self.deployment = caller.deployment
+        self.address = caller.manager.address
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address} on {self.rpc.url}>"
+
+    def domain(self, contract: str) -> Domain:
+        """The EIP-712 domain of a contract: ReceiptSettlement checks receipts and epoch roots."""
+        return Domain(self.deployment.chain_id, self.deployment.address(contract))

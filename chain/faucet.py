@@ -56,7 +56,7 @@ async def _faucet(
     try:
         with trio.fail_after(DEADLINE_SECONDS):
             async with (
-                httpx.AsyncClient(timeout=None, follow_redirects=False) as client,
+                httpx.AsyncClient(timeout=None, trust_env=False) as client,
                 client.stream(method, url, json=body) as response,
             ):
                 content = b""

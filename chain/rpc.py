@@ -17,12 +17,13 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import trio
 
 from chain.abi import ErrorAbi, decode_revert
-from chain.errors import BadResponse, ChainUnreachable, Reverted, RpcError
+from chain.errors import BadResponse, ChainUnreachable, InvalidInput, Reverted, RpcError
 from chain.hexdata import parse_data, parse_quantity, to_data, to_quantity
 from chain.records import Block, Log, Receipt, parse_block, parse_log, parse_receipt
 
@@ -210,10 +211,23 @@ async def open_rpc(
 ) -> AsyncIterator[Rpc]:
     """An `Rpc` with its own HTTP client, closed at the end of the block.
 
-    `errors` are the custom errors to decode reverts with, by selector.
+    `errors` are the custom errors to decode reverts with, by selector. Raises InvalidInput for
+    anything but an http(s) URL.
     """
-    async with httpx.AsyncClient(timeout=None, follow_redirects=False) as client:
+    # A proxy from the environment must not come between us and a chain on this machine.
+    async with httpx.AsyncClient(timeout=None, trust_env=not _is_local(url)) as client:
         yield Rpc(client, url, errors=errors, deadline=deadline)
+
+
+def _is_local(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
+    except ValueError:
+        host = None
+    if host is None:
+        raise InvalidInput(f"{url!r} is no RPC URL; it looks like http://127.0.0.1:8545")
+    return host in ("localhost", "127.0.0.1", "::1")
 
 
 def _tag(tag: BlockTag) -> str:

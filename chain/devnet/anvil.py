@@ -89,7 +89,10 @@ async def run_anvil(
             port = await _read_port(process)
         if port is None:
             raise DevnetError(f"{executable} did not start to listen; unset ANVIL to do without it")
-        async with trio.open_nursery() as nursery, httpx.AsyncClient(timeout=None) as client:
+        async with (
+            trio.open_nursery() as nursery,
+            httpx.AsyncClient(timeout=None, trust_env=False) as client,
+        ):
             nursery.start_soon(_drain, process)
             backend = AnvilBackend(client, f"http://127.0.0.1:{port}")
             await backend.request("anvil_setBalance", [funded, to_quantity(wei)])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chain.account import open_account
 from chain.artifacts import load_artifact
-from chain.client import open_account
 from chain.deployment import Deployment, DeploymentParams, deploy
 from chain.faucet import faucet_address, register_token, request_funds
 from chain.transactions.manager import Settings

@@ -219,7 +219,7 @@ class Evm:
 
     def _send_raw(self, raw: object) -> str:
         from eth_utils import ValidationError
-        from rlp.exceptions import RLPException
+        from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
         encoded = parse_data(raw, limit=128 * 1024)
         if not encoded:

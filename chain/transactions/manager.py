@@ -25,35 +25,28 @@ import trio
 
 from chain.errors import (
     ChainError,
-    ChainUnreachable,
     InvalidInput,
-    RpcError,
     StoreError,
     TransactionDropped,
     TransactionPending,
 )
 from chain.rpc import Rpc
-from chain.transactions.fees import FeePolicy, first_offer, raised_offer, read_refusal
+from chain.transactions.fees import FeePolicy
 from chain.transactions.machine import (
     FINAL,
-    Accepted,
-    Attempt,
     Broadcast,
     Bump,
     Command,
     Event,
     Look,
-    Mined,
-    Observed,
-    Refused,
     Replan,
     Rules,
-    Signed,
     State,
     Transaction,
     handle,
 )
-from chain.transactions.signing import MAX_GAS, Fees, Unsigned, sign
+from chain.transactions.network import Network
+from chain.transactions.signing import MAX_GAS
 from chain.transactions.store import TransactionStore
 from proofs.signing import address_of
 
@@ -93,10 +86,16 @@ async def open_manager(
     """
     chain_id = await rpc.chain_id()
     manager = TransactionManager(rpc, chain_id, private_key, store, settings or Settings())
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(manager._run)
-        yield manager
-        nursery.cancel_scope.cancel()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(manager._run)
+            yield manager
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # Callers should see a ChainError that left their block as itself.
+        if len(group.exceptions) == 1 and isinstance(group.exceptions[0], ChainError):
+            raise group.exceptions[0] from None
+        raise
 
 
 class _Outcome:
@@ -123,9 +122,8 @@ class TransactionManager:
         settings: Settings,
     ) -> None:
         self.address = address_of(private_key)
-        self._key = private_key
         self._rpc = rpc
-        self._chain_id = chain_id
+        self._network = Network(rpc, chain_id, private_key, settings.rules, settings.fees)
         self._store = store
         self._settings = settings
         self._live: dict[str, Transaction] = {}
@@ -230,10 +228,9 @@ class TransactionManager:
             self._live.setdefault(tx.key, tx)
         while True:
             self._wake = trio.Event()
-            for key in self._order():
-                await self._advance(key)
-            if any(tx.state is State.PLANNED for tx in self._live.values()) and self._clear():
-                continue
+            finished = [await self._advance(key) for key in self._order()]
+            if any(finished) and self._live:
+                continue  # one that waited for its turn to sign may have it now
             with trio.move_on_after(self._settings.poll if self._live else float("inf")):
                 await self._wake.wait()
 
@@ -245,8 +242,11 @@ class TransactionManager:
         """Whether a nonce may be signed for: nothing the network may hold is still unmined."""
         return not any(tx.state in (State.SIGNED, State.SENT) for tx in self._live.values())
 
-    async def _advance(self, key: str) -> None:
-        """One step of one transaction; tells those who wait when it is over, or why it is not."""
+    async def _advance(self, key: str) -> bool:
+        """One step of one transaction; tells those who wait how it ended, or why it did not.
+
+        Returns whether it ended.
+        """
         try:
             tx = await self._step(self._live[key])
         except StoreError:
@@ -255,10 +255,12 @@ class TransactionManager:
             self._tell(key, exc)
             if isinstance(exc, InvalidInput):
                 del self._live[key]
-            return
-        if tx is not None and tx.state in FINAL:
-            del self._live[key]
-            self._tell(key, _dropped(tx) or tx)
+            return False
+        if tx is None or tx.state not in FINAL:
+            return False
+        del self._live[key]
+        self._tell(key, _dropped(tx) or tx)
+        return True
 
     def _tell(self, key: str, result: Transaction | ChainError) -> None:
         outcome = self._waiting.pop(key, None)
@@ -273,14 +275,14 @@ class TransactionManager:
         commands: list[Command] = []
         asked_again = tx.state in FINAL
         if tx.nonce is not None and tx.state is not State.REPLACED:
-            tx, commands = await self._apply(tx, await self._observe(tx))
+            tx, commands = await self._apply(tx, await self._network.observe(tx))
         if asked_again and tx.state in (State.REPLACED, State.REVERTED):
             tx, _ = await self._apply(tx, Replan())
         if tx.state is State.PLANNED or (asked_again and tx.state is State.DROPPED):
             if not self._clear():
                 return None
             nonce = await self._next_nonce() if tx.nonce is None else tx.nonce
-            tx, commands = await self._apply(tx, await self._sign(tx, nonce))
+            tx, commands = await self._apply(tx, await self._network.sign(tx, nonce))
         for _ in range(MAX_COMMANDS):
             if not commands:
                 break
@@ -300,71 +302,16 @@ class TransactionManager:
     async def _execute(self, tx: Transaction, command: Command) -> Event | None:
         match command:
             case Broadcast(attempt=attempt):
-                return await self._broadcast(attempt)
+                return await self._network.broadcast(attempt)
             case Bump():
-                return await self._bump(tx)
+                return await self._network.bump(tx)
             case Look():
-                return await self._observe(tx)
-
-    async def _broadcast(self, attempt: Attempt) -> Event:
-        try:
-            await self._rpc.send_raw(attempt.raw)
-        except RpcError as exc:
-            refusal = read_refusal(exc.message)
-            if refusal is not None:
-                return Refused(refusal, exc.message)
-        return Accepted(await self._rpc.block_number())
-
-    async def _sign(self, tx: Transaction, nonce: int) -> Signed:
-        """Sign a first attempt at `nonce`."""
-        fees = first_offer(*await self._market(), self._settings.fees)
-        return self._signed(tx, nonce, fees)
-
-    async def _bump(self, tx: Transaction) -> Signed | None:
-        """Sign another attempt with higher fees; None when that would pass the fee cap."""
-        assert tx.nonce is not None
-        fees = raised_offer(tx.attempts[-1].fees, *await self._market(), self._settings.fees)
-        return None if fees is None else self._signed(tx, tx.nonce, fees)
-
-    async def _market(self) -> tuple[int, int]:
-        """Base fee of the head block and the suggested tip."""
-        head = await self._rpc.block("latest")
-        if head is None:
-            raise ChainUnreachable(self._rpc.url, "it has no latest block")
-        return head.base_fee, await self._rpc.tip()
-
-    def _signed(self, tx: Transaction, nonce: int, fees: Fees) -> Signed:
-        unsigned = Unsigned(self._chain_id, nonce, tx.to, tx.value, tx.data, tx.gas, fees)
-        signed = sign(unsigned, self._key)
-        return Signed(nonce, Attempt(signed.hash, signed.raw, fees))
+                return await self._network.observe(tx)
 
     async def _next_nonce(self) -> int:
         """The account's next nonce, counting those we gave out that are not final yet."""
         ours = (tx.nonce + 1 for tx in self._live.values() if tx.nonce is not None)
-        return max(await self._rpc.nonce(self.address), *ours, 0)
-
-    async def _observe(self, tx: Transaction) -> Observed:
-        head = await self._rpc.block_number()
-        final = max(head - self._settings.rules.confirmations + 1, 0)
-        # The nonce first: were it read after the receipts, a transaction mined in between would
-        # look as if a stranger had taken its nonce.
-        nonce = await self._rpc.nonce(self.address, final)
-        for attempt in reversed(tx.attempts):
-            receipt = await self._rpc.receipt(attempt.hash)
-            if receipt is None:
-                continue
-            block = await self._rpc.block(receipt.block_number)
-            if block is None or block.hash != receipt.block_hash:
-                continue
-            mined = Mined(
-                attempt.hash,
-                receipt.block_number,
-                receipt.block_hash,
-                receipt.gas_used,
-                receipt.succeeded,
-            )
-            return Observed(max(head, receipt.block_number), nonce, mined)
-        return Observed(head, nonce, None)
+        return max(await self._network.nonce(), *ours, 0)
 
     async def _in_store(self, work: Callable[[], T]) -> T:
         return await self._store.database.run(work)

@@ -43,7 +43,12 @@ class World:
     """A chain with the contracts on it, and clients for as many funded keys as a test wants."""
 
     def __init__(
-        self, dev: DevChain, deployment: Deployment, owner: bytes, folder: Path, nursery: trio.Nursery
+        self,
+        dev: DevChain,
+        deployment: Deployment,
+        owner: bytes,
+        folder: Path,
+        nursery: trio.Nursery,
     ) -> None:
         self.dev = dev
         self.deployment = deployment
@@ -60,9 +65,7 @@ class World:
 
     async def _hold(self, key: bytes, task_status: trio.TaskStatus[ChainClient]) -> None:
         path = self._folder / f"{address_of(key)}.sqlite"
-        async with open_chain(
-            self.dev.url, self.deployment, key, path, settings=FAST
-        ) as client:
+        async with open_chain(self.dev.url, self.deployment, key, path, settings=FAST) as client:
             task_status.started(client)
             await trio.sleep_forever()
 
