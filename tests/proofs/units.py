@@ -1,0 +1,140 @@
+"""Work units with honest evidence, receipts and measurements, to be spoilt by tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
+
+from proofs.bundle import (
+    BundleSequence,
+    FinishReason,
+    Sampling,
+    StageClaim,
+    StageEvidence,
+    UnitBundle,
+    evidence_commitment,
+    input_digest,
+)
+from proofs.eip712 import Domain
+from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
+from proofs.receipts import Receipt
+from proofs.signing import address_of, checksum_address
+
+DOMAIN = Domain(chain_id=31337, verifying_contract=checksum_address(b"\xaa" * 20))
+UNIT = sha256(b"unit").digest()
+EOS = 2
+PROOF = b"\xff\xd9" + bytes(256)
+GOOD = ChunkMeasure(exp_mismatches=0, mant_err_mean=0.01, mant_err_median=0.0)
+OFF = ChunkMeasure(exp_mismatches=90, mant_err_mean=40.0, mant_err_median=38.0)
+UNMATCHED = ChunkMeasure(exp_mismatches=128, mant_err_mean=-1.0, mant_err_median=-1.0)
+NULL = ChunkMeasure(
+    exp_mismatches=128, mant_err_mean=-1.0, mant_err_median=-1.0, malformed="null proof"
+)
+
+
+def stage_key(stage: int) -> bytes:
+    return bytes([stage + 1]) * 32
+
+
+def sequence(number: int, tokens: int = 70, **changes: Any) -> BundleSequence:
+    fields = {
+        "sequence_id": bytes([number]) * 16,
+        "prompt_ids": (5, 6, 7),
+        "output_ids": tuple(10 + i % 50 for i in range(tokens)),
+        "sampling": Sampling(temperature=0.7, top_k=50, noise_key=number),
+        "max_tokens": tokens,
+        "eos_ids": (EOS,),
+        "reason": FinishReason.LENGTH,
+    }
+    return BundleSequence.model_validate(fields | changes)
+
+
+def link(stage: int, number: int) -> bytes:
+    """Hash of the rows that stage `stage` sends of sequence `number`."""
+    return sha256(b"rows %d %d" % (stage, number)).digest()
+
+
+def evidence(stage: int, sequences: Sequence[BundleSequence]) -> tuple[StageEvidence, ...]:
+    return tuple(
+        StageEvidence(
+            sequence_id=seq.sequence_id,
+            rows=len(seq.output_ids),
+            proofs=(PROOF,) * seq.chunks,
+            sent=link(stage, number),
+            received=link(stage - 1, number) if stage else input_digest(seq),
+        )
+        for number, seq in enumerate(sequences)
+    )
+
+
+def claim(
+    stage: int, stages: int, items: tuple[StageEvidence, ...], /, **changes: Any
+) -> StageClaim:
+    """A claim with `items` as evidence, truly signed; `changes` are to the receipt."""
+    receipt = Receipt(
+        job_id=UNIT,
+        worker=address_of(stage_key(stage)),
+        pool_id=1,
+        stage=stage,
+        seq=0,
+        counterparty=address_of(stage_key((stage + 1) % stages)),
+        epoch=1,
+        units=700,
+        commitment=evidence_commitment(items),
+    ).model_copy(update=changes)
+    alone = stages == 1
+    return StageClaim(
+        peer_id=f"peer{stage}",
+        address=address_of(stage_key(stage)),
+        evidence=items,
+        receipt=receipt,
+        receipt_signature=receipt.sign(stage_key(stage), DOMAIN),
+        counter_signature=None if alone else receipt.sign(stage_key((stage + 1) % stages), DOMAIN),
+    )
+
+
+def bundle(stages: int = 3, sequences: Sequence[BundleSequence] | None = None) -> UnitBundle:
+    sequences = sequences or (sequence(1), sequence(2, 20))
+    return UnitBundle(
+        unit_id=UNIT,
+        group_id=sha256(b"group").digest(),
+        generation=4,
+        model_id=sha256(b"model").digest(),
+        boundaries=tuple(10 * (stage + 1) for stage in range(stages)),
+        stages=tuple(claim(s, stages, evidence(s, sequences)) for s in range(stages)),
+        sequences=tuple(sequences),
+    )
+
+
+def with_evidence(unit: UnitBundle, stage: int, items: tuple[StageEvidence, ...]) -> UnitBundle:
+    """`unit` with other evidence of one stage, which that stage truly signed."""
+    claims = list(unit.stages)
+    claims[stage] = claim(stage, len(claims), items)
+    return unit.model_copy(update={"stages": tuple(claims)})
+
+
+def measures(
+    unit: UnitBundle,
+    spoilt: dict[int, ChunkMeasure] | None = None,
+    scores: float = 0.0,
+    match_every: int = 1,
+) -> list[SequenceMeasure]:
+    """Honest measurements; `spoilt` replaces the last chunk of the last sequence of a stage."""
+    found = []
+    for seq in unit.sequences:
+        last = seq is unit.sequences[-1]
+        chunks = []
+        for stage in range(len(unit.stages)):
+            row = [GOOD] * seq.chunks
+            if last and spoilt and stage in spoilt:
+                row[-1] = spoilt[stage]
+            chunks.append(tuple(row))
+        count = len(seq.output_ids)
+        sampling = SamplingMeasure(
+            tokens=count, matches=count // match_every, scores=(scores,) * count
+        )
+        found.append(
+            SequenceMeasure(sequence_id=seq.sequence_id, stages=tuple(chunks), sampling=sampling)
+        )
+    return found
