@@ -47,11 +47,11 @@ async def test_listening_again_gives_the_same_answer(tmp_path: Path) -> None:
     async with open_engine(tmp_path, "one") as engine:
         first = await engine.request("listen", m.Listen(host="127.0.0.1"), WAIT)
         assert await engine.request("listen", m.Listen(host="127.0.0.1"), WAIT) == first
-        assert os.path.lexists(first.unix_path)
+        assert await trio.Path(first.unix_path).exists()
         with pytest.raises(EngineError) as caught:
             await engine.request("listen", m.Listen(host="203.0.113.1"), WAIT)
         assert caught.value.code == "edge"
-    assert not os.path.lexists(first.unix_path)
+    assert not await trio.Path(first.unix_path).exists()
 
 
 async def test_a_long_data_folder_still_gets_a_socket(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ async def test_a_long_data_folder_still_gets_a_socket(tmp_path: Path) -> None:
     deep.mkdir()
     async with open_engine(deep, "one") as engine:
         listening = await engine.request("listen", m.Listen(host="127.0.0.1"), WAIT)
-        assert os.path.lexists(listening.unix_path)
-    assert not os.path.lexists(os.path.dirname(listening.unix_path))
+        assert await trio.Path(listening.unix_path).exists()
+    assert not await trio.Path(listening.unix_path).parent.exists()
 
 
 async def test_a_killed_engine_is_reported_and_started_afresh(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""The bar: a ring of engine processes gives what transformers generates from the whole model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.engine import messages as m
+from pipeline.engine.client import open_engine
+from pipeline.models.prepared import PreparedModel
+from tests.pipeline.engine.reference import Reference
+from tests.pipeline.engine.rings import ProcessRing
+
+SAMPLED = m.Sampling(temperature=0.8, top_k=40, top_p=0.95)
+MOST_STAGES = 5
+# (micro-batches, tokens a batch, KV positions): from one at a time to all together.
+SHAPES = [(1, 512, 4096), (3, 16, 4096), (5, 7, 160), (2, 64, 600), (8, 33, 4096)]
+
+
+def make_prompts(vocab: int, count: int, longest: int) -> dict[int, tuple[int, ...]]:
+    rng = np.random.default_rng(7)
+    lengths = rng.integers(1, longest, count)
+    return {n: tuple(rng.integers(3, vocab, size).tolist()) for n, size in enumerate(lengths)}
+
+
+def key(run: int, number: int) -> bytes:
+    return run.to_bytes(8, "big") + number.to_bytes(8, "big")
+
+
+def specs(
+    run: int, prompts: dict[int, tuple[int, ...]], max_tokens: int, sampled: bool
+) -> list[m.SequenceSpec]:
+    return [
+        m.SequenceSpec(
+            sequence_id=key(run, number),
+            unit_id=bytes(32),
+            prompt_ids=prompt,
+            sampling=SAMPLED.model_copy(update={"noise_key": number}) if sampled else m.Sampling(),
+            max_tokens=max_tokens,
+            eos_ids=(2,),
+        )
+        for number, prompt in prompts.items()
+    ]
+
+
+async def check(
+    folder: Path, model: PreparedModel, count: int, longest: int, max_tokens: int
+) -> None:
+    prompts = make_prompts(model.manifest.vocab_size, count, longest)
+    reference = Reference(model)
+    wanted = {n: reference.greedy(p, max_tokens, (2,)) for n, p in prompts.items()}
+    ties = 0
+    sampled: dict[int, tuple[int, ...]] = {}
+    async with AsyncExitStack() as stack:
+        engines = [
+            await stack.enter_async_context(
+                open_engine(folder, f"e{n}", environment={"PRIME_ENGINE_THREADS": "1"})
+            )
+            for n in range(MOST_STAGES)
+        ]
+        for stages in range(1, MOST_STAGES + 1):
+            micro_batches, batch_tokens, kv_tokens = SHAPES[stages - 1]
+            ring = ProcessRing(engines[:stages])
+            await ring.load(model, kv_tokens)
+            await ring.up(stages, micro_batches, batch_tokens)
+            await ring.submit(specs(stages, prompts, max_tokens, sampled=False))
+            await ring.submit(specs(100 + stages, prompts, max_tokens, sampled=True))
+            done = await ring.finished(2 * len(prompts))
+            outputs = {n: done[key(stages, n)].ids for n in prompts}
+            compared = reference.compare(prompts, wanted, outputs)
+            assert compared.different == {}, f"{stages} stages"
+            ties += compared.ties
+            drawn = {n: done[key(100 + stages, n)].ids for n in prompts}
+            sampled = sampled or drawn
+            assert drawn == sampled, f"{stages} stages"
+            evidence = await ring.evidence(done)
+            for sequence_id, finished in done.items():
+                chain = [each[sequence_id] for each in evidence]
+                assert {each.rows for each in chain} == {len(finished.ids)}
+                assert all(a.sent == b.received for a, b in itertools.pairwise(chain))
+    total = sum(map(len, wanted.values())) * MOST_STAGES
+    print(f"{model.name}: {total} greedy positions, {ties} sequences differ at a tie")
+
+
+async def test_tiny_llama(tmp_path: Path, tiny_model: Callable[[str], PreparedModel]) -> None:
+    await check(tmp_path, tiny_model("llama"), count=10, longest=40, max_tokens=40)
+
+
+@pytest.mark.model
+async def test_smollm2(tmp_path: Path, smollm2: PreparedModel) -> None:
+    await check(tmp_path, smollm2, count=6, longest=40, max_tokens=40)
