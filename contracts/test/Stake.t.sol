@@ -16,7 +16,7 @@ contract StakeTest is Fixture {
 
     function test_unstaked_tokens_wait_and_then_return() public {
         vm.expectEmit(address(stakes));
-        emit IStakeManager.Unstaked(PROVIDER, 150 ether, uint64(START) + UNBONDING);
+        emit IStakeManager.Unstaked(PROVIDER, 150 ether, START + UNBONDING);
         vm.prank(PROVIDER);
         stakes.unstake(150 ether);
         (uint256 unbonding, uint64 releaseTime) = stakes.unbondingOf(PROVIDER);

@@ -20,7 +20,7 @@ import {Vm} from "./Vm.sol";
 abstract contract Fixture {
     Vm internal constant vm = Vm(0x7109709ECfa91a80626fF3989D68f67F5b1DD12D);
 
-    uint256 internal constant START = 1_800_000_000;
+    uint64 internal constant START = 1_800_000_000;
     uint64 internal constant UNBONDING = 7 days;
     uint64 internal constant RECLAIM_DELAY = 3 days;
     uint64 internal constant WINDOW = 1 hours;
@@ -40,14 +40,14 @@ abstract contract Fixture {
     /// @dev Three validators' keys, ascending by address.
     uint256[3] internal validatorKeys = [uint256(11), 12, 13];
 
-    PrimeToken internal token;
-    ComputeRegistry internal registry;
-    DomainRegistry internal domains;
-    StakeManager internal stakes;
-    PrimeNetwork internal network;
-    RewardsDistributor internal purse;
-    ComputePool internal pools;
-    ReceiptSettlement internal settlement;
+    PrimeToken public token;
+    ComputeRegistry public registry;
+    DomainRegistry public domains;
+    StakeManager public stakes;
+    PrimeNetwork public network;
+    RewardsDistributor public purse;
+    ComputePool public pools;
+    ReceiptSettlement public settlement;
 
     function setUp() public virtual {
         vm.warp(START);

@@ -39,8 +39,8 @@ library Merkle {
         for (uint256 i = 0; i < leaves.length; i++) {
             tree[tree.length - 1 - i] = leaves[i];
         }
-        for (uint256 i = tree.length - leaves.length; i-- > 0;) {
-            tree[i] = Hashes.commutativeKeccak256(tree[2 * i + 1], tree[2 * i + 2]);
+        for (uint256 i = tree.length - leaves.length; i > 0; i--) {
+            tree[i - 1] = Hashes.commutativeKeccak256(tree[2 * i - 1], tree[2 * i]);
         }
     }
 }
