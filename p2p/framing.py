@@ -7,7 +7,7 @@ the body is gathered, so the memory that a peer can claim is the limit and no mo
 
 from __future__ import annotations
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import trio
 
 from p2p.errors import ProtocolViolation, RemoteRefused, StreamBroken

@@ -143,12 +143,22 @@ class Gossip:
             if len(message.data) > MAX_MESSAGE:
                 verdict = Validity.REJECT
             else:
-                verdict = topic.validate(author, message.data)
+                verdict = self._judge(topic, author, message.data)
             if verdict is Validity.REJECT:
                 self._on_reject(str(forwarder), topic.name)
             return verdict is Validity.ACCEPT
 
         return validate
+
+    @staticmethod
+    def _judge(topic: _Topic, author: str, data: bytes) -> Validity:
+        try:
+            return topic.validate(author, data)
+        except Exception:
+            # The boundary between validators and the network. A fault here is ours, so the
+            # message goes no further and nobody is blamed for it.
+            log.exception("topic validator failed", topic=topic.name, author=author)
+            return Validity.IGNORE
 
     async def _deliver_loop(self, topic: _Topic, messages: AsyncIterator[rpc_pb2.Message]) -> None:
         async for message in messages:

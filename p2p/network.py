@@ -45,7 +45,7 @@ from p2p.peers import Peers
 from p2p.record_exchange import MAX_REQUEST, PROTOCOL, TOPIC, RecordExchange, RecordView
 from p2p.record_table import RecordTable, Validity
 from p2p.records import NodeRecord
-from p2p.rpc import HANDLER_TIMEOUT, Handler, Service, call
+from p2p.rpc import HANDLER_TIMEOUT, Handler, Service, StreamHandler, StreamService, call
 from p2p.scores import Offence, PeerScores
 from p2p.streams import Stream
 from p2p.unwrap import lone_errors
@@ -53,7 +53,7 @@ from p2p.upkeep import DIAL_TIMEOUT, Upkeep
 
 __all__ = ["Network", "NetworkConfig", "NodeRecord", "Stream", "Validity", "open_network"]
 
-MAX_STREAMS_SERVED = 64
+MAX_STREAMS_SERVED = 64  # of one protocol at a time
 
 
 @asynccontextmanager
@@ -116,7 +116,6 @@ class Network:
             book=book,
             clock=config.clock,
         )
-        self._streams_served = trio.CapacityLimiter(MAX_STREAMS_SERVED)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -223,10 +222,7 @@ class Network:
             ),
         )
 
-        async def accept(stream: INetStream) -> None:
-            await service.handle(Stream(stream, str(stream.muxed_conn.peer_id)))
-
-        self._host.set_stream_handler(wire_protocol(protocol, self._name), accept)
+        self._register(protocol, service.handle)
 
     async def request(
         self,
@@ -253,16 +249,14 @@ class Network:
             self._peers.offend(peer_id, Offence.PROTOCOL_VIOLATION, str(exc))
             raise
 
-    def serve_stream(
-        self, protocol: str, handler: Callable[[Stream, str], Awaitable[None]]
-    ) -> None:
+    def serve_stream(self, protocol: str, handler: StreamHandler) -> None:
         """Accept byte streams of a protocol; `handler(stream, peer id)` owns the stream."""
+        service = StreamService(protocol, handler, concurrency=MAX_STREAMS_SERVED)
+        self._register(protocol, service.handle)
 
-        async def accept(raw: INetStream) -> None:
-            peer_id = str(raw.muxed_conn.peer_id)
-            stream = Stream(raw, peer_id)
-            async with self._streams_served, stream:
-                await handler(stream, peer_id)
+    def _register(self, protocol: str, handle: Callable[[Stream], Awaitable[None]]) -> None:
+        async def accept(stream: INetStream) -> None:
+            await handle(Stream(stream, str(stream.muxed_conn.peer_id)))
 
         self._host.set_stream_handler(wire_protocol(protocol, self._name), accept)
 

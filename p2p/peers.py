@@ -201,7 +201,7 @@ def _address_of(text: str, peer_id: str) -> list[Multiaddr]:
     return [bare] if named == peer_id else []
 
 
-class _Notifee(INotifee):  # type: ignore[misc]
+class _Notifee(INotifee):
     """The swarm's callbacks, reduced to "something about this peer changed"."""
 
     def __init__(self, peers: Peers) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from itertools import chain, repeat
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 import structlog
 import trio
 

@@ -16,7 +16,7 @@ import math
 from typing import Annotated
 
 import coincurve
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from p2p.errors import InvalidPeerId, InvalidRecord

@@ -17,6 +17,7 @@ import structlog
 import trio
 
 from p2p.errors import (
+    P2PError,
     PeerUnreachable,
     ProtocolViolation,
     Refused,
@@ -36,6 +37,7 @@ from p2p.streams import Stream
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[str, bytes], Awaitable[bytes]]
+StreamHandler = Callable[[Stream, str], Awaitable[None]]
 
 READ_TIMEOUT = 10.0  # seconds from the opened stream to the complete request
 WRITE_TIMEOUT = 30.0
@@ -115,6 +117,37 @@ class Service:
             await stream.aclose()
         except (StreamBroken, trio.TooSlowError):
             await stream.reset()
+
+
+class StreamService:
+    """Serves byte streams of one protocol, at most `concurrency` at a time over all peers.
+
+    The handler owns the stream while it runs; whatever way it ends, the stream is closed after it.
+    """
+
+    def __init__(self, protocol: str, handler: StreamHandler, *, concurrency: int) -> None:
+        self._protocol = protocol
+        self._handler = handler
+        self._places = trio.CapacityLimiter(concurrency)
+
+    async def handle(self, stream: Stream) -> None:
+        """Serve one accepted stream."""
+        try:
+            self._places.acquire_nowait()
+        except trio.WouldBlock:
+            await stream.reset()
+            return
+        try:
+            async with stream:
+                await self._handler(stream, stream.peer_id)
+        except P2PError as exc:
+            log.debug("stream ended", protocol=self._protocol, reason=str(exc))
+        except Exception:
+            # The boundary between handlers and the network, as in `Service`.
+            log.exception("stream handler failed", protocol=self._protocol, peer=stream.peer_id)
+            await stream.reset()
+        finally:
+            self._places.release()
 
 
 async def call(

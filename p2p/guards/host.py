@@ -22,7 +22,7 @@ from p2p.guards.upgrader import NEGOTIATE_TIMEOUT
 log = structlog.get_logger(__name__)
 
 
-class GuardedHost(BasicHost):  # type: ignore[misc]
+class GuardedHost(BasicHost):
     """libp2p's host on a `GuardedSwarm`.
 
     Args:

@@ -44,7 +44,7 @@ def gossip_router() -> GossipSub:
     )
 
 
-class GuardedPubsub(Pubsub):  # type: ignore[misc]
+class GuardedPubsub(Pubsub):
     """libp2p's pubsub with strict signing and a fault boundary around each message."""
 
     def __init__(

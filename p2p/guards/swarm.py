@@ -61,7 +61,7 @@ def keeps_new(
     return new_is_outbound == (local < remote)
 
 
-class _IdleConnector(AutoConnector):  # type: ignore[misc]
+class _IdleConnector(AutoConnector):
     """The library's connector dials every known address up to the connection limit; ours do not."""
 
     async def run_background_task(self, nursery: trio.Nursery) -> None:
@@ -71,7 +71,7 @@ class _IdleConnector(AutoConnector):  # type: ignore[misc]
         await trio.lowlevel.checkpoint()
 
 
-class GuardedSwarm(Swarm):  # type: ignore[misc]
+class GuardedSwarm(Swarm):
     """libp2p's swarm with its own accept, dial and admission."""
 
     def __init__(self, key_pair: KeyPair, admits: Callable[[str], bool]) -> None:
@@ -214,22 +214,31 @@ class GuardedSwarm(Swarm):  # type: ignore[misc]
         if not self._admits(str(peer_id)) or peer_id == self.self_id:
             await muxed_conn.close()
             raise SwarmException(f"peer {peer_id} is not admitted")
-        losers = self.live_connections(peer_id)
-        for old in losers:
-            if not keeps_new(
-                self.self_id.to_bytes(),
-                peer_id.to_bytes(),
-                new_is_outbound=direction == "outbound",
-                old_is_outbound=old.muxed_conn.is_initiator,
-                # The stock connection stamps itself with the wall clock.
-                old_age=time.time() - old._created_at,
-            ):
-                await muxed_conn.close()
-                raise SwarmException(f"already connected to {peer_id}")
+        outbound = direction == "outbound"
+        if any(not self._prefers(peer_id, outbound, o) for o in self.live_connections(peer_id)):
+            await muxed_conn.close()
+            raise SwarmException(f"already connected to {peer_id}")
         connection = await super().add_conn(muxed_conn, direction=direction)
-        for old in losers:
-            self.manager.run_task(self._close_connection_async, old)
+        # Asked again: two connections may have registered at the same time.
+        for other in self.live_connections(peer_id):
+            if other is connection:
+                continue
+            if self._prefers(peer_id, outbound, other):
+                self.manager.run_task(self._close_connection_async, other)
+            else:
+                self.manager.run_task(self._close_connection_async, connection)
+                return other
         return connection
+
+    def _prefers(self, peer_id: ID, new_is_outbound: bool, other: SwarmConn) -> bool:
+        return keeps_new(
+            self.self_id.to_bytes(),
+            peer_id.to_bytes(),
+            new_is_outbound=new_is_outbound,
+            old_is_outbound=other.muxed_conn.is_initiator,
+            # The library stamps connections with the wall clock.
+            old_age=time.time() - other._created_at,
+        )
 
 
 def _root_cause(error: BaseException) -> BaseException:

@@ -23,7 +23,7 @@ from p2p.guards.yamux_frames import PROTOCOL_ID as YAMUX_PROTOCOL_ID
 NEGOTIATE_TIMEOUT = 5  # seconds for one multistream-select round
 
 
-class GuardedMuxer(MuxerMultistream):  # type: ignore[misc]
+class GuardedMuxer(MuxerMultistream):
     """Negotiates ``/yamux/1.0.0`` and answers with a `GuardedYamux`."""
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:

@@ -65,7 +65,7 @@ _DEAD_CONNECTION = (
 )
 
 
-class GuardedYamux(IMuxedConn):  # type: ignore[misc]
+class GuardedYamux(IMuxedConn):
     """libp2p's multiplexed connection over one Noise session.
 
     `violation` holds what the peer did wrong, when that ended the connection; `rtt` is the smoothed

@@ -37,7 +37,7 @@ MAX_WINDOW = 4 * 1024 * 1024
 _MAX_CREDIT = 2**32
 
 
-class GuardedYamuxStream(IMuxedStream):  # type: ignore[misc]
+class GuardedYamuxStream(IMuxedStream):
     """Implements libp2p's stream interface on a `GuardedYamux` connection."""
 
     def __init__(self, stream_id: int, conn: GuardedYamux, *, inbound: bool) -> None:

@@ -28,9 +28,7 @@ async def open_nodes(count: int, network: str = "test") -> AsyncIterator[list[Ne
     async with AsyncExitStack() as stack:
         nodes: list[Network] = []
         for number in range(count):
-            config = NetworkConfig(
-                bootstrap=nodes[0].addresses if nodes else (), network=network
-            )
+            config = NetworkConfig(bootstrap=nodes[0].addresses if nodes else (), network=network)
             node = await stack.enter_async_context(open_network(config, make_key(number)))
             await node.bootstrap(10.0)
             nodes.append(node)
@@ -58,7 +56,9 @@ def signed(key: Callable[[int], bytes]) -> Callable[..., bytes]:
     """Wire bytes of a record signed by key `number`."""
     from p2p.identity import peer_id_of
 
-    def make(number: int, *, at: float, ttl: float = 90.0, network: str = "test", **fields) -> bytes:
+    def make(
+        number: int, *, at: float, ttl: float = 90.0, network: str = "test", **fields
+    ) -> bytes:
         private = key(number)
         statement = plain_record(
             peer_id_of(private),

@@ -1,0 +1,182 @@
+"""Accepting, dialling and keeping connections: each defect of the stock swarm, driven for real."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+from libp2p.network.exceptions import SwarmException
+from multiaddr import Multiaddr
+
+from p2p.addresses import peer_id_object
+from p2p.errors import PeerUnreachable
+from p2p.guards.swarm import SIMULTANEOUS, keeps_new
+from p2p.network import NetworkConfig, open_network
+
+
+def swarm_of(network):
+    return network._host.get_network()
+
+
+def endpoint(network) -> tuple[str, int]:
+    address = Multiaddr(network.addresses[0])
+    return address.value_for_protocol("ip4"), int(address.value_for_protocol("tcp"))
+
+
+async def echo(peer: str, data: bytes) -> bytes:
+    return data
+
+
+async def test_still_accepts_after_hundreds_of_inbound_connections(key):
+    async with open_network(NetworkConfig(), key(0)) as node:
+        node.serve("/prime/echo/1", echo)
+        swarm = swarm_of(node)
+        for _ in range(300):  # the stock swarm is deaf after 250, ever
+            stream = await trio.open_tcp_stream(*endpoint(node))
+            await stream.send_all(b"\x13/multistream/1.0.0\n")
+            await stream.aclose()
+        async with open_network(NetworkConfig(bootstrap=node.addresses), key(1)) as other:
+            assert await other.bootstrap(5) == 1
+            answer = await other.request(node.peer_id, "/prime/echo/1", b"hear me", timeout=5)
+            assert answer == b"hear me"
+            with trio.fail_after(5):
+                while swarm.inbound_connections > 1:
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+async def test_half_open_handshakes_do_not_keep_others_out(key):
+    async with open_network(NetworkConfig(), key(0)) as node, contextlib.AsyncExitStack() as stack:
+        for _ in range(40):
+            stream = await trio.open_tcp_stream(*endpoint(node))
+            await stack.enter_async_context(stream)
+        async with open_network(NetworkConfig(bootstrap=node.addresses), key(1)) as other:
+            assert await other.bootstrap(5) == 1
+
+
+async def test_every_address_is_tried(key):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        dead = f"/ip4/127.0.0.1/tcp/{unused.getsockname()[1]}"
+    async with (
+        open_network(NetworkConfig(), key(0)) as target,
+        open_network(NetworkConfig(), key(1)) as node,
+    ):
+        peer = peer_id_object(target.peer_id)
+        good = Multiaddr(target.addresses[0].rpartition("/p2p/")[0])
+        # An address without an answer in the middle: 192.0.2.0/24 goes nowhere.
+        for text in (dead, "/ip4/192.0.2.1/tcp/9", str(good)):
+            node._host.get_peerstore().add_addr(peer, Multiaddr(text), 600)
+        with trio.fail_after(3):
+            await swarm_of(node).dial_peer(peer)
+        assert node.connected(target.peer_id)
+
+
+async def test_a_failed_dial_does_not_block_the_next_one(key):
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    listen = f"/ip4/127.0.0.1/tcp/{port}"
+    async with open_network(NetworkConfig(), key(1)) as node:
+        async with open_network(NetworkConfig(), key(0)) as other:
+            target_id = other.peer_id
+        with pytest.raises(PeerUnreachable, match=str(port)):
+            await node.connect(f"{listen}/p2p/{target_id}", 5)
+        async with open_network(NetworkConfig(listen=(listen,)), key(0)) as back:
+            await node.connect(back.addresses[0], 5)  # the stock swarm refuses for 60 s
+            assert node.connected(target_id)
+
+
+async def test_dialling_has_no_fixed_delay(key):
+    async with open_network(NetworkConfig(), key(0)) as target:
+        durations = []
+        for number in range(1, 6):
+            async with open_network(NetworkConfig(), key(number)) as node:
+                began = time.monotonic()
+                await node.connect(target.addresses[0])
+                durations.append(time.monotonic() - began)
+        # The stock swarm never needs less than its 250 ms.
+        assert min(durations) < 0.2
+
+
+async def test_an_address_with_the_wrong_peer_behind_it_is_refused(key):
+    async with (
+        open_network(NetworkConfig(), key(0)) as honest,
+        open_network(NetworkConfig(), key(1)) as imposter,
+        open_network(NetworkConfig(), key(2)) as node,
+    ):
+        place = imposter.addresses[0].rpartition("/p2p/")[0]
+        with pytest.raises(PeerUnreachable):
+            await node.connect(f"{place}/p2p/{honest.peer_id}", 5)
+        assert node.peers() == ()
+
+
+async def test_simultaneous_dials_end_in_one_connection(key):
+    async with (
+        open_network(NetworkConfig(), key(0)) as one,
+        open_network(NetworkConfig(), key(1)) as two,
+    ):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(one.connect, two.addresses[0])
+            nursery.start_soon(two.connect, one.addresses[0])
+
+        def count() -> list[int]:
+            return [
+                len(swarm_of(a).live_connections(peer_id_object(b.peer_id)))
+                for a, b in ((one, two), (two, one))
+            ]
+
+        with trio.fail_after(5):
+            while count() != [1, 1]:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        one.serve("/prime/echo/1", echo)
+        assert await two.request(one.peer_id, "/prime/echo/1", b"one", timeout=5) == b"one"
+        assert count() == [1, 1]
+
+
+async def test_a_banned_peer_is_neither_admitted_nor_dialled(key):
+    async with (
+        open_network(NetworkConfig(), key(0)) as node,
+        open_network(NetworkConfig(), key(1)) as rogue,
+    ):
+        await rogue.connect(node.addresses[0])
+        events = rogue.peer_events()
+        from p2p.scores import Offence
+
+        for _ in range(6):
+            node._peers.offend(rogue.peer_id, Offence.PROTOCOL_VIOLATION, "test")
+        with trio.fail_after(2):
+            assert (await events.receive()).peer_id == node.peer_id  # thrown out
+        with pytest.raises(SwarmException, match="banned"):
+            await swarm_of(node).dial_peer(peer_id_object(rogue.peer_id))
+        with pytest.raises(PeerUnreachable):
+            await rogue.request(node.peer_id, "/prime/records/1", b"", timeout=3)
+        assert node.peers() == ()
+
+
+ids = st.binary(min_size=4, max_size=4)
+
+
+@given(ids, ids, st.floats(0, SIMULTANEOUS))
+def test_both_ends_keep_the_same_one_of_two_crossing_connections(a, b, age):
+    if a == b:
+        return
+    # At `a`, its own dial came second; at `b`, that same connection is inbound and first or second.
+    a_keeps_own = keeps_new(a, b, new_is_outbound=True, old_is_outbound=False, old_age=age)
+    b_keeps_a_dial = keeps_new(b, a, new_is_outbound=False, old_is_outbound=True, old_age=age)
+    b_keeps_own = keeps_new(b, a, new_is_outbound=True, old_is_outbound=False, old_age=age)
+    assert a_keeps_own == b_keeps_a_dial
+    assert a_keeps_own != b_keeps_own
+
+
+@given(ids, ids, st.booleans())
+def test_a_peer_that_dials_again_replaces_its_old_connection(a, b, outbound):
+    assert keeps_new(a, b, new_is_outbound=outbound, old_is_outbound=outbound, old_age=0)
+    assert keeps_new(
+        a, b, new_is_outbound=outbound, old_is_outbound=not outbound, old_age=SIMULTANEOUS + 1
+    )
