@@ -157,6 +157,11 @@ class UnitBundle(CanonicalModel):
             raise ValueError("sequence ids must differ")
         return self
 
+    def work(self, stage: int) -> int:
+        """Units of work of a stage: its layers times the prompt and output tokens of the unit."""
+        layers = self.boundaries[stage] - (self.boundaries[stage - 1] if stage else 0)
+        return layers * sum(len(s.prompt_ids) + len(s.output_ids) for s in self.sequences)
+
     @property
     def content_id(self) -> bytes:
         """sha256 of the canonical bytes."""
@@ -181,10 +186,11 @@ def input_digest(sequence: BundleSequence) -> bytes:
 def check_claims(bundle: UnitBundle, domain: Domain) -> str:
     """Why some claim does not bind its stage, or "".
 
-    Each receipt must be for this unit and stage, commit to the claim's evidence and carry the
-    worker's signature and, with more than one stage, that of the next stage of the ring.
+    Each receipt must be for this unit and stage and the pool of the others, claim the stage's work,
+    commit to the claim's evidence and carry the worker's signature and, with more than one stage,
+    that of the next stage of the ring.
     """
-    count = len(bundle.stages)
+    count, pools = len(bundle.stages), set[int]()
     for stage, claim in enumerate(bundle.stages):
         receipt, following = claim.receipt, bundle.stages[(stage + 1) % count].address
         if receipt is None or claim.receipt_signature is None:
@@ -198,6 +204,11 @@ def check_claims(bundle: UnitBundle, domain: Domain) -> str:
         )
         if not bound:
             return f"the receipt of stage {stage} is not for this unit, stage and evidence"
+        if receipt.units != bundle.work(stage):
+            return f"stage {stage} claims {receipt.units} units of work, not {bundle.work(stage)}"
+        pools.add(receipt.pool_id)
+        if len(pools) > 1:
+            return f"the receipt of stage {stage} is for another pool than those before it"
         if not receipt.signed_by(claim.address, domain, claim.receipt_signature):
             return f"the receipt of stage {stage} is not signed by {claim.address}"
         counter = claim.counter_signature

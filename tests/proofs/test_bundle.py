@@ -147,6 +147,13 @@ def test_unbound_claims_are_named(stage: int) -> None:
     assert own.receipt is not None
     stranger = own.receipt.sign(stage_key(9), DOMAIN)
     items = own.evidence
+
+    def other(**changes: object) -> dict[str, object]:
+        """A truly signed claim for something else."""
+        fields = {"units": UNIT.work(stage)} | changes
+        return dict(claim(stage, 3, items, **fields))
+
+    unsigned = own.receipt.model_copy(update={"seq": 1})
     for changes, reason in (
         ({"receipt": None}, "no signed receipt"),
         ({"receipt_signature": None}, "no signed receipt"),
@@ -154,14 +161,26 @@ def test_unbound_claims_are_named(stage: int) -> None:
         ({"receipt_signature": stranger}, "is not signed by"),
         ({"counter_signature": stranger}, "is not countersigned"),
         ({"counter_signature": None}, "is not countersigned"),
-        ({"receipt": claim(stage, 3, items, job_id=bytes(32)).receipt}, "is not for this unit"),
-        ({"receipt": claim(stage, 3, items, stage=7).receipt}, "is not for this unit"),
-        ({"receipt": claim(stage, 3, items, units=701).receipt}, "is not signed by"),
-        (
-            {"receipt": claim(stage, 3, items, counterparty=own.address).receipt},
-            "is not for this unit",
-        ),
+        ({"receipt": unsigned}, "is not signed by"),
+        (other(job_id=bytes(32)), "is not for this unit"),
+        (other(stage=7), "is not for this unit"),
+        (other(counterparty=own.address), "is not for this unit"),
+        (other(units=10**9), "claims 1000000000 units of work"),
     ):
         found = check_claims(spoil(stage, **changes), DOMAIN)
         assert f"stage {stage}" in found
         assert reason in found
+
+
+def test_receipts_of_two_pools_are_not_one_unit() -> None:
+    claims = [
+        claim(s, 3, UNIT.stages[s].evidence, units=UNIT.work(s), pool_id=s // 2) for s in range(3)
+    ]
+    unit = UNIT.model_copy(update={"stages": tuple(claims)})
+    assert "stage 2 is for another pool" in check_claims(unit, DOMAIN)
+
+
+def test_work_is_layers_times_tokens() -> None:
+    unit = UNIT.model_copy(update={"boundaries": (4, 5, 30)})
+    tokens = (3 + 70) + (3 + 20)
+    assert [unit.work(stage) for stage in range(3)] == [4 * tokens, tokens, 25 * tokens]

@@ -187,12 +187,14 @@ def test_endings_by_the_rules() -> None:
 def test_unsigned_claims_and_altered_outputs_blame_nobody() -> None:
     unsigned = [item.model_copy(update={"receipt_signature": None}) for item in UNIT.stages]
     unit = UNIT.model_copy(update={"stages": (UNIT.stages[0], *unsigned[1:])})
-    altered = UNIT.model_copy(update={"sequences": (UNIT.sequences[0], sequence(2, 19))})
+    tokens = (999, *UNIT.sequences[1].output_ids[1:])
+    other = sequence(2, 20, output_ids=tokens)
+    altered = UNIT.model_copy(update={"sequences": (UNIT.sequences[0], other)})
     for spoilt in (unit, altered):
         verdict = judge(spoilt, measures(spoilt, {1: NULL}), PUBLISHED, DOMAIN)
         assert not verdict.accepted
         assert statuses(verdict) == [UNCHECKED] * 3
-        assert verdict.reason
+    assert "proved other tokens" in verdict.reason
     assert judge(unit, measures(unit), PUBLISHED).accepted  # without a domain: not looked at
 
 

@@ -80,7 +80,7 @@ def claim(
         seq=0,
         counterparty=address_of(stage_key((stage + 1) % stages)),
         epoch=1,
-        units=700,
+        units=0,
         commitment=evidence_commitment(items),
     ).model_copy(update=changes)
     alone = stages == 1
@@ -94,6 +94,11 @@ def claim(
     )
 
 
+def work(sequences: Sequence[BundleSequence]) -> int:
+    """Units of work of each stage: ten layers for every token."""
+    return 10 * sum(len(s.prompt_ids) + len(s.output_ids) for s in sequences)
+
+
 def bundle(stages: int = 3, sequences: Sequence[BundleSequence] | None = None) -> UnitBundle:
     sequences = sequences or (sequence(1), sequence(2, 20))
     return UnitBundle(
@@ -102,7 +107,9 @@ def bundle(stages: int = 3, sequences: Sequence[BundleSequence] | None = None) -
         generation=4,
         model_id=sha256(b"model").digest(),
         boundaries=tuple(10 * (stage + 1) for stage in range(stages)),
-        stages=tuple(claim(s, stages, evidence(s, sequences)) for s in range(stages)),
+        stages=tuple(
+            claim(s, stages, evidence(s, sequences), units=work(sequences)) for s in range(stages)
+        ),
         sequences=tuple(sequences),
     )
 
@@ -110,7 +117,7 @@ def bundle(stages: int = 3, sequences: Sequence[BundleSequence] | None = None) -
 def with_evidence(unit: UnitBundle, stage: int, items: tuple[StageEvidence, ...]) -> UnitBundle:
     """`unit` with other evidence of one stage, which that stage truly signed."""
     claims = list(unit.stages)
-    claims[stage] = claim(stage, len(claims), items)
+    claims[stage] = claim(stage, len(claims), items, units=work(unit.sequences))
     return unit.model_copy(update={"stages": tuple(claims)})
 
 
