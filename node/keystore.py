@@ -25,9 +25,14 @@ from node.errors import InputError
 
 MAX_FILE = 64 * 1024
 MAX_SCRYPT_BYTES = 2**30
+MAX_SCRYPT_LANES = 4
 MAX_PBKDF2_ROUNDS = 10_000_000
 SCRYPT_ROUNDS = 2**18
 PASSPHRASE_VARIABLE = "PRIME_NODE_PASSPHRASE"
+_KDF_PARAMETERS = {
+    "scrypt": ("n", "r", "p", "dklen", "salt"),
+    "pbkdf2": ("c", "prf", "dklen", "salt"),
+}
 _ORDER = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 """Number of points of secp256k1 (SEC 2); a private key lies in [1, order)."""
 
@@ -155,21 +160,35 @@ def _decrypt(path: Path, text: str, ask: Ask | None, environment: Mapping[str, s
 
 
 def _parse_keystore(path: Path, text: str) -> dict[str, Any]:
-    """A keystore whose cost of decryption is within bounds."""
+    """The parts of a keystore that decryption needs, with its cost within bounds.
+
+    Only named parts are kept: the decoder folds the case of keys, so a second "Version" or "N"
+    could otherwise take the place of the one that was checked.
+    """
     try:
         keystore = json.loads(text)
-        crypto = keystore.get("crypto") or keystore["Crypto"]
-        kdf, parameters = crypto["kdf"], crypto["kdfparams"]
-        if kdf == "scrypt":
-            n, r, p = (int(parameters[name]) for name in ("n", "r", "p"))
-            fits = n > 1 and r > 0 and 0 < p <= 16 and 128 * n * r <= MAX_SCRYPT_BYTES
-        elif kdf == "pbkdf2":
-            fits = 0 < int(parameters["c"]) <= MAX_PBKDF2_ROUNDS
-        else:
+        crypto = keystore["crypto"] if "crypto" in keystore else keystore["Crypto"]
+        kdf, given = crypto["kdf"], crypto["kdfparams"]
+        names = _KDF_PARAMETERS.get(kdf) if isinstance(kdf, str) else None
+        if names is None:
             raise KeyFileError(f"{path}: unknown key derivation {str(kdf)[:32]!r}")
-        if not fits or int(parameters["dklen"]) != 32 or keystore["version"] != 3:
+        parameters = {name: given[name] for name in names}
+        if keystore["version"] != 3 or not _affordable(kdf, parameters):
             raise KeyFileError(f"{path}: a keystore with parameters that cannot be right")
+        kept = {name: crypto[name] for name in ("cipher", "ciphertext", "mac")}
+        cipher = {"iv": crypto["cipherparams"]["iv"]}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise KeyFileError(f"{path}: not a Web3 v3 keystore") from exc
-    result: dict[str, Any] = keystore
-    return result
+    kept |= {"kdf": kdf, "kdfparams": parameters, "cipherparams": cipher}
+    return {"version": 3, "crypto": kept}
+
+
+def _affordable(kdf: str, parameters: Mapping[str, Any]) -> bool:
+    """Whether the cost is one that a person would choose: at most about 1 GiB or some seconds."""
+    costs = [parameters[name] for name in ("n", "r", "p", "c", "dklen") if name in parameters]
+    if not all(type(cost) is int and cost > 0 for cost in costs) or parameters["dklen"] != 32:
+        return False
+    if kdf == "pbkdf2":
+        return bool(parameters["c"] <= MAX_PBKDF2_ROUNDS)
+    memory = 128 * parameters["n"] * parameters["r"]
+    return bool(memory <= MAX_SCRYPT_BYTES and parameters["p"] <= MAX_SCRYPT_LANES)
