@@ -69,8 +69,10 @@ class WorkerSection(Section):
 class OrchestratorSection(Section):
     """A pool's owner. `price_per_unit` in the token's smallest unit (10^-18 PRIME).
 
-    `stages` "auto" lets the planner choose; `unit_size` is sequences a work unit; `micro_batches` 0
-    means as many as there are stages. `pool_id` 0 takes the network file's.
+    `stages` "auto" lets the planner choose; a number waits `formation_wait` seconds for so many
+    workers. `unit_size` is sequences a work unit. The KV cache is sized for `sequences_in_flight`
+    sequences of `tokens_per_sequence` tokens. `micro_batches` 0 is the planner's choice. `pool_id`
+    0 opens a new pool.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=512)] = "smollm2"
@@ -78,6 +80,9 @@ class OrchestratorSection(Section):
     stages: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
     unit_size: Annotated[int, Field(ge=1, le=1024)] = 4
     micro_batches: Annotated[int, Field(ge=0, le=256)] = 0
+    formation_wait: Annotated[float, Field(ge=0, le=86_400)] = 20.0
+    sequences_in_flight: Annotated[int, Field(ge=1, le=4096)] = 32
+    tokens_per_sequence: Annotated[int, Field(ge=16, le=2**20)] = 512
     price_per_unit: Annotated[int, Field(ge=0, lt=2**96)] = 10**15
     max_prompts_per_job: Annotated[int, Field(ge=1, le=100_000)] = 10_000
 

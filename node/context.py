@@ -26,6 +26,7 @@ class NodeContext:
     """
 
     config: NodeConfig
+    network_name: str
     key: bytes
     peer_id: str
     address: str

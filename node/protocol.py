@@ -20,7 +20,7 @@ ask again.
 | forget | orchestrator → stage | drop evidence that is no longer needed |
 | verify | orchestrator → validator | a proof bundle to check |
 | verdict | validator → orchestrator | the signed verdict |
-| settled | validator → orchestrator, worker | an epoch root was posted; carries the receiver's claim |
+| settled | validator → orchestrator, worker | an epoch root was posted; has the receiver's leaf |
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Progress(Body):
 
 class Trouble(Body):
     ref: StageRef
-    kind: Literal["edge", "engine"]
+    kind: Literal["edge", "engine", "leaving"]
     reason: Short
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
@@ -25,7 +26,8 @@ from node.config import NodeConfig
 from node.context import NodeContext
 from node.datadir import DataDir, NodeStatusFile
 from node.errors import InputError
-from node.http import create_app, serve_http
+from node.http.app import create_app
+from node.http.server import serve_http
 from node.journal import open_journal
 from node.keystore import NodeKey, generate_key, load_key, save_key
 from node.lifecycle import Lifecycle, NodeState
@@ -44,8 +46,12 @@ DRAIN_SECONDS = 15.0
 BOOTSTRAP_SECONDS = 20.0
 
 
-async def run_node(config: NodeConfig) -> None:
+def run_node(config: NodeConfig) -> None:
     """Run a node until Ctrl-C. Raises `NodeError` and the packages' own errors."""
+    trio.run(_run, config, strict_exception_groups=True)
+
+
+async def _run(config: NodeConfig) -> None:
     configure_logging(config.log_format, config.log_level)
     log = structlog.get_logger("node")
     data = DataDir(config.data_dir)
@@ -55,7 +61,7 @@ async def run_node(config: NodeConfig) -> None:
         network_file = NetworkFile.load(config.network_file) if config.network_file else None
         lifecycle = Lifecycle()
         async with AsyncExitStack() as stack:
-            journal = await stack.enter_async_context(open_journal(data.journal))
+            journal = await stack.enter_async_context(open_journal(data.journal, time.time))
             network = await stack.enter_async_context(
                 open_network(_network_config(config, data, network_file), key.secret)
             )
@@ -66,6 +72,7 @@ async def run_node(config: NodeConfig) -> None:
             metrics = NodeMetrics()
             context = NodeContext(
                 config=config,
+                network_name=network_file.name if network_file else config.network,
                 key=key.secret,
                 peer_id=network.peer_id,
                 address=key.address,
@@ -178,12 +185,9 @@ async def _open_chain(
         yield None
         return
     from chain.client import open_chain
-
     from chain.deployment import Deployment
 
     table = network_file.chain
-    deployment = Deployment.from_dict(
-        {"chain_id": table.chain_id, "contracts": dict(table.contracts)}
-    )
+    deployment = Deployment.from_dict(table.deployment())
     async with open_chain(table.rpc_url, deployment, key.secret, data.chain) as chain:
         yield chain

@@ -14,4 +14,4 @@ NO_CHAIN = Domain(chain_id=0, verifying_contract="0x" + "0" * 40)
 
 
 def receipt_domain(chain: ChainClient | None) -> Domain:
-    return NO_CHAIN if chain is None else chain.settlement_domain
+    return NO_CHAIN if chain is None else chain.domain("ReceiptSettlement")

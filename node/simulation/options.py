@@ -1,37 +1,62 @@
-"""What a simulated network is asked to be: the options of `prime-node simulate`.
-
-A fault is `NODE:KIND` or `NODE:KIND@SECONDS`. `crash` kills the node's processes with SIGKILL,
-SECONDS after the first token (0 where not given). The other kinds make the worker dishonest from
-its start and take no time: `int4-weights` and `int8-weights` compute with coarser weights than
-agreed, `null-proofs` sends empty proofs.
-"""
+"""What a simulation is asked for: its nodes, its prompts, and what shall go wrong."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from node.config import check_keys
 from node.errors import InputError
 from node.prompts import Prompt
+from node.settings import Location, Size, read_toml
 
-DISHONEST = ("int4-weights", "int8-weights", "null-proofs")
-KINDS = ("crash", *DISHONEST)
-_FAULT = re.compile(r"^([a-z]+-[0-9]{1,3}):([a-z0-9-]+)(?:@([0-9]{1,6}(?:\.[0-9]+)?))?$")
+DISHONEST = (
+    "int4-weights",
+    "int8-weights",
+    "null-proofs",
+    "garbage-hidden",
+    "wrong-seed",
+)
+CRASH = "crash"
+DEFAULT_VRAM = "448MiB"
+"""Too little for the whole of SmolLM2 in fp32 with its KV cache, enough for half of it."""
+_FAULT = re.compile(r"^([a-z]+-\d+|orchestrator):([a-z0-9-]+)(?:@(\d+(?:\.\d+)?))?$")
 
 
 @dataclass(frozen=True)
 class Fault:
-    """`node` like "worker-2"; `at` seconds after the first token, for a crash."""
+    """`node` does `kind`; a crash comes `after` seconds from the first token."""
 
     node: str
     kind: str
-    at: float = 0.0
+    after: float = 0.0
+
+
+class TopologyNode(BaseModel):
+    """One worker of a topology file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vram: Size = Field(default=DEFAULT_VRAM, validate_default=True)
+    location: Location = None
+    region: Annotated[str, Field(max_length=32)] = ""
+
+
+class Topology(BaseModel):
+    """A topology file: `[workers.worker-1] vram = "512MiB" location = "52.5,13.4"`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    workers: Annotated[dict[str, TopologyNode], Field(max_length=64)] = {}
 
 
 @dataclass(frozen=True)
 class SimulationOptions:
-    """`stages` 0 and `rpc_url` None leave it to the planner and the embedded chain."""
+    """All that `prime-node simulate` was told. `stages` 0: one for each worker."""
 
     workers: int
     validators: int
@@ -49,15 +74,47 @@ class SimulationOptions:
     keep: bool
     log_level: str
 
+    @property
+    def worker_names(self) -> tuple[str, ...]:
+        return tuple(f"worker-{number}" for number in range(1, self.workers + 1))
+
+    @property
+    def validator_names(self) -> tuple[str, ...]:
+        return tuple(f"validator-{number}" for number in range(1, self.validators + 1))
+
+    def check(self) -> None:
+        """Raise `InputError` for faults of nodes that there are not, or of kinds unknown."""
+        for fault in self.faults:
+            if fault.kind == CRASH:
+                known = ("orchestrator", *self.worker_names, *self.validator_names)
+            else:
+                known = self.worker_names
+            if fault.node not in known:
+                raise InputError(
+                    f"--fault {fault.node}:{fault.kind}: no such node", f"one of {', '.join(known)}"
+                )
+
 
 def parse_fault(text: str) -> Fault:
-    """A `--fault` value. Raises `InputError`."""
+    """`worker-2:int4-weights`, `worker-1:crash@3`. Raises `InputError`."""
     match = _FAULT.match(text)
-    if match is None:
-        raise InputError(f"--fault {text}: not a fault", "like worker-2:crash@5")
-    node, kind, at = match.groups()
-    if kind not in KINDS:
-        raise InputError(f"--fault {text}: unknown kind {kind}", f"one of {', '.join(KINDS)}")
-    if at is not None and kind != "crash":
-        raise InputError(f"--fault {text}: only a crash has a time", f"{node}:{kind}")
-    return Fault(node, kind, float(at or 0))
+    kinds = (CRASH, *DISHONEST)
+    if match is None or match[2] not in kinds:
+        raise InputError(
+            f"--fault {text}: not a fault", f"NODE:KIND[@SECONDS] with KIND {', '.join(kinds)}"
+        )
+    return Fault(match[1], match[2], float(match[3] or 0))
+
+
+def load_topology(path: Path | None) -> Topology:
+    """Read a topology file. Raises `InputError` naming the key."""
+    if path is None:
+        return Topology()
+    data: dict[str, Any] = read_toml(path)
+    check_keys(Topology, data, str(path))
+    try:
+        return Topology.model_validate(data)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {key}: {first['msg']}") from exc

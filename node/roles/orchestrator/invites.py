@@ -12,8 +12,7 @@ from node.roles.orchestrator import events as ev
 from node.rpc import call
 from p2p.errors import P2PError, Refused
 from p2p.identity import peer_public_key
-from proofs.receipts import PoolInvite
-from proofs.signing import public_key_address, sign_digest
+from proofs.signing import public_key_address
 
 INVITE_SECONDS = 600
 
@@ -58,7 +57,7 @@ class Inviter:
             return
         address = public_key_address(peer_public_key(peer_id))
         try:
-            await self._context.chain.eject(self._pool_id, address)
+            await self._context.chain.eject_node(self._pool_id, address)
         except ChainError as exc:
             self._context.log.warning("not ejected on chain", peer=peer_id, reason=str(exc))
 
@@ -79,7 +78,7 @@ class Inviter:
         if chain is None or notice.pool_id != self._pool_id:
             raise Refused("unknown_pool", f"I do not own pool {notice.pool_id}")
         root = await chain.latest_root(notice.pool_id)
-        if root.epoch < notice.epoch:
+        if root is None or root.epoch < notice.epoch:
             raise Refused("unknown_epoch", f"epoch {notice.epoch} is not on chain yet")
         if root.epoch == notice.epoch and root.payouts_root != notice.payouts_root:
             raise Refused("bad_root", "the root on chain is another one")
@@ -90,13 +89,7 @@ class Inviter:
         signature = b""
         chain = self._context.chain
         if chain is not None:
-            terms = PoolInvite(
-                pool_id=self._pool_id,
-                node=address,
-                nonce=await chain.invite_nonce(address),
-                deadline=deadline,
-            )
-            signature = sign_digest(self._context.key, terms.digest(chain.pool_domain))
+            signature = await chain.sign_invite(self._pool_id, address, deadline)
         return Invite(
             pool_id=self._pool_id,
             model_id=self._model_id,

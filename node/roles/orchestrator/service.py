@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 import trio
-from proofs.verdict import SignedVerdict
 
 from node.context import NodeContext
 from node.prompts import Prompt
@@ -47,6 +46,7 @@ from node.rpc import call, serve
 from p2p.errors import P2PError, Refused
 from pipeline.engine.messages import Sampling, SequenceSpec
 from proofs.errors import ProofError
+from proofs.verdict_messages import SignedVerdict
 
 TICK_SECONDS = 0.5
 RESEND_SECONDS = 2.0
@@ -95,6 +95,23 @@ class Orchestrator:
             while True:
                 await self.feed(ev.Tick())
                 await trio.sleep(TICK_SECONDS)
+
+    @property
+    def model_id(self) -> bytes:
+        return self._cutter.model_id
+
+    @property
+    def model_name(self) -> str:
+        return self._cutter.model_name
+
+    def units_of(self, job_id: str) -> list[Unit]:
+        """A job's units, in the order of its prompts."""
+        return [self.pool.units[unit_id] for unit_id in self.jobs[job_id]]
+
+    async def drain(self) -> None:
+        """Wait for the verdicts on what validators already have; the rest is in the journal."""
+        while any(u.state is UnitState.VERIFYING for u in self.pool.units.values()):
+            await self.changed.wait()
 
     async def feed(self, event: ev.Event) -> None:
         """Let the coordinator decide about `event` and carry out what follows."""
@@ -147,6 +164,9 @@ class Orchestrator:
         self._require_stage(peer_id, ref, ref.stage)
         group = self.pool.groups[ref.group_id]
         self._context.log.warning("stage trouble", peer=peer_id, reason=trouble.reason)
+        if trouble.kind == "leaving":
+            await self.feed(ev.PeerGone(peer_id, trouble.reason))
+            return Done()
         async with trio.open_nursery() as nursery:
             for other in group.peers:
                 if other != peer_id:
@@ -164,7 +184,14 @@ class Orchestrator:
         await self._inviter.require_validator(peer_id, address)
         verdict = signed.verdict
         if not verdict.accepted:
-            await self._note_rejection(verdict.summary() | {"validator": address})
+            await self._note_rejection(
+                {
+                    **verdict.summary(),
+                    "unit_id": verdict.unit_id.hex(),
+                    "bundle_id": verdict.bundle_id.hex(),
+                    "validator": address,
+                }
+            )
         await self.feed(
             ev.PeerVerdict(
                 verdict.unit_id,

@@ -16,7 +16,6 @@ from node.protocol import Invite, Joined
 from p2p.errors import Refused
 from p2p.identity import peer_public_key
 from proofs.errors import ProofError
-from proofs.receipts import PoolInvite
 from proofs.signing import public_key_address, recover
 
 
@@ -72,16 +71,13 @@ class Membership:
         if invite.deadline <= self._context.wall():
             raise Refused("expired", "the invite's deadline has passed")
         pool = await chain.pool(invite.pool_id)
-        terms = PoolInvite(
-            pool_id=invite.pool_id,
-            node=self._context.address,
-            nonce=await chain.invite_nonce(self._context.address),
-            deadline=invite.deadline,
-        )
         sender = public_key_address(peer_public_key(peer_id))
-        if pool.inviter != "0x" + "0" * 40 or invite.signature:
+        if pool.inviter is not None:
+            digest = await chain.invite_digest(
+                invite.pool_id, self._context.address, invite.deadline
+            )
             try:
-                signer = recover(terms.digest(chain.pool_domain), invite.signature)
+                signer = recover(digest, invite.signature)
             except ProofError as exc:
                 raise Refused("bad_invite", str(exc)) from exc
             if signer != pool.inviter or signer != sender:

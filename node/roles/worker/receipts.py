@@ -1,9 +1,10 @@
 """What a stage is owed: its evidence for a unit, its receipt, and its neighbour's countersignature.
 
 When a unit is finished the orchestrator asks every stage for its claim. A stage collects the
-evidence from its engine, signs a receipt that commits to it, has the downstream stage (the last one:
-stage 0; a lone stage: the orchestrator) countersign, and answers with all of it. The receipt is
-journaled before it is signed, so that a node which is killed and asked again gives the same one.
+evidence from its engine, signs a receipt that commits to it, has the downstream stage (of the last
+one: stage 0) countersign, and answers with all of it. A lone stage has nobody to countersign. The
+receipt is journaled before it is signed, so that a node which is killed and asked again gives the
+same one.
 
 A countersignature says: this neighbour was upstream of me in this build of the group, I received
 its rows for these sequences, and the units it claims are its layers times the tokens that I, too,

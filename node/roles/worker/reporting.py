@@ -52,13 +52,13 @@ class Reporter:
                 self._finished.append(body)
                 self._something.set()
             case Failed():
-                await self._trouble("engine", f"a sequence was dropped: {body.reason}")
+                await self.trouble("engine", f"a sequence was dropped: {body.reason}")
             case EdgeDown():
                 current = self._stage.assignment
                 if current is not None and current.order.ref.generation == body.generation:
-                    await self._trouble("edge", f"{body.edge} edge: {body.reason}")
+                    await self.trouble("edge", f"{body.edge} edge: {body.reason}")
             case Exited():
-                await self._trouble("engine", f"engine exited with code {body.code}")
+                await self.trouble("engine", f"engine exited with code {body.code}")
             case Restarted():
                 self._context.log.info("engine restarted")
 
@@ -105,7 +105,8 @@ class Reporter:
             await trio.sleep(delay)
             delay = min(delay * 2, MAX_RETRY_SECONDS)
 
-    async def _trouble(self, kind: str, reason: str) -> None:
+    async def trouble(self, kind: str, reason: str) -> None:
+        """Tell the orchestrator that this stage cannot go on, and why."""
         employer, assignment = self._membership.employer, self._stage.assignment
         self._context.log.warning("stage trouble", kind=kind, reason=reason)
         if employer is None or assignment is None:

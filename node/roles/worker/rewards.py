@@ -45,7 +45,7 @@ class Rewards:
         if claim.account != self._context.provider:
             raise Refused("not_mine", f"the leaf is for {claim.account}")
         root = await chain.latest_root(notice.pool_id)
-        if root.epoch < notice.epoch:
+        if root is None or root.epoch < notice.epoch:
             raise Refused("unknown_epoch", f"epoch {notice.epoch} is not on chain yet")
         leaf = payout_leaf(claim.account, int(claim.cumulative))
         if root.epoch == notice.epoch and not verify(root.payouts_root, leaf, claim.proof):
@@ -78,14 +78,17 @@ class Rewards:
                 if await chain.claimed(reward.pool_id, reward.claim.account) >= amount:
                     return
                 root = await chain.latest_root(reward.pool_id)
-                if root.epoch > reward.epoch:
+                if root is not None and root.epoch > reward.epoch:
                     return  # a later leaf, which is cumulative, replaces this one
                 result = await chain.claim(
                     reward.pool_id, reward.claim.account, amount, reward.claim.proof
                 )
                 self.claimed = amount
                 self._context.log.info(
-                    "reward claimed", epoch=reward.epoch, amount=amount, transaction=result.hash
+                    "reward claimed",
+                    epoch=reward.epoch,
+                    amount=amount,
+                    transaction="" if result is None else "0x" + result.hash.hex(),
                 )
                 return
             except ChainError as exc:

@@ -88,6 +88,24 @@ class Worker:
             nursery.start_soon(self.rewards.run)
             task_status.started()
 
+    async def drain(self) -> None:
+        """Leave the pool: tell the orchestrator, claim what is settled, leave on chain."""
+        employer, assignment = self.membership.employer, self.stage.assignment
+        if employer is None:
+            return
+        if assignment is not None:
+            await self._reporter.trouble("leaving", "the worker is shutting down")
+        self.membership.leave()
+        chain = self._context.chain
+        if chain is None:
+            return
+        from chain.errors import ChainError
+
+        try:
+            await chain.leave_pool(employer.pool_id)
+        except ChainError as exc:
+            self._context.log.warning("not left on chain", reason=str(exc))
+
     async def engine_status(self) -> EngineStatus | None:
         try:
             return await self.stage.status()

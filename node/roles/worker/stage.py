@@ -46,7 +46,8 @@ from pipeline.engine.messages import (
     SequenceIds,
     Submit,
 )
-from pipeline.models.store import ModelError, open_model
+from pipeline.models.errors import ModelError
+from pipeline.models.store import open_model
 
 EDGE_WAIT_SECONDS = 30.0
 LOAD_SECONDS = 280.0
@@ -139,7 +140,7 @@ class StageHost:
 
     async def on_edge(self, peer_id: str, request: EdgeRequest) -> EdgeAnswer:
         """The upstream neighbour's certificate; answered with ours."""
-        assignment = self._require(request.ref)
+        assignment = self.require(request.ref)
         upstream_stage = (assignment.order.ref.stage - 1) % len(assignment.order.stages)
         if peer_id != assignment.upstream.peer_id or request.ref.stage != upstream_stage:
             raise Refused("not_my_neighbour", "only the upstream stage may ask")
@@ -154,7 +155,7 @@ class StageHost:
     async def on_ring(self, peer_id: str, ref: StageRef) -> Done:
         """Connect to the neighbours; answered when both edges are up."""
         self._membership.require_employer(peer_id)
-        assignment = self._require(ref)
+        assignment = self.require(ref)
         order = assignment.order
         ring = Ring(
             group_id=ref.group_id,
@@ -172,7 +173,7 @@ class StageHost:
 
     async def on_assign(self, peer_id: str, order: Assign) -> Done:
         self._membership.require_employer(peer_id)
-        if self._require(order.ref).order.ref.stage != 0:
+        if self.require(order.ref).order.ref.stage != 0:
             raise Refused("bad_request", "sequences go to stage 0")
         with engine_refusals():
             await self.engine.request("submit", Submit(sequences=order.sequences), timeout=20.0)
@@ -180,7 +181,7 @@ class StageHost:
 
     async def on_withdraw(self, peer_id: str, order: Withdraw) -> Done:
         self._membership.require_employer(peer_id)
-        self._require(order.ref)
+        self.require(order.ref)
         with engine_refusals():
             await self.engine.request(
                 "abort", SequenceIds(sequence_ids=order.sequence_ids), timeout=20.0
@@ -192,7 +193,13 @@ class StageHost:
 
     def require(self, ref: StageRef) -> Assignment:
         """The assignment that `ref` names (whatever its stage). Raises `Refused`."""
-        return self._require(ref)
+        assignment = self.assignment
+        if assignment is None or (
+            assignment.order.ref.group_id != ref.group_id
+            or assignment.order.ref.generation != ref.generation
+        ):
+            raise Refused("stale", "I hold no stage of that build of the group")
+        return assignment
 
     async def _with_edges(self, assignment: Assignment, ring: Ring) -> Ring:
         ref = assignment.order.ref

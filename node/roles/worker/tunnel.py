@@ -1,9 +1,9 @@
 """The data plane's fallback: an engine's TLS bytes carried in a libp2p stream.
 
-Where a stage cannot reach its neighbour's data port (a firewall, a NAT), its control process opens a
-Unix socket for its engine and copies bytes between that and a libp2p stream; the neighbour's control
-process copies between the stream and its own engine's Unix socket. TLS stays end to end between the
-engines, so the tunnel can delay or cut what passes through it, and nothing else.
+Where a stage cannot reach its neighbour's data port (a firewall, a NAT), its control process opens
+a Unix socket for its engine and copies bytes between that and a libp2p stream; the neighbour's
+control process copies between the stream and its own engine's Unix socket. TLS stays end to end
+between the engines, so the tunnel can delay or cut what passes through it, and nothing else.
 
 ```
 engine ─unix─ control ═libp2p═ control ─unix─ engine
@@ -28,14 +28,13 @@ CHUNK = 256 * 1024
 
 async def reachable(host: str, port: int) -> bool:
     """Whether a TCP connection to the data port can be opened from here, within a few seconds."""
-    with trio.move_on_after(PROBE_SECONDS):
-        try:
+    try:
+        with trio.fail_after(PROBE_SECONDS):
             stream = await trio.open_tcp_stream(host, port)
-        except OSError:
-            return False
-        await stream.aclose()
-        return True
-    return False
+    except (OSError, trio.TooSlowError):
+        return False
+    await stream.aclose()
+    return True
 
 
 class Tunnels:
@@ -77,7 +76,7 @@ class Tunnels:
                 local = await listener.accept()
             await self._carry(local, peer_id)
         finally:
-            path.unlink(missing_ok=True)
+            await trio.Path(path).unlink(missing_ok=True)
 
     async def _carry(self, local: trio.SocketStream, peer_id: str) -> None:
         try:
@@ -91,7 +90,7 @@ class Tunnels:
 
 
 async def _listen_unix(path: Path) -> trio.SocketListener:
-    path.unlink(missing_ok=True)
+    await trio.Path(path).unlink(missing_ok=True)
     sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     old = os.umask(0o177)
     try:

@@ -1,0 +1,36 @@
+"""A pool's terms, written into its record on chain, so that everybody reads the same ones.
+
+The pool's `uri` is `prime-terms:` and a JSON object: which model, and the price of a unit of work
+(one layer applied to one token) in the token's smallest unit, as a decimal string.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from node.errors import InputError
+
+SCHEME = "prime-terms:"
+
+
+class PoolTerms(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    model_id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    model: Annotated[str, Field(max_length=512)]
+    price_per_unit: Annotated[str, Field(pattern=r"^[0-9]{1,30}$")]
+
+    def to_uri(self) -> str:
+        return SCHEME + self.model_dump_json()
+
+    @classmethod
+    def from_uri(cls, uri: str) -> PoolTerms:
+        """Raises `InputError` for anything that is not a pool's terms."""
+        if not uri.startswith(SCHEME):
+            raise InputError("the pool's uri holds no terms", "is it a prime-node pool?")
+        try:
+            return cls.model_validate_json(uri.removeprefix(SCHEME))
+        except ValidationError as exc:
+            raise InputError(f"the pool's terms are malformed: {exc.errors()[0]['msg']}") from exc

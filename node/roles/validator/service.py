@@ -1,0 +1,206 @@
+"""The validator role: replay work units, sign verdicts, close epochs.
+
+A bundle is written to disk and journaled before its sender is told that it was taken; from then on
+its verdict will be delivered, whatever happens to this process. One bundle is judged at a time, in
+order of arrival: the replay is one prefill a sequence on this node's own engine. A unit is accepted
+at most once: a second bundle for it is refused, so nothing is paid twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from node.context import NodeContext
+from node.datadir import write_atomically
+from node.hardware import Device, detect_device
+from node.protocol import VERDICT, VERIFY, BadBody, Done, VerdictNotice, VerifyRequest
+from node.roles.validator.epochs import Epochs
+from node.roles.validator.replay import replay_request, to_measures
+from node.rpc import call, serve
+from node.settlement import receipt_domain
+from p2p.errors import P2PError, Refused
+from pipeline.engine.client import EngineClient, open_engine
+from pipeline.engine.errors import EngineError
+from pipeline.models.errors import ModelError
+from pipeline.models.store import open_model
+from proofs.bundle import UnitBundle
+from proofs.errors import ProofError
+from proofs.thresholds import profile
+from proofs.verdict import judge
+from proofs.verdict_messages import SignedVerdict
+
+REPLAY_SECONDS = 600.0
+MAX_QUEUE = 1024
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A journaled bundle and who sent it."""
+
+    bundle_id: bytes
+    sender: str
+
+
+class Validator:
+    """Judges bundles with its own engine. `epochs` settles what it accepted."""
+
+    def __init__(self, context: NodeContext, engine: EngineClient) -> None:
+        self._context = context
+        self._engine = engine
+        self._device = validator_device(context)
+        self._thresholds = profile(context.config.validator.thresholds)
+        self._send, self._receive = trio.open_memory_channel[Task](MAX_QUEUE)
+        self._pending = 0
+        self._idle = trio.Event()
+        self.epochs = Epochs(context)
+        self.judged = 0
+        self.replay_seconds = 0.0
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; started once the journal is replayed and handlers are in place."""
+        await self.epochs.restore()
+        waiting = await self._undelivered()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._judge_all)
+            nursery.start_soon(self._drop_engine_events)
+            nursery.start_soon(self.epochs.run)
+            for task in waiting:
+                await self._enqueue(task)
+            serve(self._context.network, VERIFY, self._on_verify)
+            task_status.started()
+
+    async def drain(self) -> None:
+        """Judge and deliver what was taken, then settle it."""
+        while self._pending:
+            await self._idle.wait()
+        await self.epochs.close_now()
+
+    async def _on_verify(self, peer_id: str, request: VerifyRequest) -> Done:
+        try:
+            bundle = UnitBundle.from_bytes(request.bundle)
+        except ProofError as exc:
+            raise Refused("bad_bundle", str(exc)) from exc
+        if self.epochs.accepted_other(bundle.unit_id, bundle.content_id):
+            raise Refused("already_accepted", "that unit was accepted in another bundle")
+        if self._pending >= MAX_QUEUE:
+            raise Refused("busy", "too many bundles wait; ask again")
+        path = self._path(bundle.content_id)
+        await trio.to_thread.run_sync(write_atomically, path, request.bundle, 0o600)
+        key = bundle.content_id.hex()
+        if await self._context.journal.append("peer.bundle", key, {"sender": peer_id}, "peer"):
+            await self._enqueue(Task(bundle.content_id, peer_id))
+        elif await self._context.journal.get("peer.delivered", key) is not None:
+            await self._enqueue(Task(bundle.content_id, peer_id))  # it lost our answer
+        return Done()
+
+    async def _enqueue(self, task: Task) -> None:
+        self._pending += 1
+        await self._send.send(task)
+
+    async def _undelivered(self) -> list[Task]:
+        journal = self._context.journal
+        delivered = {event.key for event in await journal.events(["peer.delivered"])}
+        return [
+            Task(bytes.fromhex(event.key), event.body["sender"])
+            for event in await journal.events(["peer.bundle"])
+            if event.key not in delivered
+        ]
+
+    async def _judge_all(self) -> None:
+        async with trio.open_nursery() as nursery:
+            async for task in self._receive:
+                signed = await self._verdict(task)
+                if signed is None:
+                    self._done()
+                else:
+                    nursery.start_soon(self._deliver, task, signed)
+
+    async def _verdict(self, task: Task) -> SignedVerdict | None:
+        """The signed verdict: an earlier one from the journal, else a new one, journaled."""
+        journal, key = self._context.journal, task.bundle_id.hex()
+        known = await journal.get("self.verdict", key)
+        if known is not None:
+            return SignedVerdict.from_bytes(known.body)
+        data = await trio.to_thread.run_sync(self._path(task.bundle_id).read_bytes)
+        bundle = UnitBundle.from_bytes(data)
+        signed = await self._judge(bundle)
+        if signed is None:
+            return None
+        await journal.append("self.verdict", key, signed.to_bytes())
+        if signed.verdict.accepted:
+            await self.epochs.accept(bundle, task.sender)
+        self.judged += 1
+        return signed
+
+    async def _judge(self, bundle: UnitBundle) -> SignedVerdict | None:
+        log, delay = self._context.log, FIRST_RETRY_SECONDS
+        while True:
+            try:
+                model = await trio.to_thread.run_sync(
+                    open_model, self._context.config.model_store, bundle.model_id.hex()
+                )
+            except ModelError as exc:
+                log.error("cannot judge: model not in the store", reason=str(exc))
+                return None
+            request = replay_request(bundle, str(model.path), self._device.torch_name)
+            try:
+                replayed = await self._engine.request("replay", request, timeout=REPLAY_SECONDS)
+                break
+            except EngineError as exc:
+                log.warning("replay failed, trying again", reason=exc.message)
+            await trio.sleep(delay)
+            delay = min(delay * 2, LAST_RETRY_SECONDS)
+        self.replay_seconds += replayed.seconds
+        verdict = judge(
+            bundle, to_measures(replayed), self._thresholds, receipt_domain(self._context.chain)
+        )
+        log.info(
+            "unit judged",
+            unit=bundle.unit_id.hex()[:12],
+            accepted=verdict.accepted,
+            reason=verdict.reason,
+            seconds=round(replayed.seconds, 2),
+        )
+        return SignedVerdict.sign(verdict, self._context.key)
+
+    async def _deliver(self, task: Task, signed: SignedVerdict) -> None:
+        notice = VerdictNotice(verdict=signed.to_bytes())
+        delay = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                await call(self._context.network, task.sender, VERDICT, notice)
+                break
+            except (P2PError, BadBody) as exc:
+                self._context.log.warning("verdict not delivered", reason=str(exc))
+            await trio.sleep(delay)
+            delay = min(delay * 2, LAST_RETRY_SECONDS)
+        await self._context.journal.append("peer.delivered", task.bundle_id.hex())
+        self._done()
+
+    def _done(self) -> None:
+        self._pending -= 1
+        self._idle.set()
+        self._idle = trio.Event()
+
+    async def _drop_engine_events(self) -> None:
+        async for name, _body in self._engine.events:
+            self._context.log.debug("validator engine", event_name=name)
+
+    def _path(self, bundle_id: bytes) -> Path:
+        return self._context.blobs / f"{bundle_id.hex()}.bundle"
+
+
+def validator_device(context: NodeContext) -> Device:
+    return detect_device(context.config.validator.device, 0)
+
+
+def open_validator_engine(context: NodeContext):  # type: ignore[no-untyped-def]
+    """The validator's engine process, with the thread count the operator chose."""
+    threads = context.config.validator.threads
+    environment = {"PRIME_ENGINE_THREADS": str(threads)} if threads else {}
+    return open_engine(context.engine_dir, "validator", environment=environment)

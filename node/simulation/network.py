@@ -1,0 +1,129 @@
+"""Starting a simulated network: the chain, the orchestrator, then everybody else.
+
+Every node is an ordinary `prime-node run` with its own folder, key and ports. All that a node is
+handed is the network file. Keys are made beforehand, so that the addresses are known for the table
+and for the validators' role on chain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from node.datadir import DataDir
+from node.keystore import generate_key, load_key, save_key
+from node.networkfile import NetworkFile
+from node.simulation.options import CRASH, SimulationOptions, Topology, TopologyNode
+from node.simulation.process import Child, Children
+
+START_SECONDS = 180.0
+LOOPBACK = "/ip4/127.0.0.1/tcp/0"
+
+
+@dataclass(frozen=True)
+class SimulatedNode:
+    """A node's name, folder and addresses on chain."""
+
+    name: str
+    data: DataDir
+    address: str
+    provider: str
+
+
+class SimulatedNetwork:
+    """The processes of a simulation, by name."""
+
+    def __init__(self, options: SimulationOptions, topology: Topology, children: Children) -> None:
+        self.options = options
+        self.network_file = options.output / "network.toml"
+        self.nodes: dict[str, SimulatedNode] = {}
+        self.running: dict[str, Child] = {}
+        self._topology = topology
+        self._children = children
+        names = ("orchestrator", *options.worker_names, *options.validator_names)
+        for name in names:
+            self.nodes[name] = self._make_node(name)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        return {name: child.pid for name, child in self.running.items()}
+
+    async def start_chain(self) -> None:
+        """The embedded chain with contracts, or the RPC that was asked for."""
+        arguments = ["chain", "dev", "--port", "0", "--network-file", str(self.network_file)]
+        if self.options.rpc_url is not None:
+            arguments += ["--rpc-url", self.options.rpc_url]
+        for name in self.options.validator_names:
+            arguments += ["--validator", self.nodes[name].address]
+        child = await self._children.start("chain", [*arguments, "--json"])
+        self.running["chain"] = child
+        await child.wait_for("chain ready", START_SECONDS)
+
+    async def start_orchestrator(self) -> None:
+        """The orchestrator, which is also the bootstrap peer; its address goes into the file."""
+        stages = self.options.stages or self.options.workers
+        child = await self._start("orchestrator", ["--stages", str(stages)])
+        line = await child.wait_for("serving", START_SECONDS)
+        network = NetworkFile.load(self.network_file)
+        network.updated(bootstrap=tuple(line["addresses"])).save(self.network_file)
+
+    async def start_others(self) -> None:
+        """All workers and validators at once."""
+        async with trio.open_nursery() as nursery:
+            for name in self.options.worker_names:
+                nursery.start_soon(self._start_worker, name)
+            for name in self.options.validator_names:
+                nursery.start_soon(self._start_and_wait, name, ["--threads", "1"])
+
+    async def _start_worker(self, name: str) -> None:
+        node = self._topology.workers.get(name, TopologyNode())
+        arguments = ["--vram", str(node.vram), "--threads", "1"]
+        if node.location is not None:
+            arguments += ["--location", ",".join(str(part) for part in node.location)]
+        if node.region:
+            arguments += ["--region", node.region]
+        for fault in self.options.faults:
+            if fault.node == name and fault.kind != CRASH:
+                arguments += ["--fault", fault.kind]
+        await self._start_and_wait(name, arguments)
+
+    async def _start_and_wait(self, name: str, arguments: list[str]) -> None:
+        child = await self._start(name, arguments)
+        await child.wait_for("serving", START_SECONDS)
+
+    async def _start(self, name: str, arguments: list[str]) -> Child:
+        role = name.partition("-")[0]
+        common = ["run", "--role", role, "--data-dir", str(self.nodes[name].data.path)]
+        common += ["--network-file", str(self.network_file), "--listen", LOOPBACK]
+        common += ["--http-port", "0", "--model-store", str(self.options.model_store)]
+        common += ["--log-format", "json", "--log-level", self.options.log_level]
+        if role == "orchestrator":
+            common += ["--model", self.options.model]
+        child = await self._children.start(name, [*common, *arguments])
+        self.running[name] = child
+        return child
+
+    def _make_node(self, name: str) -> SimulatedNode:
+        data = DataDir(self.options.output / "nodes" / name)
+        data.create()
+        for path in (data.node_key, data.provider_key):
+            if not path.exists():
+                save_key(path, generate_key())
+        return SimulatedNode(
+            name, data, load_key(data.node_key).address, load_key(data.provider_key).address
+        )
+
+
+def fresh_output(folder: Path) -> None:
+    """Make the output folder; what an earlier simulation left in it is removed."""
+    import shutil
+
+    for name in ("nodes", "logs", "network.toml", "dataset.jsonl", "report.json"):
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,45 @@
+"""What a person sees while a simulation runs: one line for each step, one bar for the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+
+from node.cli.frame import progress_console
+
+
+class Progress:
+    """Steps as lines with the seconds since the start; prompts as a bar."""
+
+    def __init__(self, console: Console, bars: Bars, prompts: int) -> None:
+        self._console = console
+        self._bars = bars
+        self._started = time.monotonic()
+        self._task = bars.add_task("prompts", total=prompts, detail="", visible=False)
+
+    def stage(self, what: str) -> None:
+        """A new step begins."""
+        self.say(f"{what} …")
+
+    def say(self, text: str) -> None:
+        elapsed = time.monotonic() - self._started
+        self._console.print(f"[dim]{elapsed:6.1f} s[/dim]  {text}", highlight=False)
+
+    def completed(self, completed: int, accepted: int, tokens: int) -> None:
+        """How far the job is."""
+        detail = f"{completed} completed, {accepted} verified, {tokens} tokens"
+        self._bars.update(self._task, completed=accepted, detail=detail, visible=True)
+
+
+@contextmanager
+def open_progress(prompts: int) -> Iterator[Progress]:
+    """Show progress while the block runs, on stderr."""
+    console = progress_console()
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
+    with Bars(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
+        yield Progress(console, bars, prompts)
