@@ -93,6 +93,18 @@ class Costs:
                 high = middle - 1
         return low
 
+    def reaches(self, index: int, limit: float) -> list[int]:
+        """`reach` from every layer, as a list; the number of layers where the stage can be last."""
+        layers = self.needs.layers
+        ends = [self.reach(index, 0, layers, limit)]
+        end = 1
+        for first in range(1, layers):
+            end = max(end, first)
+            while end < layers and self.fits(index, first, end + 1, limit):
+                end += 1
+            ends.append(end)
+        return ends
+
     def rtt(self, a: int, b: int) -> float:
         """Seconds of a round trip between two candidates: measured, estimated, or 0."""
         one, other = self.candidates[a], self.candidates[b]

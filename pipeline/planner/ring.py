@@ -9,11 +9,11 @@ of squared stage times, so that no stage is nearer to the limit than it must be.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
 
 from pipeline.planner.costs import Costs
-from pipeline.planner.search import Choice
+from pipeline.planner.search import Choice, bits, extend
 from pipeline.planner.types import GroupPlan, StagePlan
 
 BRUTE_FORCE = 8
@@ -79,26 +79,29 @@ def balanced_cuts(costs: Costs, order: Sequence[int], limit: float) -> Cuts | No
 
 
 def _best_order(costs: Costs, choice: Choice) -> tuple[int, ...]:
+    tables = {index: costs.reaches(index, choice.limit) for index in choice.order}
     if len(choice.order) > BRUTE_FORCE:
-        return _improved(costs, choice)
-    members = sorted(choice.order)
-    ranked = sorted(permutations(members), key=lambda order: (costs.ring_latency(order), order))
-    for order in ranked:
-        if _feasible(costs, order, choice.limit):
-            return order
-    return choice.order
+        return _improved(costs, choice.order, tables)
+    chosen = costs.ring_latency(choice.order)
+    ranked = sorted(
+        (latency, order)
+        for order in permutations(sorted(choice.order))
+        if (latency := costs.ring_latency(order)) < chosen
+    )
+    return next((order for _, order in ranked if _feasible(costs, order, tables)), choice.order)
 
 
-def _improved(costs: Costs, choice: Choice) -> tuple[int, ...]:
+def _improved(
+    costs: Costs, order: tuple[int, ...], tables: Mapping[int, Sequence[int]]
+) -> tuple[int, ...]:
     """Local search from the given order: take any feasible reversal or swap that is faster."""
-    order = choice.order
     latency = costs.ring_latency(order)
     improved = True
     while improved:
         improved = False
         for other in _neighbours(order):
             faster = costs.ring_latency(other)
-            if faster < latency and _feasible(costs, other, choice.limit):
+            if faster < latency and _feasible(costs, other, tables):
                 order, latency, improved = other, faster, True
                 break
     return order
@@ -113,12 +116,9 @@ def _neighbours(order: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
             yield tuple(swapped)
 
 
-def _feasible(costs: Costs, order: Sequence[int], limit: float) -> bool:
-    layers, k = costs.needs.layers, len(order)
-    at = 0
-    for placed, index in enumerate(order[:-1], start=1):
-        end = costs.reach(index, at, layers - (k - placed), limit)
-        if end == at:
-            return False
-        at = end
-    return costs.fits(order[-1], at, layers, limit)
+def _feasible(costs: Costs, order: Sequence[int], tables: Mapping[int, Sequence[int]]) -> bool:
+    layers = costs.needs.layers
+    ends = 1
+    for index in order[:-1]:
+        ends = extend(ends, tables[index], layers)
+    return any(tables[order[-1]][at] == layers for at in bits(ends))

@@ -4,9 +4,10 @@ For a time limit T the question is whether some ordered choice of k workers cove
 stages that fit their memory and take at most T. The best T is one of finitely many stage times, so
 a binary search over them needs only that answer.
 
-**Up to EXACT workers** it is answered exactly by dynamic programming over sets: the furthest layer
-that the workers of a set can cover, in the best order. Further is never worse, since a range that
-fits still fits when it starts later; the last worker, who also holds the head, closes the cover.
+**Up to EXACT workers** it is answered exactly by dynamic programming over sets of workers: for each
+set, in which layers (a bit set) a cover of the first layers by all its members, in whatever order,
+can end. The furthest such end alone would not do: every member must get a layer, and the next layer
+may be one too large for the next member.
 
 **With more workers** every pair of first and last worker is tried, and between them the others
 in order of how many layers they could take. Where all layers are alike this is exact too (the order
@@ -16,7 +17,7 @@ between first and last makes no difference then); with unlike layers it is a heu
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.planner.costs import Costs
@@ -90,35 +91,70 @@ def _cover(
     """An order of low_k to high_k workers that covers all layers within `limit`, or None."""
     if len(pool) > EXACT:
         return _cover_many(costs, pool, low_k, high_k, limit, fewest=fewest)
-    for k in range(low_k, high_k + 1):
-        order = _cover_exactly(costs, pool, k, limit)
-        if order is not None:
-            return order
-    return None
+    return _cover_exactly(costs, pool, low_k, high_k, limit)
 
 
 def _cover_exactly(
-    costs: Costs, pool: Sequence[int], k: int, limit: float
+    costs: Costs, pool: Sequence[int], low_k: int, high_k: int, limit: float
 ) -> tuple[int, ...] | None:
     layers = costs.needs.layers
-    reached: dict[int, tuple[int, tuple[int, ...]]] = {0: (0, ())}
-    for used in range(1, k):
-        cap = layers - (k - used)  # leave each later stage a layer
-        following: dict[int, tuple[int, tuple[int, ...]]] = {}
-        for members, (start, order) in reached.items():
+    tables = {index: costs.reaches(index, limit) for index in pool}
+    ends: dict[int, int] = {0: 1}
+    newest = [0]
+    for k in range(1, high_k + 1):
+        if k >= low_k:
+            for members in newest:
+                for index in pool:
+                    if not members >> index & 1 and any(
+                        tables[index][at] == layers for at in bits(ends[members])
+                    ):
+                        return _trace(ends, tables, members, index, layers)
+        following: dict[int, int] = {}
+        for members in newest:
             for index in pool:
-                if members >> index & 1:
-                    continue
-                end = costs.reach(index, start, cap, limit)
-                key = members | 1 << index
-                if end > start and end > following.get(key, (0, ()))[0]:
-                    following[key] = (end, (*order, index))
-        reached = following
-    for members, (start, order) in reached.items():
-        for index in pool:
-            if not members >> index & 1 and costs.fits(index, start, layers, limit):
-                return (*order, index)
+                if not members >> index & 1:
+                    key = members | 1 << index
+                    found = extend(ends[members], tables[index], layers)
+                    following[key] = following.get(key, 0) | found
+        newest = [members for members, found in following.items() if found]
+        ends.update((members, following[members]) for members in newest)
     return None
+
+
+def extend(starts: int, reaches: Sequence[int], layers: int) -> int:
+    """Bit set of the ends, below `layers`, of one more stage that starts at any of `starts`."""
+    found = 0
+    for start in bits(starts):
+        end = min(reaches[start], layers - 1)
+        if end > start:
+            found |= (2 << end) - (2 << start)  # bits start + 1 to end
+    return found
+
+
+def bits(number: int) -> Iterator[int]:
+    """The positions of the set bits, lowest first."""
+    while number:
+        lowest = number & -number
+        yield lowest.bit_length() - 1
+        number ^= lowest
+
+
+def _trace(
+    ends: dict[int, int], tables: dict[int, list[int]], members: int, last: int, layers: int
+) -> tuple[int, ...]:
+    """The order behind a cover: step back from the last worker to the empty set."""
+    order = [last]
+    at = next(at for at in bits(ends[members]) if tables[last][at] == layers)
+    while members:
+        for index in bits(members):
+            before = ends.get(members ^ 1 << index, 0)
+            start = next((s for s in bits(before) if s < at <= tables[index][s]), None)
+            if start is not None:
+                order.append(index)
+                members ^= 1 << index
+                at = start
+                break
+    return tuple(reversed(order))
 
 
 def _cover_many(

@@ -1,4 +1,4 @@
-"""Repairs: spares take lost places, members keep theirs, and otherwise the layers are split anew."""
+"""Repairs: spares take lost places and members keep theirs, or the layers are split anew."""
 
 from __future__ import annotations
 
