@@ -7,7 +7,6 @@ with `--debug`. Commands import what they need when they run, so that `--help` a
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -74,6 +73,9 @@ def run_cli(arguments: Sequence[str]) -> int:
         return exc.code if isinstance(exc.code, int) else EXIT_USAGE
     except BaseException as exc:  # noqa: BLE001 - the outermost frame: nothing may pass unreported
         return _report(exc, invocation.debug)
+    if code == EXIT_INTERRUPTED:
+        # typer turns a bare KeyboardInterrupt into this code without a word.
+        _line("interrupted")
     return code if isinstance(code, int) else 0
 
 
@@ -91,10 +93,6 @@ def _report(exc: BaseException, debug: bool) -> int:
     if is_interrupt(exc) or isinstance(exc, typer.Abort):
         _line("interrupted")
         return EXIT_INTERRUPTED
-    if isinstance(exc, BrokenPipeError):
-        # Whoever read our output has enough (`prime-node status | head`).
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     known = translate(exc)
     if known is not None:
         _line(f"error: {known}")

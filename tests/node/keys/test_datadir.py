@@ -51,9 +51,9 @@ def test_a_second_process_is_told_who_has_the_folder(data: DataDir) -> None:
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(ResourceError, match=rf"in use by another prime-node \(pid {holder.pid}\)"):
-        with data.lock():
-            pytest.fail("two processes in one folder")
+    taken = rf"in use by another prime-node \(pid {holder.pid}\)"
+    with pytest.raises(ResourceError, match=taken), data.lock():
+        pytest.fail("two processes in one folder")
     holder.kill()
     holder.communicate()
     with data.lock():

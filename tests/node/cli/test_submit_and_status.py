@@ -1,0 +1,199 @@
+"""`submit` and `status` against a node's real HTTP server."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from node.datadir import DataDir, NodeStatusFile
+from node.http import create_app, serve_http
+from node.http.view import (
+    Completion,
+    GroupInfo,
+    JobInfo,
+    JobRequest,
+    NodeInfo,
+    Rejection,
+    StageInfo,
+    Status,
+    WorkInfo,
+)
+from node.metrics import NodeMetrics
+
+
+class OneJobView:
+    """A node that finishes one prompt of a job each time it is asked about it."""
+
+    def __init__(self) -> None:
+        self.job_request: JobRequest | None = None
+        self.asked = 0
+        self.fails = False
+
+    async def status(self) -> Status:
+        return Status(
+            peer_id="16Uiu2HAmOrchestrator",
+            address="0x" + "ab" * 20,
+            version="0.1.0",
+            network="test",
+            roles=("orchestrator",),
+            state="serving",
+            started_at=1.0,
+            peers=4,
+        )
+
+    async def health(self) -> tuple[bool, Sequence[str]]:
+        return False, ["no worker has joined"]
+
+    async def nodes(self) -> Sequence[NodeInfo]:
+        return [NodeInfo(peer_id="16Uiu2HAmWorkerOne", roles=("worker",), vram_bytes=3 << 29)]
+
+    async def groups(self) -> Sequence[GroupInfo]:
+        stage = StageInfo(stage=0, peer_id="16Uiu2HAmWorkerOne", first_layer=0, last_layer=30)
+        return [
+            GroupInfo(
+                group_id="ab" * 32, generation=1, state="running", model="smollm2", stages=(stage,)
+            )
+        ]
+
+    async def work(self, after: int, limit: int) -> Sequence[WorkInfo]:
+        units = [WorkInfo(cursor=n, unit_id=f"{n:064x}", state="accepted") for n in range(1, 1201)]
+        return [unit for unit in units if unit.cursor > after][:limit]
+
+    async def rejections(self) -> Sequence[Rejection]:
+        return [Rejection(unit_id="cd" * 32, at=1.0, reason="null proof", peer_id="16UiuGuilty")]
+
+    async def submit(self, job: JobRequest) -> str:
+        self.job_request = job
+        return "job-1"
+
+    async def job(self, job_id: str) -> JobInfo | None:
+        assert self.job_request is not None
+        self.asked += 1
+        total = len(self.job_request.prompts)
+        done = min(self.asked, total)
+        if self.fails:
+            return JobInfo(job_id=job_id, state="failed", prompts=total, error="no worker left")
+        results = tuple(
+            Completion(index=n, id=f"p{n}", text=f"answer {n}", finish_reason="eos")
+            for n in range(done)
+        )
+        return JobInfo(
+            job_id=job_id,
+            state="finished" if done == total else "running",
+            prompts=total,
+            completed=done,
+            accepted=done,
+            tokens=7 * done,
+            results=results,
+        )
+
+
+@asynccontextmanager
+async def running_node(folder: Path, view: OneJobView) -> AsyncIterator[DataDir]:
+    data = DataDir(folder)
+    data.create()
+    app = create_app(view, token=data.api_token(), metrics=NodeMetrics(), bound_host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(serve_http, app, "127.0.0.1", 0)
+        data.write_status(NodeStatusFile(os.getpid(), f"http://127.0.0.1:{port}", "16Uiu2"))
+        yield data
+        nursery.cancel_scope.cancel()
+
+
+async def in_thread(cli: Any, *arguments: str) -> Any:
+    with trio.fail_after(30):
+        return await trio.to_thread.run_sync(partial(cli, *arguments))
+
+
+@pytest.fixture
+def prompts(tmp_path: Path) -> Path:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "one"}\n{"prompt": "two", "max_tokens": 9}\n')
+    return file
+
+
+async def test_submit_and_wait(cli: Any, tmp_path: Path, prompts: Path) -> None:
+    view = OneJobView()
+    async with running_node(tmp_path / "n", view) as data:
+        folder = ("--data-dir", str(data.path))
+        shown = await in_thread(cli, "submit", str(prompts), *folder, "--key", "k", "--wait")
+        assert shown.code == 0
+        assert "p0: one\nanswer 0" in shown.out
+        assert "job job-1: 2 of 2 completed, 2 accepted, 14 tokens" in shown.out
+        assert view.job_request is not None
+        assert view.job_request.key == "k"
+        assert [p.max_tokens for p in view.job_request.prompts] == [None, 9]
+        as_json = await in_thread(cli, "submit", str(prompts), *folder, "--wait", "--json")
+        assert json.loads(as_json.out)["state"] == "finished"
+        quick = await in_thread(cli, "submit", str(prompts), *folder)
+        assert quick.out == "job job-1: 2 prompts accepted\n"
+
+
+async def test_a_failed_job_is_a_failed_command(cli: Any, tmp_path: Path, prompts: Path) -> None:
+    view = OneJobView()
+    view.fails = True
+    async with running_node(tmp_path / "n", view) as data:
+        shown = await in_thread(cli, "submit", str(prompts), "--data-dir", str(data.path), "--wait")
+    assert shown.code == 1
+    assert "error: job job-1 failed: no worker left" in shown.err
+
+
+async def test_without_the_token_the_way_to_it_is_said(
+    cli: Any, tmp_path: Path, prompts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_node(tmp_path / "n", OneJobView()) as data:
+        url = data.read_status().http_url
+        shown = await in_thread(cli, "submit", str(prompts), "--url", url)
+        assert shown.code == 1
+        assert "give --data-dir or set PRIME_NODE_TOKEN" in shown.err
+        monkeypatch.setenv("PRIME_NODE_TOKEN", data.read_api_token())
+        shown = await in_thread(cli, "submit", str(prompts), "--url", url)
+        assert shown.code == 0
+
+
+async def test_status_shows_all_of_it(cli: Any, tmp_path: Path) -> None:
+    async with running_node(tmp_path / "n", OneJobView()) as data:
+        shown = await in_thread(cli, "status", "--data-dir", str(data.path))
+        assert shown.code == 0
+        for text in (
+            "16Uiu2HAmOrchestrator  orchestrator  serving  4 peers",
+            "not ready: no worker has joined",
+            "1.5 GiB",
+            "[0–30)",
+            "work (newest 20 of 1200)",
+            "null proof",
+        ):
+            assert text in shown.out
+        as_json = json.loads(
+            (await in_thread(cli, "status", "--data-dir", str(data.path), "--json")).out
+        )
+        assert len(as_json["work"]) == 1200
+        assert as_json["nodes"][0]["peer_id"] == "16Uiu2HAmWorkerOne"
+
+
+def test_a_broken_prompts_file_is_named_with_its_line(cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "p.jsonl"
+    file.write_text('{"prompt": "fine"}\n\n{"prompt": 5}\n')
+    shown = cli("submit", str(file), "--url", "http://127.0.0.1:1")
+    assert shown.code == 3
+    assert shown.err.startswith(f"error: {file}:3: messages.0.content: ")
+
+
+def test_no_node_is_one_clear_line(cli: Any, tmp_path: Path, prompts: Path) -> None:
+    stopped = cli("status", "--data-dir", str(tmp_path))
+    assert stopped.code == 3
+    assert "is the node running?" in stopped.err
+    nobody = cli("status", "--url", "http://127.0.0.1:1")
+    assert nobody.code == 4
+    assert "http://127.0.0.1:1 does not answer" in nobody.err
+    wrong = cli("status", "--url", "127.0.0.1:7070")
+    assert wrong.code == 3
+    assert "not a URL" in wrong.err
