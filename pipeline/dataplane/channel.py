@@ -45,6 +45,9 @@ class Channel:
         self._lock = threading.Lock()
         self._read_waits_for = select.POLLIN
         self._write_waits_for = select.POLLOUT
+        # One poll object for each direction, since it serves one thread at a time.
+        self._read_poll = select.poll()
+        self._write_poll = select.poll()
 
     def handshake(self, deadline: float) -> bytes:
         """Complete TLS and return the peer's certificate (DER).
@@ -57,9 +60,9 @@ class Channel:
                 self._tls.do_handshake()
                 break
             except ssl.SSLWantReadError:
-                self._wait(select.POLLIN, deadline)
+                self._wait(self._read_poll, select.POLLIN, deadline)
             except ssl.SSLWantWriteError:
-                self._wait(select.POLLOUT, deadline)
+                self._wait(self._write_poll, select.POLLOUT, deadline)
             except ssl.SSLEOFError as exc:
                 raise EdgeBroken("the peer hung up during the handshake") from exc
             except ssl.SSLError as exc:
@@ -98,12 +101,12 @@ class Channel:
         return None
 
     def wait_read(self, deadline: float | None) -> bool:
-        """Wait until a read may get on; False when the deadline passed."""
-        return self._poll(self._read_waits_for, deadline)
+        """Wait until a read may get on; False when the deadline passed. One thread at a time."""
+        return self._poll(self._read_poll, self._read_waits_for, deadline)
 
     def wait_write(self, deadline: float | None) -> bool:
-        """Wait until a write may get on; False when the deadline passed."""
-        return self._poll(self._write_waits_for, deadline)
+        """Wait until a write may get on; False when the deadline passed. One thread at a time."""
+        return self._poll(self._write_poll, self._write_waits_for, deadline)
 
     def read_exactly(self, count: int, deadline: float) -> bytes:
         """Read `count` bytes (the caller bounds it). EdgeBroken at end of stream, EdgeTimeout."""
@@ -112,7 +115,7 @@ class Channel:
         while rest:
             got = self.try_read(rest)
             if got is None:
-                self._wait(self._read_waits_for, deadline)
+                self._wait(self._read_poll, self._read_waits_for, deadline)
             elif got == 0:
                 raise EdgeBroken("the peer hung up")
             else:
@@ -125,7 +128,7 @@ class Channel:
         while rest:
             sent = self.try_write(rest[:RECORD])
             if sent is None:
-                self._wait(self._write_waits_for, deadline)
+                self._wait(self._write_poll, self._write_waits_for, deadline)
             else:
                 rest = rest[sent:]
 
@@ -146,12 +149,11 @@ class Channel:
         with contextlib.suppress(OSError):  # the peer may have reset the connection already
             socket.socket.shutdown(self._tls, how)
 
-    def _wait(self, events: int, deadline: float | None) -> None:
-        if not self._poll(events, deadline):
+    def _wait(self, poller: select.poll, events: int, deadline: float | None) -> None:
+        if not self._poll(poller, events, deadline):
             raise EdgeTimeout("the deadline passed")
 
-    def _poll(self, events: int, deadline: float | None) -> bool:
-        poller = select.poll()
+    def _poll(self, poller: select.poll, events: int, deadline: float | None) -> bool:
         poller.register(self._tls.fileno(), events)
         if deadline is None:
             return bool(poller.poll())

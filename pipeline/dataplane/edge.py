@@ -102,6 +102,8 @@ class Edge:
         self._lent: bytearray | None = None
         self._max_payload = local.max_payload
         self._sent_frames = self._sent_bytes = self._got_frames = self._got_bytes = 0
+        self._resolution = timing.heartbeat / 16  # seconds, of "when the peer was last heard"
+        self._next_heard = 0.0
         self._reader = threading.Thread(target=self._read_loop, name="edge-reader", daemon=True)
         self._reader.start()
 
@@ -237,7 +239,9 @@ class Edge:
                 raise EdgeBroken("the peer hung up without closing the edge")
             if count is not None:
                 view = view[count:]
-                self._apply(Heard(now))
+                if now >= self._next_heard:  # once a record would be needlessly often
+                    self._next_heard = now + self._resolution
+                    self._apply(Heard(now))
             # Whatever can be read is read before the peer may be called silent: after a long
             # pause of this process its bytes are waiting in the kernel.
             if now >= self._link.wake_at and (count or not self._channel.wait_read(0.0)):
