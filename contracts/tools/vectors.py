@@ -87,9 +87,6 @@ def typed(
             for name in signers
         ],
     }
-            for name in signers
-        ],
-    }
 
 
 def merkle_trees(trees: dict[str, Any]) -> dict[str, Any]:
