@@ -34,10 +34,8 @@ class Collector:
         self._received = hashlib.sha256()
 
     def add(self, rows: torch.Tensor, sent: memoryview, received: memoryview) -> None:
-        """Take the next proven rows [n, H] on the CPU, and the raw bytes that crossed the wire.
-
-        Raises `proofs.toploc.ProofInputError` when a row is not finite.
-        """
+        """Take the next proven rows, bf16 [n, H] on the CPU and finite, and their raw bytes as sent
+        and received."""
         self._sent.update(sent)
         self._received.update(received)
         self._rows += len(rows)

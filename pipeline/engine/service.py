@@ -158,7 +158,7 @@ class EngineService:
         if model is None:
             raise EngineError("not_loaded", "load a slice before joining a ring")
         self._check_place(body, model)
-        edges = self._connect(body, model) if body.stages > 1 else None
+        edges = self._connect(body, model, attempt) if body.stages > 1 else None
         try:
             with self._lock:
                 self._check_current(attempt)
@@ -182,7 +182,7 @@ class EngineService:
         if body.stages > 1 and (body.downstream is None or body.upstream_certificate is None):
             raise EngineError("bad_request", "a ring of several stages needs both neighbours")
 
-    def _connect(self, body: m.Ring, model: LoadedModel) -> Edges:
+    def _connect(self, body: m.Ring, model: LoadedModel, attempt: int) -> Edges:
         if self._identity is None or self._listener is None:
             raise EngineError("bad_request", "listen before joining a ring of several stages")
         model_id, dtype = model.request.model_id, str(model.slice.dtype)
@@ -191,7 +191,15 @@ class EngineService:
         ring = (body.group_id, body.generation)
         place = Hello(*ring, body.stage, body.stages, model_id, model.slice.last, dtype)
         upstream = Hello(*ring, behind, body.stages, model_id, cut, dtype)
-        return connect(body, self._identity, self._listener, place, upstream, model.row_bytes)
+        return connect(
+            body,
+            self._identity,
+            self._listener,
+            place,
+            upstream,
+            model.row_bytes,
+            wanted=lambda: attempt == self._attempt,
+        )
 
     def _start_ring(
         self, body: m.Ring, model: LoadedModel, head: Head | None, edges: Edges | None

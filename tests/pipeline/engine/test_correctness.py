@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trio
 
 from pipeline.engine import messages as m
 from pipeline.engine.client import open_engine
 from pipeline.models.prepared import PreparedModel
 from tests.pipeline.engine.reference import Reference
-from tests.pipeline.engine.rings import ProcessRing
+from tests.pipeline.engine.rings import WAIT, ProcessRing
 
 SAMPLED = m.Sampling(temperature=0.8, top_k=40, top_p=0.95)
 MOST_STAGES = 5
@@ -89,6 +90,44 @@ async def check(
 
 async def test_tiny_llama(tmp_path: Path, tiny_model: Callable[[str], PreparedModel]) -> None:
     await check(tmp_path, tiny_model("llama"), count=10, longest=40, max_tokens=40)
+
+
+async def test_a_killed_engine_costs_no_token(
+    tmp_path: Path, tiny_model: Callable[[str], PreparedModel]
+) -> None:
+    model = tiny_model("llama")
+    prompts = make_prompts(model.manifest.vocab_size, 6, 40)
+    reference = Reference(model)
+    wanted = {n: reference.greedy(p, 40, (2,)) for n, p in prompts.items()}
+    async with AsyncExitStack() as stack:
+        engines = [
+            await stack.enter_async_context(
+                open_engine(tmp_path, f"e{n}", environment={"PRIME_ENGINE_THREADS": "1"})
+            )
+            for n in range(3)
+        ]
+        ring = ProcessRing(engines)
+        await ring.load(model)
+        await ring.up(generation=1)
+        await ring.submit(specs(1, prompts, 40, sampled=False))
+        for _ in range(50):
+            assert (await engines[0].events.receive())[0] == "tokens"
+        assert engines[1].pid is not None
+        os.kill(engines[1].pid, signal.SIGKILL)
+        with trio.fail_after(WAIT):
+            while (await engines[1].events.receive())[0] != "restarted":
+                pass
+            while (await engines[0].events.receive())[0] != "edge_down":
+                pass
+        await ring.load_one(model, 1)
+        await ring.up(generation=2)
+        done = await ring.finished(len(prompts))
+        outputs = {n: done[key(1, n)].ids for n in prompts}
+        assert reference.compare(prompts, wanted, outputs).different == {}
+        for each in await ring.evidence(done):
+            assert {k: item.rows for k, item in each.items()} == {
+                k: len(finished.ids) for k, finished in done.items()
+            }
 
 
 @pytest.mark.model
