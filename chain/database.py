@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,8 +45,9 @@ class Database:
             raise
 
     def _prepare(self, identity: str) -> None:
-        self._connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchone()
-        self._connection.execute("PRAGMA synchronous=FULL")
+        with self._translated():
+            self._connection.execute("PRAGMA locking_mode=EXCLUSIVE").fetchone()
+            self._connection.execute("PRAGMA synchronous=FULL")
         with self.transaction() as cursor:
             cursor.execute("CREATE TABLE IF NOT EXISTS identity (value TEXT NOT NULL)")
             row = cursor.execute("SELECT value FROM identity").fetchone()
@@ -61,17 +62,21 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Cursor]:
         """One atomic, durable write; raises StoreError."""
-        cursor = self._connection.cursor()
+        with self._translated(), closing(self._connection.cursor()) as cursor:
+            try:
+                cursor.execute("BEGIN IMMEDIATE")
+                yield cursor
+                cursor.execute("COMMIT")
+            finally:
+                if self._connection.in_transaction:
+                    cursor.execute("ROLLBACK")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
         try:
-            cursor.execute("BEGIN IMMEDIATE")
-            yield cursor
-            cursor.execute("COMMIT")
+            yield
         except sqlite3.Error as exc:
             raise StoreError(f"{self._path}: {exc}; is another process using it?") from exc
-        finally:
-            if self._connection.in_transaction:
-                cursor.execute("ROLLBACK")
-            cursor.close()
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run blocking `work` on this database in a worker thread, one at a time."""
