@@ -3,8 +3,11 @@
 A chunk fails when it exceeds any of its three limits, or when no exponent matched at all.
 `published` are TOPLOC's limits for one model served in bf16 on different GPUs; they are known to
 miss int8 and fp8 weights on small models. `fp32` is for provers and verifiers that both compute
-in fp32, where honest runs differ by the order of additions only: a few values at the edge of the
-top k or of a bf16 rounding step.
+in fp32, where honest runs differ by the order of additions only: now and then a value crosses a
+bf16 rounding step (an error of 1) or the edge of the top k (an unequal exponent). Measured with
+SmolLM2-135M cut in three, decode against prefill on one CPU, 6 prompts of 96 tokens: honest runs
+gave 0 everywhere in 54 chunks; int8 weights gave a mean of at least 0.54 in each. That supports no
+claim about false positives below some 5 % a chunk, nor any about other devices.
 
 Sampling limits apply to a unit's tokens together: one sequence is too few to tell 2.5 % honest
 mismatches (bf16) from cheating. For the same reason `spare` tokens may be anything, so that a short
@@ -65,8 +68,8 @@ PUBLISHED = Thresholds(
     eos_score=0.5,
 )
 FP32 = Thresholds(
-    exp_mismatches=4,
-    mant_err_mean=1.0,
+    exp_mismatches=3,
+    mant_err_mean=0.25,
     mant_err_median=0.0,
     score_mean=0.001,
     match_rate=0.98,

@@ -16,9 +16,9 @@ stage's proofs compared with the verifier's own rows) and thresholds. In order:
    last stage, which samples.
 
 Known limits: when both neighbours sign for the same rows, a sender whose proof is right but whose
-rows were not is told from a corrupt receiver only by revealing those rows; drift upstream that stays
-inside the boundary limits can add to what the last stage's sampling is charged with; and what was
-asked for (`max_tokens`, end-of-sequence ids) is the assembler's word. A verdict is therefore
+rows were not is told from a corrupt receiver only by revealing those rows; drift upstream that
+stays inside the boundary limits can add to what the last stage's sampling is charged with; and what
+was asked for (`max_tokens`, end-of-sequence ids) is the assembler's word. A verdict is therefore
 grounds to reject and eject; taking stake needs more.
 """
 
