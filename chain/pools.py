@@ -115,3 +115,13 @@ class Pools(ContractUser):
         return await self.caller.step(
             f"leave/{pool_id}/{member}", needed, "ComputePool", "leave", pool_id, member
         )
+
+    async def eject_node(self, pool_id: int, node: str) -> TxResult | None:
+        """Put a node out of a pool of this key's, and bar it from joining again."""
+
+        async def needed() -> bool:
+            return not bool(await self.caller.read("ComputePool", "isEjected", pool_id, node))
+
+        return await self.caller.step(
+            f"eject/{pool_id}/{node}", needed, "ComputePool", "eject", pool_id, node
+        )

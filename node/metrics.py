@@ -54,6 +54,7 @@ ROUTES = (
     "/v1/rejections",
     "/v1/jobs",
     "/v1/jobs/{job_id}",
+    "/v1/jobs/{job_id}/dataset",
 )
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import trio
 
 from node.context import NodeContext
+from node.dataset import dataset_rows
 from node.errors import InputError
 from node.http.view import (
     Completion,
@@ -162,6 +166,12 @@ class RuntimeView:
                 ],
             }
         )
+
+    async def dataset(self, job_id: str) -> Sequence[dict[str, Any]] | None:
+        orchestrator = self._roles.orchestrator
+        if orchestrator is None or job_id not in orchestrator.jobs:
+            return None
+        return await trio.to_thread.run_sync(dataset_rows, orchestrator, job_id)
 
     def _pool_id(self) -> int:
         worker = self._roles.worker

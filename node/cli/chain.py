@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from node.cli.frame import JsonOption, print_json
+from node.cli.frame import JsonOption
 
 if TYPE_CHECKING:
     from node.devchain import DevNetwork
@@ -120,10 +120,12 @@ def check_address(text: str) -> str:
 
 def _show(running: DevNetwork, network_file: Path, as_json: bool) -> None:
     """Say where the chain is; flushed, since whoever started us may be reading a pipe."""
+    import json
     import sys
 
     if as_json:
-        print_json({"backend": running.backend, **running.table.model_dump(mode="json")})
+        shown = {"event": "chain ready", "backend": running.backend}
+        typer.echo(json.dumps({**shown, **running.table.model_dump(mode="json")}))
     else:
         typer.echo(f"rpc                 {running.table.rpc_url}  ({running.backend})")
         typer.echo(f"chain id            {running.table.chain_id}")

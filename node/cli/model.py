@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from node.cli.frame import JsonOption, StoreOption, human_bytes, model_store, print_json
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from pipeline.models.prepared import PreparedModel
 
 app = typer.Typer(no_args_is_help=True, help="Prepared models: get, list, verify.")
 
@@ -33,27 +39,39 @@ def get(
 
     You should see progress bars and, at the end, the model's identity and its folder.
     """
-    from rich.progress import Progress
-
-    from node.cli.frame import progress_console
+    from node.cli.progress import shown_progress
     from pipeline.models.store import prepare
 
-    with Progress(console=progress_console(), transient=True) as bars:
-        tasks: dict[str, int] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            task = tasks.get(what)
-            if task is None:
-                task = tasks[what] = bars.add_task(what, total=total)
-            bars.update(task, completed=done, total=total)  # type: ignore[arg-type]
-
-        model = prepare(source, model_store(store), dtype=dtype, progress=progress)
+    with shown_progress() as report:
+        model = prepare(source, model_store(store), dtype=dtype, progress=report)
     if as_json:
         print_json(_describe(model))
         return
     typer.echo(f"model     {model.name}")
     typer.echo(f"identity  {model.manifest.model_id}")
     typer.echo(f"folder    {model.path}")
+
+
+def prepare_with_progress(source: str, store: Path, dtype: str = "auto") -> PreparedModel:
+    """Prepare a model, or open it where it is in the store already, with bars for what takes time.
+
+    Raises `pipeline.models.errors.ModelError`.
+    """
+    from rich.progress import Progress
+
+    from node.cli.frame import progress_console
+    from pipeline.models.store import prepare
+
+    with Progress(console=progress_console(), transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            task = tasks.get(what)
+            if task is None:
+                task = tasks[what] = bars.add_task(what, total=total)
+            bars.update(task, completed=done, total=total)
+
+        return prepare(source, store, dtype=dtype, progress=progress)
 
 
 @app.command("list")
@@ -99,15 +117,12 @@ def verify(
 
     You should see `ok` and the identity; anything else names the file that differs.
     """
-    from rich.progress import Progress
-
-    from node.cli.frame import progress_console
+    from node.cli.progress import shown_progress
     from pipeline.models.store import open_model
 
     model = open_model(model_store(store), name)
-    with Progress(console=progress_console(), transient=True) as bars:
-        task = bars.add_task("hashing", total=None)
-        model.verify(lambda _what, done, total: bars.update(task, completed=done, total=total))
+    with shown_progress() as report:
+        model.verify(report)
     typer.echo(f"ok {model.manifest.model_id}")
 
 

@@ -70,15 +70,12 @@ def job_body(prompts: Sequence[Prompt], key: str) -> dict[str, Any]:
 
 def _wait(client: ApiClient, job_id: str) -> dict[str, Any]:
     """Ask for the job until it ends; plain HTTP has no event to wait for, so this polls."""
-    from rich.progress import Progress
+    from node.cli.progress import shown_progress
 
-    from node.cli.frame import progress_console
-
-    with Progress(console=progress_console(), transient=True) as bars:
-        task = bars.add_task("completed", total=None)
+    with shown_progress() as report:
         while True:
             job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
-            bars.update(task, completed=job["completed"], total=job["prompts"])
+            report("completed", job["completed"], job["prompts"])
             if job["state"] in ("finished", "failed"):
                 return job
             time.sleep(POLL_SECONDS)

@@ -52,6 +52,7 @@ def create_app(view: NodeView, *, token: str, metrics: NodeMetrics, bound_host: 
         Route("/v1/rejections", api.rejections),
         Route("/v1/jobs", api.submit, methods=["POST"]),
         Route("/v1/jobs/{job_id}", api.job),
+        Route("/v1/jobs/{job_id}/dataset", api.dataset),
     ]
     return Starlette(
         routes=routes,
@@ -130,6 +131,15 @@ class _Api:
         if job is None:
             raise HttpRefusal(404, "not_found", "no such job")
         return JSONResponse(job.model_dump(mode="json"))
+
+    async def dataset(self, request: Request) -> Response:
+        """The job's accepted completions as JSON Lines."""
+        require_token(request, self._token)
+        rows = await self._view.dataset(request.path_params["job_id"])
+        if rows is None:
+            raise HttpRefusal(404, "not_found", "no such job")
+        lines = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+        return Response(lines, media_type="application/jsonl")
 
 
 def parse_job(body: bytes) -> JobRequest:

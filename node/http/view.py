@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -190,3 +190,7 @@ class NodeView(Protocol):
         ...
 
     async def job(self, job_id: str) -> JobInfo | None: ...
+
+    async def dataset(self, job_id: str) -> Sequence[dict[str, Any]] | None:
+        """One row for each accepted completion so far, in the order of the prompts."""
+        ...
