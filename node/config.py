@@ -38,7 +38,7 @@ from node.settings import (
 ENVIRONMENT_PREFIX = "PRIME_NODE_"
 OTHER_VARIABLES = frozenset({"PRIME_NODE_PASSPHRASE", "PRIME_NODE_TOKEN"})
 """Variables with our prefix that are not settings."""
-FLAG_NAMES = {("roles",): "--role"}
+FLAG_NAMES: dict[tuple[str, ...], str] = {("roles",): "--role"}
 """Settings whose flag is not just their own name."""
 
 Role = Literal["worker", "validator", "orchestrator"]

@@ -72,6 +72,13 @@ def console() -> Console:
     return Console()
 
 
+def progress_console() -> Console:
+    """The console for progress (stderr)."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A plain table; an empty one says so."""
     from rich.table import Table

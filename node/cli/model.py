@@ -10,8 +10,6 @@ import typer
 from node.cli.frame import JsonOption, StoreOption, human_bytes, model_store, print_json
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from pipeline.models.prepared import PreparedModel
 
 app = typer.Typer(no_args_is_help=True, help="Prepared models: get, list, verify.")
@@ -57,21 +55,11 @@ def prepare_with_progress(source: str, store: Path, dtype: str = "auto") -> Prep
 
     Raises `pipeline.models.errors.ModelError`.
     """
-    from rich.progress import Progress
-
-    from node.cli.frame import progress_console
+    from node.cli.progress import shown_progress
     from pipeline.models.store import prepare
 
-    with Progress(console=progress_console(), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            task = tasks.get(what)
-            if task is None:
-                task = tasks[what] = bars.add_task(what, total=total)
-            bars.update(task, completed=done, total=total)
-
-        return prepare(source, store, dtype=dtype, progress=progress)
+    with shown_progress() as report:
+        return prepare(source, store, dtype=dtype, progress=report)
 
 
 @app.command("list")

@@ -1,0 +1,36 @@
+"""Progress: lines where there is no terminal, bars where there is one."""
+
+from __future__ import annotations
+
+import io
+
+from node.cli.progress import shown_progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_log_gets_a_line_each_tenth() -> None:
+    out = io.StringIO()
+    with shown_progress(out) as report:
+        for done in range(1001):
+            report("convert", done, 1000)
+        report("hash", 5, 10)
+        report("waiting", 3, 0)
+    lines = out.getvalue().splitlines()
+    assert lines[:3] == ["convert 0 %", "convert 10 %", "convert 20 %"]
+    assert lines[-3:] == ["convert 100 %", "hash 50 %", "waiting 0 %"]
+    assert len(lines) == 13
+
+
+def test_a_terminal_gets_bars_that_go_away() -> None:
+    out = Terminal()
+    with shown_progress(out) as report:
+        report("convert", 1, 0)
+        report("convert", 5, 10)
+        report("hash", 1, 2)
+    assert "convert" in out.getvalue()
+    assert "hash" in out.getvalue()
+    assert " 50%" in out.getvalue()
