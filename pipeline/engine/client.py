@@ -45,6 +45,8 @@ from pipeline.engine.errors import EngineDied, EngineError, IpcViolation
 EVENT_SLOTS = 4096
 WRITE_SLOTS = 64
 SHUTDOWN_SECONDS = 3.0
+GRACE_SECONDS = 1.0
+"""How long an engine whose socket ended may take to exit before it is killed."""
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 10.0
 MAX_UNIX_PATH = 100
@@ -257,15 +259,15 @@ async def _write(process: _Process) -> None:
 
 async def _reap(process: _Process) -> int:
     """Close the socket, kill the whole process group and collect the exit code."""
+    popen = process.popen
     with trio.CancelScope(shield=True):
         await trio.aclose_forcefully(process.stream)
-        exited = process.popen.poll()
-        if exited is None:
-            with trio.move_on_after(1.0):
-                exited = await trio.to_thread.run_sync(process.popen.wait, abandon_on_cancel=True)
+        with trio.move_on_after(GRACE_SECONDS):
+            await trio.to_thread.run_sync(popen.wait, abandon_on_cancel=True)
         with suppress(ProcessLookupError):
-            os.killpg(process.popen.pid, signal.SIGKILL)
-        return await trio.to_thread.run_sync(process.popen.wait)
+            os.killpg(popen.pid, signal.SIGKILL)
+        await trio.to_thread.run_sync(popen.wait)
+    return popen.returncode
 
 
 @contextmanager
@@ -299,10 +301,19 @@ async def open_engine(
     """
     with _edge_socket_path(data_dir, name) as edge_socket:
         client = EngineClient(edge_socket, name, restart=restart, environment=environment or {})
-        async with trio.open_nursery() as nursery:
-            await nursery.start(client._supervise)
-            try:
-                yield client
-            finally:
-                await client._stop()
-                nursery.cancel_scope.cancel()
+        own: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(client._supervise)
+                try:
+                    yield client
+                except BaseException as exc:
+                    own = exc
+                    raise
+                finally:
+                    await client._stop()
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if own is not None and group.exceptions == (own,):
+                raise own from None  # the block's error as it was, not wrapped by our nursery
+            raise

@@ -19,7 +19,8 @@ from pipeline.engine import scheduler as s
 from pipeline.engine.batch import Batch
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.frames import decode_tokens
-from pipeline.engine.text import TextReader, Watch
+from pipeline.engine.text import Watch
+from pipeline.models.tokenizer import ChatTokenizer
 
 EmitEvent = Callable[[str, m.Message], None]
 
@@ -30,7 +31,7 @@ class Head:
     """Thread-safe. `context` is the model's longest sequence, `vocab` its vocabulary size."""
 
     def __init__(
-        self, model_id: bytes, reader: TextReader, context: int, vocab: int, emit: EmitEvent
+        self, model_id: bytes, reader: ChatTokenizer, context: int, vocab: int, emit: EmitEvent
     ) -> None:
         self.model_id = model_id
         self._reader = reader

@@ -90,7 +90,7 @@ def _unpack(frame: bytes) -> dict[str, object]:
 
 def pack(value: dict[str, object]) -> bytes:
     """One frame, length included. Raises `IpcViolation` when it would be over `MAX_FRAME`."""
-    body = msgpack.packb(value)
+    body: bytes = msgpack.packb(value)
     if len(body) > MAX_FRAME:
         raise IpcViolation(f"frame of {len(body)} bytes is over the limit of {MAX_FRAME}")
     return _LENGTH.pack(len(body)) + body

@@ -15,6 +15,7 @@ from pipeline.engine import messages as m
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel, open_folder
+from pipeline.models.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
     import torch
@@ -29,13 +30,15 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A slice with its KV cache. `context`: the longest sequence that the model takes."""
+    """A slice with its KV cache. `context`: the longest sequence that the model takes; `tokenizer`
+    only in the first slice, where text is read."""
 
     request: m.Load
     slice: ModelSlice
     runner: StageRunner
     context: int
     seconds: float
+    tokenizer: ChatTokenizer | None = None
 
     @property
     def row_bytes(self) -> int:
@@ -123,9 +126,11 @@ def load_model(request: m.Load) -> LoadedModel:
 
             apply_fault(slice_, request.fault)
         runner = StageRunner(slice_, request.kv_tokens)
+        tokenizer = ChatTokenizer(prepared.path) if slice_.is_first else None
     except ModelError as exc:
         raise EngineError("model", str(exc)) from exc
     except torch.OutOfMemoryError as exc:
         raise EngineError("out_of_memory", f"{device} has not enough free memory") from exc
     context = prepared.manifest.max_positions
-    return LoadedModel(request, slice_, runner, context, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return LoadedModel(request, slice_, runner, context, seconds, tokenizer)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import structlog
@@ -29,6 +29,9 @@ from pipeline.engine.frames import Hello
 from pipeline.engine.head import Head
 from pipeline.engine.loading import LoadedModel, device_name, load_model
 from pipeline.engine.ring import Edges, RingThreads, Side
+
+if TYPE_CHECKING:
+    from pipeline.engine.replay import Replayer
 
 log = structlog.get_logger("pipeline.engine")
 
@@ -54,6 +57,7 @@ class EngineService:
         self._evidence = EvidenceStore()
         self._counters = Counters()
         self._device_name = ""
+        self._replayer: Replayer | None = None  # used by the audit lane alone
 
     def handlers(self) -> dict[str, Callable[..., m.Message]]:
         """Handler of every operation but `shutdown`; each takes the operation's validated body."""
@@ -90,10 +94,11 @@ class EngineService:
             self._model = model
             self._device_name = device_name(model.slice.device)
             kept = self._head is not None and self._head.model_id == body.model_id
-            if not model.slice.is_first:
+            if model.tokenizer is None:
                 self._head = None
             elif not kept:
-                self._head = self._new_head(model)
+                vocab = model.slice.vocab_size
+                self._head = Head(body.model_id, model.tokenizer, model.context, vocab, self._emit)
         log.info(
             "slice loaded",
             layers=[body.first_layer, body.last_layer],
@@ -112,13 +117,6 @@ class EngineService:
             self._model = None
             self._head = None
         return m.Empty()
-
-    def _new_head(self, model: LoadedModel) -> Head:
-        from pipeline.engine.text import open_reader
-
-        reader = open_reader(Path(model.request.model_dir))
-        vocab = model.slice.vocab_size
-        return Head(model.request.model_id, reader, model.context, vocab, self._emit)
 
     def _use_threads(self) -> None:
         import torch
@@ -268,9 +266,10 @@ class EngineService:
 
     def replay(self, body: m.Replay) -> m.Replayed:
         self._use_threads()
-        from pipeline.engine.replay import replay
+        from pipeline.engine.replay import Replayer
 
-        return replay(body)
+        self._replayer = self._replayer or Replayer()
+        return self._replayer.replay(body)
 
     def bench(self, body: m.Bench) -> m.Benched:
         self._use_threads()

@@ -7,29 +7,16 @@ tokens: the last characters of the text so far are kept and searched with each n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
 from pipeline.engine.messages import SequenceSpec
-
-
-class StreamReader(Protocol):
-    def push(self, token_id: int) -> str:
-        """Text that became final with this token."""
-
-
-class TextReader(Protocol):
-    """What is needed of a tokenizer."""
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-    def stream(self) -> StreamReader: ...
+from pipeline.models.tokenizer import ChatTokenizer
 
 
 class Watch:
     """Follows one sequence's output. `stopped` says whether a stop string was seen."""
 
-    def __init__(self, reader: TextReader, spec: SequenceSpec) -> None:
+    def __init__(self, reader: ChatTokenizer, spec: SequenceSpec) -> None:
         self._reader = reader
         self._eos = frozenset(spec.eos_ids)
         self._stops = spec.stop
@@ -56,20 +43,3 @@ class Watch:
         text = self._reader.decode(kept)
         ends = [at for stop in self._stops if (at := text.find(stop)) >= 0]
         return text[: min(ends)] if ends else text
-
-
-class _Interim:
-    def __init__(self, path):
-        from tokenizers import Tokenizer
-
-        self.t = Tokenizer.from_file(str(path))
-
-    def decode(self, ids):
-        return self.t.decode(ids)
-
-    def stream(self):
-        raise NotImplementedError
-
-
-def open_reader(model_dir):
-    return _Interim(model_dir / "tokenizer.json")
