@@ -8,10 +8,14 @@ crash leaves the old one or the new one.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import socket
+from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
@@ -64,6 +68,47 @@ def peer_id_object(peer_id: str) -> ID:
     """
     peer_public_key(peer_id)
     return ID.from_base58(peer_id)
+
+
+def announced(
+    listening: Sequence[Multiaddr], external: Sequence[Multiaddr], interfaces: Sequence[str]
+) -> list[Multiaddr]:
+    """The addresses to tell others.
+
+    Args:
+        listening: what the sockets are bound to, real ports included.
+        external: configured addresses; when given they replace all others.
+        interfaces: this machine's IP addresses, put in the place of a wildcard (``0.0.0.0``,
+            ``::``), loopback last.
+    """
+    if external:
+        return list(external)
+    by_loopback = sorted(
+        (ipaddress.ip_address(text) for text in interfaces), key=lambda ip: ip.is_loopback
+    )
+    told: dict[Multiaddr, None] = {}
+    for address in listening:
+        text = str(address)
+        for version, wildcard in ((4, "/ip4/0.0.0.0/"), (6, "/ip6/::/")):
+            if text.startswith(wildcard):
+                rest = text.removeprefix(wildcard)
+                for ip in by_loopback:
+                    if ip.version == version and not ip.is_link_local:
+                        told[Multiaddr(f"/ip{version}/{ip}/{rest}")] = None
+                break
+        else:
+            told[address] = None
+    return list(told)
+
+
+def interface_addresses() -> list[str]:
+    """The IP addresses of this machine's interfaces, without zone suffixes."""
+    return [
+        entry.address.partition("%")[0]
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in (socket.AF_INET, socket.AF_INET6)
+    ]
 
 
 class AddressBook:

@@ -31,7 +31,13 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 
-from p2p.addresses import AddressBook, parse_address, peer_id_object
+from p2p.addresses import (
+    AddressBook,
+    announced,
+    interface_addresses,
+    parse_address,
+    peer_id_object,
+)
 from p2p.config import NetworkConfig, wire_protocol
 from p2p.dht import Dht
 from p2p.errors import PeerUnreachable, ProtocolViolation, RemoteRefused
@@ -78,12 +84,13 @@ class Network:
         self._name = config.network
         self.peer_id = peer_id_of(private_key)
         book = AddressBook(config.data_dir / "peers.json" if config.data_dir is not None else None)
+        external = [parse_address(a) for a in config.external]
         self._scores = PeerScores()
         self._host = GuardedHost(
             create_new_key_pair(private_key),
             admits=lambda peer_id: self._scores.admits(peer_id, config.clock()),
             on_fault=self._on_fault,
-            announce=tuple(parse_address(a) for a in config.external),
+            announce=partial(announced, external=external, interfaces=interface_addresses()),
         )
         self._dht = Dht(self._host, self._name)
         self._gossip = Gossip(

@@ -25,7 +25,6 @@ from p2p.scores import Ban, Command, Disconnect, Offence, PeerScores
 
 log = structlog.get_logger(__name__)
 
-ADDRESS_TTL = 24 * 3600
 SCORE_TICK = 30.0
 
 
@@ -140,11 +139,9 @@ class Peers:
             raise PeerUnreachable("a node does not connect to itself")
         if not self._scores.admits(peer_id, self._clock()):
             raise PeerBanned(f"peer {peer_id} is banned for misbehaviour")
-        if addresses:
-            self._host.get_peerstore().add_addrs(target, addresses, ADDRESS_TTL)
         try:
             with trio.fail_after(max(0.0, timeout)):
-                await self._swarm.dial_peer(target)
+                await self._swarm.dial_peer(target, addresses)
         except trio.TooSlowError as exc:
             raise PeerUnreachable(f"no connection to {peer_id} within {timeout:.1f} s") from exc
         except SwarmException as exc:

@@ -99,7 +99,8 @@ class Upkeep:
             log.debug("no records from peer", peer=peer_id, reason=str(exc))
         else:
             if not same_network:
-                log.info("peer is of another network", peer=peer_id)
+                log.warning("peer is of another network", peer=peer_id)
+                self._plan.failed(peer_id, self._clock())
                 await self._peers.disconnect(peer_id)
 
     async def _dial_loop(self) -> None:

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
 from libp2p.abc import INetStream
 from libp2p.crypto.keys import KeyPair
 from libp2p.host.basic_host import BasicHost
+from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from p2p.guards.swarm import GuardedSwarm
 from p2p.guards.upgrader import NEGOTIATE_TIMEOUT
-
-log = structlog.get_logger(__name__)
 
 
 class GuardedHost(BasicHost):
@@ -29,7 +27,7 @@ class GuardedHost(BasicHost):
         key_pair: the node's identity.
         admits: whether a peer id may be connected.
         on_fault: called with (peer id, protocol, error) when a stream handler failed.
-        announce: addresses to advertise instead of the listening ones; empty for the latter.
+        announce: makes the addresses to advertise from those listened on.
     """
 
     def __init__(
@@ -38,13 +36,13 @@ class GuardedHost(BasicHost):
         *,
         admits: Callable[[str], bool],
         on_fault: Callable[[str, str, Exception], None],
-        announce: tuple[Multiaddr, ...] = (),
+        announce: Callable[[list[Multiaddr]], list[Multiaddr]],
     ) -> None:
         self._on_fault = on_fault
         super().__init__(
             GuardedSwarm(key_pair, admits),
             negotiate_timeout=NEGOTIATE_TIMEOUT,
-            announce_addrs=list(announce) or None,
+            addrs_factory=announce,
             disable_identify_address_discovery=True,
         )
 
@@ -57,3 +55,10 @@ class GuardedHost(BasicHost):
             protocol = str(net_stream.get_protocol() or "")
             self._on_fault(str(net_stream.muxed_conn.peer_id), protocol, exc)
             await net_stream.reset()
+
+    async def _identify_task_entry(self, peer_id: ID, reason: str) -> None:
+        try:
+            await super()._identify_task_entry(peer_id, reason)
+        except Exception as exc:  # noqa: BLE001
+            # The library runs this as a system task, where any exception ends the process.
+            self._on_fault(str(peer_id), "identify", exc)

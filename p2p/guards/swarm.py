@@ -17,7 +17,7 @@ What the stock swarm does wrong, and what replaces it:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn
@@ -39,8 +39,8 @@ from p2p.guards.upgrader import guarded_upgrader
 
 MAX_CONNECTIONS = 512
 MAX_HANDSHAKES = 64
-HANDSHAKE_TIMEOUT = 5.0
-DIAL_TIMEOUT = 8.0  # one address, from SYN to a running multiplexer
+HANDSHAKE_TIMEOUT = 10.0
+DIAL_TIMEOUT = 12.0  # one address, from SYN to a running multiplexer
 STAGGER = 0.25
 MAX_ADDRESSES = 16
 SIMULTANEOUS = 5.0  # two connections this close in age come from simultaneous dials
@@ -137,8 +137,12 @@ class GuardedSwarm(Swarm):
 
     # -- dialling -------------------------------------------------------------------------------
 
-    async def dial_peer(self, peer_id: ID) -> list[INetConn]:
+    async def dial_peer(self, peer_id: ID, first: Sequence[Multiaddr] = ()) -> list[INetConn]:
         """A live connection to the peer, dialled over all its known addresses if need be.
+
+        Args:
+            first: addresses from a better source than the peerstore, whose entries anybody may
+                have added; these are tried before those and cannot be crowded out.
 
         Raises:
             SwarmException: the peer is not admitted, has no address, or none of them worked; the
@@ -152,7 +156,7 @@ class GuardedSwarm(Swarm):
             return live
         done = self._ongoing_dials[peer_id] = trio.Event()
         try:
-            return [await self._dial_any(peer_id, self._dialable(peer_id))]
+            return [await self._dial_any(peer_id, self._dialable(peer_id, first))]
         finally:
             del self._ongoing_dials[peer_id]
             done.set()
@@ -165,14 +169,15 @@ class GuardedSwarm(Swarm):
             if not conn.is_closed and not conn.muxed_conn.is_closed
         ]
 
-    def _dialable(self, peer_id: ID) -> list[Multiaddr]:
+    def _dialable(self, peer_id: ID, first: Sequence[Multiaddr]) -> list[Multiaddr]:
         try:
-            known = self.peerstore.addrs(peer_id)
-        except PeerStoreError as exc:
-            raise SwarmException(f"no known address of peer {peer_id}") from exc
+            stored = self.peerstore.addrs(peer_id)
+        except PeerStoreError:
+            stored = []
+        known = dict.fromkeys([*first, *stored])
         usable = [a for a in known if self.transport_manager.transport_for_dialing(a) is not None]
         if not usable:
-            raise SwarmException(f"no dialable address of peer {peer_id} among {known}")
+            raise SwarmException(f"no address of peer {peer_id} is known that can be dialled")
         return usable[:MAX_ADDRESSES]
 
     async def _dial_any(self, peer_id: ID, addresses: list[Multiaddr]) -> INetConn:

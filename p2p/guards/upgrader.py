@@ -20,7 +20,7 @@ from libp2p.transport.upgrader import TransportUpgrader
 from p2p.guards.yamux import GuardedYamux
 from p2p.guards.yamux_frames import PROTOCOL_ID as YAMUX_PROTOCOL_ID
 
-NEGOTIATE_TIMEOUT = 5  # seconds for one multistream-select round
+NEGOTIATE_TIMEOUT = 10  # seconds for one multistream-select round
 
 
 class GuardedMuxer(MuxerMultistream):

@@ -9,8 +9,8 @@ Three tasks while the connection lives (`start`):
 * reader: takes Noise messages, cuts frames, updates streams. It never waits for an application.
 * writer: the only task that touches the socket for writing. Streams append whole frames to the
   `Outbox`; the writer sends what has gathered there.
-* keeper: pings a connection that was silent, ends it when no byte came for `SILENCE_LIMIT`, and
-  reclaims streams whose peer never closes its side.
+* keeper: pings, ends the connection when `MAX_UNANSWERED` pings in a row brought no byte at all,
+  and reclaims streams whose peer never closes its side.
 
 Bounds per connection: `MAX_INBOUND_STREAMS` streams opened by the peer, `WINDOW_BUDGET` bytes of
 window growth on top of the initial windows, and the outbox's own limits.
@@ -50,7 +50,7 @@ MAX_INBOUND_STREAMS = 128
 MAX_OUTBOUND_STREAMS = 512
 WINDOW_BUDGET = 16 * 1024 * 1024
 PING_INTERVAL = 5.0
-SILENCE_LIMIT = 15.0
+MAX_UNANSWERED = 3  # pings in a row; counted, not timed, so that a stall of ours blames nobody
 LINGER = 30.0  # a stream that we closed and the peer neither closes nor uses is reset after this
 GOODBYE_LIMIT = 0.2
 
@@ -89,7 +89,7 @@ class GuardedYamux(IMuxedConn):
         self._window_budget = WINDOW_BUDGET
         self.outbox = Outbox()
         self._closing = False
-        self._last_heard = trio.current_time()
+        self._unanswered = 0
         self._ping_nonce = 0
         self._pinged_at: float | None = None
         self._scope = trio.CancelScope()
@@ -211,7 +211,7 @@ class GuardedYamux(IMuxedConn):
                 # Without a size the session hands over one Noise message (at most 64 KiB); with
                 # a size it would wait until that many bytes have come.
                 pending += await self.secured_conn.read()
-                self._last_heard = trio.current_time()
+                self._unanswered = 0
                 self._cut_frames(pending)
         except YamuxViolation as violation:
             self._end(str(violation))
@@ -295,10 +295,11 @@ class GuardedYamux(IMuxedConn):
 
     async def _keep_loop(self) -> None:
         while True:
-            now = trio.current_time()
-            if now - self._last_heard > SILENCE_LIMIT:
+            if self._unanswered >= MAX_UNANSWERED:
                 self._end()
                 return
+            self._unanswered += 1
+            now = trio.current_time()
             self._ping_nonce = (self._ping_nonce + 1) % 2**32
             self._pinged_at = now
             self.post(encode(FrameType.PING, flags=Flag.SYN, length=self._ping_nonce), urgent=True)

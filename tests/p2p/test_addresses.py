@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from p2p.addresses import MAX_PEERS, AddressBook, parse_address, split_peer_address
+from p2p.addresses import (
+    MAX_PEERS,
+    AddressBook,
+    announced,
+    interface_addresses,
+    parse_address,
+    split_peer_address,
+)
 from p2p.errors import ConfigError
 from p2p.identity import peer_id_of
 
@@ -72,3 +79,25 @@ def test_a_damaged_book_is_an_empty_one(tmp_path, content):
     path = tmp_path / "peers.json"
     path.write_text(content)
     assert AddressBook(path).peers() == ()
+
+
+INTERFACES = ["127.0.0.1", "10.0.0.5", "::1", "fe80::1", "2001:db8::7"]
+
+
+@pytest.mark.parametrize(
+    ("listening", "external", "told"),
+    [
+        (["/ip4/127.0.0.1/tcp/1"], [], ["/ip4/127.0.0.1/tcp/1"]),
+        (["/ip4/0.0.0.0/tcp/1"], [], ["/ip4/10.0.0.5/tcp/1", "/ip4/127.0.0.1/tcp/1"]),
+        (["/ip6/::/tcp/1"], [], ["/ip6/2001:db8::7/tcp/1", "/ip6/::1/tcp/1"]),
+        (["/ip4/0.0.0.0/tcp/1"], ["/ip4/1.2.3.4/tcp/9"], ["/ip4/1.2.3.4/tcp/9"]),
+        (["/ip4/10.0.0.5/tcp/1", "/ip4/10.0.0.5/tcp/1"], [], ["/ip4/10.0.0.5/tcp/1"]),
+    ],
+)
+def test_others_are_told_addresses_that_lead_here(listening, external, told):
+    parsed = [[parse_address(a) for a in texts] for texts in (listening, external)]
+    assert [str(a) for a in announced(*parsed, INTERFACES)] == told
+
+
+def test_this_machine_has_a_loopback_address():
+    assert {"127.0.0.1", "::1"} & set(interface_addresses())

@@ -77,6 +77,17 @@ async def test_every_address_is_tried(key):
         assert node.connected(target.peer_id)
 
 
+async def test_addresses_that_others_made_up_do_not_crowd_out_the_true_one(key):
+    async with (
+        open_network(NetworkConfig(), key(0)) as target,
+        open_network(NetworkConfig(), key(1)) as node,
+    ):
+        peer = peer_id_object(target.peer_id)
+        lies = [Multiaddr(f"/ip4/192.0.2.{number}/tcp/9") for number in range(1, 100)]
+        node._host.get_peerstore().add_addrs(peer, lies, 600)
+        await node.connect(target.addresses[0], 2)
+
+
 async def test_a_failed_dial_does_not_block_the_next_one(key):
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))

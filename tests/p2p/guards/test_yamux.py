@@ -17,7 +17,7 @@ from libp2p.stream_muxer.exceptions import (
 from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
 
 from p2p.guards import yamux as module
-from p2p.guards.yamux import MAX_INBOUND_STREAMS, SILENCE_LIMIT, GuardedYamux
+from p2p.guards.yamux import MAX_INBOUND_STREAMS, MAX_UNANSWERED, PING_INTERVAL, GuardedYamux
 from p2p.guards.yamux_frames import (
     HEADER_SIZE,
     INITIAL_WINDOW,
@@ -206,8 +206,17 @@ async def test_a_silent_peer_is_given_up(autojump_clock):
     async with guarded_and_script() as (connection, _):
         began = trio.current_time()
         await connection.event_closed.wait()
-        assert trio.current_time() - began <= SILENCE_LIMIT + 2 * module.PING_INTERVAL
+        assert trio.current_time() - began <= (MAX_UNANSWERED + 1) * PING_INTERVAL
         assert connection.violation is None
+
+
+async def test_a_stall_of_our_own_event_loop_blames_nobody(autojump_clock):
+    async with pair(GuardedYamux) as (one, two):
+        await trio.testing.wait_all_tasks_blocked()
+        autojump_clock.jump(600)  # as if the machine had been suspended
+        await trio.sleep(10 * PING_INTERVAL)
+        assert not one.is_closed
+        assert not two.is_closed
 
 
 async def test_a_stream_that_the_peer_never_closes_is_reclaimed(autojump_clock):
