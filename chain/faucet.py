@@ -10,6 +10,7 @@ import trio
 
 from chain.errors import BadResponse, ChainUnreachable, FaucetRefused
 from chain.hexdata import parse_address
+from chain.jsontext import loads
 
 DEADLINE_SECONDS = 30.0
 MAX_ANSWER = 64 << 10
@@ -64,7 +65,7 @@ async def _faucet(
                     content += chunk
                     if len(content) > MAX_ANSWER:
                         raise BadResponse(f"{url} sent more than {MAX_ANSWER} bytes")
-        answer = httpx.Response(200, content=content).json()
+        answer = loads(content)
     except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError) as exc:
         raise ChainUnreachable(url, str(exc) or type(exc).__name__) from exc
     except ValueError as exc:

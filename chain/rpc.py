@@ -13,7 +13,6 @@ asynchronous half assumes asyncio in places, and every node would pay for import
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -25,6 +24,7 @@ import trio
 from chain.abi import ErrorAbi, decode_revert
 from chain.errors import BadResponse, ChainUnreachable, InvalidInput, Reverted, RpcError
 from chain.hexdata import parse_data, parse_quantity, to_data, to_quantity
+from chain.jsontext import loads
 from chain.records import Block, Log, Receipt, parse_block, parse_log, parse_receipt
 
 DEADLINE_SECONDS = 15.0
@@ -171,8 +171,8 @@ class Rpc:
 
     def _result(self, method: str, content: bytes) -> object:
         try:
-            answer = json.loads(content)
-        except (ValueError, RecursionError) as exc:
+            answer = loads(content)
+        except ValueError as exc:
             raise BadResponse(
                 f"{self.url} answered {method} with something else than JSON"
             ) from exc

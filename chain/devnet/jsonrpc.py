@@ -7,9 +7,10 @@ the revert bytes in `data`, as geth and anvil do.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Protocol
+
+from chain.jsontext import loads
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -55,8 +56,8 @@ class Request:
 def parse_body(body: bytes) -> tuple[bool, list[object]]:
     """Whether a body is a batch, and its unchecked requests; raises `Fault`."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as exc:
+        value = loads(body)
+    except ValueError as exc:
         raise Fault(PARSE_ERROR, "the body is not JSON") from exc
     if isinstance(value, list):
         if not 0 < len(value) <= MAX_BATCH:

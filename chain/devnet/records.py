@@ -109,8 +109,8 @@ def _block_number(tag: object, head: int) -> int:
 
 
 def _addresses(value: object) -> frozenset[bytes] | None:
-    if value is None:
-        return None
+    if value is None or value == []:
+        return None  # any address, as in geth
     return frozenset(
         parse_data(item, size=20) for item in (value if isinstance(value, list) else [value])
     )

@@ -12,7 +12,6 @@ development: it lives in memory, gives money away and mines at once.
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -40,6 +39,7 @@ from chain.devnet.jsonrpc import (
     parse_request,
 )
 from chain.errors import BadResponse, DevnetError, FaucetRefused, PortInUse
+from chain.jsontext import loads
 from proofs.signing import address_of
 
 BackendChoice = Literal["auto", "anvil", "py-evm"]
@@ -172,8 +172,8 @@ async def _read_json_body(request: HttpRequest) -> bytes:
 
 def _address_field(body: bytes) -> object:
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as exc:
+        value = loads(body)
+    except ValueError as exc:
         raise HTTPException(400, "the body is not JSON") from exc
     return value.get("address") if isinstance(value, dict) else None
 

@@ -1,8 +1,8 @@
-"""The transaction machine against a hostile chain: crashes, reorganisations, leaked bytes, strangers.
+"""The transaction machine against a hostile chain.
 
 The model chain takes blocks and gives them back (never below final depth), the network refuses at
-whim and may yet mine what it refused, a stranger uses the same key, and the process dies between any
-two steps and starts again from the database.
+whim and may yet mine what it refused, a stranger uses the same key, and the process dies between
+any two steps and starts again from the database.
 """
 
 from __future__ import annotations

@@ -1,0 +1,129 @@
+"""The JSON-RPC client against an endpoint that answers wrongly, late or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from chain.abi import Abi
+from chain.errors import BadResponse, ChainUnreachable, Reverted, RpcError
+from chain.hexdata import keccak, to_data
+from chain.rpc import MAX_ANSWER, Rpc, open_rpc
+
+ADDRESS = "0x" + "11" * 20
+HANG = object()
+DROP = object()
+
+
+@asynccontextmanager
+async def endpoint(
+    replies: Sequence[object], deadline: float = 10
+) -> AsyncIterator[tuple[Rpc, list[int]]]:
+    """A server that gives each connection's request the next reply: bytes, HANG or DROP."""
+    asked: list[int] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        reply = replies[min(len(asked), len(replies) - 1)]
+        asked.append(1)
+        async with stream:
+            await stream.receive_some(65_536)
+            if reply is HANG:
+                await trio.sleep_forever()
+            if reply is DROP:
+                return
+            assert isinstance(reply, bytes)
+            head = f"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {len(reply)}\r\n\r\n"
+            try:
+                await stream.send_all(head.encode() + reply)
+            except trio.BrokenResourceError:
+                assert len(reply) > MAX_ANSWER  # the client has hung up on us, as it should
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        port = listeners[0].socket.getsockname()[1]
+        nursery.start_soon(trio.serve_listeners, serve, listeners)
+        async with open_rpc(f"http://127.0.0.1:{port}", deadline=deadline) as rpc:
+            yield rpc, asked
+        nursery.cancel_scope.cancel()
+
+
+def _result(value: object) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "result": value}).encode()
+
+
+def _error(**fields: object) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "error": fields}).encode()
+
+
+async def test_a_dropped_connection_is_tried_again() -> None:
+    async with endpoint([DROP, DROP, _result("0x2a")]) as (rpc, asked):
+        assert await rpc.block_number() == 42
+        assert len(asked) == 3
+
+
+async def test_a_silent_endpoint_meets_the_deadline() -> None:
+    async with endpoint([HANG], deadline=0.2) as (rpc, asked):
+        with pytest.raises(ChainUnreachable, match=r"no answer within 0\.2 s"):
+            await rpc.block_number()
+        assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"<html>",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        _result(42),
+        _result("42"),
+        _result("0x" + "f" * 65),
+        _result(None),
+        json.dumps({"error": "no"}).encode(),
+        b" " * (MAX_ANSWER + 1),
+    ],
+    ids=["html", "list", "empty", "deep", "int", "decimal", "long", "null", "text", "huge"],
+)
+async def test_wrong_answers_are_named(reply: bytes) -> None:
+    async with endpoint([reply]) as (rpc, _):
+        with pytest.raises(BadResponse, match=r"http://127\.0\.0\.1"):
+            await rpc.balance(ADDRESS)
+
+
+async def test_records_are_checked_field_by_field() -> None:
+    good = {"number": "0x1", "hash": "0x" + "aa" * 32, "parentHash": "0x" + "bb" * 32}
+    good |= {"timestamp": "0x5", "baseFeePerGas": "0x7"}
+    async with endpoint([_result(good)]) as (rpc, _):
+        block = await rpc.block("latest")
+        assert block is not None
+        assert (block.number, block.hash, block.base_fee) == (1, b"\xaa" * 32, 7)
+    for field in good:
+        async with endpoint([_result(good | {field: "0xzz"})]) as (rpc, _):
+            with pytest.raises(BadResponse):
+                await rpc.block("latest")
+    async with endpoint([_result([{"topics": ["0x1"] * 5}])]) as (rpc, _):
+        with pytest.raises(BadResponse):
+            await rpc.logs(0, 1, [ADDRESS])
+
+
+async def test_errors_keep_their_code_and_reverts_are_decoded() -> None:
+    async with endpoint([_error(code=-32000, message="nonce too low")]) as (rpc, _):
+        with pytest.raises(RpcError) as refused:
+            await rpc.send_raw(b"\x02")
+        assert (refused.value.code, refused.value.message) == (-32000, "nonce too low")
+    abi = Abi(
+        "T", [{"type": "error", "name": "Poor", "inputs": [{"name": "a", "type": "uint256"}]}]
+    )
+    data = to_data(keccak(b"Poor(uint256)")[:4] + (7).to_bytes(32, "big"))
+    async with endpoint([_error(code=3, message="execution reverted", data=data)]) as (rpc, _):
+        rpc._errors = abi.errors
+        with pytest.raises(Reverted, match=r"Poor\(7\)") as reverted:
+            await rpc.call(ADDRESS, b"")
+        assert reverted.value.args_ == (7,)
+    async with endpoint([_error(code=3, message="reverted", data="0x")]) as (rpc, _):
+        with pytest.raises(Reverted, match="empty"):
+            await rpc.call(ADDRESS, b"")
