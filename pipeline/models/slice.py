@@ -12,7 +12,7 @@ and not in somebody's output.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,6 +61,7 @@ class ModelSlice:
         config = skeleton.base.config
         self.hidden_size: int = config.hidden_size
         self.vocab_size: int = config.vocab_size
+        self.max_positions: int = config.max_position_embeddings
         self.dtype: torch.dtype = skeleton.causal.dtype
         setattr(skeleton.causal, skeleton.prefix, _HiddenStates())
         if not self.is_first:
@@ -91,6 +92,26 @@ class ModelSlice:
         for name, parameter in self.stack.named_parameters():
             if parameter.ndim >= 2:
                 yield name, parameter
+
+    def replace_linears(self, make: Callable[[nn.Linear], nn.Module]) -> int:
+        """Put `make(linear)` in the place of every plain linear layer of the decoder layers and,
+        in the last slice, of the head. Returns the bytes of weights that stay in use elsewhere too
+        (the embedding matrix, where a tied head was replaced)."""
+        shared = {tensor.data_ptr() for tensor in self._embeddings()}
+        twice = 0
+        for root in (self.stack, self._causal) if self.is_last else (self.stack,):
+            for parent in list(root.modules()):
+                for name, child in list(parent.named_children()):
+                    if type(child) is nn.Linear:
+                        if child.weight.data_ptr() in shared:
+                            twice += child.weight.nbytes
+                        setattr(parent, name, make(child))
+        return twice
+
+    def _embeddings(self) -> Iterator[torch.Tensor]:
+        for module in self._base.modules():
+            if isinstance(module, nn.Embedding):
+                yield module.weight
 
     def forward(self, inputs: torch.Tensor, positions: torch.Tensor, context: Any) -> torch.Tensor:
         """Run the slice on one packed batch.

@@ -15,6 +15,7 @@ import torch
 
 from pipeline.models.slice import ModelSlice
 from pipeline.runner.errors import RunnerError
+from pipeline.runner.packing import pack_linears
 from pipeline.runner.pool import SpanPool
 from pipeline.runner.probe import make_stores
 from pipeline.runner.step import Piece, Step
@@ -32,15 +33,20 @@ class StepItem:
 class StageRunner:
     """Runs `slice_` with a KV pool of `kv_tokens` positions over all sequences.
 
+    The runner takes the slice over: with `packed` it lays the weights out for speed where the CPU
+    gains by it (see `pipeline.runner.packing`), which changes the last bits of results.
+
     Raises:
         UnsupportedModel: a layer does not use its cache in a way known here.
     """
 
-    def __init__(self, slice_: ModelSlice, kv_tokens: int) -> None:
+    def __init__(self, slice_: ModelSlice, kv_tokens: int, *, packed: bool = True) -> None:
         self.slice = slice_
         self._pool = SpanPool(kv_tokens)
-        self._stores = make_stores(slice_, kv_tokens)
         self.weights_bytes = slice_.weights_bytes
+        if packed:
+            self.weights_bytes += pack_linears(slice_)
+        self._stores = make_stores(slice_, kv_tokens)
         self.kv_bytes = sum(store.keys.nbytes + store.values.nbytes for store in self._stores)
 
     @property

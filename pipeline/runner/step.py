@@ -215,3 +215,42 @@ class Step(Cache):
             return pool.as_strided(shape, strides, at).transpose(1, 2)
         rows = pool.index_select(0, self._padded)
         return rows.view(count, self._longest, *pool.shape[1:]).transpose(1, 2)
+
+
+class PackedPrefill(Cache):
+    """Whole sequences of the given lengths packed into one pass, with no cache behind them."""
+
+    incoming: torch.Tensor | None = None
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        super().__init__(layers=[])
+        self._bounds = [0]
+        for length in lengths:
+            self._bounds.append(self._bounds[-1] + length)
+        self._positions = [torch.arange(length, device=device) for length in lengths]
+        self.positions = torch.cat(self._positions)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Nothing is kept: a layer goes on with what it has."""
+        return key_states, value_states
+
+    def attend(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: LazyMask,
+        inner: Inner,
+        kwargs: dict[str, Any],
+    ) -> torch.Tensor:
+        """Attention of every sequence over itself; query [1, heads, N, d] → [1, N, heads, d']."""
+        parts = []
+        for number, at in enumerate(self._positions):
+            one = slice(self._bounds[number], self._bounds[number + 1])
+            allowed = mask.for_positions(number, at[None], at[None], query.dtype)
+            out = inner(module, query[:, :, one], key[:, :, one], value[:, :, one], allowed, **kwargs)
+            parts.append(out[0])
+        return torch.cat(parts, dim=1)

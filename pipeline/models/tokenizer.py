@@ -1,0 +1,236 @@
+"""Text to token ids and back, without torch or transformers.
+
+A prepared model carries its fast tokenizer and its chat template. Templates are Jinja programs that
+came with the model, so they run in Jinja's sandbox, with the settings and helper functions that
+transformers gives them; the ids are the same as `apply_chat_template` makes.
+
+Decoding token by token has a catch: a token can end in the middle of a UTF-8 character, and some
+tokenizers let a token's text depend on its neighbours (leading spaces). `StreamDecoder` decodes a
+short window over and over and hands out only what later tokens cannot change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jinja2 import TemplateError, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from pipeline.models.errors import InvalidModel, InvalidText
+
+MAX_TEXT = 8 * 2**20
+_MAX_JSON = 64 * 2**20
+_REPLACEMENT = "�"
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks what the assistant says, for training; it renders as its body."""
+
+    tags = {"generation"}  # noqa: RUF012 - as jinja2 declares it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+class ChatTokenizer:
+    """The tokenizer of a prepared model's folder.
+
+    Args:
+        model_dir: a folder with tokenizer.json and config.json.
+        now: what templates get as the current time when they ask for it.
+
+    Raises:
+        InvalidModel: files are missing or not well-formed.
+    """
+
+    def __init__(self, model_dir: Path, now: Callable[[], datetime] = datetime.now) -> None:
+        self._tokenizer = _load_tokenizer(model_dir / "tokenizer.json")
+        settings = _read_json(model_dir / "tokenizer_config.json")
+        self._special = _special_tokens(model_dir, settings)
+        self._template = _template(model_dir, settings)
+        self.eos_ids: tuple[int, ...] = self._eos_ids(model_dir)
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+        )
+        environment.filters["tojson"] = _to_json
+        environment.globals["raise_exception"] = _refuse
+        environment.globals["strftime_now"] = lambda form: now().strftime(form)
+        try:
+            self._compiled = environment.from_string(self._template) if self._template else None
+        except TemplateError as exc:
+            raise InvalidModel(f"{model_dir}: its chat template is broken: {exc}") from exc
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of token ids that the tokenizer knows, added ones included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text, with the special tokens that the tokenizer puts around it.
+
+        Raises:
+            InvalidText: it is longer than `MAX_TEXT` characters.
+        """
+        return self._encode(text, special=True)
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Ids of a conversation up to where the assistant is to answer.
+
+        Args:
+            messages: each with "role" and "content" texts.
+
+        Raises:
+            InvalidText: a message has another form, or the model's template refuses the
+                conversation (for example its order of roles).
+            InvalidModel: the model has no chat template.
+        """
+        return self._encode(self.render(messages), special=False)
+
+    def render(self, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The prompt text that the model's template makes of a conversation; raises as above."""
+        if self._compiled is None:
+            raise InvalidModel("the model has no chat template: give it plain text")
+        for message in messages:
+            if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
+                raise InvalidText('a chat message is {"role": text, "content": text}')
+        if not messages or sum(len(message["content"]) for message in messages) > MAX_TEXT:
+            raise InvalidText(f"a conversation has 1 message or more, up to {MAX_TEXT} characters")
+        try:
+            return self._compiled.render(
+                messages=[dict(message) for message in messages],
+                tools=None,
+                documents=None,
+                add_generation_prompt=True,
+                **self._special,
+            )
+        except SecurityError as exc:
+            raise InvalidModel(f"the chat template does what it may not: {exc}") from exc
+        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as exc:
+            raise InvalidText(f"the model's chat template refuses this conversation: {exc}") from exc
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of token ids; special tokens leave no text."""
+        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def stream(self) -> StreamDecoder:
+        """A decoder for one growing sequence."""
+        return StreamDecoder(self)
+
+    def _encode(self, text: str, *, special: bool) -> list[int]:
+        if len(text) > MAX_TEXT:
+            raise InvalidText(f"text of {len(text)} characters; at most {MAX_TEXT} are taken")
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        return ids
+
+    def _eos_ids(self, model_dir: Path) -> tuple[int, ...]:
+        for name in ("generation_config.json", "config.json"):
+            found = _read_json(model_dir / name).get("eos_token_id")
+            ids = found if isinstance(found, list) else [found]
+            if ids and all(isinstance(item, int) and item >= 0 for item in ids):
+                return tuple(ids)
+        token = self._tokenizer.token_to_id(self._special.get("eos_token", ""))
+        return () if token is None else (int(token),)
+
+
+class StreamDecoder:
+    """Gives the text of a sequence piece by piece; the pieces joined are the whole text.
+
+    The window [start, read) is text already given, kept as context for the tokens after it.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._read = 0
+
+    def push(self, token_id: int) -> str:
+        """Take the next token; returns the text that became final with it, often none or a word."""
+        self._ids.append(token_id)
+        text = self._window()
+        if text.endswith(_REPLACEMENT):
+            # Perhaps the first bytes of a character whose rest is to come.
+            return ""
+        return self._take(text)
+
+    def finish(self) -> str:
+        """The text still held back, with U+FFFD for bytes that are no character."""
+        return self._take(self._window())
+
+    def _window(self) -> str:
+        return self._tokenizer.decode(self._ids)
+
+    def _take(self, text: str) -> str:
+        given = self._tokenizer.decode(self._ids[: self._read])
+        self._ids = self._ids[self._read :]
+        self._read = len(self._ids)
+        return text[len(given) :]
+
+
+def _load_tokenizer(path: Path) -> Tokenizer:
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise InvalidModel(f"{path} is larger than {_MAX_JSON} bytes")
+        return Tokenizer.from_buffer(path.read_bytes())
+    except OSError as exc:
+        raise InvalidModel(f"{path}: {exc.strerror}; prepare the model again") from exc
+    except ValueError as exc:
+        raise InvalidModel(f"{path} is no tokenizer: {exc}") from exc
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one where there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > _MAX_JSON:
+            raise InvalidModel(f"{path} is larger than {_MAX_JSON} bytes")
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise InvalidModel(f"{path} cannot be read as JSON: {exc}") from exc
+    if not isinstance(found, dict):
+        raise InvalidModel(f"{path} is not a JSON object")
+    return found
+
+
+def _special_tokens(model_dir: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+    """bos_token, eos_token and so on, as the template may name them."""
+    found = {**settings, **_read_json(model_dir / "special_tokens_map.json")}
+    tokens = {}
+    for name, value in found.items():
+        text = value.get("content") if isinstance(value, dict) else value
+        if name.endswith("_token") and isinstance(text, str):
+            tokens[name] = text
+    return tokens
+
+
+def _template(model_dir: Path, settings: Mapping[str, Any]) -> str | None:
+    path = model_dir / "chat_template.jinja"
+    if path.is_file():
+        try:
+            return path.read_text()
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidModel(f"{path} cannot be read: {exc}") from exc
+    found = settings.get("chat_template")
+    if isinstance(found, list):
+        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        found = named.get("default")
+    return found if isinstance(found, str) else None
+
+
+def _to_json(value: Any, **options: Any) -> str:
+    """Unlike Jinja's own filter this does not escape for HTML: it is a prompt."""
+    return json.dumps(value, ensure_ascii=options.pop("ensure_ascii", False), **options)
+
+
+def _refuse(message: str) -> NoReturn:
+    raise TemplateError(message)

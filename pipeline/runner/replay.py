@@ -1,0 +1,152 @@
+"""Replaying finished sequences over the whole model: what a validator computes.
+
+One prefill of prompt + output gives, at every stage boundary, the hidden states that an honest
+stage must have sent, and from the last the logits from which every output token was drawn. Several
+sequences are packed into one pass (they do not see one another); no cache is kept. The layers run
+from the same code as in a stage, so what differs is only the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.models.prepared import PreparedModel, open_folder
+from pipeline.models.slice import load_slice
+from pipeline.runner.errors import RunnerError
+from pipeline.runner.packing import pack_linears
+from pipeline.runner.step import PackedPrefill
+
+MAX_PACKED = 2048
+LOGIT_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One sequence's replay; T is its number of output tokens.
+
+    Attributes:
+        stages: for each stage [T, H] hidden states at positions P-1 .. P+T-2, in the model's
+            dtype: what the stage sent for each output token (the last: after the final norm).
+    """
+
+    stages: tuple[torch.Tensor, ...]
+    _head: Callable[[torch.Tensor], torch.Tensor]
+
+    @torch.inference_mode()
+    def logits(self) -> Iterator[torch.Tensor]:
+        """float32 logits in blocks of at most `LOGIT_ROWS` rows, [T, V] in all: row t is the
+        distribution that output token t was drawn from. A full block of rows at a time, because
+        T x V floats of a long sequence can be gigabytes."""
+        for block in self.stages[-1].split(LOGIT_ROWS):
+            yield self._head(block)
+
+
+class WholeModelReplay:
+    """The whole model of a folder, loaded once.
+
+    Raises:
+        InvalidModel, UnsupportedModel: see `load_slice`.
+    """
+
+    def __init__(self, model: PreparedModel | Path, device: str = "cpu", packed: bool = True) -> None:
+        prepared = model if isinstance(model, PreparedModel) else open_folder(model)
+        self._slice = load_slice(prepared, 0, prepared.manifest.layers, device)
+        self.weights_bytes = self._slice.weights_bytes
+        if packed:
+            self.weights_bytes += pack_linears(self._slice)
+
+    @property
+    def layers(self) -> int:
+        return self._slice.layers
+
+    @torch.inference_mode()
+    def prefill(
+        self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], boundaries: Sequence[int]
+    ) -> list[Replayed]:
+        """Replay (prompt ids, output ids) pairs.
+
+        Args:
+            boundaries: the layer after which each stage ends, ascending, the last one the model's
+                number of layers.
+
+        Raises:
+            RunnerError: boundaries or sequences that the model cannot have produced.
+        """
+        self._check(sequences, boundaries)
+        results: dict[int, Replayed] = {}
+        for batch in _batches([len(prompt) + len(output) - 1 for prompt, output in sequences]):
+            for index, replayed in zip(
+                batch, self._pass([sequences[i] for i in batch], boundaries), strict=True
+            ):
+                results[index] = replayed
+        return [results[index] for index in range(len(sequences))]
+
+    def _pass(
+        self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], boundaries: Sequence[int]
+    ) -> Iterator[Replayed]:
+        tokens = [[*prompt, *output][:-1] for prompt, output in sequences]
+        ids = torch.tensor([token for one in tokens for token in one], device=self._slice.device)
+        context = PackedPrefill([len(one) for one in tokens], self._slice.device)
+        captured: dict[int, torch.Tensor] = {}
+        wanted = [torch.arange(len(p) - 1, len(p) + len(o) - 1) for p, o in sequences]
+        starts = [sum(len(one) for one in tokens[:i]) for i in range(len(tokens))]
+        rows = torch.cat([at + s for at, s in zip(wanted, starts, strict=True)])
+        hooks = [
+            self._slice.stack[end - 1].register_forward_hook(_capture(captured, end, rows))
+            for end in boundaries[:-1]
+        ]
+        try:
+            final = self._slice.forward(ids, context.positions, context)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        captured[boundaries[-1]] = final[rows]
+        counts = [len(output) for _, output in sequences]
+        split = [captured[end].split(counts) for end in boundaries]
+        for index in range(len(sequences)):
+            yield Replayed(tuple(stage[index] for stage in split), self._slice.logits)
+
+    def _check(
+        self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], boundaries: Sequence[int]
+    ) -> None:
+        ends = list(boundaries)
+        rising = all(a < b for a, b in zip([0, *ends], ends, strict=False))
+        if not ends or not rising or ends[-1] != self._slice.layers:
+            raise RunnerError(f"boundaries {ends} do not cut {self._slice.layers} layers into stages")
+        for prompt, output in sequences:
+            if not prompt or not output:
+                raise RunnerError("a replay needs at least one prompt and one output token")
+            if len(prompt) + len(output) - 1 > self._slice.max_positions:
+                raise RunnerError(f"a sequence exceeds {self._slice.max_positions} positions")
+            if not 0 <= min(*prompt, *output) <= max(*prompt, *output) < self._slice.vocab_size:
+                raise RunnerError(f"token ids must be within 0 and {self._slice.vocab_size - 1}")
+
+
+def _capture(
+    captured: dict[int, torch.Tensor], end: int, rows: torch.Tensor
+) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(_module: nn.Module, _args: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        captured[end] = hidden[0][rows]
+
+    return hook
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices in groups of at most `MAX_PACKED` tokens (a longer sequence is a group of its own)."""
+    batch: list[int] = []
+    tokens = 0
+    for index, length in enumerate(lengths):
+        if batch and tokens + length > MAX_PACKED:
+            yield batch
+            batch, tokens = [], 0
+        batch.append(index)
+        tokens += length
+    if batch:
+        yield batch
