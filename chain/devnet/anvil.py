@@ -31,11 +31,18 @@ _PASSED = re.compile(r"(eth|net|web3|evm|anvil)_\w+")
 _NPM = Path(__file__).parents[2] / "contracts" / "node_modules" / "@foundry-rs"
 
 
+# Runs its arguments and kills them when its own standard input ends.
+_GUARD = '"$@" & read -r _; kill -9 $!'
+
+
 def find_anvil() -> str | None:
-    """Path of an anvil executable, or None."""
+    """Path of an anvil executable, or None. Raises DevnetError when ANVIL names none."""
     named = os.environ.get("ANVIL")
     if named:
-        return shutil.which(named)
+        found = shutil.which(named)
+        if found is None:
+            raise DevnetError(f"ANVIL={named} is not an executable; correct or unset it")
+        return found
     bundled = sorted(str(path) for path in _NPM.glob("anvil-*/bin/anvil*"))
     return shutil.which("anvil") or next(iter(bundled), None)
 
@@ -73,13 +80,19 @@ async def run_anvil(
 ) -> AsyncIterator[AnvilBackend]:
     """Start anvil for the length of the block, then kill it; the address `funded` owns `wei`.
 
-    Raises DevnetError.
+    A small shell stands between: it holds the other end of a pipe of ours, so that anvil dies with
+    this process, however that dies. Raises DevnetError.
     """
-    command = [executable, "--host", "127.0.0.1", "--port", "0", "--chain-id", str(chain_id)]
-    command += ["--accounts", "1", "--hardfork", "prague"]
+    command = ["/bin/sh", "-c", _GUARD, "anvil-guard", executable, "--host", "127.0.0.1"]
+    command += ["--port", "0", "--chain-id", str(chain_id), "--accounts", "1"]
+    command += ["--hardfork", "prague"]
     try:
         process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is for us; the guard acts when our pipe closes
         )
     except OSError as exc:
         raise DevnetError(f"anvil at {executable} cannot be started: {exc}") from exc
@@ -99,8 +112,9 @@ async def run_anvil(
             yield backend
             nursery.cancel_scope.cancel()
     finally:
-        process.kill()
         with trio.CancelScope(shield=True):
+            assert process.stdin is not None
+            await process.stdin.aclose()
             await process.wait()
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +24,7 @@ from chain.faucet import faucet_address, register_token, request_funds
 from chain.hexdata import keccak, parse_quantity, to_data
 from chain.transactions.signing import Fees, SignedTransaction, Unsigned, sign
 from proofs.signing import address_of
+from tests.chain.conftest import needs_anvil
 
 RICH_KEY = b"\x01" * 32
 RICH = address_of(RICH_KEY)
@@ -84,6 +88,36 @@ async def test_nothing_listens_after_cancellation() -> None:
     port = int(dev.url.rsplit(":", 1)[1])
     with pytest.raises(OSError, match=r"refused|all attempts"):
         await trio.open_tcp_stream("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("backend", ["py-evm", pytest.param("anvil", marks=needs_anvil)])
+async def test_a_killed_chain_leaves_nothing_behind(backend: str) -> None:
+    """kill -9 of the serving process must take anvil along."""
+    program = (
+        "import trio\nfrom chain.devnet import server\n"
+        "async def main():\n"
+        "    async with trio.open_nursery() as nursery:\n"
+        "        start = lambda *, task_status: server.serve_devnet(\n"
+        f"            '127.0.0.1', 0, backend='{backend}', task_status=task_status)\n"
+        "        dev = await nursery.start(start)\n"
+        "        print(dev.url, flush=True)\n"
+        "trio.run(main)\n"
+    )
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    url = (await process.stdout.receive_some(200)).decode().strip()
+    assert url.startswith("http://127.0.0.1:")
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) == (2 if backend == "anvil" else 0)
+    process.kill()
+    with trio.fail_after(20):
+        await process.wait()
+        await trio.to_thread.run_sync(psutil.wait_procs, children, 15)
+    assert not any(
+        child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children
+    )
 
 
 async def test_the_faucet_tops_up_within_limits(any_devnet: DevChain) -> None:
