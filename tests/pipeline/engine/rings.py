@@ -176,6 +176,10 @@ class ProcessRing:
         requests = load_requests(model, len(self.engines), kv_tokens, {})
         return await self._each(lambda s, e: e.request("load", requests[s], WAIT))
 
+    async def load_one(self, model: PreparedModel, stage: int, kv_tokens: int = 2048) -> m.Loaded:
+        request = load_requests(model, len(self.engines), kv_tokens, {})[stage]
+        return await self.engines[stage].request("load", request, WAIT)
+
     async def up(self, generation: int, micro_batches: int = 4, max_batch_tokens: int = 64) -> None:
         listen = m.Listen(host="127.0.0.1")
         listening = await self._each(lambda _, e: e.request("listen", listen, WAIT))
