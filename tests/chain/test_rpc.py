@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
-from chain.abi import Abi
+from chain.abi import Abi, ErrorAbi
 from chain.errors import BadResponse, ChainUnreachable, Reverted, RpcError
 from chain.hexdata import keccak, to_data
 from chain.rpc import MAX_ANSWER, Rpc, open_rpc
@@ -21,7 +21,9 @@ DROP = object()
 
 @asynccontextmanager
 async def endpoint(
-    replies: Sequence[object], deadline: float = 10
+    replies: Sequence[object],
+    deadline: float = 10,
+    errors: Mapping[bytes, ErrorAbi] | None = None,
 ) -> AsyncIterator[tuple[Rpc, list[int]]]:
     """A server that gives each connection's request the next reply: bytes, HANG or DROP."""
     asked: list[int] = []
@@ -46,7 +48,7 @@ async def endpoint(
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         port = listeners[0].socket.getsockname()[1]
         nursery.start_soon(trio.serve_listeners, serve, listeners)
-        async with open_rpc(f"http://127.0.0.1:{port}", deadline=deadline) as rpc:
+        async with open_rpc(f"http://127.0.0.1:{port}", errors=errors, deadline=deadline) as rpc:
             yield rpc, asked
         nursery.cancel_scope.cancel()
 
@@ -119,8 +121,9 @@ async def test_errors_keep_their_code_and_reverts_are_decoded() -> None:
         "T", [{"type": "error", "name": "Poor", "inputs": [{"name": "a", "type": "uint256"}]}]
     )
     data = to_data(keccak(b"Poor(uint256)")[:4] + (7).to_bytes(32, "big"))
-    async with endpoint([_error(code=3, message="execution reverted", data=data)]) as (rpc, _):
-        rpc._errors = abi.errors
+    async with endpoint(
+        [_error(code=3, message="execution reverted", data=data)], errors=abi.errors
+    ) as (rpc, _):
         with pytest.raises(Reverted, match=r"Poor\(7\)") as reverted:
             await rpc.call(ADDRESS, b"")
         assert reverted.value.args_ == (7,)
