@@ -28,6 +28,7 @@ from pipeline.models.errors import InvalidModel, InvalidText
 
 MAX_TEXT = 8 * 2**20
 _MAX_JSON = 64 * 2**20
+MAX_HELD = 32
 _REPLACEMENT = "�"
 
 
@@ -145,7 +146,9 @@ class ChatTokenizer:
 class StreamDecoder:
     """Gives the text of a sequence piece by piece; the pieces joined are the whole text.
 
-    The window [start, read) is text already given, kept as context for the tokens after it.
+    The first `_read` of the tokens held are given already and kept as context for those after them.
+    A run of `MAX_HELD` tokens that are no text (a character has at most four) is given as it is, so
+    that nonsense cannot make the window grow.
     """
 
     def __init__(self, tokenizer: ChatTokenizer) -> None:
@@ -157,7 +160,7 @@ class StreamDecoder:
         """Take the next token; returns the text that became final with it, often none or a word."""
         self._ids.append(token_id)
         text = self._window()
-        if text.endswith(_REPLACEMENT):
+        if text.endswith(_REPLACEMENT) and len(self._ids) - self._read < MAX_HELD:
             # Perhaps the first bytes of a character whose rest is to come.
             return ""
         return self._take(text)

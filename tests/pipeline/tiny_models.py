@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +71,23 @@ def save_tiny(architecture: str, folder: Path, dtype: torch.dtype = torch.float3
     torch.manual_seed(sum(architecture.encode()))
     model = AutoModelForCausalLM.from_config(CONFIGS[architecture](), dtype=dtype)
     model.save_pretrained(folder)
-    tokenizer = Tokenizer(
-        models.BPE(vocab={c: i + 3 for i, c in enumerate(_alphabet())}, merges=[])
-    )
+    save_tokenizer(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path) -> None:
+    """A tokenizer whose tokens are single bytes (ids 3 to 258) and chat markers (0 to 2)."""
+    markers = {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2}
+    pieces = {character: i + 3 for i, character in enumerate(_alphabet())}
+    tokenizer = Tokenizer(models.BPE(vocab=markers | pieces, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
+    tokenizer.add_special_tokens(list(markers))
     tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
-    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>"}\n')
-    return folder
+    settings = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings) + "\n")
 
 
 def _alphabet() -> list[str]:

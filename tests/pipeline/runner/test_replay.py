@@ -1,0 +1,112 @@
+"""Replay against what stages really computed while decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from pipeline.models.faults import apply_fault
+from pipeline.models.prepared import PreparedModel
+from pipeline.models.slice import load_slice
+from pipeline.runner.errors import RunnerError
+from pipeline.runner.replay import WholeModelReplay
+from pipeline.runner.stage import StageRunner, StepItem
+from tests.pipeline.tiny_models import CONFIGS
+
+CUTS = [0, 2, 5, 6]
+
+
+def generate(
+    model: PreparedModel, prompt: list[int], length: int, fault_in: int | None = None
+) -> tuple[list[int], list[torch.Tensor], torch.Tensor]:
+    """Greedy decoding over three stages; returns output ids, rows per stage, logits per token."""
+    slices = [load_slice(model, a, b) for a, b in zip(CUTS, CUTS[1:], strict=False)]
+    if fault_in is not None:
+        apply_fault(slices[fault_in], "int4-weights")
+    stages = [StageRunner(slice_, 64) for slice_ in slices]
+    rows: list[list[torch.Tensor]] = [[] for _ in stages]
+    logits, ids, start = [], list(prompt), 0
+    for stage in stages:
+        stage.open(b"s", len(prompt) + length)
+    while len(ids) < len(prompt) + length:
+        hidden = torch.tensor(ids[start:])
+        item = StepItem(b"s", start, len(ids) - start)
+        for number, stage in enumerate(stages):
+            hidden = stage.step([item], hidden)
+            rows[number].append(hidden[-1])
+        logits.append(stages[-1].logits(hidden[-1:])[0])
+        start = len(ids)
+        ids.append(int(logits[-1].argmax()))
+    return ids[len(prompt) :], [torch.stack(one) for one in rows], torch.stack(logits)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_replay_gives_the_rows_and_logits_that_stages_had(
+    tiny_model: Callable[[str], PreparedModel], architecture: str
+) -> None:
+    model = tiny_model(architecture)
+    prompts = [[5, 6, 7], list(range(10, 31)), [40]]
+    made = [generate(model, prompt, 4 + 5 * i) for i, prompt in enumerate(prompts)]
+    pairs = [(prompt, output) for prompt, (output, _, _) in zip(prompts, made, strict=True)]
+    replayed = WholeModelReplay(model).prefill(pairs, CUTS[1:])
+    for (output, rows, logits), again in zip(made, replayed, strict=True):
+        assert [stage.shape for stage in again.stages] == [(len(output), 48)] * 3
+        for sent, expected in zip(rows, again.stages, strict=True):
+            scale = max(1.0, float(expected.abs().max()))
+            torch.testing.assert_close(sent, expected, rtol=0, atol=2e-5 * scale)
+        replayed_logits = torch.cat(list(again.logits()))
+        scale = max(1.0, float(logits.abs().max()))
+        torch.testing.assert_close(replayed_logits, logits, rtol=0, atol=2e-5 * scale)
+
+
+def test_only_stages_from_the_faulty_one_on_differ(
+    tiny_model: Callable[[str], PreparedModel],
+) -> None:
+    model = tiny_model("llama")
+    prompt = [9, 8, 7, 6]
+    output, rows, _ = generate(model, prompt, 8, fault_in=1)
+    (again,) = WholeModelReplay(model).prefill([(prompt, output)], CUTS[1:])
+    errors = [
+        float((sent - expected).norm() / expected.norm())
+        for sent, expected in zip(rows, again.stages, strict=True)
+    ]
+    assert errors[0] < 1e-5
+    assert errors[1] > 1e-2
+    assert errors[2] > 1e-2
+
+
+def test_long_batches_are_split_and_keep_their_order(
+    tiny_model: Callable[[str], PreparedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = WholeModelReplay(tiny_model("llama"))
+    pairs = [([3 + i] * (5 + 3 * i), [7, 8]) for i in range(6)]
+    together = replay.prefill(pairs, [6])
+    monkeypatch.setattr("pipeline.runner.replay.MAX_PACKED", 20)
+    apart = replay.prefill(pairs, [6])
+    for one, other in zip(together, apart, strict=True):
+        torch.testing.assert_close(one.stages[0], other.stages[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pair", "boundaries", "reason"),
+    [
+        (([1], [2]), [], "boundaries"),
+        (([1], [2]), [3], "boundaries"),
+        (([1], [2]), [3, 3, 6], "boundaries"),
+        (([1], [2]), [3, 7], "boundaries"),
+        (([], [2]), [6], "at least one"),
+        (([1], []), [6], "at least one"),
+        (([1], [300]), [6], "token ids"),
+        (([1] * 512, [2, 2]), [6], "positions"),
+    ],
+)
+def test_impossible_replays_are_refused(
+    tiny_model: Callable[[str], PreparedModel],
+    pair: tuple[list[int], list[int]],
+    boundaries: list[int],
+    reason: str,
+) -> None:
+    with pytest.raises(RunnerError, match=reason):
+        WholeModelReplay(tiny_model("llama")).prefill([pair], boundaries)
