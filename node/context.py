@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from chain.client import ChainClient
-
     from node.journal import AsyncJournal
     from p2p.network import Network
 

@@ -110,7 +110,12 @@ async def _serve(context: NodeContext, roles: Roles, lifecycle: Lifecycle, data:
         data.write_status(
             NodeStatusFile(os.getpid(), url, context.peer_id, context.network.addresses)
         )
-        context.log.info("serving", roles=list(config.roles), http=url)
+        context.log.info(
+            "serving",
+            roles=list(config.roles),
+            http=url,
+            addresses=list(context.network.addresses),
+        )
         await interrupted.wait()
         lifecycle.to(NodeState.DRAINING)
         context.log.info("draining; press Ctrl-C again to stop at once")

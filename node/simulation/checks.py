@@ -7,6 +7,7 @@ balances and the processes of this machine, never from what a node thinks of its
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from node.simulation.options import CRASH
@@ -65,7 +66,7 @@ def _slices(outcome: Outcome) -> Check:
     wanted = outcome.options.stages or outcome.options.workers
     ranges = [(stage["first_layer"], stage["last_layer"]) for stage in stages]
     contiguous = bool(ranges) and ranges[0][0] == 0
-    contiguous = contiguous and all(a[1] == b[0] for a, b in zip(ranges, ranges[1:], strict=False))
+    contiguous = contiguous and all(a[1] == b[0] for a, b in pairwise(ranges))
     text = ", ".join(f"{first}–{last - 1}" for first, last in ranges) or "no group"
     held = contiguous and len(stages) == wanted
     return Check(f"the model was cut into {wanted} slices", held, f"layers {text}")
@@ -80,7 +81,7 @@ def _completed(outcome: Outcome) -> Check:
     return Check(
         "every prompt was completed once",
         held,
-        f"{len(outcome.rows)} rows for {prompts} prompts, job {outcome.job.get('state', 'missing')}",
+        f"{len(outcome.rows)} rows for {prompts} prompts, job {outcome.job.get('state', '?')}",
     )
 
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomli_w
 import trio
 
-from node.datadir import DataDir
+from node.datadir import DataDir, write_atomically
 from node.keystore import generate_key, load_key, save_key
 from node.networkfile import NetworkFile
 from node.simulation.options import CRASH, SimulationOptions, Topology, TopologyNode
 from node.simulation.process import Child, Children
 
 START_SECONDS = 180.0
+SEQUENCES_IN_FLIGHT = 16
+TOKENS_PER_SEQUENCE = 512
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 
 
@@ -58,13 +61,21 @@ class SimulatedNetwork:
         for name in self.options.validator_names:
             arguments += ["--validator", self.nodes[name].address]
         child = await self._children.start("chain", [*arguments, "--json"])
+        child.outlives_others = True  # nodes that leave still write to the chain
         self.running["chain"] = child
         await child.wait_for("chain ready", START_SECONDS)
 
     async def start_orchestrator(self) -> None:
         """The orchestrator, which is also the bootstrap peer; its address goes into the file."""
-        stages = self.options.stages or self.options.workers
-        child = await self._start("orchestrator", ["--stages", str(stages)])
+        settings = {
+            "stages": self.options.stages or self.options.workers,
+            "sequences_in_flight": SEQUENCES_IN_FLIGHT,
+            "tokens_per_sequence": TOKENS_PER_SEQUENCE,
+            "formation_wait": START_SECONDS,
+        }
+        config = self.nodes["orchestrator"].data.config
+        write_atomically(config, tomli_w.dumps({"orchestrator": settings}).encode())
+        child = await self._start("orchestrator", [])
         line = await child.wait_for("serving", START_SECONDS)
         network = NetworkFile.load(self.network_file)
         network.updated(bootstrap=tuple(line["addresses"])).save(self.network_file)

@@ -22,8 +22,8 @@ DISHONEST = (
     "wrong-seed",
 )
 CRASH = "crash"
-DEFAULT_VRAM = "448MiB"
-"""Too little for the whole of SmolLM2 in fp32 with its KV cache, enough for half of it."""
+DEFAULT_VRAM = "512MiB"
+"""Too little for the whole of SmolLM2 in fp32 with its KV cache, enough for one half of it."""
 _FAULT = re.compile(r"^([a-z]+-\d+|orchestrator):([a-z0-9-]+)(?:@(\d+(?:\.\d+)?))?$")
 
 

@@ -44,6 +44,7 @@ class Child:
         self.popen = popen
         self.ended = trio.Event()
         self.expected_to_end = False
+        self.outlives_others = False
         self._seen: dict[str, Line] = {}
         self._news = trio.Event()
 
@@ -122,18 +123,22 @@ class Children:
         are the tasks that listen.
         """
         with trio.CancelScope(shield=True):
-            for seconds in (STOP_SECONDS, LAST_STOP_SECONDS):
-                for child in self.all:
-                    if child.popen.poll() is None:
-                        child.signal(signal.SIGINT)
-                with trio.move_on_after(seconds):
-                    for child in self.all:
-                        await trio.to_thread.run_sync(child.popen.wait, abandon_on_cancel=True)
-            for child in self.all:
-                child.expected_to_end = True
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                await trio.to_thread.run_sync(child.popen.wait)
+            await self._stop([child for child in self.all if not child.outlives_others])
+            await self._stop([child for child in self.all if child.outlives_others])
+
+    async def _stop(self, children: list[Child]) -> None:
+        for seconds in (STOP_SECONDS, LAST_STOP_SECONDS):
+            for child in children:
+                if child.popen.poll() is None:
+                    child.signal(signal.SIGINT)
+            with trio.move_on_after(seconds):
+                for child in children:
+                    await trio.to_thread.run_sync(child.popen.wait, abandon_on_cancel=True)
+        for child in children:
+            child.expected_to_end = True
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await trio.to_thread.run_sync(child.popen.wait)
 
     async def _listen(self, child: Child) -> None:
         assert child.popen.stdout is not None

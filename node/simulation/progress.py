@@ -10,8 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
 
-from node.cli.frame import progress_console
-
 
 class Progress:
     """Steps as lines with the seconds since the start; prompts as a bar."""
@@ -39,7 +37,7 @@ class Progress:
 @contextmanager
 def open_progress(prompts: int) -> Iterator[Progress]:
     """Show progress while the block runs, on stderr."""
-    console = progress_console()
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
     with Bars(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
         yield Progress(console, bars, prompts)

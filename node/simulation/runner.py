@@ -187,12 +187,11 @@ async def _wait_for_job(
 ) -> None:
     crashes = [fault for fault in outcome.options.faults if fault.kind == CRASH]
     first_token = 0.0
-    tokens_at_first = 0
     while True:
         job = await _get(api, f"/v1/jobs/{job_id}")
         now = time.monotonic()
         if job["tokens"] and not first_token:
-            first_token, tokens_at_first = now, job["tokens"]
+            first_token = now
             outcome.seconds["first token"] = now - begun
         for fault in [f for f in crashes if first_token and now - first_token >= f.after]:
             crashes.remove(fault)

@@ -116,7 +116,10 @@ class Orchestrator:
     async def feed(self, event: ev.Event) -> None:
         """Let the coordinator decide about `event` and carry out what follows."""
         before = self._states(event)
+        obstacle = self.pool.unplannable
         commands = self._coordinator.handle(event, self._context.now())
+        if self.pool.unplannable not in ("", obstacle):
+            self._context.log.warning("no group can be planned", reason=self.pool.unplannable)
         self._log(event, before)
         for command in commands:
             if isinstance(command, ev.RecordVerdict | ev.RecordSettled | ev.BanWorker):

@@ -147,18 +147,27 @@ class Validator:
             except ModelError as exc:
                 log.error("cannot judge: model not in the store", reason=str(exc))
                 return None
+            if bundle.boundaries[-1] != model.manifest.layers:
+                log.error("cannot judge: the bundle's stages are not the whole model")
+                return None
             request = replay_request(bundle, str(model.path), self._device.torch_name)
             try:
                 replayed = await self._engine.request("replay", request, timeout=REPLAY_SECONDS)
                 break
             except EngineError as exc:
+                if exc.code == "bad_request":
+                    log.error("cannot judge: the engine refuses the bundle", reason=exc.message)
+                    return None
                 log.warning("replay failed, trying again", reason=exc.message)
             await trio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY_SECONDS)
         self.replay_seconds += replayed.seconds
-        verdict = judge(
-            bundle, to_measures(replayed), self._thresholds, receipt_domain(self._context.chain)
-        )
+        domain = receipt_domain(self._context.chain)
+        try:
+            verdict = judge(bundle, to_measures(replayed), self._thresholds, domain)
+        except ProofError as exc:
+            log.error("cannot judge: the replay does not fit the bundle", reason=str(exc))
+            return None
         log.info(
             "unit judged",
             unit=bundle.unit_id.hex()[:12],
