@@ -37,6 +37,7 @@ async def running_host(host: GuardedHost, listen: tuple[Multiaddr, ...]) -> Asyn
             for address in listen:
                 if str(address) not in swarm.listeners:
                     raise ListenFailed(f"cannot listen on {address}")
+            host.fix_addresses()
             yield
         finally:
             with trio.CancelScope(shield=True) as scope:

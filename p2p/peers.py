@@ -26,6 +26,8 @@ from p2p.scores import Ban, Command, Disconnect, Offence, PeerScores
 log = structlog.get_logger(__name__)
 
 SCORE_TICK = 30.0
+SEARCH_INTERVAL = 10.0
+MAX_SEARCHES = 32  # different peers searched for within the interval
 
 
 class Peers:
@@ -55,6 +57,7 @@ class Peers:
         self._find_peer = find_peer
         self._clock = clock
         self._announced: set[str] = set()
+        self._searched: dict[str, float] = {}
         self._to_close: set[str] = set()
         self._close_wanted = trio.Event()
         self.events = PeerEvents()
@@ -104,8 +107,12 @@ class Peers:
         self._book.remember(peer_id, (address,))
         return peer_id
 
-    async def connect_peer(self, peer_id: str, timeout: float) -> None:
+    async def connect_peer(self, peer_id: str, timeout: float, *, search: bool = True) -> None:
         """Make sure that the peer is connected.
+
+        Args:
+            search: ask the DHT when no known address works. A search costs a query to many nodes,
+                so one peer is searched for at most every `SEARCH_INTERVAL` seconds.
 
         Raises:
             PeerBanned: its score is below the threshold.
@@ -125,13 +132,23 @@ class Peers:
         except PeerBanned:
             raise
         except PeerUnreachable:
-            left = deadline - trio.current_time()
+            if not (search and self._may_search(peer_id)):
+                raise
             found = False
-            with trio.move_on_after(left):
+            with trio.move_on_after(deadline - trio.current_time()):
                 found = await self._find_peer(target)
             if not found:
                 raise
             await self._dial(peer_id, [], deadline - trio.current_time())
+
+    def _may_search(self, peer_id: str) -> bool:
+        now = self._clock()
+        recent = {p: at for p, at in self._searched.items() if now - at < SEARCH_INTERVAL}
+        may = peer_id not in recent and len(recent) < MAX_SEARCHES
+        if may:
+            recent[peer_id] = now
+        self._searched = recent
+        return may
 
     async def _dial(self, peer_id: str, addresses: list[Multiaddr], timeout: float) -> None:
         target = _checked(peer_id)

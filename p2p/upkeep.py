@@ -123,7 +123,7 @@ class Upkeep:
 
     async def _try_dial(self, peer_id: str) -> None:
         try:
-            await self._peers.connect_peer(peer_id, DIAL_TIMEOUT)
+            await self._peers.connect_peer(peer_id, DIAL_TIMEOUT, search=False)
         except P2PError as exc:
             self._plan.failed(peer_id, self._clock())
             log.debug("dial failed", peer=peer_id, reason=str(exc))

@@ -39,12 +39,24 @@ class GuardedHost(BasicHost):
         announce: Callable[[list[Multiaddr]], list[Multiaddr]],
     ) -> None:
         self._on_fault = on_fault
+        self._fixed_addresses: tuple[Multiaddr, ...] = ()
         super().__init__(
             GuardedSwarm(key_pair, admits),
             negotiate_timeout=NEGOTIATE_TIMEOUT,
             addrs_factory=announce,
             disable_identify_address_discovery=True,
         )
+
+    def fix_addresses(self) -> None:
+        """Take the addresses to advertise from the sockets, once all are listening.
+
+        The library asks for them with every message that it sends and parses them anew each time.
+        """
+        self._fixed_addresses = tuple(super().get_addrs())
+
+    def get_addrs(self) -> list[Multiaddr]:
+        """The addresses to advertise, with our peer id."""
+        return list(self._fixed_addresses)
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         try:
