@@ -1,7 +1,7 @@
 """One Yamux stream: two byte directions with credit, no background task of its own.
 
-Receiving. The peer may have at most `receive_credit` unacknowledged bytes under way; every DATA
-frame is charged against it *before* the payload is kept, so the buffer of a stream can never grow
+Receiving. The peer may have at most `receive_credit` unacknowledged bytes under way; the connection
+checks every DATA frame against it when the *header* has come, so the buffer of a stream can never grow
 past its window whatever the peer does. Credit is given back when the application has taken half a
 window. While the application keeps up, the window doubles, paid from a budget that all streams of
 the connection share.
@@ -58,17 +58,15 @@ class GuardedYamuxStream(IMuxedStream):
     # -- called by the connection's reader, synchronously -------------------------------------
 
     def feed(self, payload: bytes) -> None:
-        """Keep received bytes.
+        """Keep received bytes, which the connection has checked against `receive_credit`.
 
         Raises:
-            YamuxViolation: the peer sent more than its credit, or after closing its direction.
+            YamuxViolation: the peer sends after closing its direction.
         """
         if self.receive_closed:
             if self.was_reset:
                 return  # frames that were under way when this side reset the stream
             raise YamuxViolation(f"data after FIN on stream {self.stream_id}")
-        if len(payload) > self.receive_credit:
-            raise YamuxViolation(f"receive window of stream {self.stream_id} exceeded")
         self.receive_credit -= len(payload)
         self.last_heard = trio.current_time()
         self._buffer += payload
