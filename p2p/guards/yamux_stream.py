@@ -1,10 +1,10 @@
 """One Yamux stream: two byte directions with credit, no background task of its own.
 
 Receiving. The peer may have at most `receive_credit` unacknowledged bytes under way; the connection
-checks every DATA frame against it when the *header* has come, so the buffer of a stream can never grow
-past its window whatever the peer does. Credit is given back when the application has taken half a
-window. While the application keeps up, the window doubles, paid from a budget that all streams of
-the connection share.
+checks every DATA frame against it when the *header* has come, so the buffer of a stream can never
+grow past its window whatever the peer does. Credit is given back when the application has taken
+half a window. While the application keeps up, the window doubles, paid from a budget that all
+streams of the connection share.
 
 Sending. `write` waits for credit and for room in the connection's outbox, then hands over whole
 frames without a checkpoint in between. A cancelled `write` therefore leaves the *connection* in
