@@ -30,18 +30,6 @@ def start(network_file: Path) -> subprocess.Popen[str]:
     )
 
 
-def read_json(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The JSON object a process prints over several lines."""
-    assert process.stdout is not None
-    text = ""
-    for line in process.stdout:
-        text += line
-        if line == "}\n":
-            break
-    result: dict[str, Any] = json.loads(text)
-    return result
-
-
 @pytest.fixture(scope="module")
 def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("chain") / "network.toml"
@@ -53,9 +41,14 @@ def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chain(network_file: Path) -> Iterator[dict[str, Any]]:
     """What `chain dev` printed; afterwards it is stopped as by Ctrl-C."""
     process = start(network_file)
-    yield read_json(process)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    try:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
     assert process.returncode == 0, err
     assert not deployer_key_path(network_file).exists()
 
