@@ -1,9 +1,9 @@
-"""Which peers to dial next, and the loop that does it.
+"""Which peers to dial next.
 
 The network keeps itself connected without a server: every node dials the peers whose records it
 knows until it has `TARGET` connections, and goes on trying its bootstrap peers and remembered
 addresses while it has too few. The decision is pure (`DialPlan.next`): state and time in, peer ids
-out. Rules:
+out; `p2p.upkeep` carries it out. Rules:
 
 * Of two nodes that learn of one another, the one with the smaller peer id dials at once; the other
   waits `YIELD` seconds for it, so that the pair rarely dials twice.
@@ -21,7 +21,6 @@ YIELD = 2.0
 MAX_BACKOFF = 60.0
 BURST = 8
 ROUND = 2.0  # seconds between rounds when nothing changes
-MAX_TRACKED = 4096
 
 
 @dataclass(slots=True)
