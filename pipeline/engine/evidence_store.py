@@ -46,3 +46,7 @@ class EvidenceStore:
         with self._lock:
             for sequence_id in sequence_ids:
                 self._sealed.pop(sequence_id, None)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._sealed.clear()

@@ -93,20 +93,22 @@ class EngineService:
             self._check_current(attempt)
             self._model = model
             self._device_name = device_name(model.slice.device)
-            kept = self._head is not None and self._head.model_id == body.model_id
-            if model.tokenizer is None:
-                self._head = None
-            elif not kept:
+            # Nothing of an earlier build may survive: its evidence is about other boundaries, and
+            # its tokens may come from a stage that has been convicted since. The orchestrator
+            # submits again what shall go on.
+            self._evidence.clear()
+            self._head = None
+            if model.tokenizer is not None:
                 vocab = model.slice.vocab_size
                 self._head = Head(body.model_id, model.tokenizer, model.context, vocab, self._emit)
         log.info(
             "slice loaded",
             layers=[body.first_layer, body.last_layer],
             seconds=round(model.seconds, 3),
-            weights_bytes=model.slice.weights_bytes,
+            weights_bytes=model.runner.weights_bytes,
         )
         return m.Loaded(
-            weights_bytes=model.slice.weights_bytes,
+            weights_bytes=model.runner.weights_bytes,
             kv_bytes=model.runner.kv_bytes,
             seconds=model.seconds,
         )
@@ -296,7 +298,7 @@ class EngineService:
             return status
         return status.model_copy(
             update={
-                "weights_bytes": model.slice.weights_bytes,
+                "weights_bytes": model.runner.weights_bytes,
                 "kv_tokens_used": model.runner.kv_tokens_used,
                 "kv_tokens": model.request.kv_tokens,
                 "first_layer": model.slice.first,
