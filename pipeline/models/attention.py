@@ -101,7 +101,8 @@ def _inner(module: torch.nn.Module, mask: LazyMask) -> Inner:
     """The kernel that attends within one sequence: SDPA where the architecture allows it (its masks
     are boolean then), else the eager attention of its own modelling file (additive masks)."""
     if not mask.additive:
-        return sdpa_attention_forward
+        sdpa: Inner = sdpa_attention_forward
+        return sdpa
     eager: Inner | None = getattr(
         sys.modules[type(module).__module__], "eager_attention_forward", None
     )

@@ -76,7 +76,8 @@ def write_weights(
     """
     expected = expected_tensors(skeleton)
     total = sum(tensor.numel() for tensor in expected.values()) * dtype.itemsize
-    written, shard, held, done = Written(), {}, 0, 0
+    written, held, done = Written(), 0, 0
+    shard: dict[str, torch.Tensor] = {}
     for name, tensor in tensors:
         wanted = expected.get(name)
         if wanted is None or name in written.bytes_of:
@@ -161,7 +162,11 @@ def checkpoint_tensors(
                         yield name, shard.get_tensor(name)
             return
         whole = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, local_files_only=True, trust_remote_code=False
+            folder,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as exc:
         raise InvalidModel(f"{folder}: {exc}") from exc

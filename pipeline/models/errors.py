@@ -16,7 +16,7 @@ class InvalidModel(ModelError):
 
 
 class UnsupportedModel(ModelError):
-    """The architecture cannot be cut into stages by the means here; says which part is in the way."""
+    """The architecture cannot be cut into stages by what is here; says what is in the way."""
 
 
 class SourceUnavailable(ModelError):

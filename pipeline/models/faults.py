@@ -38,9 +38,9 @@ def quantised(weight: torch.Tensor, bits: int) -> torch.Tensor:
     padding = -inputs % GROUP
     # Repeat the last column, so that padding does not widen a group's range.
     padded = torch.cat([weight, weight[..., -1:].expand(*weight.shape[:-1], padding)], dim=-1)
-    groups = padded.float().unflatten(-1, (-1, GROUP))
+    groups = padded.float().reshape(*weight.shape[:-1], -1, GROUP)
     low = groups.amin(-1, keepdim=True)
     step = (groups.amax(-1, keepdim=True) - low) / (2**bits - 1)
     codes = ((groups - low) / step.clamp_min(torch.finfo(torch.float32).tiny)).round()
-    restored = (low + codes * step).flatten(-2)[..., :inputs]
+    restored: torch.Tensor = (low + codes * step).flatten(-2)[..., :inputs]
     return restored.to(weight.dtype)

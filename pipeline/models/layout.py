@@ -29,7 +29,9 @@ class LayerTable:
 
     def __post_init__(self) -> None:
         if not self.layer_bytes or len(self.layer_bytes) != len(self.kv_bytes):
-            raise ValueError("a layer table needs one weight and one KV size for each of its layers")
+            raise ValueError(
+                "a layer table needs one weight and one KV size for each of its layers"
+            )
         sizes = (*self.layer_bytes, *self.kv_bytes, self.embed_bytes, self.head_bytes)
         if min(sizes) < 0 or self.hidden_size < 1 or self.itemsize < 1:
             raise ValueError("sizes in a layer table cannot be negative")
@@ -67,4 +69,6 @@ class LayerTable:
 
     def _check(self, first: int, last: int) -> None:
         if not 0 <= first < last <= self.layers:
-            raise ValueError(f"[{first}, {last}) is no range of layers of a {self.layers}-layer model")
+            raise ValueError(
+                f"[{first}, {last}) is no range of layers of a {self.layers}-layer model"
+            )

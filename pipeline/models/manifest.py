@@ -131,6 +131,4 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise InvalidModel(
-            f"{path}: {where}: {first['msg']}; prepare the model again"
-        ) from exc
+        raise InvalidModel(f"{path}: {where}: {first['msg']}; prepare the model again") from exc

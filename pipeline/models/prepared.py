@@ -65,7 +65,7 @@ class PreparedModel:
                 raise InvalidModel(f"{self.path / entry.name}: {exc.strerror}") from exc
             if found != entry.sha256:
                 raise InvalidModel(
-                    f"{self.path / entry.name} is not what the manifest says; prepare the model again"
+                    f"{self.path / entry.name} differs from the manifest; prepare the model again"
                 )
 
 

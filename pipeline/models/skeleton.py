@@ -90,12 +90,16 @@ def build_skeleton(config: Any, dtype: torch.dtype) -> Skeleton:
         with torch.device("meta"):
             causal = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise UnsupportedModel(f"{config.model_type} is no causal language model: {_line(exc)}") from exc
+        raise UnsupportedModel(
+            f"{config.model_type} is no causal language model: {_line(exc)}"
+        ) from exc
     causal.eval().requires_grad_(False)
     prefix = causal.base_model_prefix
     base = getattr(causal, prefix, None)
     if base is None or not causal._supports_attention_backend:
-        raise UnsupportedModel(f"{config.model_type} does not use transformers' attention interface")
+        raise UnsupportedModel(
+            f"{config.model_type} does not use transformers' attention interface"
+        )
     base.config.prime_sdpa = bool(causal._supports_sdpa)
     base.config._attn_implementation = IMPLEMENTATION
     before, stack, norm = _parts(base, config)
@@ -163,7 +167,9 @@ class _ShapeProbe(Cache):
     def __init__(self) -> None:
         super().__init__(layers=[])
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
+    ) -> Any:
         self.stored = key_states.nbytes + value_states.nbytes
         raise _Seen
 

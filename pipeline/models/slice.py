@@ -33,14 +33,23 @@ class _HiddenStates(nn.Module):
     """Stands in for the decoder inside the causal-LM wrapper: gives back what it is given, so that
     the wrapper's own forward (head, scaling, soft-capping) can run on rows that we have."""
 
-    def forward(self, *, inputs_embeds: torch.Tensor, **_: Any) -> Any:
+    def forward(self, *_: Any, inputs_embeds: torch.Tensor, **__: Any) -> Any:
         return SimpleNamespace(
             last_hidden_state=inputs_embeds,
             past_key_values=None,
             hidden_states=None,
             attentions=None,
             router_logits=None,
+            cross_attentions=None,
         )
+
+
+class _Absent(nn.Module):
+    """Stands in for a module that other stages run: passes hidden states through, and adds nothing
+    where it would have looked up an embedding (of positions, say)."""
+
+    def forward(self, given: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return given if given.is_floating_point() else torch.zeros((), device=given.device)
 
 
 class ModelSlice:
@@ -164,13 +173,15 @@ def load_slice(
     target = torch.device(device)
     tied = dict(skeleton.causal.all_tied_weights_keys)
     keep_head = last == len(skeleton.layers)
-    names = {id(tensor): name for name, tensor in skeleton.causal.state_dict(keep_vars=True).items()}
+    names = {
+        id(tensor): name for name, tensor in skeleton.causal.state_dict(keep_vars=True).items()
+    }
     skeleton.narrow(first, last)
     if first > 0:
         for name in skeleton.before:
-            setattr(skeleton.base, name, nn.Identity())
+            setattr(skeleton.base, name, _Absent())
     if not keep_head:
-        setattr(skeleton.base, skeleton.norm, nn.Identity())
+        setattr(skeleton.base, skeleton.norm, _Absent())
     _rebuild_buffers(skeleton.causal, skeleton.base if not keep_head else skeleton.causal, target)
     slice_ = ModelSlice(skeleton, first, last, target)
     roots = [skeleton.base, skeleton.causal] if keep_head else [skeleton.base]

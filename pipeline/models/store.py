@@ -44,7 +44,7 @@ _VOLATILE = ("transformers_version", "_name_or_path", "_model_name_or_path", "to
 
 
 def list_models(store: Path) -> list[PreparedModel]:
-    """All prepared models of a store in name order; folders that are not well-formed are left out."""
+    """All prepared models of a store in name order, without folders that are not well-formed."""
     found = []
     for folder in sorted(store.glob("*-" + "[0-9a-f]" * 12)) if store.is_dir() else ():
         with contextlib.suppress(InvalidModel):
@@ -132,10 +132,14 @@ def _build(
     from pipeline.models import convert, gguf_source, skeleton, slice
 
     config = (
-        gguf_source.gguf_config(source.path) if source.is_gguf else skeleton.load_config(source.path)
+        gguf_source.gguf_config(source.path)
+        if source.is_gguf
+        else skeleton.load_config(source.path)
     )
     if getattr(config, "quantization_config", None) is not None:
-        raise UnsupportedModel(f"{source.name} is a quantised checkpoint; give its full-precision one")
+        raise UnsupportedModel(
+            f"{source.name} is a quantised checkpoint; give its full-precision one"
+        )
     if dtype == "auto":
         dtype = "float32" if source.is_gguf else _stored_dtype(config)
     pinned = slice.DTYPES[dtype]

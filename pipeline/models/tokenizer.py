@@ -101,7 +101,9 @@ class ChatTokenizer:
         if self._compiled is None:
             raise InvalidModel("the model has no chat template: give it plain text")
         for message in messages:
-            if not isinstance(message.get("role"), str) or not isinstance(message.get("content"), str):
+            if not isinstance(message.get("role"), str) or not isinstance(
+                message.get("content"), str
+            ):
                 raise InvalidText('a chat message is {"role": text, "content": text}')
         if not messages or sum(len(message["content"]) for message in messages) > MAX_TEXT:
             raise InvalidText(f"a conversation has 1 message or more, up to {MAX_TEXT} characters")
@@ -116,7 +118,9 @@ class ChatTokenizer:
         except SecurityError as exc:
             raise InvalidModel(f"the chat template does what it may not: {exc}") from exc
         except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as exc:
-            raise InvalidText(f"the model's chat template refuses this conversation: {exc}") from exc
+            raise InvalidText(
+                f"the model's chat template refuses this conversation: {exc}"
+            ) from exc
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of token ids; special tokens leave no text."""
@@ -225,7 +229,9 @@ def _template(model_dir: Path, settings: Mapping[str, Any]) -> str | None:
             raise InvalidModel(f"{path} cannot be read: {exc}") from exc
     found = settings.get("chat_template")
     if isinstance(found, list):
-        named = {entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)}
+        named = {
+            entry.get("name"): entry.get("template") for entry in found if isinstance(entry, dict)
+        }
         found = named.get("default")
     return found if isinstance(found, str) else None
 

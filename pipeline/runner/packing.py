@@ -41,7 +41,7 @@ def can_pack(slice_: ModelSlice) -> bool:
     return (
         slice_.device.type == "cpu"
         and slice_.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()
+        and torch._C._has_mkldnn
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )

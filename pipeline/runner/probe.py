@@ -30,7 +30,12 @@ class _Probe(Cache):
         self._last = -1
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *_: Any,
+        **__: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if layer_idx in self.seen or key_states.ndim != 4 or value_states.ndim != 4:
             raise UnsupportedModel(f"layer {layer_idx} caches something else than keys and values")
@@ -75,7 +80,9 @@ def make_stores(slice_: ModelSlice, kv_tokens: int) -> list[LayerStore]:
     stores = []
     for index in sorted(wanted):
         keys, values = (
-            torch.zeros(kv_tokens, seen.shape[1], seen.shape[3], dtype=seen.dtype, device=seen.device)
+            torch.zeros(
+                kv_tokens, seen.shape[1], seen.shape[3], dtype=seen.dtype, device=seen.device
+            )
             for seen in probe.seen[index]
         )
         stores.append(LayerStore(keys, values, probe.kinds[index]))

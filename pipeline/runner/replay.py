@@ -43,7 +43,7 @@ class Replayed:
         """float32 logits in blocks of at most `LOGIT_ROWS` rows, [T, V] in all: row t is the
         distribution that output token t was drawn from. A full block of rows at a time, because
         T x V floats of a long sequence can be gigabytes."""
-        for block in self.stages[-1].split(LOGIT_ROWS):
+        for block in torch.split(self.stages[-1], LOGIT_ROWS):
             yield self._head(block)
 
 
@@ -54,7 +54,9 @@ class WholeModelReplay:
         InvalidModel, UnsupportedModel: see `load_slice`.
     """
 
-    def __init__(self, model: PreparedModel | Path, device: str = "cpu", packed: bool = True) -> None:
+    def __init__(
+        self, model: PreparedModel | Path, device: str = "cpu", packed: bool = True
+    ) -> None:
         prepared = model if isinstance(model, PreparedModel) else open_folder(model)
         self._slice = load_slice(prepared, 0, prepared.manifest.layers, device)
         self.weights_bytes = self._slice.weights_bytes
@@ -108,7 +110,7 @@ class WholeModelReplay:
                 hook.remove()
         captured[boundaries[-1]] = final[rows]
         counts = [len(output) for _, output in sequences]
-        split = [captured[end].split(counts) for end in boundaries]
+        split = [torch.split(captured[end], counts) for end in boundaries]
         for index in range(len(sequences)):
             yield Replayed(tuple(stage[index] for stage in split), self._slice.logits)
 
@@ -118,7 +120,9 @@ class WholeModelReplay:
         ends = list(boundaries)
         rising = all(a < b for a, b in zip([0, *ends], ends, strict=False))
         if not ends or not rising or ends[-1] != self._slice.layers:
-            raise RunnerError(f"boundaries {ends} do not cut {self._slice.layers} layers into stages")
+            raise RunnerError(
+                f"boundaries {ends} do not cut {self._slice.layers} layers into stages"
+            )
         for prompt, output in sequences:
             if not prompt or not output:
                 raise RunnerError("a replay needs at least one prompt and one output token")
@@ -139,7 +143,7 @@ def _capture(
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in groups of at most `MAX_PACKED` tokens (a longer sequence is a group of its own)."""
+    """Indices in groups of at most `MAX_PACKED` tokens; a longer sequence is a group of its own."""
     batch: list[int] = []
     tokens = 0
     for index, length in enumerate(lengths):

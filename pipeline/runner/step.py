@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -79,7 +80,11 @@ class Step(Cache):
     incoming: torch.Tensor | None = None
 
     def __init__(
-        self, pieces: Sequence[Piece], stores: Sequence[LayerStore], first: int, device: torch.device
+        self,
+        pieces: Sequence[Piece],
+        stores: Sequence[LayerStore],
+        first: int,
+        device: torch.device,
     ) -> None:
         super().__init__(layers=[])
         self._stores = stores
@@ -91,7 +96,9 @@ class Step(Cache):
         ones = [piece for piece in pieces if piece.count == 1]
         self._decodes = ones if len(ones) > 1 else []
         self._segments = self._cut(pieces)
-        self._rows = self._concat([torch.arange(p.offset + p.start, p.offset + p.context) for p in pieces])
+        self._rows = self._concat(
+            [torch.arange(p.offset + p.start, p.offset + p.context) for p in pieces]
+        )
         self._gather = self._concat([torch.arange(p.offset, p.offset + p.context) for p in pieces])
         if self._decodes:
             self._plan_decode()
@@ -122,7 +129,7 @@ class Step(Cache):
     def _plan_decode(self) -> None:
         pieces = self._decodes
         self._longest = max(piece.context for piece in pieces)
-        strides = {b.offset - a.offset for a, b in zip(pieces, pieces[1:], strict=False)}
+        strides = {b.offset - a.offset for a, b in pairwise(pieces)}
         roomy = all(piece.capacity >= self._longest for piece in pieces)
         self._stride = strides.pop() if len(strides) == 1 and roomy else 0
         self._query_at = torch.tensor([[p.start] for p in pieces], device=self._device)
@@ -133,7 +140,12 @@ class Step(Cache):
             self._padded = index.flatten()
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *_: Any,
+        **__: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Store new entries [1, heads, N, d]; returns what the layer goes on with."""
         store = self._layer = self._stores[layer_idx - self._first]
@@ -159,7 +171,7 @@ class Step(Cache):
         inner: Inner,
         kwargs: dict[str, Any],
     ) -> torch.Tensor:
-        """Attention of every piece over its own context; query [1, heads, N, d] → [1, N, heads, d']."""
+        """Every piece attends to its own context; query [1, heads, N, d] → [1, N, heads, d']."""
         returned = self._returned
         if returned is None or query.shape[2] != self._rows.shape[0]:
             raise UnsupportedModel(f"{type(module).__name__} attends without updating its cache")
@@ -231,7 +243,12 @@ class PackedPrefill(Cache):
         self.positions = torch.cat(self._positions)
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any
+        self,
+        key_states: torch.Tensor,
+        value_states: torch.Tensor,
+        layer_idx: int,
+        *_: Any,
+        **__: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Nothing is kept: a layer goes on with what it has."""
         return key_states, value_states
@@ -251,6 +268,8 @@ class PackedPrefill(Cache):
         for number, at in enumerate(self._positions):
             one = slice(self._bounds[number], self._bounds[number + 1])
             allowed = mask.for_positions(number, at[None], at[None], query.dtype)
-            out = inner(module, query[:, :, one], key[:, :, one], value[:, :, one], allowed, **kwargs)
+            out = inner(
+                module, query[:, :, one], key[:, :, one], value[:, :, one], allowed, **kwargs
+            )
             parts.append(out[0])
         return torch.cat(parts, dim=1)

@@ -32,7 +32,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Prep
 
 @pytest.fixture(scope="session")
 def smollm2() -> PreparedModel:
-    """SmolLM2 from the store named by PRIME_NODE_MODELS, or the user's own; for tests marked `model`."""
+    """SmolLM2 from the store that PRIME_NODE_MODELS names, or the user's own."""
     default = Path.home() / ".cache" / "prime-node" / "models"
     store = Path(os.environ.get("PRIME_NODE_MODELS", default))
     try:

@@ -13,6 +13,7 @@ from transformers import (
     DeepseekV3Config,
     Gemma2Config,
     Gemma3TextConfig,
+    GPT2Config,
     GptOssConfig,
     LlamaConfig,
     MixtralConfig,
@@ -56,6 +57,16 @@ CONFIGS: dict[str, Any] = {
     ),
     "gemma3_text": lambda: Gemma3TextConfig(**_COMMON, sliding_window=8),
     "gemma2": lambda: Gemma2Config(**_COMMON, sliding_window=8),
+    "gpt2": lambda: GPT2Config(
+        vocab_size=VOCAB,
+        n_embd=48,
+        n_layer=6,
+        n_head=4,
+        n_positions=512,
+        initializer_range=0.2,
+        bos_token_id=1,
+        eos_token_id=2,
+    ),
     "gpt_oss": lambda: GptOssConfig(**_COMMON, **_EXPERTS, sliding_window=8),
 }
 

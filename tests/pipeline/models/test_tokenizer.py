@@ -186,7 +186,9 @@ def test_smollm2_streams_words(smollm2: PreparedModel) -> None:
     assert pieces[1] == " capital"
 
 
-def test_the_control_process_stays_free_of_torch(tiny_model: Callable[[str], PreparedModel]) -> None:
+def test_the_control_process_stays_free_of_torch(
+    tiny_model: Callable[[str], PreparedModel],
+) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"

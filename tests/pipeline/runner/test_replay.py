@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def generate(
     model: PreparedModel, prompt: list[int], length: int, fault_in: int | None = None
 ) -> tuple[list[int], list[torch.Tensor], torch.Tensor]:
     """Greedy decoding over three stages; returns output ids, rows per stage, logits per token."""
-    slices = [load_slice(model, a, b) for a, b in zip(CUTS, CUTS[1:], strict=False)]
+    slices = [load_slice(model, a, b) for a, b in pairwise(CUTS)]
     if fault_in is not None:
         apply_fault(slices[fault_in], "int4-weights")
     stages = [StageRunner(slice_, 64) for slice_ in slices]

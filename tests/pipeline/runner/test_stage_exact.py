@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -27,7 +28,7 @@ class Ring:
         cuts = [round(layers * i / stages) for i in range(stages + 1)]
         self.stages = [
             StageRunner(load_slice(model, a, b), kv_tokens, packed=packed)
-            for a, b in zip(cuts, cuts[1:], strict=False)
+            for a, b in pairwise(cuts)
         ]
 
     def open(self, sequence: bytes, capacity: int) -> None:
@@ -88,9 +89,7 @@ def test_decode_and_chunked_prefill_agree_with_one_prefill(
     ring = Ring(model, 3)
     ring.open(b"a", 40)
     pieces = [(0, 11), (11, 9), *((at, 1) for at in range(20, 30)), (30, 10)]
-    got = torch.cat(
-        [ring.logits([StepItem(b"a", at, n)], ids[at : at + n]) for at, n in pieces]
-    )
+    got = torch.cat([ring.logits([StepItem(b"a", at, n)], ids[at : at + n]) for at, n in pieces])
     torch.testing.assert_close(got, expected, rtol=0, atol=_scale(expected))
 
 
@@ -115,7 +114,9 @@ def test_any_batch_composition_gives_each_sequence_its_own_logits(
         # Alternate the order, and give every third sequence a longer piece.
         names = sorted(at, reverse=number % 2 == 0)
         items = [
-            StepItem(name, at[name], min(lengths[name] - at[name], 5 if (number + i) % 3 == 0 else 1))
+            StepItem(
+                name, at[name], min(lengths[name] - at[name], 5 if (number + i) % 3 == 0 else 1)
+            )
             for i, name in enumerate(names)
         ]
         rows = torch.cat([ids[i.sequence][i.start : i.start + i.count] for i in items])

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.models.errors import ModelError
+from pipeline.models.faults import GROUP, apply_fault, quantised
+from pipeline.models.prepared import PreparedModel
+from pipeline.models.slice import load_slice
+
+
+@given(seed=st.integers(0, 2**32), inputs=st.integers(1, 100), bits=st.sampled_from([4, 8]))
+def test_the_error_is_at_most_half_a_step(seed: int, inputs: int, bits: int) -> None:
+    weight = torch.randn(5, inputs, generator=torch.Generator().manual_seed(seed))
+    rounded = quantised(weight, bits)
+    for at in range(0, inputs, GROUP):
+        group, made = weight[:, at : at + GROUP], rounded[:, at : at + GROUP]
+        step = (group.amax(-1) - group.amin(-1)) / (2**bits - 1)
+        assert bool(((group - made).abs().amax(-1) <= step * 0.5001 + 1e-6).all())
+        assert all(len(row.unique()) <= 2**bits for row in made)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mixtral"])
+def test_a_fault_changes_matrices_and_nothing_else(
+    tiny_model: Callable[[str], PreparedModel], architecture: str
+) -> None:
+    honest = load_slice(tiny_model(architecture), 0, 2)
+    faulty = load_slice(tiny_model(architecture), 0, 2)
+    apply_fault(faulty, "int4-weights")
+    matrices = {name for name, _ in honest.linears()}
+    pairs = zip(honest.stack.named_parameters(), faulty.stack.parameters(), strict=True)
+    for (name, before), after in pairs:
+        assert torch.equal(before, after) == (name not in matrices)
+    assert all("norm" not in name for name in matrices)
+    assert any("mlp" in name for name in matrices)
+
+
+def test_unknown_faults_are_refused(tiny_model: Callable[[str], PreparedModel]) -> None:
+    with pytest.raises(ModelError, match="int4-weights"):
+        apply_fault(load_slice(tiny_model("llama"), 0, 1), "int3-weights")
