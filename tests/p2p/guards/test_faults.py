@@ -12,12 +12,14 @@ import pytest
 import trio
 import trio.testing
 from libp2p.crypto.secp256k1 import create_new_key_pair
+from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
 
 from p2p.addresses import peer_id_object
 from p2p.errors import StreamBroken
+from p2p.events import PeerDisconnected
 from p2p.network import NetworkConfig, Validity, open_network
 
 TOPIC = "/prime/records"
@@ -189,3 +191,35 @@ async def test_garbage_before_the_handshake(key):
             stream = await trio.open_tcp_stream(host, port)
             await stream.send_all(data)
             await stream.aclose()
+
+
+async def test_a_flood_past_the_receive_window(key):
+    async with victim_and_attacker(key) as (victim, attacker):
+
+        async def never_reads(stream, peer_id: str) -> None:
+            await trio.sleep_forever()
+
+        victim.serve_stream("/prime/data/1", never_reads)
+        events = victim.peer_events()
+        stream = await raw_stream(attacker, victim, "/prime/data/1")
+        stream.muxed_stream.send_credit = 2**31  # what the victim never gave
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+
+                async def flood() -> None:
+                    with pytest.raises(IOException):
+                        await stream.write(bytes(32 << 20))
+
+                nursery.start_soon(flood)
+                assert await events.receive() == PeerDisconnected(attacker.peer_id)
+        assert charged(victim, attacker) < -24
+
+
+async def test_only_this_network_s_table_and_only_noise_and_yamux_are_offered(key):
+    async with open_network(NetworkConfig(network="red"), key(0)) as node:
+        served = {str(p) for p in node._host.get_mux().get_protocols()}
+        assert "/red/kad/1.0.0" in served
+        assert "/ipfs/kad/1.0.0" not in served
+        upgrader = node._host.get_network().upgrader
+        assert list(upgrader.security_multistream.transports) == ["/noise"]
+        assert list(upgrader.muxer_multistream.transports) == ["/yamux/1.0.0"]
