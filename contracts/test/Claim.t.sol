@@ -37,6 +37,7 @@ contract ClaimTest is Fixture {
         settle(3, NODE, 22 ether);
         settlement.claim(poolId, NODE, 22 ether, noProof);
         vm.assertEq(token.balanceOf(NODE), 22 ether);
+        vm.assertEq(settlement.claimed(poolId, NODE), 22 ether);
     }
 
     function test_nothing_is_paid_twice() public {
@@ -51,7 +52,7 @@ contract ClaimTest is Fixture {
         settlement.claim(poolId, NODE, 10 ether, noProof);
     }
 
-    function test_refuses_whleafthe_root_does_not_say() public {
+    function test_refuses_what_the_root_does_not_say() public {
         refuse(NODE, 0, noProof);
         settle(1, NODE, 10 ether);
         refuse(NODE, 11 ether, noProof);

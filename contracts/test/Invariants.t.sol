@@ -52,7 +52,15 @@ contract InvariantsTest {
         targets[0] = FuzzSelector(address(handler), selectors);
     }
 
-    function invariant_stakes_are_covered_and_accounted_for() external view {
+    /// @dev One campaign for all: forge runs a separate one for each invariant function.
+    function invariant_books_balance() external view {
+        check_stakes_are_covered_and_accounted_for();
+        check_claimed_within_committed_within_funded();
+        check_a_node_is_in_at_most_one_pool();
+        check_units_are_counted_per_provider();
+    }
+
+    function check_stakes_are_covered_and_accounted_for() private view {
         uint256 active = 0;
         uint256 unbonding = 0;
         for (uint256 i = 0; i < handler.PROVIDERS(); i++) {
@@ -68,7 +76,7 @@ contract InvariantsTest {
         vm.assertEq(balance + slashed, handler.stakedNet(), "slashed within what was staked");
     }
 
-    function invariant_claimed_within_committed_within_funded() external view {
+    function check_claimed_within_committed_within_funded() private view {
         uint256 held = 0;
         for (uint256 poolId = 1; poolId <= handler.POOLS(); poolId++) {
             (uint256 funded, uint256 committed, uint256 paid) = handler.purse().accountOf(poolId);
@@ -93,7 +101,7 @@ contract InvariantsTest {
         );
     }
 
-    function invariant_a_node_is_in_at_most_one_pool() external view {
+    function check_a_node_is_in_at_most_one_pool() private view {
         uint256[] memory members = new uint256[](handler.POOLS() + 1);
         uint256[] memory units = new uint256[](handler.POOLS() + 1);
         for (uint256 i = 0; i < handler.NODES(); i++) {
@@ -116,7 +124,7 @@ contract InvariantsTest {
         }
     }
 
-    function invariant_units_are_counted_per_provider() external view {
+    function check_units_are_counted_per_provider() private view {
         for (uint256 i = 0; i < handler.PROVIDERS(); i++) {
             address provider = handler.provider(i);
             (, uint64 computeUnits, uint256 nodeCount) = handler.registry().providerOf(provider);

@@ -21,8 +21,8 @@ abstract contract Fixture {
     Vm internal constant vm = Vm(0x7109709ECfa91a80626fF3989D68f67F5b1DD12D);
 
     uint64 internal constant START = 1_800_000_000;
-    uint64 internal constant UNBONDING = 7 days;
-    uint64 internal constant RECLAIM_DELAY = 3 days;
+    uint64 internal constant UNBONDING = 2 days;
+    uint64 internal constant RECLAIM_DELAY = 1 days;
     uint64 internal constant WINDOW = 1 hours;
     uint256 internal constant BASE_STAKE = 100 ether;
     uint256 internal constant UNIT_STAKE = 10 ether;
