@@ -29,6 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from node.errors import InputError, ResourceError
+from node.jsontext import parse_json
 
 MAX_STATUS = 64 * 1024
 MAX_UNIX_PATH = 100
@@ -163,7 +164,7 @@ class DataDir:
         """Of the running node. Raises `InputError` when none runs or the file is damaged."""
         text = _read_small(self.status, MAX_STATUS, "is the node running? start it: prime-node run")
         try:
-            data = json.loads(text)
+            data = parse_json(text.encode())
             return NodeStatusFile(
                 pid=int(data["pid"]),
                 http_url=str(data["http_url"]),

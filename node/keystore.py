@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from node.errors import InputError
+from node.jsontext import parse_json
 
 MAX_FILE = 64 * 1024
 MAX_SCRYPT_BYTES = 2**30
@@ -166,7 +167,7 @@ def _parse_keystore(path: Path, text: str) -> dict[str, Any]:
     could otherwise take the place of the one that was checked.
     """
     try:
-        keystore = json.loads(text)
+        keystore = parse_json(text.encode())
         crypto = keystore["crypto"] if "crypto" in keystore else keystore["Crypto"]
         kdf, given = crypto["kdf"], crypto["kdfparams"]
         names = _KDF_PARAMETERS.get(kdf) if isinstance(kdf, str) else None
@@ -177,7 +178,7 @@ def _parse_keystore(path: Path, text: str) -> dict[str, Any]:
             raise KeyFileError(f"{path}: a keystore with parameters that cannot be right")
         kept = {name: crypto[name] for name in ("cipher", "ciphertext", "mac")}
         cipher = {"iv": crypto["cipherparams"]["iv"]}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise KeyFileError(f"{path}: not a Web3 v3 keystore") from exc
     kept |= {"kdf": kdf, "kdfparams": parameters, "cipherparams": cipher}
     return {"version": 3, "crypto": kept}

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from node.errors import InputError
+from node.jsontext import parse_json
 
 MAX_LINE = 1 << 20
 MAX_FILE = 1 << 28
@@ -74,13 +75,13 @@ class Prompt(BaseModel):
 def parse_prompt(text: str, where: str) -> Prompt:
     """One line. Raises `PromptsError` starting with `where`."""
     try:
-        return Prompt.model_validate(json.loads(text))
+        return Prompt.model_validate(parse_json(text.encode()))
     except json.JSONDecodeError as exc:
         raise PromptsError(f"{where}: not JSON: {exc.msg} at column {exc.colno}") from exc
-    except RecursionError as exc:
-        raise PromptsError(f"{where}: nested too deeply") from exc
     except ValidationError as exc:
         raise PromptsError(f"{where}: {describe(exc)}") from exc
+    except ValueError as exc:
+        raise PromptsError(f"{where}: not JSON: {exc}") from exc
 
 
 def describe(error: ValidationError) -> str:

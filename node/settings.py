@@ -107,5 +107,5 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file", "prime-node init makes one") from exc
     except OSError as exc:
         raise InputError(f"{path}: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InputError(f"{path}: not valid TOML: {exc}") from exc

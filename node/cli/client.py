@@ -6,7 +6,6 @@ a size limit, and every failure is a `NodeError` that names the URL.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import httpx
 
 from node.cli.frame import data_dir
 from node.errors import InputError, NodeError, UnreachableError
+from node.jsontext import parse_json
 
 TIMEOUT = 30.0
 MAX_ANSWER = 256 * 2**20
@@ -69,8 +69,8 @@ class ApiClient:
                 "is the node running? give its URL: --url",
             ) from exc
         try:
-            answer = json.loads(bytes(body))
-        except (ValueError, RecursionError) as exc:
+            answer = parse_json(bytes(body))
+        except ValueError as exc:
             raise ApiError("not_json", f"{self.url}{path}: HTTP {status}, not JSON") from exc
         if status < 400 or path == "/readyz":
             return answer

@@ -32,6 +32,7 @@ from starlette.routing import Route
 
 from node.http.guards import Gate, HttpRefusal, error_response, read_body, require_token
 from node.http.view import MAX_PAGE, JobRefused, JobRequest, NodeView
+from node.jsontext import parse_json
 from node.metrics import NodeMetrics
 
 MAX_PROBLEMS = 20
@@ -145,8 +146,8 @@ class _Api:
 def parse_job(body: bytes) -> JobRequest:
     """Check the body of POST /v1/jobs. Raises `HttpRefusal` (400 or 422)."""
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError) as exc:
+        data = parse_json(body)
+    except ValueError as exc:
         raise HttpRefusal(400, "not_json", f"the body is not JSON: {exc}") from exc
     try:
         return JobRequest.model_validate(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import pytest
@@ -71,6 +72,12 @@ class PlainView:
         if job is None:
             return None
         return JobInfo(job_id=job_id, state="queued", prompts=len(job.prompts))
+
+    async def dataset(self, job_id: str) -> Sequence[dict[str, Any]] | None:
+        job = self.jobs.get(job_id)
+        if job is None:
+            return None
+        return [{"prompt": prompt.messages[-1].content} for prompt in job.prompts]
 
 
 @pytest.fixture

@@ -70,6 +70,19 @@ async def test_a_job_is_taken_once(
     assert missing.status_code == 404
 
 
+async def test_a_jobs_dataset_is_json_lines(
+    client: httpx.AsyncClient, bearer: dict[str, str]
+) -> None:
+    job = {"prompts": [{"prompt": "eins"}, {"prompt": "zwölf\nzwei"}], "key": "k1"}
+    await client.post("/v1/jobs", json=job, headers=bearer)
+    answer = await client.get("/v1/jobs/k1/dataset", headers=bearer)
+    assert answer.headers["content-type"] == "application/jsonl"
+    rows = [json.loads(line) for line in answer.content.splitlines()]
+    assert rows == [{"prompt": "eins"}, {"prompt": "zwölf\nzwei"}]
+    assert (await client.get("/v1/jobs/none/dataset", headers=bearer)).status_code == 404
+    assert (await client.get("/v1/jobs/k1/dataset")).status_code == 401
+
+
 @pytest.mark.parametrize(
     "header",
     [
