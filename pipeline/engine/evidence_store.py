@@ -48,5 +48,6 @@ class EvidenceStore:
                 self._sealed.pop(sequence_id, None)
 
     def clear(self) -> None:
+        """Drop everything: another slice is loaded, and evidence is about one slice's rows."""
         with self._lock:
             self._sealed.clear()

@@ -1,8 +1,11 @@
 """Dishonest weights, on purpose: what a worker that saves memory would serve.
 
 Used by tests and by the simulated network to show that the proofs tell such a stage from an honest
-one. Weights are quantised and dequantised in place, in groups of 32 along the input dimension, each
-group with its own scale and offset, as common 4- and 8-bit formats do.
+one. Weights are quantised and dequantised in place, symmetrically, in groups of 128 along the input
+dimension with one scale each, as GPTQ- and AWQ-style formats do.
+
+Not in groups of 32 with scale and offset: that is the form (Q4_1) in which some models come, and
+quantising such weights again changes nothing, so nobody would be cheated.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import torch
 from pipeline.models.errors import ModelError
 from pipeline.models.slice import ModelSlice
 
-GROUP = 32
+GROUP = 128
 BITS = {"int4-weights": 4, "int8-weights": 8}
 
 
@@ -30,17 +33,16 @@ def apply_fault(slice_: ModelSlice, fault: str) -> None:
 
 
 def quantised(weight: torch.Tensor, bits: int) -> torch.Tensor:
-    """Round [..., K] to `bits` bits with a minimum and a step for each group of `GROUP` inputs.
+    """Round [..., K] to `bits` bits with one scale for each group of `GROUP` inputs.
 
-    The error of a value is at most half its group's step, (max - min) / (2**bits - 1) / 2.
+    The scale maps a group's largest magnitude to 2**(bits-1) - 1; a value's error is at most half
+    a scale.
     """
     inputs = weight.shape[-1]
     padding = -inputs % GROUP
-    # Repeat the last column, so that padding does not widen a group's range.
-    padded = torch.cat([weight, weight[..., -1:].expand(*weight.shape[:-1], padding)], dim=-1)
-    groups = padded.float().reshape(*weight.shape[:-1], -1, GROUP)
-    low = groups.amin(-1, keepdim=True)
-    step = (groups.amax(-1, keepdim=True) - low) / (2**bits - 1)
-    codes = ((groups - low) / step.clamp_min(torch.finfo(torch.float32).tiny)).round()
-    restored: torch.Tensor = (low + codes * step).flatten(-2)[..., :inputs]
+    padded = torch.nn.functional.pad(weight.float(), (0, padding))
+    groups = padded.reshape(*weight.shape[:-1], -1, GROUP)
+    scale = groups.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)
+    codes = (groups / scale.clamp_min(torch.finfo(torch.float32).tiny)).round()
+    restored: torch.Tensor = (codes * scale).flatten(-2)[..., :inputs]
     return restored.to(weight.dtype)
