@@ -4,9 +4,10 @@ The IPC thread submits and aborts, the ring's compute thread takes batches, the 
 brings tokens back. One lock guards the scheduler; a condition wakes the compute thread. Events are
 sent after the lock is released, so a slow control process delays tokens but blocks no one else.
 
-The head outlives rings and, as long as stage 0 of the same model is loaded, slices: sequences of a
-broken ring wait here for the next one. Text lives here and not in the scheduler: every returned
-token goes through its sequence's stream decoder, which says whether a stop string came.
+The head outlives rings: sequences of a broken ring wait here for the next one. It does not outlive
+the slice; after a `load` the owner submits anew what shall go on. Text lives here and not in the
+scheduler: every returned token goes through its sequence's stream decoder, which says whether a
+stop string came.
 """
 
 from __future__ import annotations

@@ -91,7 +91,7 @@ async def check(
 
 
 async def test_tiny_llama(tmp_path: Path, tiny_model: Callable[[str], PreparedModel]) -> None:
-    await check(tmp_path, tiny_model("llama"), count=10, longest=40, max_tokens=40)
+    await check(tmp_path, tiny_model("llama"), count=8, longest=40, max_tokens=24)
 
 
 async def test_a_killed_engine_costs_no_token(

@@ -136,6 +136,18 @@ def test_another_ring_takes_over_what_was_generated(
         assert {item.rows for each in ring.evidence(done) for item in each.values()} == {40}
 
 
+def test_a_load_forgets_sequences_and_evidence(tmp_path: Path, model: PreparedModel) -> None:
+    with local_ring(1, tmp_path) as ring:
+        ring.load(model)
+        assert ring.up() == [None]
+        ring.run([spec(0, max_tokens=3)])
+        ring.load(model)
+        with pytest.raises(EngineError, match="unknown_sequence"):
+            ring.services[0].evidence(m.SequenceIds(sequence_ids=(sid(0),)))
+        assert ring.up(generation=2) == [None]
+        assert set(ring.run([spec(0, max_tokens=3)])) == {sid(0)}
+
+
 def test_an_aborted_sequence_frees_its_cache_and_proves_nothing(
     tmp_path: Path, model: PreparedModel
 ) -> None:
