@@ -42,6 +42,9 @@ class RuntimeView:
         self._roles = roles
         self._lifecycle = lifecycle
         self._started_at = context.wall()
+        network = context.network
+        context.metrics.peers.set_function(lambda: len(network.peers()))
+        context.metrics.known_nodes.set_function(lambda: len(network.records.all()))
 
     async def status(self) -> Status:
         context, worker = self._context, self._roles.worker

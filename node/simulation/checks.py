@@ -107,9 +107,7 @@ def _settled(outcome: Outcome) -> Check:
 
 def earned(outcome: Outcome) -> dict[str, int]:
     """What each worker's provider gained from the settlement, in the smallest unit."""
-    return {
-        name: outcome.after.get(name, 0) - before for name, before in outcome.before.items()
-    }
+    return {name: outcome.after.get(name, 0) - before for name, before in outcome.before.items()}
 
 
 def _paid(outcome: Outcome) -> Check:

@@ -102,15 +102,7 @@ class Children:
         command = [sys.executable, "-m", "node", *arguments]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PRIME_NODE_")}
         environment["PYTHONUNBUFFERED"] = "1"
-        popen = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-            env=environment,
-        )
+        popen = _spawn(command, environment)
         child = Child(name, popen, log)
         self.all.append(child)
         self._nursery.start_soon(self._listen, child)
@@ -163,7 +155,7 @@ class Children:
 @asynccontextmanager
 async def open_children(folder: Path) -> AsyncIterator[Children]:
     """Children of the block; none of them outlives it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    await trio.Path(folder).mkdir(parents=True, exist_ok=True)
     async with trio.open_nursery() as nursery:
         children = Children(nursery, folder)
         try:
@@ -183,6 +175,18 @@ async def _lines(stream: trio.lowlevel.FdStream) -> AsyncIterator[bytes]:
             yield line
     if buffer:
         yield bytes(buffer)
+
+
+def _spawn(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+        env=environment,
+    )
 
 
 def _die_with_parent() -> None:

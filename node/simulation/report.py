@@ -22,9 +22,7 @@ def report_of(outcome: Outcome) -> dict[str, Any]:
     completed = seconds.get("completed", 0.0)
     return {
         "held": all(check.held for check in outcome.checks),
-        "checks": [
-            {"name": c.name, "held": c.held, "detail": c.detail} for c in outcome.checks
-        ],
+        "checks": [{"name": c.name, "held": c.held, "detail": c.detail} for c in outcome.checks],
         "prompts": len(outcome.options.prompts),
         "completed": len(rows),
         "output_tokens": tokens,

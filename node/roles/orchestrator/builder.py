@@ -94,8 +94,8 @@ class Builder:
             max_batch_tokens=terms.max_batch_tokens,
         )
         peer_id = stages[index].peer_id
-        self.loaded[peer_id] = await call(self._context.network, peer_id, LOAD, order)
+        self.loaded[peer_id] = await call(self._context, peer_id, LOAD, order)
 
     async def _ring(self, build: Build, stages: tuple[StagePeer, ...], index: int) -> None:
         ref = StageRef(group_id=build.group_id, generation=build.generation, stage=index)
-        await call(self._context.network, stages[index].peer_id, RING, ref)
+        await call(self._context, stages[index].peer_id, RING, ref)

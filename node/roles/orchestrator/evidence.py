@@ -70,7 +70,7 @@ class Evidence:
             if unit.state is not UnitState.VERIFYING or unit.validator != command.validator:
                 return
             try:
-                await call(self._context.network, command.validator, VERIFY, request)
+                await call(self._context, command.validator, VERIFY, request)
                 return
             except (P2PError, BadBody) as exc:
                 self._context.log.warning(
@@ -93,7 +93,7 @@ class Evidence:
             if attempt:
                 await trio.sleep(CLAIM_RETRY_SECONDS)
             try:
-                answer = await call(self._context.network, peer_id, CLAIM, request)
+                answer = await call(self._context, peer_id, CLAIM, request)
                 StageClaim.from_bytes(answer.claim)
             except (P2PError, BadBody, ProofError) as exc:
                 reason = f"stage {request.ref.stage} gave no evidence: {exc}"

@@ -38,7 +38,7 @@ class Inviter:
         address = public_key_address(peer_public_key(peer_id))
         try:
             invite = await self._signed_invite(address)
-            joined = await call(self._context.network, peer_id, INVITE, invite)
+            joined = await call(self._context, peer_id, INVITE, invite)
             if joined.address != address:
                 return ev.PeerDeclined(peer_id, f"answered with another address {joined.address}")
             chain = self._context.chain

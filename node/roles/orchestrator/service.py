@@ -11,6 +11,7 @@ again), units sent to a validator (sent again, byte for byte), verdicts, settlem
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -78,6 +79,8 @@ class Orchestrator:
         self.jobs: dict[str, tuple[bytes, ...]] = {}
         self.tokens = 0
         self.rejections: list[dict[str, Any]] = []
+        self._counted: dict[bytes, UnitState] = {}
+        self._leaving = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the journal is replayed and handlers are in place."""
@@ -94,6 +97,7 @@ class Orchestrator:
             task_status.started()
             while True:
                 await self.feed(ev.Tick())
+                self._meter()
                 await trio.sleep(TICK_SECONDS)
 
     @property
@@ -110,6 +114,7 @@ class Orchestrator:
 
     async def drain(self) -> None:
         """Wait for the verdicts on what validators already have; the rest is in the journal."""
+        self._leaving = True
         while any(u.state is UnitState.VERIFYING for u in self.pool.units.values()):
             await self.changed.wait()
 
@@ -124,7 +129,7 @@ class Orchestrator:
         for command in commands:
             if isinstance(command, ev.RecordVerdict | ev.RecordSettled | ev.BanWorker):
                 await self._record(command)
-            elif self._nursery is not None:
+            elif self._nursery is not None and not self._leaving:
                 self._nursery.start_soon(self._carry_out, command)
         if not isinstance(event, ev.Tick):
             self.changed.set()
@@ -154,6 +159,8 @@ class Orchestrator:
         for end in report.finished:
             unit_id = self._unit_of.get(end.sequence_id)
             if unit_id is not None:
+                self._context.metrics.prompts.inc()
+                self._context.metrics.tokens.inc(len(end.ids))
                 await self.feed(
                     ev.PeerFinished(
                         generation, unit_id, end.sequence_id, end.reason.value, end.ids, end.text
@@ -277,7 +284,7 @@ class Orchestrator:
             ),
         )
         try:
-            await call(self._context.network, group.peers[0], ASSIGN, order)
+            await call(self._context, group.peers[0], ASSIGN, order)
         except (P2PError, BadBody) as exc:
             reason = f"stage 0 took no work: {exc}"
             await self.watch.probe(group.peers[0])
@@ -292,9 +299,7 @@ class Orchestrator:
         for stage, peer_id in enumerate(group.peers):
             ref = StageRef(group_id=group.group_id, generation=command.generation, stage=stage)
             try:
-                await call(
-                    self._context.network, peer_id, FORGET, Forget(ref=ref, sequence_ids=ids)
-                )
+                await call(self._context, peer_id, FORGET, Forget(ref=ref, sequence_ids=ids))
             except (P2PError, BadBody) as exc:
                 self._context.log.debug("forget not delivered", peer=peer_id, reason=str(exc))
 
@@ -321,7 +326,7 @@ class Orchestrator:
             case ev.BanWorker():
                 body = {"reason": command.reason}
                 await journal.append("self.ban", command.peer_id, body)
-                if self._nursery is not None:
+                if self._nursery is not None and not self._leaving:
                     self._nursery.start_soon(self._inviter.eject, command.peer_id)
 
     async def _restore(self) -> None:
@@ -354,6 +359,15 @@ class Orchestrator:
         for unit in units:
             for sequence in unit.sequences:
                 self._unit_of[sequence.sequence_id] = unit.unit_id
+
+    def _meter(self) -> None:
+        """Bring the metrics up to what the tables say."""
+        metrics = self._context.metrics
+        metrics.set_groups(Counter(group.state.value for group in self.pool.groups.values()))
+        for unit_id, unit in self.pool.units.items():
+            if self._counted.get(unit_id) != unit.state:
+                self._counted[unit_id] = unit.state
+                metrics.unit(unit.state.value)
 
     # --- log ----------------------------------------------------------------------------------
 

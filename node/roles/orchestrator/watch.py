@@ -102,7 +102,7 @@ class Watch:
     async def _ping(self, peer_id: str, timeout: float = PING.timeout) -> bool:
         try:
             pong = await call(
-                self._context.network, peer_id, PING, Ping(at=self._context.wall()), timeout=timeout
+                self._context, peer_id, PING, Ping(at=self._context.wall()), timeout=timeout
             )
         except RemoteRefused as exc:
             # Only a worker that started anew does not know whose orders it takes.

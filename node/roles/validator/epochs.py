@@ -243,7 +243,7 @@ class Epochs:
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
-                await call(self._context.network, peer_id, SETTLED, notice)
+                await call(self._context, peer_id, SETTLED, notice)
                 break
             except (P2PError, BadBody) as exc:
                 self._context.log.debug("notice not taken", peer=peer_id, reason=str(exc))

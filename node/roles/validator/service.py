@@ -182,7 +182,7 @@ class Validator:
         delay = FIRST_RETRY_SECONDS
         while True:
             try:
-                await call(self._context.network, task.sender, VERDICT, notice)
+                await call(self._context, task.sender, VERDICT, notice)
                 break
             except (P2PError, BadBody) as exc:
                 self._context.log.warning("verdict not delivered", reason=str(exc))

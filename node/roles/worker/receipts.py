@@ -184,9 +184,7 @@ class Receipts:
             sequence_ids=request.sequence_ids,
         )
         try:
-            answer = await call(
-                self._context.network, assignment.downstream.peer_id, COUNTERSIGN, body
-            )
+            answer = await call(self._context, assignment.downstream.peer_id, COUNTERSIGN, body)
         except P2PError as exc:
             raise Refused("no_countersignature", str(exc)) from exc
         return answer.signature

@@ -60,6 +60,7 @@ class Reporter:
             case Exited():
                 await self.trouble("engine", f"engine exited with code {body.code}")
             case Restarted():
+                self._context.metrics.engine_restarts.inc()
                 self._context.log.info("engine restarted")
 
     async def _send_progress(self) -> None:
@@ -98,7 +99,7 @@ class Reporter:
             if employer is None:
                 return
             try:
-                await call(self._context.network, employer.peer_id, PROGRESS, report)
+                await call(self._context, employer.peer_id, PROGRESS, report)
                 return
             except P2PError as exc:
                 self._context.log.warning("progress not delivered", reason=str(exc))
@@ -115,6 +116,6 @@ class Reporter:
             {"ref": assignment.order.ref, "kind": kind, "reason": reason[:500]}
         )
         try:
-            await call(self._context.network, employer.peer_id, TROUBLE, trouble)
+            await call(self._context, employer.peer_id, TROUBLE, trouble)
         except P2PError as exc:
             self._context.log.warning("trouble not reported", reason=str(exc))

@@ -107,10 +107,15 @@ class Worker:
             self._context.log.warning("not left on chain", reason=str(exc))
 
     async def engine_status(self) -> EngineStatus | None:
+        metrics = self._context.metrics
         try:
-            return await self.stage.status()
+            status = await self.stage.status()
         except EngineError:
+            metrics.engine_up.set(0)
             return None
+        metrics.engine_up.set(1)
+        metrics.engine_rss.set(status.rss)
+        return status
 
     async def _on_ping(self, peer_id: str, ping: Ping) -> Pong:
         self.membership.require_employer(peer_id)

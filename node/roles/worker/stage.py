@@ -205,7 +205,7 @@ class StageHost:
         ref = assignment.order.ref
         request = EdgeRequest(ref=ref, certificate=assignment.listening.certificate)
         try:
-            answer = await call(self._context.network, assignment.downstream.peer_id, EDGE, request)
+            answer = await call(self._context, assignment.downstream.peer_id, EDGE, request)
             with trio.fail_after(EDGE_WAIT_SECONDS):
                 await assignment.upstream_known.wait()
         except P2PError as exc:
