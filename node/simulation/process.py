@@ -46,6 +46,7 @@ class Child:
         self.expected_to_end = False
         self.outlives_others = False
         self._seen: dict[str, Line] = {}
+        self._latest: dict[str, Line] = {}
         self._news = trio.Event()
 
     @property
@@ -53,7 +54,9 @@ class Child:
         return self.popen.pid
 
     def hear(self, line: Line) -> None:
-        self._seen.setdefault(str(line.get("event")), line)
+        event = str(line.get("event"))
+        self._seen.setdefault(event, line)
+        self._latest[event] = line
         self._news.set()
         self._news = trio.Event()
 
@@ -66,6 +69,10 @@ class Child:
                 await self._news.wait()
             return self._seen[event]
         raise ChildFailed(f"{self.name}: no {event!r} within {timeout:g} s", f"see {self.log}")
+
+    def latest(self, event: str) -> Line | None:
+        """The newest log line with this event name, None where there was none yet."""
+        return self._latest.get(event)
 
     def last_words(self) -> str:
         """The last line of its log that is not JSON (an error for people), else the last one."""

@@ -148,8 +148,17 @@ async def _get(api: httpx.AsyncClient, path: str) -> Any:
 
 
 async def _wait_for_group(api: httpx.AsyncClient, outcome: Outcome) -> None:
-    """HTTP has no event to wait for, so this and the waits below ask again and again."""
+    """HTTP has no event to wait for, so this and the waits below ask again and again.
+
+    Raises `NodeError` where all workers are there and no group can be planned over them.
+    """
+    orchestrator = outcome.network.running["orchestrator"]
     while True:
+        nodes = (await _get(api, "/v1/nodes"))["items"]
+        healthy = sum(node["state"] == "healthy" for node in nodes)
+        obstacle = orchestrator.latest("no group can be planned")
+        if obstacle is not None and healthy == outcome.options.workers:
+            raise NodeError(f"no group can be formed: {obstacle['reason']}")
         groups = (await _get(api, "/v1/groups"))["items"]
         running = [group for group in groups if group["state"] == "running"]
         if running:
