@@ -1,0 +1,108 @@
+"""`prime-node simulate` from the outside: its exit status, its report, its dataset."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.conftest import Simulation
+
+pytestmark = [pytest.mark.network, pytest.mark.model, pytest.mark.timeout(900)]
+Start = Callable[..., Simulation]
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Command lines of processes that still name a simulation's folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = " ".join(process.info["cmdline"] or ())
+        if str(folder) in words:
+            found.append(words)
+    return found
+
+
+def test_two_networks_at_once_one_honest_and_one_that_loses_a_worker(simulation: Start) -> None:
+    """Neither disturbs the other: own ports, keys, chain and folders, on one machine."""
+    honest = simulation("--limit", "16", "--max-tokens", "32")
+    struck = simulation("--limit", "8", "--max-tokens", "32", "--fault", "worker-2:crash@2")
+    first, second = honest.finish(), struck.finish()
+
+    assert first.code == 0, first.text
+    assert all(first.held().values())
+    assert len(first.rows) == 16
+    assert first.report["rejections"] == []
+    assert len(first.report["group"]["stages"]) == 3
+    for row in first.rows:
+        assert len(row["stages"]) == 3
+        assert all(stage["proofs"] for stage in row["stages"])
+        assert row["verdict"]["accepted"]
+        assert row["receipt_transaction"].startswith("0x")
+        assert len(row["output_ids"]) <= 64
+    assert all(int(worker["earned"]) > 0 for worker in first.report["workers"])
+    whole = first.report["whole_model_engine_bytes"]
+    assert all(0 < worker["weights_bytes"] < whole for worker in first.report["workers"])
+
+    assert second.code == 0, second.text
+    ids = [row["prompt_id"] for row in second.rows]
+    assert len(ids) == len(set(ids)) == 8
+    assert "kill -9 worker-2" in second.text
+    assert any(row["group"]["generation"] > 1 for row in second.rows)
+    for one in (first, second):
+        assert left_behind(one.output) == []
+
+
+def test_greedy_completions_do_not_depend_on_the_network(simulation: Start) -> None:
+    """The same prompts over two and three stages, with and without a death, give the same ids."""
+    three = simulation("--limit", "4", "--max-tokens", "24", "--fault", "worker-1:crash@1")
+    two = simulation("--limit", "4", "--max-tokens", "24", "--workers", "2")
+    first, second = three.finish(), two.finish()
+    assert first.code == 0, first.text
+    assert second.code == 0, second.text
+    outputs = [{row["prompt_id"]: row["output_ids"] for row in run.rows} for run in (first, second)]
+    assert outputs[0] == outputs[1]
+
+
+def test_dishonest_workers_are_named_and_not_paid(simulation: Start) -> None:
+    run = simulation(
+        *("--workers", "4", "--limit", "8", "--max-tokens", "32"),
+        *("--fault", "worker-2:int4-weights", "--fault", "worker-1:null-proofs"),
+    ).finish()
+    assert run.code == 0, run.text
+    peers = {stage["peer_id"]: stage["address"] for row in run.rows for stage in row["stages"]}
+    blamed = {item["peer_id"] for item in run.report["rejections"]}
+    assert len(blamed) == 2
+    assert blamed.isdisjoint(peers)
+    for name in ("worker-1", "worker-2"):
+        assert run.worker(name)["earned"] == "0"
+    for name in ("worker-3", "worker-4"):
+        assert int(run.worker(name)["earned"]) > 0
+    assert len(run.rows) == 8
+
+
+def test_ctrl_c_stops_every_process(simulation: Start) -> None:
+    run = simulation("--limit", "4")
+    children = psutil.Process(run.process.pid)
+    for _line in run.process.stdout or ():
+        if "3 workers" in _line:
+            break
+    started = children.children(recursive=True)
+    assert started
+    os.kill(run.process.pid, signal.SIGINT)
+    assert run.finish().code == 130
+    gone, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []
+    assert left_behind(run.output) == []
+
+
+def test_too_little_memory_is_one_clear_line(simulation: Start) -> None:
+    run = simulation("--workers", "1", "--limit", "1").finish()
+    assert run.code != 0
+    last = run.text.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert "not enough memory" in last
+    assert "Traceback" not in run.text
