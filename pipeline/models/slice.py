@@ -167,7 +167,12 @@ def load_slice(
         ValueError: the range is not within the model.
     """
     prepared = model if isinstance(model, PreparedModel) else open_folder(model)
-    skeleton = build_skeleton(load_config(prepared.path), DTYPES[prepared.manifest.dtype])
+    config = load_config(prepared.path)
+    manifest = prepared.manifest
+    # Before anything is built: a config of a million layers would take forever even on meta.
+    if (config.num_hidden_layers, config.hidden_size) != (manifest.layers, manifest.hidden_size):
+        raise InvalidModel(f"{prepared.path}/config.json is not what the manifest says")
+    skeleton = build_skeleton(config, DTYPES[manifest.dtype])
     if not 0 <= first < last <= len(skeleton.layers):
         raise ValueError(f"[{first}, {last}) is no range of layers of {len(skeleton.layers)}")
     target = torch.device(device)

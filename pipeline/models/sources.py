@@ -88,17 +88,23 @@ def _hub(name: str) -> Source:
     # Imported late: it costs half a second and most nodes never ask the hub.
     import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     try:
         path = Path(snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (RepositoryNotFoundError, HFValidationError) as exc:
+        raise ModelNotFound(
+            f"the model hub has no {name}, or not for everyone; check the name, or give a folder"
+        ) from exc
     except (LocalEntryNotFoundError, httpx.HTTPError, OSError) as exc:
         raise SourceUnavailable(
             f"{name} is not in the local cache and the model hub does not answer; "
             "go online once, or give a local folder"
         ) from exc
-    except (HfHubHTTPError, HFValidationError) as exc:
-        raise ModelNotFound(f"the model hub has no {name} to offer: {exc}") from exc
     return _folder(_plain(name.split("/", 1)[1]), path, f"hub:{name}")
 
 

@@ -219,6 +219,15 @@ def test_damaged_weights_are_a_typed_error(copied: Path, damage: str) -> None:
         load_slice(open_folder(copied), 0, 2)
 
 
+def test_a_config_of_another_size_is_refused_before_it_is_built(copied: Path) -> None:
+    config = copied / "config.json"
+    size = config.stat().st_size
+    settings = json.loads(config.read_text()) | {"num_hidden_layers": 10**8}
+    config.write_text(json.dumps(settings).ljust(size))
+    with pytest.raises(InvalidModel, match="not what the manifest says"):
+        load_slice(open_folder(copied), 0, 6)
+
+
 def test_weights_of_another_shape_are_refused(copied: Path) -> None:
     config = copied / "config.json"
     size = config.stat().st_size
