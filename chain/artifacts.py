@@ -12,7 +12,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from chain.abi import Abi, ErrorAbi, merge_errors
+from eth_typing import ABIError
+
+from chain.abi import Abi, merge_errors
 from chain.errors import InvalidDeployment
 from chain.hexdata import parse_data
 
@@ -43,7 +45,7 @@ def load_artifact(name: str) -> Artifact:
     try:
         content = json.loads(source.read_text())
         return Artifact(Abi(name, content["abi"]), parse_data(content["bytecode"]))
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise InvalidDeployment(
             f"contract artifact {name} is missing or broken ({exc}); "
             "rebuild with scripts/build_contracts.py"
@@ -51,6 +53,6 @@ def load_artifact(name: str) -> Artifact:
 
 
 @cache
-def error_table() -> dict[bytes, ErrorAbi]:
+def error_table() -> dict[bytes, ABIError]:
     """The custom errors of all contracts, by selector."""
     return merge_errors(load_artifact(name).abi for name in CONTRACTS)

@@ -18,7 +18,7 @@ from chain.abi import AbiError
 from chain.artifacts import load_artifact
 from chain.deployment import Deployment
 from chain.errors import BadResponse, InvalidInput, TransactionFailed
-from chain.rpc import Rpc
+from chain.rpc import MALFORMED, Rpc
 from chain.transactions.manager import TransactionManager, TxResult
 from proofs.eip712 import Domain
 
@@ -31,15 +31,31 @@ class ContractCaller:
         self.manager = manager
         self.deployment = deployment
         self._steps = trio.Lock()
+        self._contracts: dict[str, Any] = {}
 
     async def read(self, contract: str, function: str, *args: object) -> Any:
-        """Result of a view function, shaped as `Abi.decode` says. Raises ChainError."""
-        data = self.encode(contract, function, *args)
-        result = await self.rpc.call(self.deployment.address(contract), data)
+        """Result of a view function; structs and several results are named tuples.
+
+        Raises ChainError.
+        """
+        self.encode(contract, function, *args)  # or web3 could blame the endpoint for them below
+        fitted = load_artifact(contract).abi.arguments(function, *args)
         try:
-            return load_artifact(contract).abi.decode(function, result)
-        except AbiError as exc:
-            raise BadResponse(f"{self.rpc.url}: {exc}; is the deployment of this version?") from exc
+            return await self._contract(contract).functions[function](*fitted).call()
+        except MALFORMED as exc:
+            raise BadResponse(
+                f"{self.rpc.url}: {contract}.{function} returned something unexpected; "
+                "is the deployment of this version?"
+            ) from exc
+
+    def _contract(self, name: str) -> Any:
+        """web3's view of a contract, on our endpoint."""
+        if name not in self._contracts:
+            abi = load_artifact(name).abi
+            self._contracts[name] = self.rpc.web3.eth.contract(
+                self.deployment.address(name), abi=abi.entries, decode_tuples=True
+            )
+        return self._contracts[name]
 
     def encode(self, contract: str, function: str, *args: object) -> bytes:
         """Calldata; raises InvalidInput for arguments that do not fit."""
@@ -105,7 +121,7 @@ class ContractCaller:
             if log.address != self.deployment.address(contract):
                 continue
             try:
-                found, arguments = abi.decode_event(log.topics, log.data)
+                found, arguments = abi.decode_event(log)
             except AbiError:
                 continue
             if found == name:

@@ -179,7 +179,7 @@ class _Deployer:
         registry = load_artifact("DomainRegistry").abi
         for log in receipt.logs if receipt is not None else ():
             if log.address == self._at["DomainRegistry"]:
-                name, arguments = registry.decode_event(log.topics, log.data)
+                name, arguments = registry.decode_event(log)
                 if name == "DomainCreated":
                     return int(arguments["domainId"])
         raise BadResponse(

@@ -113,7 +113,7 @@ class EventReader:
         block = await self._rpc.block(last)
         if block is None:
             return None  # the head fell back between two requests
-        ordered = sorted(logs, key=lambda log: (log.block_number, log.index))
+        ordered = sorted(logs, key=lambda log: (log.block_number, log.log_index))
         events = (self._decode(log, number, last) for log in ordered)
         return Batch(tuple(event for event in events if event is not None), block)
 
@@ -126,10 +126,12 @@ class EventReader:
         if abi is None or not after < log.block_number <= last:
             raise BadResponse(f"{self._rpc.url} sent logs that were not asked for")
         try:
-            name, args = abi.decode_event(log.topics, log.data)
+            name, args = abi.decode_event(log)
         except AbiError:
             return None  # inherited or newer events that our ABI does not list
-        return ChainEvent(abi.name, name, args, log.block_number, log.tx_hash, log.index)
+        return ChainEvent(
+            abi.name, name, args, log.block_number, log.transaction_hash, log.log_index
+        )
 
     async def _cursor(self) -> tuple[int, bytes | None]:
         return await self._database.run(self._load)

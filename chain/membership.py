@@ -70,7 +70,7 @@ class Membership(ContractUser):
 
     async def _is_new_provider(self) -> bool:
         known = await self.caller.read("ComputeRegistry", "providerOf", self.address)
-        return bool(known["registeredAt"] == 0)
+        return bool(known.registeredAt == 0)
 
     async def node(self, address: str) -> NodeRecord | None:
         """A node's record; None when it is not registered."""

@@ -1,110 +1,67 @@
 """Blocks, receipts and logs as an endpoint reports them, checked.
 
-Pure. The parsers take any JSON value and raise ValueError for what does not fit; fields that this
-package does not use are ignored.
+Pure. web3 turns the hexadecimal of an answer into integers, bytes and EIP-55 addresses, but passes
+through what it does not know; these models then hold every field that this package uses to its type
+and range. Fields that it does not use are ignored.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated
 
-from chain.hexdata import parse_address, parse_data, parse_quantity
+from pydantic import BaseModel, ConfigDict, Field, Strict
+from pydantic.alias_generators import to_camel
 
-MAX_RECEIPT_LOGS = 10_000
+MAX_LOGS = 10_000
+MAX_DATA = 1 << 20
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""A block number, time, nonce, index or amount of gas."""
+Wei = Annotated[int, Field(ge=0, lt=2**256)]
+Hash = Annotated[bytes, Field(min_length=32, max_length=32)]
+Data = Annotated[bytes, Field(max_length=MAX_DATA)]
+Topics = Annotated[tuple[Hash, ...], Field(max_length=4), Strict(False)]
 
 
-@dataclass(frozen=True)
-class Block:
+class _Record(BaseModel):
+    model_config = ConfigDict(
+        strict=True, frozen=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class Block(_Record):
     """A block header: hash and parent are 32 bytes, the timestamp is Unix seconds, fees are wei."""
 
-    number: int
-    hash: bytes
-    parent_hash: bytes
-    timestamp: int
-    base_fee: int
+    number: Count
+    hash: Hash
+    parent_hash: Hash
+    timestamp: Count
+    base_fee: Wei = Field(default=0, alias="baseFeePerGas")
 
 
-@dataclass(frozen=True)
-class Log:
+class Log(_Record):
     """One event as stored: contract, topics of 32 bytes each, data, and where it lies."""
 
     address: str
-    topics: tuple[bytes, ...]
-    data: bytes
-    block_number: int
-    block_hash: bytes
-    tx_hash: bytes
-    index: int
+    topics: Topics
+    data: Data
+    block_number: Count
+    block_hash: Hash
+    transaction_hash: Hash
+    transaction_index: Count
+    log_index: Count
 
 
-@dataclass(frozen=True)
-class Receipt:
+Logs = Annotated[tuple[Log, ...], Field(max_length=MAX_LOGS), Strict(False)]
+
+
+class Receipt(_Record):
     """What became of a mined transaction; `contract` is set when it created one."""
 
-    tx_hash: bytes
-    block_number: int
-    block_hash: bytes
-    gas_used: int
-    succeeded: bool
-    contract: str | None
-    logs: tuple[Log, ...]
-
-
-def parse_block(value: object) -> Block:
-    """Check a block; raises ValueError."""
-    fields = _fields(value)
-    return Block(
-        number=parse_quantity(fields.get("number"), bits=63),
-        hash=parse_data(fields.get("hash"), size=32),
-        parent_hash=parse_data(fields.get("parentHash"), size=32),
-        timestamp=parse_quantity(fields.get("timestamp"), bits=63),
-        base_fee=parse_quantity(fields.get("baseFeePerGas", "0x0"), bits=128),
-    )
-
-
-def parse_log(value: object) -> Log:
-    """Check a log of a mined block; raises ValueError."""
-    fields = _fields(value)
-    topics = fields.get("topics")
-    if not isinstance(topics, list) or len(topics) > 4:
-        raise ValueError("a log has a list of at most four topics")
-    return Log(
-        address=_address(fields.get("address")),
-        topics=tuple(parse_data(topic, size=32) for topic in topics),
-        data=parse_data(fields.get("data")),
-        block_number=parse_quantity(fields.get("blockNumber"), bits=63),
-        block_hash=parse_data(fields.get("blockHash"), size=32),
-        tx_hash=parse_data(fields.get("transactionHash"), size=32),
-        index=parse_quantity(fields.get("logIndex"), bits=63),
-    )
-
-
-def parse_receipt(value: object) -> Receipt:
-    """Check a receipt; raises ValueError."""
-    fields = _fields(value)
-    logs = fields.get("logs")
-    if not isinstance(logs, list) or len(logs) > MAX_RECEIPT_LOGS:
-        raise ValueError("a receipt has a list of logs")
-    contract = fields.get("contractAddress")
-    status = parse_quantity(fields.get("status"), bits=1)
-    return Receipt(
-        tx_hash=parse_data(fields.get("transactionHash"), size=32),
-        block_number=parse_quantity(fields.get("blockNumber"), bits=63),
-        block_hash=parse_data(fields.get("blockHash"), size=32),
-        gas_used=parse_quantity(fields.get("gasUsed"), bits=63),
-        succeeded=status == 1,
-        contract=_address(contract) if contract is not None else None,
-        logs=tuple(parse_log(log) for log in logs),
-    )
-
-
-def _fields(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("expected an object")
-    return value
-
-
-def _address(value: object) -> str:
-    """An address in any case: endpoints differ in whether they checksum."""
-    return parse_address(value.lower() if isinstance(value, str) else value)
+    transaction_hash: Hash
+    block_number: Count
+    block_hash: Hash
+    gas_used: Count
+    status: Annotated[int, Field(ge=0, le=1)]
+    contract: str | None = Field(alias="contractAddress")
+    logs: Logs

@@ -1,212 +1,162 @@
-"""Ethereum JSON-RPC over HTTP, for trio.
+"""An Ethereum endpoint, for trio: web3's asynchronous half over our own provider.
 
-One `Rpc` speaks to one endpoint through one httpx client. Every call has a deadline. A call that
-only reads is tried again, a few times and with growing pauses, when the transport fails; so is
-`eth_sendRawTransaction`, because the transaction's hash makes a repeat harmless. Answers are read
-up to a size limit and checked field by field before they become values: the endpoint is a stranger
-too.
-
-Plain JSON and our own few typed reads instead of web3.py: the calls needed are a dozen, web3's
-asynchronous half assumes asyncio in places, and every node would pay for importing it.
+`Rpc` is the narrow set of reads that this package needs. web3 asks and formats; what it returns is
+then held to type and range, because the endpoint is a stranger too, and web3's exceptions become
+ours. Of its default middleware none is used: they would ask for the chain id before every call, or
+resolve names, which nothing here has. The one put in its place lets blocks of chains run by
+authorities pass, whose extra data are longer than Ethereum's.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-import trio
+from eth_typing import ABIError
+from pydantic import TypeAdapter
+from web3 import AsyncWeb3
+from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception, Web3RPCError
+from web3.middleware import ExtraDataToPOAMiddleware
+from web3.types import RPCEndpoint
 
-from chain.abi import ErrorAbi, decode_revert
-from chain.errors import BadResponse, ChainUnreachable, InvalidInput, Reverted, RpcError
-from chain.hexdata import parse_data, parse_quantity, to_data, to_quantity
-from chain.jsontext import loads
-from chain.records import Block, Log, Receipt, parse_block, parse_log, parse_receipt
+from chain.errors import BadResponse, InvalidInput, RpcError
+from chain.hexdata import parse_address, to_data
+from chain.provider import HttpProvider
+from chain.records import Block, Count, Data, Hash, Log, Logs, Receipt, Wei
 
 DEADLINE_SECONDS = 15.0
-ATTEMPTS = 4
-FIRST_PAUSE_SECONDS = 0.1
-MAX_ANSWER = 16 << 20
-MAX_LOGS = 10_000
 
 BlockTag = int | str
 T = TypeVar("T")
 
+MALFORMED = (Web3Exception, ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+"""What web3's formatters and codec raise for values that they did not expect."""
+
+_BLOCK = TypeAdapter(Block)
+_COUNT: TypeAdapter[int] = TypeAdapter(Count)
+_DATA: TypeAdapter[bytes] = TypeAdapter(Data)
+_HASH: TypeAdapter[bytes] = TypeAdapter(Hash)
+_LOGS: TypeAdapter[tuple[Log, ...]] = TypeAdapter(Logs)
+_RECEIPT = TypeAdapter(Receipt)
+_WEI: TypeAdapter[int] = TypeAdapter(Wei)
+_ANY: TypeAdapter[object] = TypeAdapter(object)
+
 
 class Rpc:
-    """One JSON-RPC endpoint. Methods raise ChainUnreachable, BadResponse, RpcError, Reverted."""
+    """One JSON-RPC endpoint. Methods raise ChainUnreachable, BadResponse, RpcError, Reverted.
 
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        url: str,
-        *,
-        errors: Mapping[bytes, ErrorAbi] | None = None,
-        deadline: float = DEADLINE_SECONDS,
-    ) -> None:
-        self.url = url
-        self._client = client
-        self._errors = errors or {}
-        self._deadline = deadline
-        self._ids = itertools.count(1)
+    Those that take an address raise InvalidInput when it is none.
+    """
 
-    # -- reads -------------------------------------------------------------------------------
+    def __init__(self, provider: HttpProvider) -> None:
+        self.url = provider.url
+        middleware = [(ExtraDataToPOAMiddleware, "authorities")]
+        self.web3: AsyncWeb3[HttpProvider] = AsyncWeb3(provider, middleware=middleware)
+        self._eth = self.web3.eth
 
     async def chain_id(self) -> int:
         """The chain id (EIP-155)."""
-        return await self._quantity("eth_chainId", bits=63)
+        return await self.checked("eth_chainId", self._eth.chain_id, _COUNT)
 
     async def block_number(self) -> int:
         """Number of the head block."""
-        return await self._quantity("eth_blockNumber", bits=63)
+        return await self.checked("eth_blockNumber", self._eth.block_number, _COUNT)
 
     async def block(self, tag: BlockTag) -> Block | None:
         """A block's header by number or tag; None when there is no such block."""
-        value = await self.request("eth_getBlockByNumber", [_tag(tag), False])
-        return None if value is None else self._checked("eth_getBlockByNumber", parse_block, value)
+        try:
+            return await self.checked("eth_getBlockByNumber", self._eth.get_block(tag), _BLOCK)
+        except BlockNotFound:
+            return None
 
     async def balance(self, address: str) -> int:
         """Balance of an account in wei."""
-        return await self._quantity("eth_getBalance", address, "latest")
+        return await self.checked("eth_getBalance", self._eth.get_balance(_address(address)), _WEI)
 
     async def nonce(self, address: str, tag: BlockTag = "latest") -> int:
         """How many transactions of the account are mined up to block `tag`."""
-        return await self._quantity("eth_getTransactionCount", address, _tag(tag), bits=63)
+        answer = self._eth.get_transaction_count(_address(address), tag)
+        return await self.checked("eth_getTransactionCount", answer, _COUNT)
 
     async def code(self, address: str) -> bytes:
         """Bytecode at an address; empty when there is no contract."""
-        value = await self.request("eth_getCode", [address, "latest"])
-        return self._checked("eth_getCode", parse_data, value)
+        return await self.checked("eth_getCode", self._eth.get_code(_address(address)), _DATA)
 
     async def tip(self) -> int:
-        """The endpoint's suggested priority fee, in wei for each unit of gas."""
-        return await self._quantity("eth_maxPriorityFeePerGas")
+        """A priority fee that gets mined, in wei for each unit of gas.
+
+        The endpoint's suggestion, or what recent blocks took when it makes none.
+        """
+        return await self.checked("eth_maxPriorityFeePerGas", self._eth.max_priority_fee, _WEI)
 
     async def receipt(self, tx_hash: bytes) -> Receipt | None:
         """The receipt of a mined transaction; None when it is not (or no longer) mined."""
-        method = "eth_getTransactionReceipt"
-        value = await self.request(method, [to_data(tx_hash)])
-        return None if value is None else self._checked(method, parse_receipt, value)
+        answer = self._eth.get_transaction_receipt(to_data(tx_hash))
+        try:
+            return await self.checked("eth_getTransactionReceipt", answer, _RECEIPT)
+        except TransactionNotFound:
+            return None
 
-    async def logs(
-        self, first: int, last: int, addresses: Sequence[str], topics: Sequence[bytes] = ()
-    ) -> list[Log]:
-        """Logs of `addresses` in blocks `first` to `last` whose first topic is one of `topics`."""
-        query: dict[str, object] = {
-            "fromBlock": to_quantity(first),
-            "toBlock": to_quantity(last),
-            "address": list(addresses),
-        }
-        if topics:
-            query["topics"] = [[to_data(topic) for topic in topics]]
-        value = await self.request("eth_getLogs", [query])
-        if not isinstance(value, list) or len(value) > MAX_LOGS:
-            raise BadResponse(f"{self.url}: eth_getLogs did not return a list of ≤ {MAX_LOGS} logs")
-        return [self._checked("eth_getLogs", parse_log, item) for item in value]
+    async def logs(self, first: int, last: int, addresses: Sequence[str]) -> Sequence[Log]:
+        """Logs of `addresses` (none: of all contracts) in blocks `first` to `last`."""
+        wanted = [_address(address) for address in addresses]
+        query = {"fromBlock": first, "toBlock": last, "address": wanted}
+        return await self.checked("eth_getLogs", self._eth.get_logs(query), _LOGS)
 
     async def call(
         self, to: str, data: bytes, *, sender: str | None = None, tag: BlockTag = "latest"
     ) -> bytes:
         """Run a read-only call; raises Reverted with the decoded error."""
-        transaction: dict[str, object] = {"to": to, "data": to_data(data)}
+        transaction: dict[str, Any] = {"to": _address(to), "data": to_data(data)}
         if sender is not None:
-            transaction["from"] = sender
-        value = await self.request("eth_call", [transaction, _tag(tag)])
-        return self._checked("eth_call", parse_data, value)
+            transaction["from"] = _address(sender)
+        return await self.checked("eth_call", self._eth.call(transaction, tag), _DATA)
 
     async def estimate_gas(self, sender: str, to: str | None, data: bytes, value: int = 0) -> int:
         """Gas that a transaction would need now; raises Reverted when it would revert."""
-        transaction: dict[str, object] = {
-            "from": sender,
+        transaction: dict[str, Any] = {
+            "from": _address(sender),
             "data": to_data(data),
-            "value": to_quantity(value),
+            "value": value,
         }
         if to is not None:
-            transaction["to"] = to
-        return await self._quantity("eth_estimateGas", transaction, bits=63)
+            transaction["to"] = _address(to)
+        return await self.checked("eth_estimateGas", self._eth.estimate_gas(transaction), _COUNT)
 
     async def send_raw(self, raw: bytes) -> None:
         """Broadcast a signed transaction; raises RpcError with the pool's refusal."""
-        await self.request("eth_sendRawTransaction", [to_data(raw)])
-
-    # -- transport ---------------------------------------------------------------------------
+        await self.checked("eth_sendRawTransaction", self._eth.send_raw_transaction(raw), _HASH)
 
     async def request(self, method: str, params: list[object]) -> object:
-        """Call any method that may be repeated; returns its JSON result.
+        """Call any method that may be repeated; returns its JSON result, unchecked."""
+        answer = self.web3.manager.coro_request(RPCEndpoint(method), params)
+        return await self.checked(method, answer, _ANY)
 
-        Raises ChainUnreachable when the deadline or all attempts ran out.
+    async def checked(self, method: str, answer: Awaitable[Any], shape: TypeAdapter[T]) -> T:
+        """What web3 answers to `method`, if it has `shape`; translates web3's errors.
+
+        BlockNotFound and TransactionNotFound, which are answers, come through as they are.
         """
-        body = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
-        reason = f"no answer within {self._deadline:g} s"
-        pause = FIRST_PAUSE_SECONDS
-        with trio.move_on_after(self._deadline):
-            for attempt in range(ATTEMPTS):
-                try:
-                    return self._result(method, await self._post(body))
-                except httpx.TransportError as exc:
-                    reason = str(exc) or type(exc).__name__
-                if attempt + 1 < ATTEMPTS:
-                    await trio.sleep(pause)
-                    pause *= 3
-        raise ChainUnreachable(self.url, reason)
-
-    async def _post(self, body: dict[str, object]) -> bytes:
         try:
-            async with self._client.stream("POST", self.url, json=body) as response:
-                content = b""
-                async for chunk in response.aiter_bytes():
-                    content += chunk
-                    if len(content) > MAX_ANSWER:
-                        raise BadResponse(f"{self.url} sent more than {MAX_ANSWER} bytes")
-                # Endpoints answer JSON-RPC errors with status 200 or 4xx; others are not theirs.
-                if response.status_code in (429, 502, 503, 504):
-                    raise httpx.ReadError(f"HTTP status {response.status_code}")
-                return content
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
-            raise ChainUnreachable(self.url, f"not an http(s) URL: {exc}") from exc
-
-    def _result(self, method: str, content: bytes) -> object:
-        try:
-            answer = loads(content)
-        except ValueError as exc:
-            raise BadResponse(
-                f"{self.url} answered {method} with something else than JSON"
-            ) from exc
-        if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
-            raise BadResponse(f"{self.url} answered {method} with no JSON-RPC object")
-        error = answer.get("error")
-        if error is None:
-            return answer.get("result")
-        if not isinstance(error, dict):
-            raise BadResponse(f"{self.url} answered {method} with a malformed error")
-        data = _revert_data(error.get("data"))
-        if data is not None:
-            name, args = decode_revert(data, self._errors)
-            raise Reverted(name, args, data)
-        code = error.get("code")
-        message = str(error.get("message"))[:500]
-        raise RpcError(method, code if isinstance(code, int) else 0, message)
-
-    async def _quantity(self, method: str, *params: object, bits: int = 256) -> int:
-        value = await self.request(method, list(params))
-        return self._checked(method, lambda item: parse_quantity(item, bits=bits), value)
-
-    def _checked(self, method: str, parse: Callable[[object], T], value: object) -> T:
-        try:
-            return parse(value)
-        except ValueError as exc:
-            raise BadResponse(f"{self.url} answered {method} wrongly: {exc}") from exc
+            return shape.validate_python(await answer)
+        except (BlockNotFound, TransactionNotFound):
+            raise
+        except Web3RPCError as exc:
+            error = exc.rpc_response["error"]
+            raise RpcError(method, error["code"], error["message"]) from exc
+        except MALFORMED as exc:
+            reason = " ".join(str(exc).split())[:300]
+            raise BadResponse(f"{self.url} answered {method} wrongly: {reason}") from exc
 
 
 @asynccontextmanager
 async def open_rpc(
     url: str,
     *,
-    errors: Mapping[bytes, ErrorAbi] | None = None,
+    errors: Mapping[bytes, ABIError] | None = None,
     deadline: float = DEADLINE_SECONDS,
 ) -> AsyncIterator[Rpc]:
     """An `Rpc` with its own HTTP client, closed at the end of the block.
@@ -216,7 +166,7 @@ async def open_rpc(
     """
     # A proxy from the environment must not come between us and a chain on this machine.
     async with httpx.AsyncClient(timeout=None, trust_env=not _is_local(url)) as client:
-        yield Rpc(client, url, errors=errors, deadline=deadline)
+        yield Rpc(HttpProvider(client, url, errors or {}, deadline))
 
 
 def _is_local(url: str) -> bool:
@@ -230,12 +180,8 @@ def _is_local(url: str) -> bool:
     return host in ("localhost", "127.0.0.1", "::1")
 
 
-def _tag(tag: BlockTag) -> str:
-    return to_quantity(tag) if isinstance(tag, int) else tag
-
-
-def _revert_data(value: object) -> bytes | None:
+def _address(value: str) -> str:
     try:
-        return parse_data(value)
-    except ValueError:
-        return None
+        return parse_address(value)
+    except ValueError as exc:
+        raise InvalidInput(str(exc)) from exc

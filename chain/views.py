@@ -1,7 +1,7 @@
 """What the contracts answer, as typed values.
 
-Pure: each `from_abi` takes what `Abi.decode` made of a call's result and checks nothing more, since
-the ABI has already fixed the types.
+Pure: each `from_abi` takes the named tuple that web3 made of a call's result and checks nothing
+more, since the ABI has already fixed the types.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ class Pool:
     uri: str
 
     @staticmethod
-    def from_abi(pool_id: int, value: dict[str, Any]) -> Pool:
+    def from_abi(pool_id: int, value: Any) -> Pool:
         """From `ComputePool.poolInfo`."""
         return Pool(
             pool_id=pool_id,
-            creator=value["creator"],
-            state=PoolState(value["state"]),
-            inviter=None if value["inviter"] == ZERO_ADDRESS else value["inviter"],
-            created_at=value["createdAt"],
-            started_at=value["startedAt"],
-            ended_at=value["endedAt"],
-            member_count=value["memberCount"],
-            compute_units=value["computeUnits"],
-            domain_id=value["domainId"],
-            name=value["name"],
-            uri=value["uri"],
+            creator=value.creator,
+            state=PoolState(value.state),
+            inviter=None if value.inviter == ZERO_ADDRESS else value.inviter,
+            created_at=value.createdAt,
+            started_at=value.startedAt,
+            ended_at=value.endedAt,
+            member_count=value.memberCount,
+            compute_units=value.computeUnits,
+            domain_id=value.domainId,
+            name=value.name,
+            uri=value.uri,
         )
 
 
@@ -67,9 +67,9 @@ class PoolFunds:
     paid: int
 
     @staticmethod
-    def from_abi(value: dict[str, Any]) -> PoolFunds:
+    def from_abi(value: Any) -> PoolFunds:
         """From `RewardsDistributor.accountOf`."""
-        return PoolFunds(value["funded"], value["committed"], value["paid"])
+        return PoolFunds(value.funded, value.committed, value.paid)
 
 
 @dataclass(frozen=True)
@@ -83,16 +83,16 @@ class NodeRecord:
     pool_id: int | None
 
     @staticmethod
-    def from_abi(address: str, value: dict[str, Any]) -> NodeRecord | None:
+    def from_abi(address: str, value: Any) -> NodeRecord | None:
         """From `ComputeRegistry.nodeOf`; None when the node is not registered."""
-        if value["provider"] == ZERO_ADDRESS:
+        if value.provider == ZERO_ADDRESS:
             return None
         return NodeRecord(
             address=address,
-            provider=value["provider"],
-            compute_units=value["computeUnits"],
-            validated=value["validated"],
-            pool_id=value["poolId"] if value["active"] else None,
+            provider=value.provider,
+            compute_units=value.computeUnits,
+            validated=value.validated,
+            pool_id=value.poolId if value.active else None,
         )
 
 
@@ -107,14 +107,14 @@ class SettledRoot:
     payouts_root: bytes
 
     @staticmethod
-    def from_abi(value: dict[str, Any]) -> SettledRoot | None:
+    def from_abi(value: Any) -> SettledRoot | None:
         """From `ReceiptSettlement.latestRoot` or `pendingRoot`; None when there is none."""
-        if value["epoch"] == 0:
+        if value.epoch == 0:
             return None
         return SettledRoot(
-            value["epoch"],
-            value["claimableAt"],
-            value["totalPayout"],
-            value["receiptsRoot"],
-            value["payoutsRoot"],
+            value.epoch,
+            value.claimableAt,
+            value.totalPayout,
+            value.receiptsRoot,
+            value.payoutsRoot,
         )

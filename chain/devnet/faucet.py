@@ -13,9 +13,10 @@ from collections import Counter
 
 import trio
 
+from chain.artifacts import load_artifact
 from chain.devnet.jsonrpc import Backend, Fault
 from chain.errors import BadResponse, FaucetRefused
-from chain.hexdata import keccak, parse_address, parse_quantity, to_data
+from chain.hexdata import parse_address, parse_quantity, to_data
 from chain.transactions.signing import Fees, Unsigned, sign
 from proofs.signing import address_of
 
@@ -26,9 +27,6 @@ MAX_GRANTS = 5
 MAX_ADDRESSES = 10_000
 FUNDS = 1_000_000 * ETHER
 MINING_SECONDS = 10
-
-_BALANCE_OF = keccak(b"balanceOf(address)")[:4]
-_TRANSFER = keccak(b"transfer(address,uint256)")[:4]
 
 
 class Faucet:
@@ -85,7 +83,7 @@ class Faucet:
         if token is None:
             await self._send(address, grant, b"", gas=21_000)
         else:
-            data = _TRANSFER + _word(address) + grant.to_bytes(32, "big")
+            data = load_artifact("PrimeToken").abi.encode("transfer", address, grant)
             await self._send(token, 0, data, gas=200_000)
         grants[address] += 1
         return grant
@@ -116,7 +114,8 @@ class Faucet:
         return await self._quantity("eth_getBalance", [address, "latest"])
 
     async def _token_balance(self, token: str, address: str) -> int:
-        call: dict[str, object] = {"to": token, "data": to_data(_BALANCE_OF + _word(address))}
+        data = load_artifact("PrimeToken").abi.encode("balanceOf", address)
+        call: dict[str, object] = {"to": token, "data": to_data(data)}
         try:
             return await self._quantity("eth_call", [call, "latest"])
         except (Fault, BadResponse) as exc:
@@ -134,7 +133,3 @@ def _address(value: object) -> str:
         return parse_address(value)
     except ValueError as exc:
         raise FaucetRefused(f'send {{"address": "0x…"}}: {exc}') from exc
-
-
-def _word(address: str) -> bytes:
-    return bytes(12) + bytes.fromhex(address[2:])

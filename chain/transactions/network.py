@@ -95,7 +95,7 @@ class Network:
                 receipt.block_number,
                 receipt.block_hash,
                 receipt.gas_used,
-                receipt.succeeded,
+                receipt.status == 1,
             )
             return Observed(max(head, receipt.block_number), nonce, mined)
         return Observed(head, nonce, None)

@@ -8,11 +8,21 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from eth_abi import encode as abi_encode
+from eth_typing import ABIError
 
-from chain.abi import Abi, ErrorAbi
-from chain.errors import BadResponse, ChainUnreachable, Reverted, RpcError
+from chain.abi import Abi
+from chain.artifacts import CONTRACTS
+from chain.caller import ContractCaller
+from chain.database import Database
+from chain.deployment import Deployment
+from chain.errors import BadResponse, ChainUnreachable, InvalidInput, Reverted, RpcError
 from chain.hexdata import keccak, to_data
-from chain.rpc import MAX_ANSWER, Rpc, open_rpc
+from chain.provider import MAX_ANSWER
+from chain.rpc import Rpc, open_rpc
+from chain.transactions.manager import Settings, TransactionManager
+from chain.transactions.store import TransactionStore
+from chain.views import Pool, PoolState
 
 ADDRESS = "0x" + "11" * 20
 HANG = object()
@@ -23,7 +33,7 @@ DROP = object()
 async def endpoint(
     replies: Sequence[object],
     deadline: float = 10,
-    errors: Mapping[bytes, ErrorAbi] | None = None,
+    errors: Mapping[bytes, ABIError] | None = None,
 ) -> AsyncIterator[tuple[Rpc, list[int]]]:
     """A server that gives each connection's request the next reply: bytes, HANG or DROP."""
     asked: list[int] = []
@@ -107,6 +117,12 @@ async def test_records_are_checked_field_by_field() -> None:
         async with endpoint([_result(good | {field: "0xzz"})]) as (rpc, _):
             with pytest.raises(BadResponse):
                 await rpc.block("latest")
+    authority = good | {"extraData": "0x" + "cc" * 97}  # with a signature, as clique has it
+    async with endpoint([_result(authority)]) as (rpc, _):
+        assert await rpc.block("latest") == block
+    async with endpoint([_result(None)]) as (rpc, _):
+        assert await rpc.block(7) is None
+        assert await rpc.receipt(bytes(32)) is None
     async with endpoint([_result([{"topics": ["0x1"] * 5}])]) as (rpc, _):
         with pytest.raises(BadResponse):
             await rpc.logs(0, 1, [ADDRESS])
@@ -130,3 +146,58 @@ async def test_errors_keep_their_code_and_reverts_are_decoded() -> None:
     async with endpoint([_error(code=3, message="reverted", data="0x")]) as (rpc, _):
         with pytest.raises(Reverted, match="empty"):
             await rpc.call(ADDRESS, b"")
+    # Panics of any code, broken strings and lookups elsewhere: web3's own decoding chokes on these.
+    for odd in (
+        "0x4e487b71" + "ff" * 32,
+        "0x08c379a0" + "ff" * 40,
+        "0x556f1830" + "00" * 9,
+    ):
+        async with endpoint([_error(code=3, message="execution reverted", data=odd)]) as (rpc, _):
+            with pytest.raises(Reverted) as strange:
+                await rpc.call(ADDRESS, b"")
+            assert strange.value.data.hex() == odd[2:]
+
+
+async def test_an_endpoint_without_tips_is_asked_for_its_history() -> None:
+    missing = _error(code=-32601, message="transaction not found")
+    history = {"oldestBlock": "0x1", "reward": [["0x47868c00"], ["0x47868c00"]]}
+    async with endpoint([missing, _result(history | {"baseFeePerGas": []})]) as (rpc, _):
+        with pytest.warns(UserWarning, match="eth_feeHistory"):
+            assert await rpc.tip() == 1_200_000_000
+    async with endpoint([missing]) as (rpc, _):
+        with pytest.raises(RpcError, match="no such method"):
+            await rpc.chain_id()
+
+
+GOOD_POOL = abi_encode(
+    ["(address,uint8,uint64,address,uint64,uint32,uint64,uint64,uint256,string,string)"],
+    [(ADDRESS, 1, 5, ADDRESS, 0, 2, 0, 3, 7, "name", "uri")],
+)
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        b"",
+        bytes(31),
+        b"\xff" * 640,
+        GOOD_POOL[:-40],
+        GOOD_POOL.replace(b"name", b"\xff\xfe\xfd\xfc"),
+    ],
+    ids=["empty", "short", "noise", "truncated", "not UTF-8"],
+)
+async def test_what_a_contract_returns_is_decoded_or_named(returned: bytes) -> None:
+    deployment = Deployment(1, dict.fromkeys(CONTRACTS, ADDRESS), 1, 1)
+    key = b"\x01" * 32
+    database = Database(":memory:", chain_id=1, genesis=bytes(32), address=ADDRESS)
+    replies = [_result(to_data(GOOD_POOL)), _result(to_data(returned))]
+    async with endpoint(replies) as (rpc, _):
+        manager = TransactionManager(rpc, 1, key, TransactionStore(database), Settings())
+        caller = ContractCaller(rpc, manager, deployment)
+        pool = Pool.from_abi(1, await caller.read("ComputePool", "poolInfo", 1))
+        assert (pool.creator, pool.state, pool.name) == (ADDRESS, PoolState.PENDING, "name")
+        with pytest.raises(BadResponse, match="of this version"):
+            await caller.read("ComputePool", "poolInfo", 1)
+        with pytest.raises(InvalidInput, match="poolInfo"):
+            await caller.read("ComputePool", "poolInfo", -1)
+    database.close()
