@@ -44,6 +44,7 @@ class SimulatedNetwork:
         self.nodes: dict[str, SimulatedNode] = {}
         self.running: dict[str, Child] = {}
         self._topology = topology
+        self._arguments: dict[str, list[str]] = {}
         self._children = children
         names = ("orchestrator", *options.worker_names, *options.validator_names)
         for name in names:
@@ -88,6 +89,15 @@ class SimulatedNetwork:
             for name in self.options.validator_names:
                 nursery.start_soon(self._start_and_wait, name, ["--threads", "1"])
 
+    async def restart(self, name: str) -> None:
+        """Start a killed node again: the same folder and key, and the address it had before."""
+        line = await self.running[name].wait_for("serving", START_SECONDS)
+        await self.running[name].ended.wait()
+        listen = line["addresses"][0].partition("/p2p/")[0]
+        arguments = [listen if word == LOOPBACK else word for word in self._arguments[name]]
+        self.running[name] = child = await self._children.start(name, arguments)
+        await child.wait_for("serving", START_SECONDS)
+
     async def _start_worker(self, name: str) -> None:
         node = self._topology.workers.get(name, TopologyNode())
         arguments = ["--vram", str(node.vram), "--threads", "1"]
@@ -112,7 +122,8 @@ class SimulatedNetwork:
         common += ["--log-format", "json", "--log-level", self.options.log_level]
         if role == "orchestrator":
             common += ["--model", self.options.model]
-        child = await self._children.start(name, [*common, *arguments])
+        self._arguments[name] = [*common, *arguments]
+        child = await self._children.start(name, self._arguments[name])
         self.running[name] = child
         return child
 

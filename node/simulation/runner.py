@@ -204,8 +204,7 @@ async def _wait_for_job(
             outcome.seconds["first token"] = now - begun
         for fault in [f for f in crashes if first_token and now - first_token >= f.after]:
             crashes.remove(fault)
-            progress.say(f"kill -9 {fault.node}")
-            outcome.network.running[fault.node].kill()
+            await _crash(api, outcome.network, fault.node, progress)
         progress.completed(job["completed"], job["accepted"], job["tokens"])
         if job["completed"] == job["prompts"] and "completed" not in outcome.seconds:
             outcome.seconds["completed"] = now - begun
@@ -216,6 +215,19 @@ async def _wait_for_job(
             outcome.seconds["accepted"] = now - begun
             return
         await trio.sleep(POLL_SECONDS)
+
+
+async def _crash(
+    api: httpx.AsyncClient, network: SimulatedNetwork, name: str, progress: Progress
+) -> None:
+    """`kill -9`. A worker stays dead, for the network to get over; others are started again."""
+    progress.say(f"kill -9 {name}")
+    network.running[name].kill()
+    if name in network.options.worker_names:
+        return
+    progress.say(f"starting {name} again")
+    await network.restart(name)
+    api.base_url = httpx.URL(network.nodes["orchestrator"].data.read_status().http_url)
 
 
 async def _wait_for_settlement(api: httpx.AsyncClient, outcome: Outcome, job_id: str) -> None:

@@ -84,6 +84,22 @@ def test_dishonest_workers_are_named_and_not_paid(simulation: Start) -> None:
     assert len(run.rows) == 8
 
 
+def test_orchestrator_and_validator_survive_kill_9(simulation: Start) -> None:
+    """What was accepted is in their journals: nothing is lost, and nothing is paid twice."""
+    run = simulation(
+        *("--limit", "8", "--max-tokens", "32"),
+        *("--fault", "orchestrator:crash@2", "--fault", "validator-1:crash@3"),
+    ).finish()
+    assert run.code == 0, run.text
+    ids = [row["prompt_id"] for row in run.rows]
+    assert len(ids) == len(set(ids)) == 8
+    layers_times_tokens = sum(
+        30 * (len(row["prompt_ids"]) + len(row["output_ids"])) for row in run.rows
+    )
+    earned = sum(int(worker["earned"]) for worker in run.report["workers"])
+    assert earned == layers_times_tokens * 10**15
+
+
 def test_ctrl_c_stops_every_process(simulation: Start) -> None:
     run = simulation("--limit", "4")
     children = psutil.Process(run.process.pid)
