@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from chain.artifacts import CONTRACTS
 from node.keystore import generate_key
 from node.networkfile import ChainTable, NetworkFile
 from p2p.identity import peer_id_of
@@ -94,13 +95,7 @@ def test_wrong_key_file(tmp_path: Path) -> None:
 
 def test_unreachable_chain(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
-    contracts = {
-        name: "0x" + "11" * 20
-        for name in (
-            *("PrimeToken", "ComputeRegistry", "DomainRegistry", "StakeManager"),
-            *("PrimeNetwork", "RewardsDistributor", "ComputePool", "ReceiptSettlement"),
-        )
-    }
+    contracts = dict.fromkeys(CONTRACTS, "0x" + "11" * 20)
     file = tmp_path / "network.toml"
     NetworkFile(chain=ChainTable(rpc_url=url, chain_id=31337, contracts=contracts)).save(file)
     text = run(tmp_path, "--role", "orchestrator", "--network-file", str(file))

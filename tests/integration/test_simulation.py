@@ -110,7 +110,7 @@ def test_ctrl_c_stops_every_process(simulation: Start) -> None:
     assert started
     os.kill(run.process.pid, signal.SIGINT)
     assert run.finish().code == 130
-    gone, alive = psutil.wait_procs(started, timeout=30)
+    _, alive = psutil.wait_procs(started, timeout=30)
     assert alive == []
     assert left_behind(run.output) == []
 

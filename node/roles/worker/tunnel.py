@@ -76,7 +76,7 @@ class Tunnels:
                 local = await listener.accept()
             await self._carry(local, peer_id)
         finally:
-            await trio.Path(path).unlink(missing_ok=True)
+            _remove(path)
 
     async def _carry(self, local: trio.SocketStream, peer_id: str) -> None:
         try:
@@ -90,7 +90,7 @@ class Tunnels:
 
 
 async def _listen_unix(path: Path) -> trio.SocketListener:
-    await trio.Path(path).unlink(missing_ok=True)
+    _remove(path)
     sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     old = os.umask(0o177)
     try:
@@ -99,6 +99,11 @@ async def _listen_unix(path: Path) -> trio.SocketListener:
         os.umask(old)
     sock.listen(1)
     return trio.SocketListener(sock)
+
+
+def _remove(path: Path) -> None:
+    """At once and without a checkpoint, since it also runs while the task is being cancelled."""
+    path.unlink(missing_ok=True)
 
 
 async def _splice(a: trio.abc.Stream, b: trio.abc.Stream) -> None:
