@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Annotated, Generic, Literal, TypeVar
 
 import msgpack
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from pipeline.engine.messages import (
     Certificate,
@@ -38,7 +38,6 @@ from pipeline.engine.messages import (
     Id16,
     Id32,
     SequenceSpec,
-    TokenIds,
 )
 
 PeerId = Annotated[str, Field(min_length=10, max_length=128)]
@@ -46,8 +45,15 @@ Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
 Signature = Annotated[bytes, Field(min_length=65, max_length=65)]
 Short = Annotated[str, Field(max_length=512)]
 U64 = Annotated[int, Field(ge=0, lt=2**64)]
+Generation = Annotated[int, Field(ge=0, lt=2**32)]
+"""Receipts carry it as a uint32."""
 U256 = Annotated[str, Field(pattern=r"^[0-9]{1,78}$")]
 """Token amounts travel as decimal strings: MessagePack integers end at 64 bits."""
+
+TokenIds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast(), Field(max_length=1 << 20)
+]
+"""Every list fails at its first bad item: a full report on a million of them takes gigabytes."""
 
 MAX_BUNDLE = 8 * 2**20
 
@@ -64,12 +70,12 @@ class StageRef(Body):
     """One build of one group's stage."""
 
     group_id: Id32
-    generation: U64
+    generation: Generation
     stage: Annotated[int, Field(ge=0, lt=256)]
 
 
 class Ping(Body):
-    """`groups` tells the worker which builds the orchestrator still counts on."""
+    """`at` is the orchestrator's clock (unix seconds), for logs only."""
 
     at: float
 
@@ -108,7 +114,7 @@ class LoadStage(Body):
     pool_id: U64
     model_id: Digest
     model_name: Short
-    stages: Annotated[tuple[StagePeer, ...], Field(min_length=1, max_length=256)]
+    stages: Annotated[tuple[StagePeer, ...], FailFast(), Field(min_length=1, max_length=256)]
     kv_tokens: Annotated[int, Field(ge=1, lt=2**31)]
     micro_batches: Annotated[int, Field(ge=1, le=256)]
     max_batch_tokens: Annotated[int, Field(ge=1, lt=2**20)]
@@ -136,12 +142,12 @@ class EdgeAnswer(Body):
 
 class Assign(Body):
     ref: StageRef
-    sequences: Annotated[tuple[SequenceSpec, ...], Field(max_length=1024)]
+    sequences: Annotated[tuple[SequenceSpec, ...], FailFast(), Field(max_length=1024)]
 
 
 class Withdraw(Body):
     ref: StageRef
-    sequence_ids: Annotated[tuple[Id16, ...], Field(max_length=4096)]
+    sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(max_length=4096)]
 
 
 class TokenRun(Body):
@@ -151,16 +157,18 @@ class TokenRun(Body):
 
 
 class FinishedRun(Body):
+    """A sequence never finishes without a token: the end-of-sequence token is one, too."""
+
     sequence_id: Id16
     reason: Annotated[FinishReason, Field(strict=False)]
-    ids: TokenIds
+    ids: Annotated[TokenIds, Field(min_length=1)]
     text: Annotated[str, Field(max_length=1 << 20)]
 
 
 class Progress(Body):
     ref: StageRef
-    tokens: Annotated[tuple[TokenRun, ...], Field(max_length=4096)]
-    finished: Annotated[tuple[FinishedRun, ...], Field(max_length=4096)]
+    tokens: Annotated[tuple[TokenRun, ...], FailFast(), Field(max_length=4096)]
+    finished: Annotated[tuple[FinishedRun, ...], FailFast(), Field(max_length=4096)]
 
 
 class Trouble(Body):
@@ -176,7 +184,7 @@ class ClaimRequest(Body):
     unit_id: Id32
     attempt: Annotated[int, Field(ge=0, lt=2**32)]
     epoch: U64
-    sequence_ids: Annotated[tuple[Id16, ...], Field(min_length=1, max_length=1024)]
+    sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(min_length=1, max_length=1024)]
     token_count: U64
 
 
@@ -192,7 +200,7 @@ class CountersignRequest(Body):
     ref: StageRef
     receipt: Annotated[bytes, Field(max_length=4096)]
     signature: Signature
-    sequence_ids: Annotated[tuple[Id16, ...], Field(min_length=1, max_length=1024)]
+    sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(min_length=1, max_length=1024)]
 
 
 class Countersigned(Body):
@@ -201,7 +209,7 @@ class Countersigned(Body):
 
 class Forget(Body):
     ref: StageRef
-    sequence_ids: Annotated[tuple[Id16, ...], Field(max_length=4096)]
+    sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(max_length=4096)]
 
 
 class VerifyRequest(Body):
@@ -217,7 +225,7 @@ class VerdictNotice(Body):
 class ClaimProof(Body):
     account: Address
     cumulative: U256
-    proof: Annotated[tuple[Digest, ...], Field(max_length=64)]
+    proof: Annotated[tuple[Digest, ...], FailFast(), Field(max_length=64)]
 
 
 class Settled(Body):
@@ -225,9 +233,9 @@ class Settled(Body):
 
     pool_id: U64
     epoch: U64
-    transaction: Short
+    transaction: Annotated[str, Field(pattern=r"^(0x[0-9a-f]{64})?$")]
     payouts_root: Digest
-    unit_ids: Annotated[tuple[Id32, ...], Field(max_length=65536)]
+    unit_ids: Annotated[tuple[Id32, ...], FailFast(), Field(max_length=65536)]
     claim: ClaimProof | None
 
 
@@ -268,6 +276,12 @@ VERDICT = Method("verdict", VerdictNotice, Done, timeout=15.0, max_request=MAX_B
 SETTLED = Method("settled", Settled, Done, timeout=15.0, max_request=4 * 2**20)
 
 
+MAX_CONTAINERS = 1 << 16
+"""Maps and arrays in one body: decoded they cost a hundred times what they cost encoded."""
+MAX_FIELDS = 64
+MAX_ITEMS = 1 << 20
+
+
 class BadBody(ValueError):
     """Bytes that are not a valid body of the method they came for."""
 
@@ -282,10 +296,36 @@ B = TypeVar("B", bound=Body)
 def decode(model: type[B], data: bytes) -> B:
     """Parse and validate a body. Raises `BadBody` on anything that is not one."""
     try:
-        value = msgpack.unpackb(data, raw=False, use_list=False, strict_map_key=True)
-        return model.model_validate(value)
+        return model.model_validate(_unpack(data))
     except ValidationError as exc:
-        where = ".".join(str(part) for part in exc.errors()[0]["loc"])
-        raise BadBody(f"{model.__name__}: {where}: {exc.errors()[0]['msg']}") from exc
+        raise BadBody(f"{model.__name__}: {_first_problem(exc)}") from exc
     except (ValueError, msgpack.UnpackException) as exc:
         raise BadBody(f"{model.__name__}: not MessagePack: {exc}") from exc
+
+
+def _unpack(data: bytes) -> object:
+    budget = MAX_CONTAINERS
+
+    def count(container: object) -> object:
+        nonlocal budget
+        budget -= 1
+        if budget < 0:
+            raise ValueError(f"more than {MAX_CONTAINERS} maps and arrays")
+        return container
+
+    return msgpack.unpackb(
+        data,
+        use_list=False,
+        strict_map_key=True,
+        max_array_len=MAX_ITEMS,
+        max_map_len=MAX_FIELDS,
+        max_ext_len=0,
+        list_hook=count,
+        object_hook=count,
+    )
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}"[:400]

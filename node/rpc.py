@@ -1,8 +1,8 @@
 """Typed request/response between nodes: `Method`s of `node.protocol` over `p2p.Network`.
 
-`serve` decodes and validates before the handler runs, and turns what the handler raises into a
-typed refusal; `call` does the opposite on the other side. A body that does not validate is the
-sender's fault and costs it score (the network adapter sees `Refused("bad_request")`).
+`serve` decodes and validates before the handler runs, and refuses what does not validate
+(`bad_request`); `admits` turns strangers away before their bytes are even decoded. `call` does the
+opposite on the other side: an answer that is not one is the peer's `ProtocolViolation`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ OUTCOMES: tuple[tuple[type[P2PError], str], ...] = (
 )
 
 Handler = Callable[[str, Q], Awaitable[A]]
+Admits = Callable[[str], object]
+"""Raises `Refused` for a peer that may not ask at all."""
 
 
 async def call(
@@ -35,7 +37,7 @@ async def call(
     timeout: float | None = None,
 ) -> A:
     """Ask `peer_id`. Raises the p2p errors (`PeerUnreachable`, `RequestTimeout`,
-    `RemoteRefused`, `ProtocolViolation`) and `BadBody` where the answer is not one."""
+    `RemoteRefused`, `ProtocolViolation`)."""
     started = context.now()
     outcome = "ok"
     try:
@@ -50,17 +52,21 @@ async def call(
     except P2PError as exc:
         outcome = next((word for kind, word in OUTCOMES if isinstance(exc, kind)), "unreachable")
         raise
-    except BadBody:
+    except BadBody as exc:
         outcome = "violation"
-        raise
+        raise ProtocolViolation(f"{peer_id} answered {method.name} with no answer: {exc}") from exc
     finally:
         context.metrics.request(method.name, outcome, context.now() - started)
 
 
-def serve(network: Network, method: Method[Q, A], handler: Handler[Q, A]) -> None:
+def serve(
+    network: Network, method: Method[Q, A], handler: Handler[Q, A], admits: Admits | None = None
+) -> None:
     """Answer `method` with `handler(peer_id, request)`; it may raise `Refused`."""
 
     async def on_request(peer_id: str, payload: bytes) -> bytes:
+        if admits is not None:
+            admits(peer_id)
         try:
             request = decode(method.request, payload)
         except BadBody as exc:

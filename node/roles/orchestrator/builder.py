@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from node.context import NodeContext
-from node.protocol import LOAD, RING, BadBody, LoadStage, StageLoaded, StagePeer, StageRef
+from node.protocol import LOAD, RING, LoadStage, StageLoaded, StagePeer, StageRef
 from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.members import Member
 from node.rpc import call
@@ -74,7 +74,7 @@ class Builder:
         peer_id = stages[index].peer_id
         try:
             await step(build, stages, index)
-        except (P2PError, BadBody) as exc:
+        except P2PError as exc:
             reason = f"{step.__name__.strip('_')} of stage {index}: {exc}"
             unreachable = isinstance(exc, PeerUnreachable)
             at_fault = "" if step == self._ring and not unreachable else peer_id

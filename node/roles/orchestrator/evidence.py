@@ -14,7 +14,7 @@ import trio
 
 from node.context import NodeContext
 from node.datadir import write_atomically
-from node.protocol import CLAIM, VERIFY, BadBody, ClaimRequest, StageRef, VerifyRequest
+from node.protocol import CLAIM, VERIFY, ClaimRequest, StageRef, VerifyRequest
 from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.jobs import unit_to_body
 from node.roles.orchestrator.pool import Pool
@@ -72,7 +72,7 @@ class Evidence:
             try:
                 await call(self._context, command.validator, VERIFY, request)
                 return
-            except (P2PError, BadBody) as exc:
+            except P2PError as exc:
                 self._context.log.warning(
                     "validator took no bundle", validator=command.validator, reason=str(exc)
                 )
@@ -95,7 +95,7 @@ class Evidence:
             try:
                 answer = await call(self._context, peer_id, CLAIM, request)
                 StageClaim.from_bytes(answer.claim)
-            except (P2PError, BadBody, ProofError) as exc:
+            except (P2PError, ProofError) as exc:
                 reason = f"stage {request.ref.stage} gave no evidence: {exc}"
                 continue
             found.append(

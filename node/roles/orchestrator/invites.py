@@ -7,7 +7,7 @@ nothing is settled.
 from __future__ import annotations
 
 from node.context import NodeContext
-from node.protocol import INVITE, BadBody, Invite, Settled
+from node.protocol import INVITE, Invite, Settled
 from node.roles.orchestrator import events as ev
 from node.rpc import call
 from p2p.errors import P2PError, Refused
@@ -44,7 +44,7 @@ class Inviter:
             chain = self._context.chain
             if chain is not None and not await chain.is_member(self._pool_id, address):
                 return ev.PeerDeclined(peer_id, "it is not a member on chain")
-        except (P2PError, BadBody, ChainError) as exc:
+        except (P2PError, ChainError) as exc:
             return ev.PeerDeclined(peer_id, str(exc))
         self._addresses[peer_id] = address
         return ev.PeerJoined(peer_id, joined.address, joined.provider)

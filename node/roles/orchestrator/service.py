@@ -26,7 +26,7 @@ from node.protocol import (
     TROUBLE,
     VERDICT,
     Assign,
-    BadBody,
+   
     Done,
     Forget,
     Progress,
@@ -285,7 +285,7 @@ class Orchestrator:
         )
         try:
             await call(self._context, group.peers[0], ASSIGN, order)
-        except (P2PError, BadBody) as exc:
+        except P2PError as exc:
             reason = f"stage 0 took no work: {exc}"
             await self.watch.probe(group.peers[0])
             await self.feed(ev.GroupBroken(group.group_id, group.generation, reason))
@@ -300,7 +300,7 @@ class Orchestrator:
             ref = StageRef(group_id=group.group_id, generation=command.generation, stage=stage)
             try:
                 await call(self._context, peer_id, FORGET, Forget(ref=ref, sequence_ids=ids))
-            except (P2PError, BadBody) as exc:
+            except P2PError as exc:
                 self._context.log.debug("forget not delivered", peer=peer_id, reason=str(exc))
 
     async def _note_rejection(self, summary: dict[str, Any]) -> None:

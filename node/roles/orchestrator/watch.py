@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from node.context import NodeContext
-from node.protocol import PING, BadBody, Ping, Pong
+from node.protocol import PING, Ping, Pong
 from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.groups import GroupState
 from node.roles.orchestrator.members import MemberState
@@ -109,7 +109,7 @@ class Watch:
             if exc.code == "not_my_orchestrator":
                 await self._feed(ev.PeerGone(peer_id, "it started anew"))
             return exc.code != "not_my_orchestrator"
-        except (P2PError, BadBody):
+        except P2PError:
             return False
         self.pongs[peer_id] = pong
         await self._check_generation(peer_id, pong)

@@ -16,7 +16,7 @@ import trio
 
 from node.context import NodeContext
 from node.errors import InputError
-from node.protocol import SETTLED, BadBody, ClaimProof, Settled
+from node.protocol import SETTLED, ClaimProof, Settled
 from node.roles.terms import PoolTerms
 from node.rpc import call
 from p2p.errors import P2PError
@@ -245,7 +245,7 @@ class Epochs:
             try:
                 await call(self._context, peer_id, SETTLED, notice)
                 break
-            except (P2PError, BadBody) as exc:
+            except P2PError as exc:
                 self._context.log.debug("notice not taken", peer=peer_id, reason=str(exc))
             await trio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY_SECONDS)

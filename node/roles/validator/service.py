@@ -16,7 +16,7 @@ import trio
 from node.context import NodeContext
 from node.datadir import write_atomically
 from node.hardware import Device, detect_device
-from node.protocol import VERDICT, VERIFY, BadBody, Done, VerdictNotice, VerifyRequest
+from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
 from node.roles.validator.epochs import Epochs
 from node.roles.validator.replay import replay_request, to_measures
 from node.rpc import call, serve
@@ -184,7 +184,7 @@ class Validator:
             try:
                 await call(self._context, task.sender, VERDICT, notice)
                 break
-            except (P2PError, BadBody) as exc:
+            except P2PError as exc:
                 self._context.log.warning("verdict not delivered", reason=str(exc))
             await trio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY_SECONDS)
