@@ -50,18 +50,16 @@ class Section(BaseModel):
 
 
 class WorkerSection(Section):
-    """A worker's device. `vram` in bytes, 0 = what the device has; `threads` 0 = all cores.
+    """A worker's device. `vram` in bytes, 0 = what the device has; `threads` 0 = half
+    the cores.
 
-    `max_sequences` bounds how many sequences the KV cache is sized for. `data_plane` "tunnel" sends
-    hidden states over libp2p even where the data port can be reached. `fault` makes a simulated
-    worker dishonest in a named way and is refused outside a simulation.
+    `data_plane` "tunnel" sends hidden states over libp2p even where the data port can be reached.
+    `fault` makes a simulated worker dishonest in a named way and is refused outside a simulation.
     """
 
     device: Device = "auto"
     vram: Size = 0
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    max_sequences: Annotated[int, Field(ge=1, le=4096)] = 64
-    max_batch_tokens: Annotated[int, Field(ge=16, lt=2**20)] = 1024
     data_plane: Literal["auto", "tunnel"] = "auto"
     fault: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
 

@@ -10,6 +10,7 @@ the file and the line. Sizes are bounded before anything is parsed.
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Iterable
 from importlib.resources import files
@@ -89,6 +90,10 @@ def describe(error: ValidationError) -> str:
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     message = str(first["msg"]).removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = [*Prompt.model_fields, "prompt"] if len(first["loc"]) == 1 else ["role", "content"]
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        message = f"unknown; did you mean {near[0]}?" if near else f"unknown; {', '.join(known)}"
     if path == "messages" and first["type"] == "missing":
         return 'needs "prompt" or "messages"'
     return f"{path}: {message}" if path else message

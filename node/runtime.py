@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 15.0
 BOOTSTRAP_SECONDS = 20.0
+SIMULATION_VARIABLE = "PRIME_SIMULATION"
+"""Set to 1 for the nodes of a simulation, which alone may have faults."""
 
 
 def run_node(config: NodeConfig) -> None:
@@ -52,6 +54,11 @@ def run_node(config: NodeConfig) -> None:
 
 
 async def _run(config: NodeConfig) -> None:
+    if config.worker.fault and os.environ.get(SIMULATION_VARIABLE) != "1":
+        raise InputError(
+            f"worker.fault {config.worker.fault}: only a simulation's workers are dishonest",
+            "prime-node simulate --fault worker-1:" + config.worker.fault,
+        )
     configure_logging(config.log_format, config.log_level)
     log = structlog.get_logger("node")
     data = DataDir(config.data_dir)
@@ -176,9 +183,12 @@ async def _bootstrap(
     if others:
         await network.bootstrap(BOOTSTRAP_SECONDS)
     elif "orchestrator" not in config.roles:
-        raise InputError(
-            "no bootstrap address", "give --bootstrap <multiaddr> or --network-file <file>"
-        )
+        if config.network_file is not None:
+            raise InputError(
+                f"{config.network_file} names no bootstrap peer",
+                "give --bootstrap <multiaddr>; the orchestrator prints its own when it serves",
+            )
+        raise InputError("no bootstrap address", "give --bootstrap <multiaddr>")
 
 
 @asynccontextmanager

@@ -106,8 +106,11 @@ def human_bytes(count: int) -> str:
 
 
 def short(identifier: str) -> str:
-    """A long identifier, abbreviated at its end, where peer ids differ."""
-    return identifier if len(identifier) <= 12 else f"…{identifier[-8:]}"
+    """A long identifier, abbreviated as the logs do: peer ids by their end, where they differ, and
+    other ids by their beginning."""
+    if len(identifier) <= 12:
+        return identifier
+    return f"…{identifier[-8:]}" if identifier.startswith("16Uiu2") else identifier[:12]
 
 
 def given(**values: Any) -> dict[str, Any]:

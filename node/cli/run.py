@@ -19,7 +19,7 @@ Examples:
 
     prime-node run --role orchestrator --data-dir ~/orchestrator --network-file network.toml
 
-    prime-node run --role worker --data-dir ~/worker-1 --network-file network.toml
+    prime-node run --role worker --data-dir ~/worker-1 --network-file network.toml \\
     --listen /ip4/127.0.0.1/tcp/0 --http-port 0
 
 You should see the node's peer id and addresses, then "serving" once it is registered and ready.
@@ -88,7 +88,7 @@ def command(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", help="Compute threads (0: all cores).", rich_help_panel=_WORK),
+        typer.Option("--threads", help="Compute threads (0: half the cores).", rich_help_panel=_WORK),
     ] = None,
     fault: Annotated[str | None, typer.Option("--fault", hidden=True)] = None,
     model: Annotated[

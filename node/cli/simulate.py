@@ -24,8 +24,9 @@ Examples:
 You should see progress within seconds and the table in a few minutes. The output folder then holds
 `dataset.jsonl` (every completion with its proofs and verdict) and `report.json` (all figures).
 
-Faults: `NODE:KIND` or `NODE:KIND@SECONDS`, where SECONDS counts from the first token. Kinds:
-`crash` (kill -9), `int4-weights`, `int8-weights`, `null-proofs`.
+Faults: `NODE:KIND` or `NODE:KIND@SECONDS`, where SECONDS counts from the first token. `crash` is
+kill -9 of any node (a worker stays dead, others are started again). Workers can be dishonest:
+`int4-weights`, `int8-weights`, `null-proofs`, `wrong-seed`, `garbage-hidden`.
 """
 
 
@@ -44,11 +45,11 @@ def command(
     ] = 48,
     model: Annotated[str, typer.Option("--model", help="Model to serve.")] = "smollm2",
     stages: Annotated[
-        int, typer.Option("--stages", min=0, max=64, help="Stages a group (0: as planned).")
+        int, typer.Option("--stages", min=0, max=64, help="Stages a group (0: one a worker).")
     ] = 0,
     topology: Annotated[
         Path | None,
-        typer.Option("--topology", help="TOML file with nodes, memory caps, locations, faults."),
+        typer.Option("--topology", help="TOML file: workers' memory caps and locations."),
     ] = None,
     fault: Annotated[
         list[str] | None, typer.Option("--fault", help="NODE:KIND[@SECONDS]; may be repeated.")

@@ -108,7 +108,7 @@ class Children:
         log = self._folder / f"{name}.log"
         command = [sys.executable, "-m", "node", *arguments]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PRIME_NODE_")}
-        environment["PYTHONUNBUFFERED"] = "1"
+        environment |= {"PYTHONUNBUFFERED": "1", "PRIME_SIMULATION": "1"}
         popen = _spawn(command, environment)
         child = Child(name, popen, log)
         self.all.append(child)
