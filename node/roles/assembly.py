@@ -58,7 +58,7 @@ class Roles:
 
     async def _on_settled(self, peer_id: str, notice: Settled) -> Done:
         if self.orchestrator is not None and notice.pool_id == self.pool_id:
-            await self.orchestrator.on_settled(peer_id, notice)
+            await self.orchestrator.requests.on_settled(peer_id, notice)
         if self.worker is not None:
             await self.worker.rewards.on_settled(peer_id, notice)
         return Done()

@@ -43,6 +43,7 @@ class Builder:
 
     def __init__(self, context: NodeContext, terms: GroupTerms) -> None:
         self._context = context
+        self.pool_id = terms.pool_id
         self._terms = terms
         self.loaded: dict[str, StageLoaded] = {}
 

@@ -15,6 +15,8 @@ Pure: no clock, no I/O, no randomness; group ids come from the generation counte
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.intake import Intake
 from node.roles.orchestrator.pool import Planner, Policy, Pool
@@ -31,5 +33,9 @@ class Coordinator:
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Command]:
         """Take one event at time `now` (seconds, monotonic) and say what to do."""
-        commands = self._intake.apply(event, now)
+        return self.handle_all((event,), now)
+
+    def handle_all(self, events: Iterable[ev.Event], now: float) -> list[ev.Command]:
+        """Take events of one moment, in order; reconciled once, after the last."""
+        commands = [command for event in events for command in self._intake.apply(event, now)]
         return commands + self._reconciler.reconcile(now)

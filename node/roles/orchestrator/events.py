@@ -83,12 +83,14 @@ class GroupUp:
 
 @dataclass(frozen=True)
 class GroupBroken:
-    """A build failed or a running ring broke. `suspect` could not be reached or refused."""
+    """A build failed or a running ring broke. `suspect` could not be reached or refused; the
+    word of `reporter`, a stage of the ring, is all there is for it."""
 
     group_id: bytes
     generation: int
     reason: str
     suspect: str = ""
+    reporter: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,18 @@ class PeerClaimed:
 
 @dataclass(frozen=True)
 class ClaimsFailed:
-    """A stage did not give its evidence; the unit must be proven again."""
+    """A stage did not give sound evidence; the unit must be proven again, by another build.
+    `suspects` are the stages of which one is at fault."""
+
+    unit_id: bytes
+    generation: int
+    reason: str
+    suspects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnitRefused:
+    """Stage 0 says that the unit itself is impossible (and others may go on)."""
 
     unit_id: bytes
     generation: int
@@ -165,6 +178,7 @@ Event = (
     | PeerFinished
     | PeerClaimed
     | ClaimsFailed
+    | UnitRefused
     | PeerVerdict
     | ChainSettled
 )

@@ -1,9 +1,9 @@
 """Collecting a finished unit's evidence and sending it to a validator.
 
-Every stage is asked for its claim at once (each needs its neighbour, which is being asked too). The
-claims and the unit make a proof bundle; it is written to the blob folder and journaled before the
-validator sees it, because from then on the unit may be paid: after a crash the very same bytes are
-sent again, never another bundle for the same unit.
+Every stage is asked for its claim at once (each needs its neighbour, which is being asked too), and
+each claim is checked as it arrives. The claims and the unit make a proof bundle; it is written to
+the blob folder and journaled before the validator sees it, because from then on the unit may be
+paid: after a crash the very same bytes are sent again, never another bundle for the same unit.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import trio
+from pydantic import ValidationError
 
 from node.context import NodeContext
 from node.datadir import write_atomically
+from node.errors import InputError
 from node.protocol import CLAIM, VERIFY, ClaimRequest, StageRef, VerifyRequest
 from node.roles.orchestrator import events as ev
+from node.roles.orchestrator.claims import Asked, BadClaim
 from node.roles.orchestrator.jobs import unit_to_body
 from node.roles.orchestrator.pool import Pool
 from node.roles.orchestrator.units import Sequence, Unit, UnitState
 from node.rpc import call
-from p2p.errors import P2PError
+from node.settlement import receipt_domain
+from p2p.errors import P2PError, RemoteRefused
+from p2p.identity import peer_public_key
 from proofs.bundle import BundleSequence, FinishReason, Sampling, StageClaim, UnitBundle
 from proofs.errors import ProofError
+from proofs.signing import public_key_address
 
 CLAIM_TRIES = 3
 CLAIM_RETRY_SECONDS = 0.5
@@ -31,12 +37,13 @@ VERIFY_RETRY_SECONDS = 2.0
 
 
 class Evidence:
-    """Claims in, bundles out."""
+    """Claims in, bundles out. `pool_id` is the pool's on chain, 0 without one."""
 
-    def __init__(self, context: NodeContext, pool: Pool, model_id: bytes) -> None:
+    def __init__(self, context: NodeContext, pool: Pool, model_id: bytes, pool_id: int) -> None:
         self._context = context
         self._pool = pool
         self._model_id = model_id
+        self._pool_id = pool_id
 
     async def collect(self, command: ev.CollectClaims, epoch: int) -> list[ev.Event]:
         """Ask every stage of the unit's group; one event a claim, or one `ClaimsFailed`."""
@@ -44,26 +51,34 @@ class Evidence:
         plan = self._pool.plan_of(unit)
         if plan is None or unit.generation != command.generation:
             return []
+        peers = [stage.peer_id for stage in plan.stages]
+        asked = Asked(
+            unit,
+            plan,
+            tuple(public_key_address(peer_public_key(peer)) for peer in peers),
+            self._pool_id,
+            receipt_domain(self._context.chain),
+        )
         found: list[ev.Event] = []
-        failures: list[str] = []
+        failures: list[tuple[str, tuple[int, ...]]] = []
         async with trio.open_nursery() as nursery:
-            for stage, member in enumerate(plan.stages):
-                request = ClaimRequest(
-                    ref=StageRef(group_id=unit.group_id, generation=unit.generation, stage=stage),
-                    unit_id=unit.unit_id,
-                    attempt=unit.attempt,
-                    epoch=epoch,
-                    sequence_ids=tuple(s.sequence_id for s in unit.sequences),
-                    token_count=unit.token_count,
-                )
-                nursery.start_soon(self._ask, member.peer_id, request, found, failures)
-        if failures:
-            return [ev.ClaimsFailed(unit.unit_id, command.generation, failures[0])]
-        return found
+            for stage in range(len(peers)):
+                nursery.start_soon(self._ask, asked, stage, epoch, found, failures)
+        if not failures:
+            return found
+        reason, suspects = failures[0]
+        names = tuple(peers[stage] for stage in suspects)
+        return [ev.ClaimsFailed(unit.unit_id, command.generation, reason, names)]
 
     async def verify(self, command: ev.VerifyUnit) -> None:
         """Send the unit's bundle to the validator; a failure is tried again when overdue."""
-        data = await self._bundle_bytes(command.unit_id)
+        try:
+            data = await self._bundle_bytes(command.unit_id)
+        except (ValidationError, ProofError, InputError, OSError) as exc:
+            self._context.log.error(
+                "no bundle to send", unit=command.unit_id.hex()[:12], reason=str(exc)
+            )
+            return
         request = VerifyRequest(bundle=data)
         for _ in range(VERIFY_TRIES):
             unit = self._pool.units[command.unit_id]
@@ -86,25 +101,42 @@ class Evidence:
         return UnitBundle.from_bytes(path.read_bytes())
 
     async def _ask(
-        self, peer_id: str, request: ClaimRequest, found: list[ev.Event], failures: list[str]
+        self,
+        asked: Asked,
+        stage: int,
+        epoch: int,
+        found: list[ev.Event],
+        failures: list[tuple[str, tuple[int, ...]]],
     ) -> None:
-        reason = ""
+        unit, count = asked.unit, len(asked.addresses)
+        request = ClaimRequest(
+            ref=StageRef(group_id=unit.group_id, generation=unit.generation, stage=stage),
+            unit_id=unit.unit_id,
+            attempt=unit.attempt,
+            epoch=epoch,
+            sequence_ids=tuple(s.sequence_id for s in unit.sequences),
+            token_count=unit.token_count,
+        )
+        reason: str = ""
+        suspects: tuple[int, ...] = (stage,)
         for attempt in range(CLAIM_TRIES):
             if attempt:
                 await trio.sleep(CLAIM_RETRY_SECONDS)
             try:
+                peer_id = asked.plan.stages[stage].peer_id
                 answer = await call(self._context, peer_id, CLAIM, request)
-                StageClaim.from_bytes(answer.claim)
-            except (P2PError, ProofError) as exc:
-                reason = f"stage {request.ref.stage} gave no evidence: {exc}"
+                asked.check(stage, answer.claim)
+            except P2PError as exc:
+                reason, suspects = str(exc), (stage,)
+                if isinstance(exc, RemoteRefused) and exc.code == "no_countersignature":
+                    suspects = (stage, (stage + 1) % count)
                 continue
-            found.append(
-                ev.PeerClaimed(
-                    request.unit_id, request.ref.generation, request.ref.stage, answer.claim
-                )
-            )
+            except BadClaim as exc:
+                reason, suspects = exc.reason, exc.suspects
+                continue
+            found.append(ev.PeerClaimed(unit.unit_id, unit.generation, stage, answer.claim))
             return
-        failures.append(reason)
+        failures.append((f"stage {stage} gave no evidence: {reason}", suspects))
 
     async def _bundle_bytes(self, unit_id: bytes) -> bytes:
         unit = self._pool.units[unit_id]

@@ -38,6 +38,13 @@ TRANSITIONS: dict[GroupState, frozenset[GroupState]] = {
 }
 
 
+MAX_BUILDS = 256
+REPAIR_DELAY = 0.25
+REPAIR_DELAY_LIMIT = 10.0
+STABLE_SECONDS = 60.0
+"""A ring that ran so long is sound; its next failure starts the delays afresh."""
+
+
 @dataclass(frozen=True)
 class Group:
     group_id: bytes
@@ -46,9 +53,11 @@ class Group:
     generation: int = 0
     retry_at: float = 0.0
     failures: int = 0
+    stalls: int = 0
+    up_at: float = 0.0
     reason: str = ""
     builds: tuple[tuple[int, GroupPlan], ...] = ()
-    """Every build's generation and plan, to say later who was in it."""
+    """The latest builds' generations and plans, to say later who was in them."""
 
     def to(self, state: GroupState, **changes: Any) -> Group:
         if state not in TRANSITIONS[self.state]:
@@ -73,11 +82,20 @@ class Group:
             generation=generation,
             plan=plan,
             reason="",
-            builds=(*self.builds, (generation, plan)),
+            builds=(*self.builds, (generation, plan))[-MAX_BUILDS:],
         )
 
-    def broken(self, reason: str, retry_at: float) -> Group:
-        """REPAIRING, with a delay that doubles with every build that failed in a row."""
+    def young(self, now: float) -> bool:
+        """Whether this build never ran for long."""
+        return self.state is not GroupState.RUNNING or now - self.up_at < STABLE_SECONDS
+
+    def broken(self, reason: str, now: float) -> Group:
+        """REPAIRING, with a delay that doubles with every build in a row that did not last."""
+        failures = self.failures if self.young(now) else 0
+        delay = min(REPAIR_DELAY * 2**failures, REPAIR_DELAY_LIMIT)
         return self.to(
-            GroupState.REPAIRING, reason=reason, retry_at=retry_at, failures=self.failures + 1
+            GroupState.REPAIRING,
+            reason=reason,
+            retry_at=now + delay,
+            failures=min(failures + 1, 16),
         )

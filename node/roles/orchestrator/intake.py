@@ -10,13 +10,9 @@ from dataclasses import replace
 
 from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.groups import GroupState
-from node.roles.orchestrator.members import INVITE_RETRY_SECONDS, Member, MemberState
+from node.roles.orchestrator.members import Member, MemberState
 from node.roles.orchestrator.pool import Pool
-from node.roles.orchestrator.units import UnitState
-
-REST_SECONDS = 20.0
-REPAIR_DELAY = 0.25
-REPAIR_DELAY_LIMIT = 10.0
+from node.roles.orchestrator.units import Unit, UnitState
 
 
 class Intake:
@@ -29,7 +25,7 @@ class Intake:
         match event:
             case ev.OperatorSubmitted():
                 for unit in event.units:
-                    self.pool.units.setdefault(unit.unit_id, unit)
+                    self.pool.add_unit(unit)
             case ev.PeerAnnounced():
                 self._announced(event)
             case ev.PeerValidates():
@@ -42,11 +38,7 @@ class Intake:
             case ev.PeerDeclined():
                 member = self.pool.members.get(event.peer_id)
                 if member is not None and member.state is MemberState.INVITED:
-                    self.pool.members[event.peer_id] = member.to(
-                        MemberState.DISCOVERED,
-                        reason=event.reason,
-                        retry_at=now + INVITE_RETRY_SECONDS,
-                    )
+                    self.pool.members[event.peer_id] = member.declines(now, event.reason)
             case ev.PeerPinged():
                 self._pinged(event, now)
             case ev.PeerGone():
@@ -54,19 +46,19 @@ class Intake:
             case ev.GroupUp():
                 group = self.pool.current(event.group_id, event.generation, GroupState.LOADING)
                 if group is not None:
-                    self.pool.groups[group.group_id] = replace(
-                        group.to(GroupState.RUNNING), failures=0
-                    )
+                    self.pool.groups[group.group_id] = group.to(GroupState.RUNNING, up_at=now)
             case ev.GroupBroken():
                 self._broken(event, now)
             case ev.PeerTokens():
-                self._tokens(event)
+                self._tokens(event, now)
             case ev.PeerFinished():
-                return self._finished(event)
+                return self._finished(event, now)
             case ev.PeerClaimed():
                 self._claimed(event)
             case ev.ClaimsFailed():
-                self._claims_failed(event)
+                self._claims_failed(event, now)
+            case ev.UnitRefused():
+                return self._refused(event)
             case ev.PeerVerdict():
                 return self._verdict(event, now)
             case ev.ChainSettled():
@@ -76,6 +68,8 @@ class Intake:
         return []
 
     def _announced(self, event: ev.PeerAnnounced) -> None:
+        if event.peer_id not in self.pool.members and not self.pool.room_for_member():
+            return
         known = self.pool.members.get(event.peer_id, Member(event.peer_id))
         if known.state is MemberState.DEAD:
             known = known.to(MemberState.DISCOVERED)
@@ -92,7 +86,10 @@ class Intake:
         if member is None or member.state is not MemberState.INVITED:
             return
         self.pool.members[event.peer_id] = replace(
-            member.to(MemberState.HEALTHY), address=event.address, provider=event.provider
+            member.to(MemberState.HEALTHY),
+            address=event.address,
+            provider=event.provider,
+            declined=0,
         )
         if self.pool.first_usable is None:
             self.pool.first_usable = now
@@ -126,36 +123,38 @@ class Intake:
             return
         if group.state not in (GroupState.LOADING, GroupState.RUNNING):
             return
-        delay = min(REPAIR_DELAY * 2**group.failures, REPAIR_DELAY_LIMIT)
-        self.pool.groups[group.group_id] = group.broken(event.reason, now + delay)
-        suspect = self.pool.members.get(event.suspect)
-        if suspect is not None:
-            self.pool.members[event.suspect] = replace(
-                suspect, rest_until=now + REST_SECONDS, reason=event.reason
-            )
+        young = group.state is GroupState.RUNNING and group.young(now)
+        self.pool.groups[group.group_id] = group.broken(event.reason, now)
+        self.pool.suspect(event.suspect, event.reason, now)
+        reporter = self.pool.members.get(event.reporter)
+        if reporter is not None and young:
+            self.pool.members[event.reporter] = reporter.troubled(now, event.reason)
 
-    def _tokens(self, event: ev.PeerTokens) -> None:
+    def _tokens(self, event: ev.PeerTokens, now: float) -> None:
         unit = self.pool.assigned(event.unit_id, event.generation)
         if unit is None:
             return
         for sequence in unit.sequences:
             if sequence.sequence_id == event.sequence_id:
                 grown = sequence.extended(event.generation, event.offset, event.ids)
-                self.pool.units[unit.unit_id] = unit.with_sequence(grown)
+                if grown is not sequence:
+                    self.pool.units[unit.unit_id] = unit.with_sequence(grown, now)
 
-    def _finished(self, event: ev.PeerFinished) -> list[ev.Command]:
+    def _finished(self, event: ev.PeerFinished, now: float) -> list[ev.Command]:
         unit = self.pool.assigned(event.unit_id, event.generation)
         if unit is None:
             return []
         for sequence in unit.sequences:
             if sequence.sequence_id == event.sequence_id:
-                unit = unit.with_sequence(
-                    sequence.ended(event.generation, event.reason, event.ids, event.text)
-                )
+                ended = sequence.ended(event.generation, event.reason, event.ids, event.text)
+                if ended is not sequence:
+                    unit = unit.with_sequence(ended, now)
         self.pool.units[unit.unit_id] = unit
         if not unit.finished:
             return []
         self.pool.units[unit.unit_id] = unit.to(UnitState.PRODUCED)
+        group = self.pool.groups[unit.group_id]
+        self.pool.groups[group.group_id] = replace(group, stalls=0)
         return [ev.CollectClaims(unit.unit_id, unit.generation)]
 
     def _claimed(self, event: ev.PeerClaimed) -> None:
@@ -168,14 +167,29 @@ class Intake:
             claims = {**unit.claims, event.stage: event.claim}
             self.pool.units[unit.unit_id] = replace(unit, claims=claims)
 
-    def _claims_failed(self, event: ev.ClaimsFailed) -> None:
+    def _claims_failed(self, event: ev.ClaimsFailed, now: float) -> None:
+        """Only another build can prove the unit: its engines still know it in this one."""
         unit = self.pool.units.get(event.unit_id)
         if (
-            unit is not None
-            and unit.state is UnitState.PRODUCED
-            and unit.generation == event.generation
+            unit is None
+            or unit.state is not UnitState.PRODUCED
+            or unit.generation != event.generation
         ):
-            self.pool.units[unit.unit_id] = self.pool.reproven(unit)
+            return
+        self.pool.units[unit.unit_id] = replace(unit, claims={})
+        group = self.pool.current(unit.group_id, event.generation, GroupState.RUNNING)
+        if group is not None:
+            self.pool.groups[group.group_id] = group.broken(event.reason, now)
+            for peer_id in event.suspects:
+                self.pool.suspect(peer_id, event.reason, now)
+
+    def _refused(self, event: ev.UnitRefused) -> list[ev.Command]:
+        """Start the unit again from nothing: what an earlier stage 0 reported may be absurd."""
+        unit = self.pool.assigned(event.unit_id, event.generation)
+        if unit is None:
+            return []
+        self.pool.units[unit.unit_id] = unit.requeued(f"refused: {event.reason}")
+        return [ev.RecordVerdict(unit.unit_id)]
 
     def _verdict(self, event: ev.PeerVerdict, now: float) -> list[ev.Command]:
         unit = self.pool.units.get(event.unit_id)
@@ -188,8 +202,10 @@ class Intake:
         commands: list[ev.Command] = [ev.ForgetUnit(unit.unit_id, unit.generation)]
         if event.accepted:
             self.pool.units[unit.unit_id] = unit.to(UnitState.ACCEPTED, verdict=event.summary)
+            self._credit(unit)
             return [*commands, ev.RecordVerdict(unit.unit_id)]
-        rejected = unit.to(UnitState.REJECTED, verdict=event.summary)
+        doubted = tuple(dict.fromkeys((*unit.doubted, unit.validator)))
+        rejected = unit.to(UnitState.REJECTED, verdict=event.summary, doubted=doubted)
         self.pool.units[unit.unit_id] = rejected
         commands.append(ev.RecordVerdict(unit.unit_id))
         member = self.pool.members.get(event.faulty)
@@ -200,6 +216,13 @@ class Intake:
             self._release(event.faulty, f"{event.faulty} was convicted: {event.reason}", now)
         self.pool.units[unit.unit_id] = rejected.requeued(f"rejected: {event.reason}")
         return commands
+
+    def _credit(self, unit: Unit) -> None:
+        plan = self.pool.plan_of(unit)
+        for stage in plan.stages if plan is not None else ():
+            member = self.pool.members.get(stage.peer_id)
+            if member is not None:
+                self.pool.members[stage.peer_id] = member.proved()
 
     def _discard_work_with(self, peer_id: str) -> None:
         """Units under way in a convicted worker's group start again from nothing."""

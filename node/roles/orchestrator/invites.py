@@ -10,6 +10,7 @@ from node.context import NodeContext
 from node.protocol import INVITE, Invite, Settled
 from node.roles.orchestrator import events as ev
 from node.rpc import call
+from node.settlement import chain_refusals
 from p2p.errors import P2PError, Refused
 from p2p.identity import peer_public_key
 from proofs.signing import public_key_address
@@ -27,16 +28,14 @@ class Inviter:
         self._pool_id = pool_id
         self._model_id = model_id
         self._model_name = model_name
-        self._validators: set[str] = set()
         self.epoch = 1
-        self._addresses: dict[str, str] = {}
 
     async def invite(self, peer_id: str) -> ev.Event:
         """Invite one worker; `PeerJoined` once it is a member, else `PeerDeclined`."""
         from chain.errors import ChainError
 
-        address = public_key_address(peer_public_key(peer_id))
         try:
+            address = public_key_address(peer_public_key(peer_id))
             invite = await self._signed_invite(address)
             joined = await call(self._context, peer_id, INVITE, invite)
             if joined.address != address:
@@ -46,7 +45,6 @@ class Inviter:
                 return ev.PeerDeclined(peer_id, "it is not a member on chain")
         except (P2PError, ChainError) as exc:
             return ev.PeerDeclined(peer_id, str(exc))
-        self._addresses[peer_id] = address
         return ev.PeerJoined(peer_id, joined.address, joined.provider)
 
     async def eject(self, peer_id: str) -> None:
@@ -66,23 +64,29 @@ class Inviter:
         if public_key_address(peer_public_key(peer_id)) != address:
             raise Refused("bad_verdict", "signed by another node than the one that sends it")
         chain = self._context.chain
-        if chain is None or address in self._validators:
+        if chain is None:
             return
-        if not await chain.is_validator(address):
+        with chain_refusals():
+            known = await chain.is_validator(address)
+        if not known:
             raise Refused("not_a_validator", f"{address} has no validator role on chain")
-        self._validators.add(address)
 
-    async def require_root(self, notice: Settled) -> None:
-        """Raise `Refused` unless the epoch's root is on chain as the notice says."""
+    async def require_root(self, peer_id: str, notice: Settled) -> str:
+        """The sender's address. Raise `Refused` unless it is a validator and the epoch's root is on
+        chain as the notice says."""
         chain = self._context.chain
         if chain is None or notice.pool_id != self._pool_id:
             raise Refused("unknown_pool", f"I do not own pool {notice.pool_id}")
-        root = await chain.latest_root(notice.pool_id)
+        address = public_key_address(peer_public_key(peer_id))
+        await self.require_validator(peer_id, address)
+        with chain_refusals():
+            root = await chain.latest_root(notice.pool_id)
         if root is None or root.epoch < notice.epoch:
             raise Refused("unknown_epoch", f"epoch {notice.epoch} is not on chain yet")
         if root.epoch == notice.epoch and root.payouts_root != notice.payouts_root:
             raise Refused("bad_root", "the root on chain is another one")
         self.epoch = max(self.epoch, root.epoch + 1)
+        return address
 
     async def _signed_invite(self, address: str) -> Invite:
         deadline = int(self._context.wall()) + INVITE_SECONDS

@@ -8,6 +8,7 @@ a job that is read back from the journal the same job.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,6 +30,8 @@ class Tokenizer(Protocol):
     def eos_ids(self) -> tuple[int, ...]: ...
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]: ...
+
+    def decode(self, ids: Iterable[int]) -> str: ...
 
 
 _UNIT = TypeAdapter(Unit)
@@ -94,13 +97,22 @@ def job_id_of(key: str, prompts: tuple[Prompt, ...]) -> str:
 
 @dataclass(frozen=True)
 class JobCutter:
-    """Cuts jobs for one model. `context_length` in tokens."""
+    """Cuts jobs for one model, and reads what became of them. `context_length` in tokens."""
 
     tokenizer: Tokenizer
     model_id: bytes
     model_name: str
     context_length: int
     unit_size: int
+    vocab_size: int
+
+    def text(self, sequence: Sequence, ids: Seq[int]) -> str:
+        """A sequence's output as text: without a final end-of-sequence token, cut before a stop
+        string."""
+        ended = bool(ids) and ids[-1] in sequence.eos_ids
+        text = self.tokenizer.decode(ids[:-1] if ended else ids)
+        ends = [at for stop in sequence.stop if (at := text.find(stop)) >= 0]
+        return text[: min(ends)] if ends else text
 
     def cut(self, key: str, prompts: tuple[Prompt, ...]) -> tuple[Unit, ...]:
         """The units of a job. Raises `InputError` naming the first prompt that does not fit."""

@@ -5,6 +5,8 @@ DISCOVERED ─invite→ INVITED ─joined→ HEALTHY ⇄ UNHEALTHY ─→ DEAD �
                        └─failed, later again→ DISCOVERED
 any ─→ BANNED (convicted by a verdict; the ban ends it)
 ```
+A worker that is suspected of holding its group up (a failed load, no evidence, a stalled ring) is
+not convicted of anything: it rests, and longer each time, so that groups are built without it.
 A worker is UNHEALTHY after one missed ping and DEAD after `PINGS_TO_DEATH`, or at once when its
 process is known to be gone. Only HEALTHY workers are planned into groups.
 """
@@ -37,6 +39,10 @@ TRANSITIONS: dict[MemberState, frozenset[MemberState]] = {
 
 PINGS_TO_DEATH = 3
 INVITE_RETRY_SECONDS = 10.0
+INVITE_RETRY_LIMIT = 600.0
+REST_SECONDS = 20.0
+REST_LIMIT = 3600.0
+TROUBLES_TO_REST = 3
 
 
 class IllegalTransition(RuntimeError):
@@ -58,6 +64,9 @@ class Member:
     missed_pings: int = 0
     retry_at: float = 0.0
     rest_until: float = 0.0
+    strikes: int = 0
+    troubles: int = 0
+    declined: int = 0
     reason: str = ""
 
     def to(self, state: MemberState, *, reason: str = "", retry_at: float = 0.0) -> Member:
@@ -73,6 +82,33 @@ class Member:
     def usable(self, now: float) -> bool:
         """May be planned into a group. A worker whose load failed rests for a while."""
         return self.state is MemberState.HEALTHY and now >= self.rest_until
+
+    def declines(self, now: float, reason: str) -> Member:
+        """The member after a failed invite; each failure doubles the wait for the next one."""
+        delay = min(INVITE_RETRY_SECONDS * 2**self.declined, INVITE_RETRY_LIMIT)
+        after = self.to(MemberState.DISCOVERED, reason=reason, retry_at=now + delay)
+        return replace(after, declined=min(self.declined + 1, 16))
+
+    def suspected(self, now: float, reason: str) -> Member:
+        """The member at rest; each suspicion doubles the time."""
+        rest = min(REST_SECONDS * 2**self.strikes, REST_LIMIT)
+        return replace(
+            self,
+            rest_until=now + rest,
+            strikes=min(self.strikes + 1, 16),
+            troubles=0,
+            reason=reason,
+        )
+
+    def troubled(self, now: float, reason: str) -> Member:
+        """The member after it reported that a young ring broke. Too often: it is suspected."""
+        if self.troubles + 1 >= TROUBLES_TO_REST:
+            return self.suspected(now, f"it keeps breaking its ring: {reason}")
+        return replace(self, troubles=self.troubles + 1)
+
+    def proved(self) -> Member:
+        """The member after a validator accepted a unit that it worked on."""
+        return replace(self, strikes=max(self.strikes - 1, 0), troubles=0)
 
     def pinged(self, ok: bool) -> Member:
         """The member after an answered or missed ping."""

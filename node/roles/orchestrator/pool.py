@@ -16,17 +16,22 @@ class Policy:
     """What the pool owner wants. Seconds and counts.
 
     `stages` is how many stages a first build waits for, at most `formation_wait` after the first
-    worker is healthy; 0 takes what is there.
+    worker is healthy; 0 takes what is there. A ring with work that brings no token for
+    `stall_timeout` is rebuilt, though its workers answer pings.
     """
 
     stages: int = 0
     formation_wait: float = 20.0
     sequences_in_flight: int = 32
     verify_timeout: float = 300.0
+    stall_timeout: float = 120.0
 
 
 Planner = Callable[[Sequence[Candidate], GroupPlan | None], GroupPlan]
 """Plan a group over candidates, near the previous plan where there is one. Raises `CannotPlan`."""
+
+
+MAX_MEMBERS = 2048
 
 
 class Pool:
@@ -38,7 +43,9 @@ class Pool:
         self.members: dict[str, Member] = {}
         self.groups: dict[bytes, Group] = {}
         self.units: dict[bytes, Unit] = {}
+        self.unit_of: dict[bytes, bytes] = {}
         self.validators: dict[str, None] = {}
+        self.asked: set[str] = set()
         self.unplannable = ""
         self.first_usable: float | None = None
         self.next_validator = 0
@@ -48,18 +55,38 @@ class Pool:
     def restore(self, units: Sequence[Unit], banned: Sequence[str], generation: int) -> None:
         """Start from what the journal holds. `generation` continues the count of builds."""
         for unit in units:
-            self.units[unit.unit_id] = unit
+            self.add_unit(unit.resumed())
+            if unit.validator:
+                self.asked.add(unit.validator)
         for peer_id in banned:
             self.members[peer_id] = Member(peer_id, MemberState.BANNED, reason="banned earlier")
         self.generation = generation
+
+    def add_unit(self, unit: Unit) -> None:
+        """Take in a unit, unless it is known."""
+        if unit.unit_id not in self.units:
+            self.units[unit.unit_id] = unit
+            self.unit_of |= dict.fromkeys((s.sequence_id for s in unit.sequences), unit.unit_id)
+
+    def room_for_member(self) -> bool:
+        """Whether one more worker fits, after forgetting one that is of no use if need be."""
+        if len(self.members) < MAX_MEMBERS:
+            return True
+        taken = {peer for group in self.groups.values() for peer in group.peers}
+        useless = (MemberState.DEAD, MemberState.DISCOVERED)
+        for member in self.members.values():
+            if member.state in useless and member.peer_id not in taken:
+                del self.members[member.peer_id]
+                return True
+        return False
 
     @property
     def open_units(self) -> int:
         return sum(unit.state in LIVE for unit in self.units.values())
 
     def set_bundle(self, unit_id: bytes, bundle_id: bytes) -> None:
-        """Remember which bundle a VERIFYING unit was sent as."""
-        self.units[unit_id] = replace(self.units[unit_id], bundle_id=bundle_id)
+        """Remember which bundle a VERIFYING unit was sent as; the claims are in there."""
+        self.units[unit_id] = replace(self.units[unit_id], bundle_id=bundle_id, claims={})
 
     def plan_of(self, unit: Unit) -> GroupPlan | None:
         """The plan of the build that the unit was last given to."""
@@ -73,6 +100,11 @@ class Pool:
     def reproven(self, unit: Unit) -> Unit:
         sequences = tuple(s.reopened() for s in unit.sequences)
         return unit.to(UnitState.ASSIGNED, sequences=sequences, claims={}, generation=0)
+
+    def suspect(self, peer_id: str, reason: str, now: float) -> None:
+        member = self.members.get(peer_id)
+        if member is not None:
+            self.members[peer_id] = member.suspected(now, reason)
 
     def assigned(self, unit_id: bytes, generation: int) -> Unit | None:
         unit = self.units.get(unit_id)

@@ -13,7 +13,12 @@ from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.groups import Group, GroupState
 from node.roles.orchestrator.members import MemberState
 from node.roles.orchestrator.pool import Pool
-from node.roles.orchestrator.units import UnitState
+from node.roles.orchestrator.units import Unit, UnitState
+
+MAX_INVITES = 64
+"""Invites that wait for an answer; a crowd of strangers gets no more of us."""
+WITHHELD_FACTOR = 5
+"""Of the stall timeout: how long one unit may get nothing while its ring works on others."""
 
 
 class Reconciler:
@@ -26,14 +31,18 @@ class Reconciler:
         commands: list[ev.Command] = []
         commands += self._invite(now)
         commands += self._form(now)
+        self._stalled(now)
         commands += self._repair(now)
         commands += self._verify(now)
-        commands += self._assign()
+        commands += self._assign(now)
         return commands
 
     def _invite(self, now: float) -> list[ev.Command]:
         commands: list[ev.Command] = []
+        open_invites = sum(m.state is MemberState.INVITED for m in self.pool.members.values())
         for member in self.pool.members.values():
+            if open_invites + len(commands) >= MAX_INVITES:
+                break
             if member.state is MemberState.DISCOVERED and now >= member.retry_at:
                 self.pool.members[member.peer_id] = member.to(MemberState.INVITED)
                 commands.append(ev.InviteWorker(member.peer_id))
@@ -59,6 +68,36 @@ class Reconciler:
         self.pool.groups[group_id] = Group(group_id, plan).loading(generation, plan)
         return [ev.BuildGroup(group_id, generation, plan)]
 
+    def _stalled(self, now: float) -> None:
+        """Break rings whose work brings no tokens, though every worker answers pings.
+
+        Who holds a silent ring up cannot be told: the first stall only rebuilds it, and each that
+        follows without a finished unit between rests the next stage in turn. Where other units
+        get tokens and one does not, stage 0 withholds it, since it schedules and reports.
+        """
+        patience = self.pool.policy.stall_timeout
+        waiting: dict[bytes, list[float]] = {}
+        for unit in self.pool.units.values():
+            group = self.pool.groups.get(unit.group_id)
+            if unit.state is not UnitState.ASSIGNED or group is None:
+                continue
+            if group.state is GroupState.RUNNING and unit.generation == group.generation:
+                waiting.setdefault(group.group_id, []).append(unit.progress_at)
+        for group_id, times in waiting.items():
+            group = self.pool.groups[group_id]
+            silent, withheld = now - max(times), now - min(times)
+            if silent < patience and withheld < patience * WITHHELD_FACTOR:
+                continue
+            if silent < patience:
+                suspect, reason = group.peers[0], f"a unit got no token for {withheld:.0f} s"
+            else:
+                turn = group.stalls - 1
+                suspect = group.peers[turn % len(group.peers)] if turn >= 0 else ""
+                reason = f"the ring brought no token for {silent:.0f} s"
+            broken = replace(group.broken(reason, now), stalls=group.stalls + 1)
+            self.pool.groups[group_id] = broken
+            self.pool.suspect(suspect, reason, now)
+
     def _repair(self, now: float) -> list[ev.Command]:
         commands: list[ev.Command] = []
         for group in list(self.pool.groups.values()):
@@ -75,7 +114,7 @@ class Reconciler:
             commands.append(ev.BuildGroup(group.group_id, generation, plan))
         return commands
 
-    def _assign(self) -> list[ev.Command]:
+    def _assign(self, now: float) -> list[ev.Command]:
         """Units of a rebuilt group go on in it; queued units fill running groups' windows."""
         commands: list[ev.Command] = []
         running = {
@@ -91,7 +130,7 @@ class Reconciler:
                     if self.pool.all_claims(unit):
                         continue
                     unit = self.pool.reproven(unit)
-                unit = replace(unit, generation=group.generation, claims={})
+                unit = _moved(unit, group.generation, now)
                 self.pool.units[unit.unit_id] = unit
                 commands.append(ev.AssignUnit(group.group_id, group.generation, unit.unit_id))
             load[group.group_id] += sum(not s.finished for s in unit.sequences)
@@ -103,7 +142,10 @@ class Reconciler:
                 break
             group = running[group_id]
             self.pool.units[unit.unit_id] = unit.to(
-                UnitState.ASSIGNED, group_id=group_id, generation=group.generation
+                UnitState.ASSIGNED,
+                group_id=group_id,
+                generation=group.generation,
+                progress_at=now,
             )
             load[group_id] += len(unit.sequences)
             commands.append(ev.AssignUnit(group_id, group.generation, unit.unit_id))
@@ -118,12 +160,26 @@ class Reconciler:
             overdue = unit.state is UnitState.VERIFYING and now >= unit.verify_by
             if not proven and not overdue:
                 continue
-            names = tuple(self.pool.validators)
+            names = [v for v in self.pool.validators if v not in unit.doubted]
+            names = names or list(self.pool.validators)
             validator = names[self.pool.next_validator % len(names)]
             self.pool.next_validator += 1
+            self.pool.asked.add(validator)
             deadline = now + self.pool.policy.verify_timeout
             if proven:
                 unit = unit.to(UnitState.VERIFYING)
             self.pool.units[unit.unit_id] = replace(unit, validator=validator, verify_by=deadline)
             commands.append(ev.VerifyUnit(unit.unit_id, validator))
         return commands
+
+
+def _moved(unit: Unit, generation: int, now: float) -> Unit:
+    """The unit in another build. Sequences that were finished go one token back: the new build
+    proves them, and may end them elsewhere."""
+    return replace(
+        unit,
+        sequences=tuple(s.reopened() if s.finished else s for s in unit.sequences),
+        generation=generation,
+        claims={},
+        progress_at=now,
+    )

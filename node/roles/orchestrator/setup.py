@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import trio
-from pipeline.models.tokenizer import ChatTokenizer
 
 from node.context import NodeContext
 from node.errors import InputError
@@ -21,6 +20,7 @@ from node.roles.orchestrator.service import Orchestrator
 from node.roles.terms import PoolTerms
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model
+from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.planner import (
     MAX_STAGES,
     Candidate,
@@ -73,6 +73,7 @@ async def open_orchestrator(
             model_name=section.model,
             context_length=context_length,
             unit_size=section.unit_size,
+            vocab_size=model.manifest.vocab_size,
         ),
         Builder(context, terms),
         Inviter(context, pool_id, model.model_id, section.model),

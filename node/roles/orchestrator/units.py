@@ -91,7 +91,7 @@ class Sequence:
         return replace(self, output_ids=output, segments=segments)
 
     def ended(self, generation: int, reason: str, ids: tuple[int, ...], text: str) -> Sequence:
-        if self.finished or ids[: len(self.output_ids)] != self.output_ids:
+        if self.finished or not ids or ids[: len(self.output_ids)] != self.output_ids:
             return self
         grown = self.extended(generation, 0, ids)
         return replace(grown, reason=reason, text=text)
@@ -101,11 +101,16 @@ class Sequence:
 
     def reopened(self) -> Sequence:
         """Unfinished again by one token, so that another build of the group proves it anew."""
-        return replace(self, output_ids=self.output_ids[:-1], reason="", text="")
+        kept = self.output_ids[:-1]
+        segments = tuple(segment for segment in self.segments if segment[0] < len(kept))
+        return replace(self, output_ids=kept, segments=segments, reason="", text="")
 
 
 @dataclass(frozen=True)
 class Unit:
+    """`verify_by` and `progress_at` (the last new token, or the assignment) are monotonic seconds
+    of this run; `doubted` are the validators that rejected it."""
+
     unit_id: bytes
     job_id: str
     sequences: tuple[Sequence, ...]
@@ -120,6 +125,8 @@ class Unit:
     transaction: str = ""
     epoch: int = 0
     verify_by: float = 0.0
+    progress_at: float = 0.0
+    doubted: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
 
     def to(self, state: UnitState, **changes: Any) -> Unit:
@@ -136,9 +143,11 @@ class Unit:
         """Tokens a stage worked on: prompts and outputs of all sequences."""
         return sum(len(s.prompt_ids) + len(s.output_ids) for s in self.sequences)
 
-    def with_sequence(self, sequence: Sequence) -> Unit:
+    def with_sequence(self, sequence: Sequence, now: float) -> Unit:
+        """With one sequence as it stands at `now`."""
         return replace(
             self,
+            progress_at=now,
             sequences=tuple(
                 sequence if s.sequence_id == sequence.sequence_id else s for s in self.sequences
             ),
@@ -156,7 +165,27 @@ class Unit:
             claims={},
             bundle_id=b"",
             validator="",
+            verdict=None,
             group_id=b"",
             generation=0,
             history=history,
+        )
+
+    def resumed(self) -> Unit:
+        """As a restart finds it: with a validator or done as it was, else QUEUED from nothing."""
+        if self.state in (UnitState.VERIFYING, UnitState.ACCEPTED, UnitState.SETTLED):
+            return replace(self, verify_by=0.0, progress_at=0.0)
+        if self.state is UnitState.EXPIRED:
+            return self
+        return replace(
+            self,
+            state=UnitState.QUEUED,
+            sequences=tuple(s.restarted() for s in self.sequences),
+            claims={},
+            bundle_id=b"",
+            validator="",
+            verdict=None,
+            group_id=b"",
+            generation=0,
+            progress_at=0.0,
         )

@@ -46,6 +46,7 @@ class Watch:
         while True:
             version = await network.records.wait_changed(version)
             present = set()
+            seen = {r.peer_id: seen[r.peer_id] for r in network.records.all() if r.peer_id in seen}
             for record in network.records.all():
                 if "validator" in record.roles:
                     present.add(record.peer_id)
@@ -72,10 +73,11 @@ class Watch:
             watched: set[str] = set()
 
             async def ping_while_member(peer_id: str) -> None:
-                while self._pool.members[peer_id].state in WATCHED:
+                while self._watched(peer_id):
                     await self._feed(ev.PeerPinged(peer_id, await self._ping(peer_id)))
                     await trio.sleep(PING_EVERY_SECONDS)
                 watched.discard(peer_id)
+                self.pongs.pop(peer_id, None)
 
             while True:
                 for member in list(self._pool.members.values()):
@@ -91,10 +93,13 @@ class Watch:
                 if isinstance(change, PeerDisconnected):
                     await self.probe(change.peer_id)
 
+    def _watched(self, peer_id: str) -> bool:
+        member = self._pool.members.get(peer_id)
+        return member is not None and member.state in WATCHED
+
     async def probe(self, peer_id: str) -> None:
         """Ping a suspect now; feed `PeerGone` where it does not answer."""
-        member = self._pool.members.get(peer_id)
-        if member is None or member.state not in WATCHED:
+        if not self._watched(peer_id):
             return
         if not await self._ping(peer_id, PROBE_SECONDS):
             await self._feed(ev.PeerGone(peer_id, "its connection broke and it does not answer"))
@@ -111,7 +116,8 @@ class Watch:
             return exc.code != "not_my_orchestrator"
         except P2PError:
             return False
-        self.pongs[peer_id] = pong
+        if self._watched(peer_id):
+            self.pongs[peer_id] = pong
         await self._check_generation(peer_id, pong)
         return True
 
@@ -123,6 +129,9 @@ class Watch:
             if pong.generation < group.generation or not pong.engine_up:
                 await self._feed(
                     ev.GroupBroken(
-                        group.group_id, group.generation, f"{peer_id} no longer holds its stage"
+                        group.group_id,
+                        group.generation,
+                        f"{peer_id} no longer holds its stage",
+                        reporter=peer_id,
                     )
                 )

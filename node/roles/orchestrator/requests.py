@@ -1,0 +1,207 @@
+"""What peers ask of an orchestrator, and who may: its workers, its validators.
+
+A worker's report is believed as far as it can be checked here: it must come from the stage that it
+speaks of, in the build that runs. Tokens must be of the vocabulary; the text of a completion is
+decoded here from the tokens that the validator will judge, never taken from the worker. A verdict
+counts when a validator that was asked signed it for a bundle that waits for one; a settlement, when
+a validator on chain sends it, the root is there, and only for units that this validator accepted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from node.context import NodeContext
+from node.protocol import (
+    PROGRESS,
+    TROUBLE,
+    VERDICT,
+    Done,
+    Progress,
+    Settled,
+    StageRef,
+    Trouble,
+    VerdictNotice,
+)
+from node.roles.orchestrator import events as ev
+from node.roles.orchestrator.groups import Group, GroupState
+from node.roles.orchestrator.invites import Inviter
+from node.roles.orchestrator.jobs import JobCutter
+from node.roles.orchestrator.members import MemberState
+from node.roles.orchestrator.pool import Pool
+from node.roles.orchestrator.units import UnitState
+from node.roles.orchestrator.watch import WATCHED, Watch
+from node.rpc import serve
+from p2p.errors import Refused
+from proofs.errors import ProofError
+from proofs.verdict_messages import SignedVerdict, Verdict
+
+Feed = Callable[..., Awaitable[None]]
+
+
+class PeerRequests:
+    """Handlers of peers' requests. `feed(*events)` tells the coordinator what they came to."""
+
+    def __init__(
+        self,
+        context: NodeContext,
+        pool: Pool,
+        cutter: JobCutter,
+        inviter: Inviter,
+        watch: Watch,
+        feed: Feed,
+    ) -> None:
+        self._context = context
+        self._pool = pool
+        self._cutter = cutter
+        self._inviter = inviter
+        self._watch = watch
+        self._feed = feed
+        self.tokens = 0
+        self.rejections: list[dict[str, Any]] = []
+
+    def serve(self) -> None:
+        """Register the handlers. `settled` is shared between roles; the node registers that."""
+        network = self._context.network
+        serve(network, PROGRESS, self._on_progress, self._require_member)
+        serve(network, TROUBLE, self._on_trouble, self._require_member)
+        serve(network, VERDICT, self._on_verdict, self._require_validator)
+
+    async def on_settled(self, peer_id: str, notice: Settled) -> Done:
+        """An epoch root; believed once it is found on chain."""
+        validator = await self._inviter.require_root(peer_id, notice)
+        units = (self._pool.units.get(unit_id) for unit_id in notice.unit_ids)
+        paid = tuple(
+            unit.unit_id
+            for unit in units
+            if unit is not None
+            and unit.verdict is not None
+            and unit.verdict.get("validator") == validator
+        )
+        await self._feed(ev.ChainSettled(notice.epoch, notice.transaction, paid))
+        return Done()
+
+    async def _on_progress(self, peer_id: str, report: Progress) -> Done:
+        group = self._require_stage(peer_id, report.ref, 0)
+        generation = group.generation
+        ids = [run.ids for run in report.tokens] + [end.ids for end in report.finished]
+        if any(max(run, default=0) >= self._cutter.vocab_size for run in ids):
+            reason = "stage 0 reported a token that the model does not have"
+            await self._feed(ev.GroupBroken(group.group_id, generation, reason, peer_id))
+            raise Refused("bad_request", reason)
+        events: list[ev.Event] = []
+        for run in report.tokens:
+            unit = self._pool.assigned(self._unit_id(run.sequence_id), generation)
+            if unit is None:
+                continue
+            old = next(s for s in unit.sequences if s.sequence_id == run.sequence_id)
+            if old.finished or run.offset > len(old.output_ids):
+                continue
+            if run.offset + len(run.ids) > len(old.output_ids):
+                event = ev.PeerTokens(
+                    generation, unit.unit_id, run.sequence_id, run.offset, run.ids
+                )
+                events.append(event)
+        for end in report.finished:
+            unit = self._pool.assigned(self._unit_id(end.sequence_id), generation)
+            if unit is None:
+                continue
+            old = next(s for s in unit.sequences if s.sequence_id == end.sequence_id)
+            if not old.finished:
+                text = self._cutter.text(old, end.ids)
+                events.append(
+                    ev.PeerFinished(
+                        generation, unit.unit_id, end.sequence_id, end.reason.value, end.ids, text
+                    )
+                )
+        if events:
+            await self._feed(*events)
+        return Done()
+
+    async def _on_trouble(self, peer_id: str, trouble: Trouble) -> Done:
+        """A stage's edge broke: find out who is gone, then repair."""
+        ref = trouble.ref
+        group = self._require_stage(peer_id, ref, ref.stage)
+        self._context.log.warning("stage trouble", peer=peer_id, reason=trouble.reason)
+        if trouble.kind == "leaving":
+            await self._feed(ev.PeerGone(peer_id, trouble.reason))
+            return Done()
+        if group.state not in (GroupState.LOADING, GroupState.RUNNING):
+            return Done()
+        async with trio.open_nursery() as nursery:
+            for other in group.peers:
+                if other != peer_id:
+                    nursery.start_soon(self._watch.probe, other)
+        await self._feed(
+            ev.GroupBroken(ref.group_id, ref.generation, trouble.reason, reporter=peer_id)
+        )
+        return Done()
+
+    async def _on_verdict(self, peer_id: str, notice: VerdictNotice) -> Done:
+        """A validator's verdict; acknowledged once it is journaled."""
+        try:
+            signed = SignedVerdict.from_bytes(notice.verdict)
+            address = signed.signer()
+        except ProofError as exc:
+            raise Refused("bad_verdict", str(exc)) from exc
+        verdict = signed.verdict
+        if not all(math.isfinite(figure) for figure in verdict.figures.values()):
+            raise Refused("bad_verdict", "its figures must be finite")
+        await self._inviter.require_validator(peer_id, address)
+        unit = self._pool.units.get(verdict.unit_id)
+        if (
+            unit is None
+            or unit.state is not UnitState.VERIFYING
+            or unit.bundle_id != verdict.bundle_id
+        ):
+            return Done()  # late or repeated: it changes nothing, and is not asked for again
+        summary = {**verdict.summary(), "validator": address}
+        if not verdict.accepted:
+            await self._note_rejection(verdict, summary)
+        await self._feed(
+            ev.PeerVerdict(
+                verdict.unit_id,
+                verdict.bundle_id,
+                verdict.accepted,
+                verdict.faulty_peer,
+                verdict.reason,
+                summary,
+            )
+        )
+        return Done()
+
+    async def _note_rejection(self, verdict: Verdict, summary: dict[str, Any]) -> None:
+        bundle = verdict.bundle_id.hex()
+        body = {
+            **summary,
+            "unit_id": verdict.unit_id.hex(),
+            "bundle_id": bundle,
+            "at": self._context.wall(),
+        }
+        if await self._context.journal.append("peer.rejection", bundle, body, origin="peer"):
+            self.rejections.append(body)
+
+    def _unit_id(self, sequence_id: bytes) -> bytes:
+        return self._pool.unit_of.get(sequence_id, b"")
+
+    def _require_member(self, peer_id: str) -> None:
+        member = self._pool.members.get(peer_id)
+        if member is None or member.state not in WATCHED:
+            state = MemberState.DISCOVERED if member is None else member.state
+            raise Refused("not_a_member", f"you are {state.value} here")
+
+    def _require_validator(self, peer_id: str) -> None:
+        if peer_id not in self._pool.asked:
+            raise Refused("not_asked", "I asked you for no verdict")
+
+    def _require_stage(self, peer_id: str, ref: StageRef, stage: int) -> Group:
+        group = self._pool.groups.get(ref.group_id)
+        if group is None or group.generation != ref.generation:
+            raise Refused("stale", "that build of the group is gone")
+        if stage >= len(group.peers) or group.peers[stage] != peer_id:
+            raise Refused("not_your_stage", f"stage {stage} is another peer's")
+        return group
