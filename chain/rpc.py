@@ -59,44 +59,44 @@ class Rpc:
 
     async def chain_id(self) -> int:
         """The chain id (EIP-155)."""
-        return await self.checked("eth_chainId", self._eth.chain_id, _COUNT)
+        return await self._checked("eth_chainId", self._eth.chain_id, _COUNT)
 
     async def block_number(self) -> int:
         """Number of the head block."""
-        return await self.checked("eth_blockNumber", self._eth.block_number, _COUNT)
+        return await self._checked("eth_blockNumber", self._eth.block_number, _COUNT)
 
     async def block(self, tag: BlockTag) -> Block | None:
         """A block's header by number or tag; None when there is no such block."""
         try:
-            return await self.checked("eth_getBlockByNumber", self._eth.get_block(tag), _BLOCK)
+            return await self._checked("eth_getBlockByNumber", self._eth.get_block(tag), _BLOCK)
         except BlockNotFound:
             return None
 
     async def balance(self, address: str) -> int:
         """Balance of an account in wei."""
-        return await self.checked("eth_getBalance", self._eth.get_balance(_address(address)), _WEI)
+        return await self._checked("eth_getBalance", self._eth.get_balance(_address(address)), _WEI)
 
     async def nonce(self, address: str, tag: BlockTag = "latest") -> int:
         """How many transactions of the account are mined up to block `tag`."""
         answer = self._eth.get_transaction_count(_address(address), tag)
-        return await self.checked("eth_getTransactionCount", answer, _COUNT)
+        return await self._checked("eth_getTransactionCount", answer, _COUNT)
 
     async def code(self, address: str) -> bytes:
         """Bytecode at an address; empty when there is no contract."""
-        return await self.checked("eth_getCode", self._eth.get_code(_address(address)), _DATA)
+        return await self._checked("eth_getCode", self._eth.get_code(_address(address)), _DATA)
 
     async def tip(self) -> int:
         """A priority fee that gets mined, in wei for each unit of gas.
 
         The endpoint's suggestion, or what recent blocks took when it makes none.
         """
-        return await self.checked("eth_maxPriorityFeePerGas", self._eth.max_priority_fee, _WEI)
+        return await self._checked("eth_maxPriorityFeePerGas", self._eth.max_priority_fee, _WEI)
 
     async def receipt(self, tx_hash: bytes) -> Receipt | None:
         """The receipt of a mined transaction; None when it is not (or no longer) mined."""
         answer = self._eth.get_transaction_receipt(to_data(tx_hash))
         try:
-            return await self.checked("eth_getTransactionReceipt", answer, _RECEIPT)
+            return await self._checked("eth_getTransactionReceipt", answer, _RECEIPT)
         except TransactionNotFound:
             return None
 
@@ -104,7 +104,7 @@ class Rpc:
         """Logs of `addresses` (none: of all contracts) in blocks `first` to `last`."""
         wanted = [_address(address) for address in addresses]
         query = {"fromBlock": first, "toBlock": last, "address": wanted}
-        return await self.checked("eth_getLogs", self._eth.get_logs(query), _LOGS)
+        return await self._checked("eth_getLogs", self._eth.get_logs(query), _LOGS)
 
     async def call(
         self, to: str, data: bytes, *, sender: str | None = None, tag: BlockTag = "latest"
@@ -113,7 +113,7 @@ class Rpc:
         transaction: dict[str, Any] = {"to": _address(to), "data": to_data(data)}
         if sender is not None:
             transaction["from"] = _address(sender)
-        return await self.checked("eth_call", self._eth.call(transaction, tag), _DATA)
+        return await self._checked("eth_call", self._eth.call(transaction, tag), _DATA)
 
     async def estimate_gas(self, sender: str, to: str | None, data: bytes, value: int = 0) -> int:
         """Gas that a transaction would need now; raises Reverted when it would revert."""
@@ -124,18 +124,18 @@ class Rpc:
         }
         if to is not None:
             transaction["to"] = _address(to)
-        return await self.checked("eth_estimateGas", self._eth.estimate_gas(transaction), _COUNT)
+        return await self._checked("eth_estimateGas", self._eth.estimate_gas(transaction), _COUNT)
 
     async def send_raw(self, raw: bytes) -> None:
         """Broadcast a signed transaction; raises RpcError with the pool's refusal."""
-        await self.checked("eth_sendRawTransaction", self._eth.send_raw_transaction(raw), _HASH)
+        await self._checked("eth_sendRawTransaction", self._eth.send_raw_transaction(raw), _HASH)
 
     async def request(self, method: str, params: list[object]) -> object:
         """Call any method that may be repeated; returns its JSON result, unchecked."""
         answer = self.web3.manager.coro_request(RPCEndpoint(method), params)
-        return await self.checked(method, answer, _ANY)
+        return await self._checked(method, answer, _ANY)
 
-    async def checked(self, method: str, answer: Awaitable[Any], shape: TypeAdapter[T]) -> T:
+    async def _checked(self, method: str, answer: Awaitable[Any], shape: TypeAdapter[T]) -> T:
         """What web3 answers to `method`, if it has `shape`; translates web3's errors.
 
         BlockNotFound and TransactionNotFound, which are answers, come through as they are.

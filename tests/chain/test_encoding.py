@@ -1,4 +1,4 @@
-"""ABI, RLP, signatures and hex data, against eth_abi, eth_account and hostile input."""
+"""Calldata, transactions, events, errors and hex data, against eth_abi, rlp and hostile input."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
-from typing import Any
 
 import pytest
+import rlp
 from eth_abi import encode as reference_encode
 from eth_account import Account
 from hypothesis import given
@@ -17,13 +17,21 @@ from hypothesis import strategies as st
 from chain.abi import Abi, AbiError, decode_revert
 from chain.artifacts import CONTRACTS, error_table, load_artifact
 from chain.errors import InvalidInput
-from chain.hexdata import keccak, parse_address, parse_data, parse_quantity, to_data, to_quantity
+from chain.hexdata import (
+    address_bytes,
+    keccak,
+    parse_address,
+    parse_data,
+    parse_quantity,
+    to_data,
+    to_quantity,
+)
 from chain.jsontext import loads
 from chain.records import Log
 from chain.transactions.fees import GWEI, FeePolicy, first_offer, raised_offer, read_refusal
 from chain.transactions.machine import Refusal
 from chain.transactions.signing import MAX_GAS, Fees, Unsigned, sign
-from proofs.signing import checksum_address
+from proofs.signing import address_of, checksum_address
 
 KEYS = st.binary(min_size=32, max_size=32).filter(lambda k: 0 < int.from_bytes(k, "big") < 2**255)
 ADDRESSES = st.binary(min_size=20, max_size=20).map(checksum_address)
@@ -37,25 +45,19 @@ ADDRESSES = st.binary(min_size=20, max_size=20).map(checksum_address)
     data=st.binary(max_size=300),
     gas=st.integers(21_000, MAX_GAS),
 )
-def test_signed_transactions_equal_eth_accounts(
+def test_a_signed_transaction_says_what_was_asked_and_by_whom(
     key: bytes, nonce: int, to: str | None, value: int, data: bytes, gas: int
 ) -> None:
-    ours = sign(Unsigned(31337, nonce, to, value, data, gas, Fees(3 * GWEI, GWEI)), key)
-    fields: dict[str, Any] = {
-        "type": 2,
-        "chainId": 31337,
-        "nonce": nonce,
-        "to": to or b"",
-        "value": value,
-        "data": data,
-        "gas": gas,
-        "maxFeePerGas": 3 * GWEI,
-        "maxPriorityFeePerGas": GWEI,
-        "accessList": [],
-    }
-    theirs = Account.sign_transaction(fields, key)
-    assert ours.raw == bytes(theirs.raw_transaction)
-    assert ours.hash == bytes(theirs.hash)
+    signed = sign(Unsigned(31337, nonce, to, value, data, gas, Fees(3 * GWEI, GWEI)), key)
+    assert signed.hash == keccak(signed.raw)
+    assert Account.recover_transaction(signed.raw) == address_of(key)
+    assert signed.raw[0] == 2
+    fields = rlp.decode(signed.raw[1:])
+    assert len(fields) == 12
+    numbers = [int.from_bytes(field, "big") for field in (*fields[:5], fields[6])]
+    assert numbers == [31337, nonce, GWEI, 3 * GWEI, gas, value]
+    assert fields[5] == (address_bytes(to) if to is not None else b"")
+    assert fields[7:9] == [data, []]
 
 
 @pytest.mark.parametrize("gas", [0, 20_999, MAX_GAS + 1])

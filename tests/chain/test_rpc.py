@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
 from eth_abi import encode as abi_encode
 from eth_typing import ABIError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic.alias_generators import to_camel
 
 from chain.abi import Abi
 from chain.artifacts import CONTRACTS
@@ -19,6 +22,7 @@ from chain.deployment import Deployment
 from chain.errors import BadResponse, ChainUnreachable, InvalidInput, Reverted, RpcError
 from chain.hexdata import keccak, to_data
 from chain.provider import MAX_ANSWER
+from chain.records import Block, Log, Receipt
 from chain.rpc import Rpc, open_rpc
 from chain.transactions.manager import Settings, TransactionManager
 from chain.transactions.store import TransactionStore
@@ -167,6 +171,40 @@ async def test_an_endpoint_without_tips_is_asked_for_its_history() -> None:
     async with endpoint([missing]) as (rpc, _):
         with pytest.raises(RpcError, match="no such method"):
             await rpc.chain_id()
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["0x", "0x1", "0xzz", "0x" + "11" * 20, "0x" + "aa" * 32, "0x" + "f" * 65])
+)
+FIELDS = [to_camel(name) for model in (Block, Log, Receipt) for name in model.model_fields]
+FIELDS += ["contractAddress", "baseFeePerGas", "extraData", "transactions", "reward", "uncles"]
+ANSWERS = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=len(FIELDS))
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(answer=ANSWERS)
+async def test_any_answer_is_a_value_or_a_typed_error(answer: object) -> None:
+    async with endpoint([_result(answer)]) as (rpc, _):
+        for ask in (
+            lambda: rpc.block(1),
+            lambda: rpc.receipt(bytes(32)),
+            lambda: rpc.logs(0, 1, []),
+            rpc.tip,
+        ):
+            with suppress(BadResponse):
+                await ask()
 
 
 GOOD_POOL = abi_encode(
