@@ -86,6 +86,7 @@ class Network:
         book = AddressBook(config.data_dir / "peers.json" if config.data_dir is not None else None)
         external = [parse_address(a) for a in config.external]
         self._scores = PeerScores()
+        self._services: dict[str, Service] = {}
         self._host = GuardedHost(
             create_new_key_pair(private_key),
             admits=lambda peer_id: self._scores.admits(peer_id, config.clock()),
@@ -228,7 +229,7 @@ class Network:
                 peer, Offence.PROTOCOL_VIOLATION, f"oversized request of {protocol}"
             ),
         )
-
+        self._services[protocol] = service
         self._register(protocol, service.handle)
 
     async def request(
@@ -240,11 +241,12 @@ class Network:
         timeout: float,
         max_response: int = 1 << 20,
     ) -> bytes:
-        """Ask a peer and return its answer, connecting first if need be.
+        """Ask a peer (or this node itself) and return its answer, connecting first if need be.
 
-        Raises:
-            PeerUnreachable, PeerBanned, RequestTimeout, RemoteRefused, ProtocolViolation
+        Raises PeerUnreachable, PeerBanned, RequestTimeout, RemoteRefused, ProtocolViolation.
         """
+        if peer_id == self.peer_id and protocol in self._services:
+            return await self._services[protocol].ask(peer_id, payload, timeout, max_response)
         try:
             return await call(
                 partial(self.open_stream, peer_id, protocol, timeout),

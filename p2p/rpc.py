@@ -89,6 +89,16 @@ class Service:
             return
         await self._reply(stream, await self._answer(peer_id, request))
 
+    async def ask(self, peer_id: str, request: bytes, timeout: float, max_response: int) -> bytes:
+        """Call the handler as `peer_id`, our own, would over the network: same admission, same
+        errors (as `call`), no stream."""
+        try:
+            with trio.fail_after(timeout):
+                answer = await self._answer(peer_id, request)
+        except trio.TooSlowError as exc:
+            raise RequestTimeout(f"this node gave itself no answer in {timeout:g} s") from exc
+        return decode_response(answer, max_response)
+
     async def _answer(self, peer_id: str, request: bytes) -> bytes:
         if self._running.total() >= self._concurrency or self._running[peer_id] >= self._per_peer:
             return encode_error("busy", "too many calls are in progress; try again later")

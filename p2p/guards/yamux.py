@@ -27,7 +27,7 @@ from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
 from libp2p.stream_muxer.exceptions import MuxedConnUnavailable, MuxedStreamError
 from multiaddr import Multiaddr
-from noise.exceptions import (  # type: ignore[import-untyped]
+from noise.exceptions import (
     NoiseInvalidMessage,
     NoiseMaxNonceError,
 )

@@ -305,3 +305,22 @@ async def test_streams_behave_like_trios(key):
             await two.receive_some()
         with pytest.raises(trio.ClosedResourceError):
             await one.receive_some()
+
+
+async def test_a_node_may_ask_itself(key):
+    """A node with several roles is its own orchestrator, worker or validator."""
+
+    async def handler(peer_id: str, payload: bytes) -> bytes:
+        if payload == b"no":
+            raise Refused("unwilling", "not today")
+        return peer_id.encode() + payload
+
+    async with open_network(NetworkConfig(), key(0)) as node:
+        node.serve(ECHO, handler)
+        answer = await node.request(node.peer_id, ECHO, b"!", timeout=5)
+        assert answer == node.peer_id.encode() + b"!"
+        with pytest.raises(RemoteRefused) as refused:
+            await node.request(node.peer_id, ECHO, b"no", timeout=5)
+        assert refused.value.code == "unwilling"
+        with pytest.raises(ProtocolViolation):
+            await node.request(node.peer_id, ECHO, b"!", timeout=5, max_response=8)
