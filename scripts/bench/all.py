@@ -1,0 +1,82 @@
+"""Every benchmark in turn, and one summary: what `make bench` runs.
+
+    python scripts/bench/all.py [--only NAME ...]
+
+Each benchmark is a process of its own; its tables appear as it prints them. A line of a benchmark
+that begins with "summary:" is repeated at the end, with the time that each took and how busy the
+machine was. Takes about six minutes on two idle cores. Exit status 1 if any benchmark failed, whose
+log is then shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine import Watched, machine, watch
+
+HERE = Path(__file__).resolve().parent
+SUMMARY = "summary:"
+BENCHES: dict[str, list[str]] = {
+    "proofs": ["bench_proofs.py"],
+    "dataplane": ["bench_dataplane.py", "--rounds", "3"],
+    "runner": ["bench_runner.py"],
+    "network": ["bench_network.py", "--delay-ms", "25"],
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    name: str
+    code: int
+    headlines: tuple[str, ...]
+    watched: Watched
+
+
+def bench(name: str, command: list[str]) -> Outcome:
+    """Run one, its output passed on line by line and its log kept back unless it fails."""
+    print(f"\n== {name} ==\n", flush=True)
+    headlines = []
+    with tempfile.TemporaryFile("w+") as log, watch() as watched:
+        arguments = [sys.executable, str(HERE / command[0]), *command[1:]]
+        with subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=log, text=True, cwd=HERE.parents[1]
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                print(line, end="", flush=True)
+                if line.startswith(SUMMARY):
+                    headlines.append(line.removeprefix(SUMMARY).strip())
+        if process.returncode:
+            log.seek(0)
+            print(log.read(), file=sys.stderr)
+    return Outcome(name, process.returncode, tuple(headlines), watched)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", nargs="+", choices=BENCHES, default=list(BENCHES))
+    options = parser.parse_args()
+    outcomes = [bench(name, BENCHES[name]) for name in options.only]
+    print(f"\n== summary ==\n\n{machine()}\n")
+    print(f"{'':10} {'':>6} {'seconds':>8} {'others':>7} {'load':>5}")
+    for each in outcomes:
+        result = "ok" if each.code == 0 else "failed"
+        watched = each.watched
+        print(
+            f"{each.name:10} {result:>6} {watched.seconds:8.0f} {watched.others:7.2f} "
+            f"{watched.load:5.1f}"
+        )
+    print()
+    for each in outcomes:
+        for headline in each.headlines:
+            print(f"{each.name}: {headline}")
+    return int(any(each.code for each in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
