@@ -4,11 +4,15 @@ Accepted units wait until there are `MAX_UNITS` of them, or none has come for `Q
 the oldest has waited `MAX_SECONDS`. Then, for each pool, an epoch is settled (`proofs.epoch`),
 journaled with all that must follow, posted, and made known: to each worker its leaf, to the pool's
 orchestrator which units were paid. Each notice is repeated until it is acknowledged, across
-restarts too. A pool is settled one epoch after the other.
+restarts too; a worker's only until a later epoch's replaces it, since leaves are cumulative.
+
+A pool is settled one epoch after the other. Pools do not wait for one another: one whose root the
+chain keeps refusing holds up nobody else's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,12 +20,14 @@ import trio
 
 from node.context import NodeContext
 from node.errors import InputError
+from node.journal.store import Event
 from node.protocol import SETTLED, ClaimProof, Settled
 from node.roles.terms import PoolTerms
 from node.rpc import call
 from p2p.errors import P2PError
 from proofs.bundle import UnitBundle
 from proofs.epoch import Epoch, settle
+from proofs.errors import ProofError
 from proofs.receipts import EpochRoot, Receipt
 from proofs.signing import sign_digest
 
@@ -44,10 +50,30 @@ class PoolLedger:
     earned: dict[str, int] = field(default_factory=dict)
     oldest: float = 0.0
     newest: float = 0.0
+    retry_at: float = 0.0
+    closing: trio.Lock = field(default_factory=trio.Lock)
+
+    def take(
+        self, unit_id: bytes, receipts: tuple[Receipt, ...], peers: dict[str, str], now: float
+    ) -> None:
+        """Add an accepted unit at `now` (monotonic seconds). `peers`: worker address to peer id."""
+        self.oldest = self.oldest if self.units else now
+        self.newest = now
+        self.units[unit_id] = receipts
+        self.peers |= peers
+
+    def paid(self, units: Iterable[bytes], earned: dict[str, int], now: float) -> None:
+        """An epoch pays these units; what each account earned in total is now `earned`."""
+        for unit_id in units:
+            self.units.pop(unit_id, None)
+        working = {receipt.worker for receipts in self.units.values() for receipt in receipts}
+        self.peers = {a: peer for a, peer in self.peers.items() if a in working}
+        self.earned = earned
+        self.oldest = now
 
     def due(self, now: float) -> bool:
         """Whether an epoch should be closed at `now` (monotonic seconds)."""
-        if not self.units:
+        if not self.units or now < self.retry_at:
             return False
         return (
             len(self.units) >= MAX_UNITS
@@ -62,14 +88,17 @@ class Epochs:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._ledgers: dict[int, PoolLedger] = {}
-        self._accepted: dict[bytes, bytes] = {}
-        self._closing = trio.Lock()
+        self._accepted: dict[tuple[str, bytes], bytes] = {}
+        self._newest: dict[tuple[int, str], int] = {}
         self._nursery: trio.Nursery | None = None
         self.settled = 0
 
-    def accepted_other(self, unit_id: bytes, bundle_id: bytes) -> bool:
-        """Whether the unit was accepted in another bundle than this one."""
-        return self._accepted.get(unit_id, bundle_id) != bundle_id
+    def accepted_other(self, sender: str, unit_id: bytes, bundle_id: bytes) -> bool:
+        """Whether the sender's unit was accepted in another bundle than this one.
+
+        Senders choose unit ids, so one sender's say nothing about another's.
+        """
+        return self._accepted.get((sender, unit_id), bundle_id) != bundle_id
 
     async def accept(self, bundle: UnitBundle, sender: str) -> None:
         """Journal an accepted unit; it is paid with the next epoch."""
@@ -79,23 +108,19 @@ class Epochs:
             "receipts": [c.receipt.to_bytes() for c in bundle.stages if c.receipt is not None],
             "peers": {claim.address: claim.peer_id for claim in bundle.stages},
         }
-        key = bundle.unit_id.hex()
+        key = f"{sender}:{bundle.unit_id.hex()}"
         if await self._context.journal.append("self.accepted", key, body):
             self._take(bundle.unit_id, body)
 
     async def restore(self) -> None:
         """Ledgers as the journal has them."""
-        paid: set[bytes] = set()
-        for event in await self._context.journal.events(["self.epoch"]):
-            paid.update(event.body["units"])
-            ledger = self._ledger(event.body["pool_id"])
-            ledger.earned = {a: int(v) for a, v in event.body["earned"].items()}
         for event in await self._context.journal.events(["self.accepted"]):
-            unit_id = bytes.fromhex(event.key)
-            self._take(unit_id, event.body)
-            if unit_id in paid:
-                for ledger in self._ledgers.values():
-                    ledger.units.pop(unit_id, None)
+            self._take(bytes.fromhex(event.key.rpartition(":")[2]), event.body)
+        for event in await self._context.journal.events(["self.epoch"]):
+            earned = {a: int(v) for a, v in event.body["earned"].items()}
+            self._ledger(event.body["pool_id"]).paid(
+                event.body["units"], earned, self._context.now()
+            )
 
     async def run(self) -> None:
         """Finish what an earlier run of this node began, then close epochs as they fall due."""
@@ -103,14 +128,32 @@ class Epochs:
             return
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            earlier: dict[int, list[Event]] = {}
             for event in await self._context.journal.events(["self.epoch"]):
-                await self._post(event.key, event.body)
-                nursery.start_soon(self._publish, event.key, event.body)
+                earlier.setdefault(event.body["pool_id"], []).append(event)
+            for pool_id, events in earlier.items():
+                await nursery.start(self._resume, self._ledger(pool_id), events)
             while True:
                 await trio.sleep(TICK_SECONDS)
                 for ledger in list(self._ledgers.values()):
-                    if ledger.due(self._context.now()):
-                        await self._close(ledger)
+                    if ledger.due(self._context.now()) and not ledger.closing.locked():
+                        nursery.start_soon(self._close, ledger)
+
+    async def _resume(
+        self,
+        ledger: PoolLedger,
+        events: list[Event],
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Post what an earlier run journaled, in order and before anything newer of the pool."""
+        async with ledger.closing:
+            task_status.started()
+            for event in events:
+                if await self._context.journal.get("chain.posted", event.key) is None:
+                    await self._post(event.key, event.body)
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._publish, event.key, event.body)
 
     async def close_now(self) -> None:
         """Settle whatever waits, whether it is due or not."""
@@ -121,17 +164,13 @@ class Epochs:
                 await self._close(ledger)
 
     def _take(self, unit_id: bytes, body: dict[str, Any]) -> None:
-        self._accepted[unit_id] = body["bundle"]
+        self._accepted[body["sender"], unit_id] = body["bundle"]
         receipts = tuple(Receipt.from_bytes(data) for data in body["receipts"])
         if not receipts:
             return
         ledger = self._ledger(receipts[0].pool_id)
-        now = self._context.now()
-        ledger.oldest = ledger.oldest if ledger.units else now
-        ledger.newest = now
         ledger.orchestrator = body["sender"]
-        ledger.units[unit_id] = receipts
-        ledger.peers |= body["peers"]
+        ledger.take(unit_id, receipts, body["peers"], self._context.now())
 
     def _ledger(self, pool_id: int) -> PoolLedger:
         return self._ledgers.setdefault(pool_id, PoolLedger(pool_id))
@@ -139,22 +178,20 @@ class Epochs:
     async def _close(self, ledger: PoolLedger) -> None:
         from chain.errors import ChainError
 
-        async with self._closing:
+        async with ledger.closing:
             chosen = dict(list(ledger.units.items())[:MAX_UNITS])
             if not chosen:
                 return
             try:
                 epoch, accounts = await self._settle(ledger, chosen)
-            except (ChainError, InputError) as exc:
+            except (ChainError, InputError, ProofError) as exc:
                 self._context.log.error("cannot settle", pool=ledger.pool_id, reason=str(exc))
-                ledger.newest = self._context.now()
+                ledger.retry_at = self._context.now() + LAST_RETRY_SECONDS
                 return
             body = _epoch_body(epoch, ledger, chosen, accounts)
             key = f"{ledger.pool_id}:{epoch.root.epoch}"
             await self._context.journal.append("self.epoch", key, body)
-            ledger.earned = epoch.cumulative()
-            for unit_id in chosen:
-                ledger.units.pop(unit_id, None)
+            ledger.paid(chosen, epoch.cumulative(), self._context.now())
             await self._post(key, body)
             if self._nursery is not None:
                 self._nursery.start_soon(self._publish, key, body)
@@ -169,9 +206,9 @@ class Epochs:
         funds = await chain.pool_funds(ledger.pool_id)
         accounts: dict[str, str] = {}
         receipts = [receipt for group in units.values() for receipt in group]
-        for receipt in receipts:
-            node = await chain.node(receipt.worker)
-            accounts[receipt.worker] = node.provider if node is not None else receipt.worker
+        for worker in sorted({receipt.worker for receipt in receipts}):
+            node = await chain.node(worker)
+            accounts[worker] = node.provider if node is not None else worker
         epoch = settle(
             receipts,
             accounts,
@@ -226,6 +263,8 @@ class Epochs:
             claims[peer_id] = leaves.get(body["accounts"].get(address, ""))
         async with trio.open_nursery() as nursery:
             for peer_id, leaf in claims.items():
+                newest = self._newest.get((root.pool_id, peer_id), 0)
+                self._newest[root.pool_id, peer_id] = max(root.epoch, newest)
                 notice = Settled(
                     pool_id=root.pool_id,
                     epoch=root.epoch,
@@ -234,14 +273,14 @@ class Epochs:
                     unit_ids=tuple(body["units"]),
                     claim=None if leaf is None else ClaimProof.model_validate(_tupled(leaf)),
                 )
-                nursery.start_soon(self._notify, key, peer_id, notice)
+                nursery.start_soon(self._notify, key, peer_id, body["orchestrator"], notice)
 
-    async def _notify(self, key: str, peer_id: str, notice: Settled) -> None:
+    async def _notify(self, key: str, peer_id: str, owner: str, notice: Settled) -> None:
         sent = f"{key}:{peer_id}"
         if await self._context.journal.get("peer.notified", sent) is not None:
             return
         delay = FIRST_RETRY_SECONDS
-        while True:
+        while peer_id == owner or notice.epoch >= self._newest[notice.pool_id, peer_id]:
             try:
                 await call(self._context, peer_id, SETTLED, notice)
                 break

@@ -1,9 +1,14 @@
 """The validator role: replay work units, sign verdicts, close epochs.
 
-A bundle is written to disk and journaled before its sender is told that it was taken; from then on
-its verdict will be delivered, whatever happens to this process. One bundle is judged at a time, in
-order of arrival: the replay is one prefill a sequence on this node's own engine. A unit is accepted
-at most once: a second bundle for it is refused, so nothing is paid twice.
+A bundle is taken only from the owner of the pool that would pay for it. It is written to disk and
+journaled before its sender is told that it was taken; from then on its verdict will be delivered,
+whatever happens to this process. One bundle is judged at a time, in order of arrival: the replay is
+one prefill a sequence on this node's own engine. A unit is accepted at most once: a second bundle
+for it is refused, so nothing is paid twice.
+
+Nothing that one sender does may hold up the others: each has a bounded share of the queue, a bundle
+on which the engine keeps failing is set aside, and so is a verdict that nobody takes. A sender that
+asks for such a bundle again starts it again.
 """
 
 from __future__ import annotations
@@ -20,20 +25,25 @@ from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
 from node.roles.validator.epochs import Epochs
 from node.roles.validator.replay import replay_request, to_measures
 from node.rpc import call, serve
-from node.settlement import receipt_domain
-from p2p.errors import P2PError, Refused
+from node.settlement import chain_refusals, receipt_domain
+from p2p.errors import InvalidPeerId, P2PError, Refused
+from p2p.identity import peer_public_key
 from pipeline.engine.client import EngineClient, open_engine
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.store import open_model
 from proofs.bundle import UnitBundle
 from proofs.errors import ProofError
+from proofs.signing import public_key_address
 from proofs.thresholds import profile
 from proofs.verdict import judge
 from proofs.verdict_messages import SignedVerdict
 
 REPLAY_SECONDS = 600.0
 MAX_QUEUE = 1024
+MAX_SENDER_QUEUE = 256
+REPLAY_TRIES = 4
+DELIVERY_TRIES = 20
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
 
@@ -55,7 +65,7 @@ class Validator:
         self._device = validator_device(context)
         self._thresholds = profile(context.config.validator.thresholds)
         self._send, self._receive = trio.open_memory_channel[Task](MAX_QUEUE)
-        self._pending = 0
+        self._pending: dict[bytes, Task] = {}
         self._idle = trio.Event()
         self.epochs = Epochs(context)
         self.judged = 0
@@ -85,21 +95,44 @@ class Validator:
             bundle = UnitBundle.from_bytes(request.bundle)
         except ProofError as exc:
             raise Refused("bad_bundle", str(exc)) from exc
-        if self.epochs.accepted_other(bundle.unit_id, bundle.content_id):
+        await self._require_owner(peer_id, bundle)
+        if self.epochs.accepted_other(peer_id, bundle.unit_id, bundle.content_id):
             raise Refused("already_accepted", "that unit was accepted in another bundle")
-        if self._pending >= MAX_QUEUE:
-            raise Refused("busy", "too many bundles wait; ask again")
+        if bundle.content_id in self._pending:
+            return Done()
+        self._require_room(peer_id)
         path = self._path(bundle.content_id)
         await trio.to_thread.run_sync(write_atomically, path, request.bundle, 0o600)
         key = bundle.content_id.hex()
-        if await self._context.journal.append("peer.bundle", key, {"sender": peer_id}, "peer"):
+        await self._context.journal.append("peer.bundle", key, {"sender": peer_id}, "peer")
+        if bundle.content_id not in self._pending:  # else it came twice at once
             await self._enqueue(Task(bundle.content_id, peer_id))
-        elif await self._context.journal.get("peer.delivered", key) is not None:
-            await self._enqueue(Task(bundle.content_id, peer_id))  # it lost our answer
         return Done()
 
+    async def _require_owner(self, peer_id: str, bundle: UnitBundle) -> None:
+        """Raise `Refused` unless the sender owns the pool whose money the receipts would spend,
+        and every claim's peer and address are one node's."""
+        for stage, claim in enumerate(bundle.stages):
+            if _address_of(claim.peer_id) != claim.address:
+                raise Refused("bad_bundle", f"stage {stage}: the peer id is another address's")
+        chain = self._context.chain
+        if chain is None:
+            return
+        pools = {c.receipt.pool_id for c in bundle.stages if c.receipt is not None}
+        if len(pools) != 1:
+            raise Refused("bad_bundle", "its receipts must be for one pool")
+        with chain_refusals():
+            pool = await chain.pool(pools.pop())
+        if pool.creator != _address_of(peer_id):
+            raise Refused("not_your_pool", f"pool {pool.pool_id} belongs to {pool.creator}")
+
+    def _require_room(self, peer_id: str) -> None:
+        own = sum(task.sender == peer_id for task in self._pending.values())
+        if len(self._pending) >= MAX_QUEUE or own >= MAX_SENDER_QUEUE:
+            raise Refused("busy", "too many bundles wait; ask again")
+
     async def _enqueue(self, task: Task) -> None:
-        self._pending += 1
+        self._pending[task.bundle_id] = task
         await self._send.send(task)
 
     async def _undelivered(self) -> list[Task]:
@@ -116,30 +149,36 @@ class Validator:
             async for task in self._receive:
                 signed = await self._verdict(task)
                 if signed is None:
-                    self._done()
+                    self._done(task)
                 else:
                     nursery.start_soon(self._deliver, task, signed)
 
     async def _verdict(self, task: Task) -> SignedVerdict | None:
         """The signed verdict: an earlier one from the journal, else a new one, journaled."""
         journal, key = self._context.journal, task.bundle_id.hex()
+        try:
+            data = await trio.to_thread.run_sync(self._path(task.bundle_id).read_bytes)
+            bundle = UnitBundle.from_bytes(data)
+        except (OSError, ProofError) as exc:
+            self._context.log.error("cannot judge: the stored bundle is damaged", reason=str(exc))
+            return None
         known = await journal.get("self.verdict", key)
         if known is not None:
-            return SignedVerdict.from_bytes(known.body)
-        data = await trio.to_thread.run_sync(self._path(task.bundle_id).read_bytes)
-        bundle = UnitBundle.from_bytes(data)
-        signed = await self._judge(bundle)
-        if signed is None:
-            return None
-        await journal.append("self.verdict", key, signed.to_bytes())
-        if signed.verdict.accepted:
+            signed = SignedVerdict.from_bytes(known.body)
+        else:
+            judged = await self._judge(bundle)
+            if judged is None:
+                return None
+            signed = judged
+            await journal.append("self.verdict", key, signed.to_bytes())
+            self.judged += 1
+        if signed.verdict.accepted:  # an earlier run may have ended right before this
             await self.epochs.accept(bundle, task.sender)
-        self.judged += 1
         return signed
 
     async def _judge(self, bundle: UnitBundle) -> SignedVerdict | None:
         log, delay = self._context.log, FIRST_RETRY_SECONDS
-        while True:
+        for _ in range(REPLAY_TRIES):
             try:
                 model = await trio.to_thread.run_sync(
                     open_model, self._context.config.model_store, bundle.model_id.hex()
@@ -161,6 +200,9 @@ class Validator:
                 log.warning("replay failed, trying again", reason=exc.message)
             await trio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY_SECONDS)
+        else:
+            log.error("cannot judge: the engine fails on this bundle")
+            return None
         self.replay_seconds += replayed.seconds
         domain = receipt_domain(self._context.chain)
         try:
@@ -180,19 +222,19 @@ class Validator:
     async def _deliver(self, task: Task, signed: SignedVerdict) -> None:
         notice = VerdictNotice(verdict=signed.to_bytes())
         delay = FIRST_RETRY_SECONDS
-        while True:
+        for _ in range(DELIVERY_TRIES):
             try:
                 await call(self._context, task.sender, VERDICT, notice)
+                await self._context.journal.append("peer.delivered", task.bundle_id.hex())
                 break
             except P2PError as exc:
                 self._context.log.warning("verdict not delivered", reason=str(exc))
             await trio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY_SECONDS)
-        await self._context.journal.append("peer.delivered", task.bundle_id.hex())
-        self._done()
+        self._done(task)
 
-    def _done(self) -> None:
-        self._pending -= 1
+    def _done(self, task: Task) -> None:
+        del self._pending[task.bundle_id]
         self._idle.set()
         self._idle = trio.Event()
 
@@ -202,6 +244,14 @@ class Validator:
 
     def _path(self, bundle_id: bytes) -> Path:
         return self._context.blobs / f"{bundle_id.hex()}.bundle"
+
+
+def _address_of(peer_id: str) -> str:
+    """The address of a peer id's key, "" for what is no peer id."""
+    try:
+        return public_key_address(peer_public_key(peer_id))
+    except InvalidPeerId:
+        return ""
 
 
 def validator_device(context: NodeContext) -> Device:

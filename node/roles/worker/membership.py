@@ -1,8 +1,10 @@
 """Joining a pool: check an orchestrator's invite, join on chain, remember whom to obey.
 
 A worker serves one pool at a time and takes orders only from the peer whose invite it accepted. An
-invite counts when the pool's inviter on chain signed it for this node; without a chain, the first
-inviter is believed (and nobody is paid).
+invite counts when the pool's inviter on chain sent and signed it for this node; where the pool is
+open to all, when its creator sent it. Without a chain, the first inviter is believed (and nobody is
+paid). An orchestrator that was not heard of for `ABANDONED_SECONDS` has lost its worker to the next
+invite, so that a worker does not stay with one that is gone.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ import trio
 
 from node.context import NodeContext
 from node.protocol import Invite, Joined
+from node.settlement import chain_refusals
 from p2p.errors import Refused
 from p2p.identity import peer_public_key
 from proofs.errors import ProofError
 from proofs.signing import public_key_address, recover
+
+ABANDONED_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,18 @@ class Membership:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
         self._lock = trio.Lock()
+        self._heard_at = 0.0
         self.employer: Employer | None = None
 
     async def on_invite(self, peer_id: str, invite: Invite) -> Joined:
         """Answer an invite once this node is a member on chain. Raises `Refused`."""
         async with self._lock:
             employer = self.employer
-            if employer is not None and employer.peer_id != peer_id:
-                raise Refused("taken", f"already in pool {employer.pool_id}")
-            await self._check_and_join(peer_id, invite)
+            other = employer is not None and employer.peer_id != peer_id
+            if other and self._context.now() - self._heard_at < ABANDONED_SECONDS:
+                raise Refused("taken", "already in a pool")
+            with chain_refusals():
+                await self._check_and_join(peer_id, invite)
             self.employer = Employer(
                 peer_id,
                 public_key_address(peer_public_key(peer_id)),
@@ -52,6 +60,7 @@ class Membership:
                 invite.model_id,
                 invite.model_name,
             )
+            self._heard_at = self._context.now()
         self._context.log.info("joined pool", pool=invite.pool_id, orchestrator=peer_id)
         return Joined(address=self._context.address, provider=self._context.provider)
 
@@ -59,6 +68,7 @@ class Membership:
         """The employer, if `peer_id` is it. Raises `Refused`."""
         if self.employer is None or self.employer.peer_id != peer_id:
             raise Refused("not_my_orchestrator", "I take orders only from the pool I joined")
+        self._heard_at = self._context.now()
         return self.employer
 
     def leave(self) -> None:
@@ -72,6 +82,8 @@ class Membership:
             raise Refused("expired", "the invite's deadline has passed")
         pool = await chain.pool(invite.pool_id)
         sender = public_key_address(peer_public_key(peer_id))
+        if pool.inviter is None and sender != pool.creator:
+            raise Refused("bad_invite", f"pool {invite.pool_id} belongs to {pool.creator}")
         if pool.inviter is not None:
             digest = await chain.invite_digest(
                 invite.pool_id, self._context.address, invite.deadline
@@ -82,4 +94,7 @@ class Membership:
                 raise Refused("bad_invite", str(exc)) from exc
             if signer != pool.inviter or signer != sender:
                 raise Refused("bad_invite", f"signed by {signer}, the pool's is {pool.inviter}")
+        left = self.employer
+        if left is not None and left.pool_id != invite.pool_id:
+            await chain.leave_pool(left.pool_id)
         await chain.join_pool(invite.pool_id, invite.signature, invite.deadline)

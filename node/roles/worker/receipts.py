@@ -46,10 +46,13 @@ MAX_UNITS_REMEMBERED = 4096
 
 @dataclass
 class _UnitFacts:
-    """How many tokens the orchestrator told this stage that a unit has."""
+    """What the orchestrator told this stage of a unit, and the upstream receipt that was
+    countersigned for it: one, whatever else is asked later."""
 
     known: trio.Event = field(default_factory=trio.Event)
     token_count: int = 0
+    sequence_ids: tuple[bytes, ...] = ()
+    countersigned: bytes = b""
 
 
 class Receipts:
@@ -67,6 +70,7 @@ class Receipts:
         assignment = self._require_own(request.ref)
         facts = self._facts_of(request.unit_id, request.ref.generation)
         facts.token_count = request.token_count
+        facts.sequence_ids = request.sequence_ids
         facts.known.set()
         evidence = await self._evidence(request.sequence_ids)
         me, order = assignment.me, assignment.order
@@ -109,26 +113,28 @@ class Receipts:
             signer = recover(digest, request.signature)
         except ProofError as exc:
             raise Refused("bad_receipt", str(exc)) from exc
+        ring = assignment.order.stages
+        _require(
+            worker=(receipt.worker, upstream.address),
+            signer=(signer, upstream.address),
+            counterparty=(receipt.counterparty, self._context.address),
+            pool=(receipt.pool_id, assignment.order.pool_id),
+            stage=(receipt.stage, (assignment.order.ref.stage - 1) % len(ring)),
+            seq=(receipt.seq, request.ref.generation),
+        )
         facts = self._facts_of(receipt.job_id, request.ref.generation)
         with trio.move_on_after(COUNTERSIGN_WAIT_SECONDS):
             await facts.known.wait()
         if not facts.known.is_set():
             raise Refused("unknown_unit", "the orchestrator has not asked me about that unit")
-        stages = len(assignment.order.stages)
         layers = upstream.last_layer - upstream.first_layer
-        expected = {
-            "worker": (receipt.worker, upstream.address),
-            "signer": (signer, upstream.address),
-            "counterparty": (receipt.counterparty, self._context.address),
-            "pool": (receipt.pool_id, assignment.order.pool_id),
-            "stage": (receipt.stage, (assignment.order.ref.stage - 1) % stages),
-            "seq": (receipt.seq, request.ref.generation),
-            "units": (receipt.units, layers * facts.token_count),
-        }
-        for name, (said, seen) in expected.items():
-            if said != seen:
-                raise Refused("bad_receipt", f"{name} is {said}, I know {seen}")
+        _require(
+            units=(receipt.units, layers * facts.token_count),
+            sequences=(request.sequence_ids, facts.sequence_ids),
+            receipt=(digest, facts.countersigned or digest),
+        )
         await self._evidence(request.sequence_ids)
+        facts.countersigned = digest
         return Countersigned(signature=sign_digest(self._context.key, digest))
 
     async def on_forget(self, peer_id: str, request: Forget) -> Done:
@@ -188,6 +194,13 @@ class Receipts:
         except P2PError as exc:
             raise Refused("no_countersignature", str(exc)) from exc
         return answer.signature
+
+
+def _require(**facts: tuple[object, object]) -> None:
+    """Raise `Refused` for the first fact whose two values, said and seen, differ."""
+    for name, (said, seen) in facts.items():
+        if said != seen:
+            raise Refused("bad_receipt", f"{name} is {said!r:.100}, I know {seen!r:.100}")
 
 
 def _convert(item: EngineEvidence) -> StageEvidence:

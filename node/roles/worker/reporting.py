@@ -22,6 +22,8 @@ GATHER_SECONDS = 0.05
 RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 5.0
 MAX_PENDING = 4096
+MAX_FINISHED = 256
+"""Finished sequences a report; they carry all their tokens and text."""
 
 
 class Reporter:
@@ -58,7 +60,9 @@ class Reporter:
                 if current is not None and current.order.ref.generation == body.generation:
                     await self.trouble("edge", f"{body.edge} edge: {body.reason}")
             case Exited():
+                held = self._stage.assignment
                 await self.trouble("engine", f"engine exited with code {body.code}")
+                self._stage.engine_died(held)
             case Restarted():
                 self._context.metrics.engine_restarts.inc()
                 self._context.log.info("engine restarted")
@@ -70,7 +74,7 @@ class Reporter:
             self._something = trio.Event()
             assignment = self._stage.assignment
             tokens, self._tokens = self._tokens[:MAX_PENDING], self._tokens[MAX_PENDING:]
-            finished, self._finished = self._finished[:MAX_PENDING], self._finished[MAX_PENDING:]
+            finished, self._finished = self._finished[:MAX_FINISHED], self._finished[MAX_FINISHED:]
             if self._tokens or self._finished:
                 self._something.set()
             if assignment is not None:

@@ -1,8 +1,9 @@
 """Getting paid: take the leaf a validator sends, check it against the chain, claim it.
 
-A leaf is only believed when it proves into the payouts root that is on chain for this pool, for
-this node's own provider. It is journaled, then claimed; a claim that the challenge window still
-holds back is tried again. Claims are cumulative: a missed epoch costs nothing.
+A leaf is only believed when it proves into the payouts root that is on chain for its pool now, for
+this node's own provider: anybody may bring it, and nobody can bring another. It is journaled, then
+claimed; a claim that the challenge window still holds back is tried again. Claims are cumulative:
+a missed epoch costs nothing, and of each pool only the latest leaf is kept.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import trio
 from chain.errors import ChainError
 from node.context import NodeContext
 from node.protocol import ClaimProof, Done, Settled
+from node.settlement import chain_refusals
 from p2p.errors import Refused
+from proofs.errors import ProofError
 from proofs.merkle import payout_leaf, verify
 
 FIRST_RETRY_SECONDS = 1.0
 LAST_RETRY_SECONDS = 60.0
-QUEUE = 64
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,9 @@ class Rewards:
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
-        self._send, self._receive = trio.open_memory_channel[Reward](QUEUE)
+        self._latest: dict[int, Reward] = {}
+        self._claiming: set[int] = set()
+        self._changed = trio.Event()
         self.claimed = 0
 
     async def on_settled(self, peer_id: str, notice: Settled) -> Done:
@@ -44,28 +48,52 @@ class Rewards:
             return Done()
         if claim.account != self._context.provider:
             raise Refused("not_mine", f"the leaf is for {claim.account}")
-        root = await chain.latest_root(notice.pool_id)
+        with chain_refusals():
+            root = await chain.latest_root(notice.pool_id)
         if root is None or root.epoch < notice.epoch:
             raise Refused("unknown_epoch", f"epoch {notice.epoch} is not on chain yet")
-        leaf = payout_leaf(claim.account, int(claim.cumulative))
-        if root.epoch == notice.epoch and not verify(root.payouts_root, leaf, claim.proof):
-            raise Refused("bad_leaf", "the leaf does not prove into the root on chain")
-        key = f"{notice.pool_id}:{notice.epoch}"
-        await self._context.journal.append("peer.reward", key, notice.model_dump(), origin="peer")
+        if root.epoch > notice.epoch:
+            return Done()  # a later leaf, which is cumulative, replaces this one
         try:
-            self._send.send_nowait(Reward(notice.pool_id, notice.epoch, claim))
-        except trio.WouldBlock as exc:
-            raise Refused("busy", "too many rewards wait; ask again") from exc
+            leaf = payout_leaf(claim.account, int(claim.cumulative))
+        except ProofError as exc:
+            raise Refused("bad_leaf", str(exc)) from exc
+        if not verify(root.payouts_root, leaf, claim.proof):
+            raise Refused("bad_leaf", "the leaf does not prove into the root on chain")
+        body = {"pool_id": notice.pool_id, "epoch": notice.epoch, "claim": claim.model_dump()}
+        key = f"{notice.pool_id}:{notice.epoch}"
+        await self._context.journal.append("peer.reward", key, body, origin="peer")
+        self._note(Reward(notice.pool_id, notice.epoch, claim))
         return Done()
 
     async def run(self) -> None:
         """Claim what the journal holds from before, then whatever arrives."""
         for event in await self._context.journal.events(["peer.reward"]):
-            notice = Settled.model_validate(event.body)
-            if notice.claim is not None:
-                await self._claim(Reward(notice.pool_id, notice.epoch, notice.claim))
-        async for reward in self._receive:
+            claim = ClaimProof.model_validate(event.body["claim"])
+            self._note(Reward(event.body["pool_id"], event.body["epoch"], claim))
+        async with trio.open_nursery() as nursery:
+            while True:
+                changed = self._changed
+                for pool_id in self._latest.keys() - self._claiming:
+                    self._claiming.add(pool_id)
+                    nursery.start_soon(self._claim_all, pool_id)
+                await changed.wait()
+
+    def _note(self, reward: Reward) -> None:
+        known = self._latest.get(reward.pool_id)
+        if known is None or known.epoch < reward.epoch:
+            self._latest[reward.pool_id] = reward
+            self._changed.set()
+            self._changed = trio.Event()
+
+    async def _claim_all(self, pool_id: int) -> None:
+        """Claim a pool's leaf, and the later one that came meanwhile, until none is left."""
+        reward: Reward | None = None
+        while self._latest[pool_id] != reward:
+            reward = self._latest[pool_id]
             await self._claim(reward)
+        self._claiming.discard(pool_id)
+        del self._latest[pool_id]
 
     async def _claim(self, reward: Reward) -> None:
         chain = self._context.chain
@@ -73,7 +101,7 @@ class Rewards:
             return
         delay = FIRST_RETRY_SECONDS
         amount = int(reward.claim.cumulative)
-        while True:
+        while self._latest[reward.pool_id] == reward:
             try:
                 if await chain.claimed(reward.pool_id, reward.claim.account) >= amount:
                     return

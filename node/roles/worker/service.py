@@ -72,16 +72,17 @@ class Worker:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once every handler is in place."""
         network = self._context.network
-        serve(network, PING, self._on_ping)
+        employer = self.membership.require_employer
+        serve(network, PING, self._on_ping, employer)
         serve(network, INVITE, self.membership.on_invite)
-        serve(network, LOAD, self.stage.on_load)
-        serve(network, EDGE, self.stage.on_edge)
-        serve(network, RING, self.stage.on_ring)
-        serve(network, ASSIGN, self.stage.on_assign)
-        serve(network, WITHDRAW, self.stage.on_withdraw)
-        serve(network, CLAIM, self._receipts.on_claim)
-        serve(network, COUNTERSIGN, self._receipts.on_countersign)
-        serve(network, FORGET, self._receipts.on_forget)
+        serve(network, LOAD, self.stage.on_load, employer)
+        serve(network, EDGE, self.stage.on_edge, self.stage.require_upstream)
+        serve(network, RING, self.stage.on_ring, employer)
+        serve(network, ASSIGN, self.stage.on_assign, employer)
+        serve(network, WITHDRAW, self.stage.on_withdraw, employer)
+        serve(network, CLAIM, self._receipts.on_claim, employer)
+        serve(network, COUNTERSIGN, self._receipts.on_countersign, self.stage.require_upstream)
+        serve(network, FORGET, self._receipts.on_forget, employer)
         async with trio.open_nursery() as nursery:
             await nursery.start(self.stage.run)
             nursery.start_soon(self._reporter.run)

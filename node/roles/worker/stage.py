@@ -29,6 +29,7 @@ from node.protocol import (
     Withdraw,
 )
 from node.roles.worker.membership import Membership
+from node.roles.worker.orders import check_order
 from node.roles.worker.tunnel import Tunnels, reachable
 from node.rpc import call
 from p2p.errors import P2PError, Refused
@@ -97,6 +98,7 @@ class StageHost:
         self._loading = trio.Lock()
         self._tunnels = Tunnels(context, self._tunnel_end)
         self._nursery: trio.Nursery | None = None
+        self._generations: dict[str, int] = {}
         self.assignment: Assignment | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -108,27 +110,27 @@ class StageHost:
             await trio.sleep_forever()
 
     async def on_load(self, peer_id: str, order: LoadStage) -> StageLoaded:
-        self._membership.require_employer(peer_id)
-        if order.ref.stage >= len(order.stages):
-            raise Refused("bad_request", "stage is not in the ring")
-        if order.stages[order.ref.stage].peer_id != self._context.peer_id:
-            raise Refused("bad_request", "that stage is another peer's")
+        employer = self._membership.require_employer(peer_id)
+        check_order(order, employer, self._context.peer_id)
         async with self._loading:
-            current = self.assignment
-            if current is not None and current.order.ref.generation >= order.ref.generation:
-                raise Refused("stale", f"generation {current.order.ref.generation} is newer")
+            newest = self._generations.get(peer_id, -1)
+            if newest >= order.ref.generation:
+                raise Refused("stale", f"generation {newest} is newer")
+            self._generations = {peer_id: order.ref.generation}
+            self.assignment = None  # whatever comes of it, the engine drops the older slice
             loaded = await self._load(order)
             with engine_refusals():
                 listening = await self.engine.request(
                     "listen", Listen(host=self._listen_host()), timeout=20.0
                 )
-            self.assignment = Assignment(order, listening)
-        status = await self.status()
+            self.assignment = assignment = Assignment(order, listening)
+        with engine_refusals():
+            status = await self.status()
         self._context.log.info(
             "stage loaded",
             group=order.ref.group_id.hex()[:12],
             stage=order.ref.stage,
-            layers=f"{self.assignment.me.first_layer}-{self.assignment.me.last_layer}",
+            layers=f"{assignment.me.first_layer}-{assignment.me.last_layer}",
             seconds=round(loaded.seconds, 2),
         )
         return StageLoaded(
@@ -201,6 +203,19 @@ class StageHost:
             raise Refused("stale", "I hold no stage of that build of the group")
         return assignment
 
+    def require_upstream(self, peer_id: str) -> None:
+        """Raise `Refused` unless `peer_id` is the stage before this one."""
+        assignment = self.assignment
+        if assignment is None:
+            raise Refused("stale", "I hold no stage")
+        if assignment.upstream.peer_id != peer_id:
+            raise Refused("not_my_neighbour", "only the upstream stage may ask")
+
+    def engine_died(self, held: Assignment | None) -> None:
+        """A fresh engine does not hold what the dead one did: orders and pings shall say so."""
+        if self.assignment is held:
+            self.assignment = None
+
     async def _with_edges(self, assignment: Assignment, ring: Ring) -> Ring:
         ref = assignment.order.ref
         request = EdgeRequest(ref=ref, certificate=assignment.listening.certificate)
@@ -239,7 +254,9 @@ class StageHost:
         me = order.stages[order.ref.stage]
         config = self._context.config
         try:
-            model = open_model(config.model_store, order.model_id.hex())
+            model = await trio.to_thread.run_sync(
+                open_model, config.model_store, order.model_id.hex()
+            )
         except ModelError as exc:
             raise Refused("no_model", f"{exc}; prime-node model get {order.model_name}") from exc
         load = Load(
