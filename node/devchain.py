@@ -9,6 +9,7 @@ chain grant` can use it while this chain runs. None of it is worth anything.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ import httpx
 import trio
 
 from node.errors import InputError, NodeError, UnreachableError
-from node.keystore import NodeKey, generate_key, load_key, save_key
+from node.keystore import KeyFileError, NodeKey, generate_key, load_key, save_key
 from node.networkfile import ChainTable, NetworkFile
+
+FUNDER_VARIABLE = "PRIME_NODE_FUNDER_KEY"
 
 if TYPE_CHECKING:
     from chain.deployment import Deployment
+    from chain.devnet.remote import RemoteChain
     from chain.rpc import Rpc
     from chain.transactions.manager import TransactionManager
 
@@ -53,12 +57,14 @@ async def run_dev_chain(
     port: int = 8545,
     backend: Literal["auto", "anvil", "py-evm"] = "auto",
     validators: Sequence[str] = (),
+    rpc_url: str = "",
     task_status: trio.TaskStatus[DevNetwork] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until cancelled; `started` once the network file names the chain and its contracts.
 
-    Replaces the chain and pool tables of the file and keeps the rest. Raises `chain.errors`' types
-    and `InputError`.
+    Replaces the chain and pool tables of the file and keeps the rest. With `rpc_url` the chain is
+    that one, and the key in the environment variable `PRIME_NODE_FUNDER_KEY` pays on it. Raises
+    `chain.errors`' types and `InputError`.
     """
     from chain.deployment import deploy
     from chain.devnet.server import serve_devnet
@@ -67,7 +73,7 @@ async def run_dev_chain(
     async with trio.open_nursery() as nursery:
         chain = await nursery.start(
             lambda *, task_status: serve_devnet(
-                host, port, backend=backend, task_status=task_status
+                host, port, backend=backend, remote=_remote(rpc_url), task_status=task_status
             )
         )
         faucet_url = f"{chain.url}/faucet"
@@ -95,6 +101,22 @@ async def run_dev_chain(
             await trio.sleep_forever()
         finally:
             path.unlink(missing_ok=True)
+
+
+def _remote(rpc_url: str) -> RemoteChain | None:
+    """The chain to use instead of a fresh one, None where none was asked for."""
+    if not rpc_url:
+        return None
+    from chain.devnet.remote import RemoteChain
+
+    try:
+        key = NodeKey(bytes.fromhex(os.environ.get(FUNDER_VARIABLE, "").removeprefix("0x")))
+    except (ValueError, KeyFileError) as exc:
+        raise InputError(
+            f"--rpc-url needs the key of an account with gas money in {FUNDER_VARIABLE}",
+            "64 hex digits; a key is never given as a flag",
+        ) from exc
+    return RemoteChain(rpc_url, key.secret)
 
 
 async def grant_validator(network_file: Path, address: str) -> None:

@@ -19,15 +19,13 @@ from pathlib import Path
 import httpx
 import trio
 
-from chain.devnet.jsonrpc import METHOD_NOT_FOUND, SERVER_ERROR, Fault
+from chain.devnet.remote import HttpBackend
 from chain.errors import DevnetError
 from chain.hexdata import to_quantity
 
 START_SECONDS = 20
-REQUEST_SECONDS = 30
 
 _LISTENING = re.compile(rb"Listening on 127\.0\.0\.1:(\d{1,5})")
-_PASSED = re.compile(r"(eth|net|web3|evm|anvil)_\w+")
 _NPM = Path(__file__).parents[2] / "contracts" / "node_modules" / "@foundry-rs"
 
 
@@ -47,37 +45,10 @@ def find_anvil() -> str | None:
     return shutil.which("anvil") or next(iter(bundled), None)
 
 
-class AnvilBackend:
-    """Passes requests on to a running anvil."""
-
-    name = "anvil"
-
-    def __init__(self, client: httpx.AsyncClient, url: str) -> None:
-        self._client = client
-        self._url = url
-
-    async def request(self, method: str, params: list[object]) -> object:
-        """Answer one JSON-RPC method; raises `Fault`."""
-        if not _PASSED.fullmatch(method):
-            raise Fault(METHOD_NOT_FOUND, f"the development chain does not offer {method}")
-        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        try:
-            with trio.fail_after(REQUEST_SECONDS):
-                response = await self._client.post(self._url, json=body)
-            answer = response.json()
-        except (httpx.HTTPError, trio.TooSlowError, ValueError) as exc:
-            raise Fault(SERVER_ERROR, f"anvil did not answer {method}: {exc!r}") from exc
-        error = answer.get("error")
-        if error is not None:
-            raise Fault(int(error["code"]), str(error["message"]), error.get("data"))
-        result: object = answer.get("result")
-        return result
-
-
 @asynccontextmanager
 async def run_anvil(
     executable: str, chain_id: int, funded: str, wei: int
-) -> AsyncIterator[AnvilBackend]:
+) -> AsyncIterator[HttpBackend]:
     """Start anvil for the length of the block, then kill it; the address `funded` owns `wei`.
 
     A small shell stands between: it holds the other end of a pipe of ours, so that anvil dies with
@@ -107,7 +78,7 @@ async def run_anvil(
             httpx.AsyncClient(timeout=None, trust_env=False) as client,
         ):
             nursery.start_soon(_drain, process)
-            backend = AnvilBackend(client, f"http://127.0.0.1:{port}")
+            backend = HttpBackend(client, f"http://127.0.0.1:{port}", "anvil")
             await backend.request("anvil_setBalance", [funded, to_quantity(wei)])
             yield backend
             nursery.cancel_scope.cancel()

@@ -38,6 +38,7 @@ from chain.devnet.jsonrpc import (
     parse_body,
     parse_request,
 )
+from chain.devnet.remote import RemoteChain, open_remote
 from chain.errors import BadResponse, DevnetError, FaucetRefused, PortInUse
 from chain.jsontext import loads
 from proofs.signing import address_of
@@ -60,26 +61,28 @@ async def serve_devnet(
     port: int = 8545,
     *,
     backend: BackendChoice = "auto",
+    remote: RemoteChain | None = None,
     task_status: trio.TaskStatus[DevChain] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve a fresh chain until cancelled; `task_status.started` gets a `DevChain`.
+    """Serve a chain until cancelled; `task_status.started` gets a `DevChain`.
 
-    `port` 0 takes a free one. `backend` "auto" is anvil where found, else the embedded EVM. Raises
-    PortInUse, or DevnetError when `host` is not loopback or the backend cannot start.
+    `port` 0 takes a free one. `backend` "auto" is anvil where found, else the embedded EVM; both
+    are fresh. `remote` is a chain that is there already instead. Raises PortInUse, or DevnetError
+    when `host` is not loopback or the backend cannot start.
     """
     from hypercorn.config import Config
     from hypercorn.trio import serve
 
     with _bind(host, port) as listener:
         bound = listener.getsockname()[1]
-        faucet_key = os.urandom(32)
-        async with _backend(backend, address_of(faucet_key)) as chain:
-            faucet = Faucet(chain, CHAIN_ID, faucet_key)
+        faucet_key = os.urandom(32) if remote is None else remote.key
+        async with _backend(backend, remote, address_of(faucet_key)) as (chain, chain_id):
+            faucet = Faucet(chain, chain_id, faucet_key)
             config = Config()
             config.bind = [f"fd://{listener.detach()}"]  # hypercorn closes it from here on
             config.errorlog = config.accesslog = None
             config.graceful_timeout = 1
-            running = DevChain(f"http://{host}:{bound}", CHAIN_ID, chain.name, faucet.address)
+            running = DevChain(f"http://{host}:{bound}", chain_id, chain.name, faucet.address)
             async with trio.open_nursery() as nursery:
                 await nursery.start(serve, make_app(chain, faucet), config)
                 task_status.started(running)
@@ -201,12 +204,19 @@ def _bind(host: str, port: int) -> socket.socket:
 
 
 @asynccontextmanager
-async def _backend(choice: BackendChoice, faucet: str) -> AsyncIterator[Backend]:
+async def _backend(
+    choice: BackendChoice, remote: RemoteChain | None, faucet: str
+) -> AsyncIterator[tuple[Backend, int]]:
+    """The chosen backend and its chain id."""
+    if remote is not None:
+        async with open_remote(remote) as opened:
+            yield opened
+        return
     executable = find_anvil() if choice != "py-evm" else None
     if executable is not None:
         async with run_anvil(executable, CHAIN_ID, faucet, FUNDS) as anvil:
-            yield anvil
+            yield anvil, CHAIN_ID
     elif choice == "anvil":
         raise DevnetError("anvil was not found; install Foundry, or set ANVIL to its path")
     else:
-        yield await EvmBackend.start(faucet, FUNDS)
+        yield await EvmBackend.start(faucet, FUNDS), CHAIN_ID

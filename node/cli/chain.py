@@ -33,6 +33,13 @@ def dev(
         list[str] | None,
         typer.Option("--validator", help="Address to give the validator role; may be repeated."),
     ] = None,
+    rpc_url: Annotated[
+        str,
+        typer.Option(
+            "--rpc-url",
+            help="Use this chain instead of a fresh one; PRIME_NODE_FUNDER_KEY pays on it.",
+        ),
+    ] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Run a chain on this machine, deploy the contracts, and write the network file.
@@ -74,6 +81,7 @@ def dev(
                         port=port,
                         backend=choices[backend],
                         validators=addresses,
+                        rpc_url=rpc_url,
                         task_status=task_status,
                     )
                 )

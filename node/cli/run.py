@@ -88,7 +88,7 @@ def command(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", help="Compute threads (0: half the cores).", rich_help_panel=_WORK),
+        typer.Option("--threads", help="Compute threads (0: half of them).", rich_help_panel=_WORK),
     ] = None,
     fault: Annotated[str | None, typer.Option("--fault", hidden=True)] = None,
     model: Annotated[

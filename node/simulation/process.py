@@ -21,6 +21,7 @@ from typing import Any
 
 import trio
 
+from node.devchain import FUNDER_VARIABLE
 from node.errors import NodeError
 
 STOP_SECONDS = 20.0
@@ -107,7 +108,11 @@ class Children:
         """Run `prime-node <arguments>` as `name`; its stderr and stdout go to `<name>.log`."""
         log = self._folder / f"{name}.log"
         command = [sys.executable, "-m", "node", *arguments]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("PRIME_NODE_")}
+        environment = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith("PRIME_NODE_") or k == FUNDER_VARIABLE
+        }
         environment |= {"PYTHONUNBUFFERED": "1", "PRIME_SIMULATION": "1"}
         popen = _spawn(command, environment)
         child = Child(name, popen, log)
