@@ -36,7 +36,7 @@ from node.settings import (
 )
 
 ENVIRONMENT_PREFIX = "PRIME_NODE_"
-OTHER_VARIABLES = frozenset({"PRIME_NODE_PASSPHRASE", "PRIME_NODE_TOKEN"})
+OTHER_VARIABLES = frozenset({"PRIME_NODE_PASSPHRASE", "PRIME_NODE_TOKEN", "PRIME_NODE_FUNDER_KEY"})
 """Variables with our prefix that are not settings."""
 FLAG_NAMES: dict[tuple[str, ...], str] = {("roles",): "--role"}
 """Settings whose flag is not just their own name."""

@@ -66,7 +66,8 @@ class Child:
         with trio.move_on_after(timeout):
             while event not in self._seen:
                 if self.ended.is_set():
-                    raise ChildFailed(f"{self.name} ended: {self.last_words()}", f"see {self.log}")
+                    words = self.last_words().removeprefix("error: ")
+                    raise ChildFailed(f"{self.name} ended: {words}", f"see {self.log}")
                 await self._news.wait()
             return self._seen[event]
         raise ChildFailed(f"{self.name}: no {event!r} within {timeout:g} s", f"see {self.log}")
@@ -108,10 +109,9 @@ class Children:
         """Run `prime-node <arguments>` as `name`; its stderr and stdout go to `<name>.log`."""
         log = self._folder / f"{name}.log"
         command = [sys.executable, "-m", "node", *arguments]
+        kept = {FUNDER_VARIABLE} if name == "chain" else set()
         environment = {
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith("PRIME_NODE_") or k == FUNDER_VARIABLE
+            k: v for k, v in os.environ.items() if not k.startswith("PRIME_NODE_") or k in kept
         }
         environment |= {"PYTHONUNBUFFERED": "1", "PRIME_SIMULATION": "1"}
         popen = _spawn(command, environment)
