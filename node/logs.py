@@ -99,4 +99,6 @@ def configure_logging(
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
     libp2p_level = number if number <= logging.DEBUG else logging.CRITICAL
-    logging.getLogger("libp2p").setLevel(libp2p_level)
+    libp2p = logging.getLogger("libp2p")
+    libp2p.setLevel(libp2p_level)
+    libp2p.propagate = True

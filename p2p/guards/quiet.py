@@ -3,7 +3,7 @@
 The library logs routine events (a peer went away) as warnings and errors, partly through the root
 logger: `logging.debug(...)` on an unconfigured root installs a handler on stderr for the whole
 process. Its records go to the logger ``libp2p`` here, which is silent unless LIBP2P_DEBUG is set or
-the application attaches a handler to it.
+the application has given that logger a level of its own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ def quiet_libp2p() -> None:
     # The module calls functions of `logging` that exist with equal signatures on a logger.
     swarm_connection.logging = logging.getLogger("libp2p.network.connection")
     library = logging.getLogger("libp2p")
-    library.propagate = False
     if not library.handlers:
         library.addHandler(logging.NullHandler())
-    if not os.environ.get("LIBP2P_DEBUG"):
+    if library.level == logging.NOTSET and not os.environ.get("LIBP2P_DEBUG"):
+        library.propagate = False
         library.setLevel(logging.CRITICAL)
     logging.getLogger("multiaddr").setLevel(logging.CRITICAL)

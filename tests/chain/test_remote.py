@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -69,7 +70,7 @@ async def test_an_account_without_gas_money_is_named() -> None:
 
 async def test_an_endpoint_that_is_none_is_named() -> None:
     remote = RemoteChain("http://127.0.0.1:9", os.urandom(32))
-    with pytest.raises(DevnetError, match="127.0.0.1:9"):
+    with pytest.raises(DevnetError, match=re.escape("127.0.0.1:9")):
         await serve_devnet(port=0, remote=remote)
 
 
