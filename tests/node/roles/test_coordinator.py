@@ -218,9 +218,7 @@ def test_a_unit_whose_evidence_died_is_proven_again() -> None:
     pool.feed(ev.PeerValidates("v1", True))
     group = pool.up()
     only = work.sequences[0].sequence_id
-    pool.feed(
-        ev.PeerFinished(group.generation, work.unit_id, only, "length", tuple(range(8)), "t")
-    )
+    pool.feed(ev.PeerFinished(group.generation, work.unit_id, only, "length", tuple(range(8)), "t"))
     assert pool.pool.units[work.unit_id].state is UnitState.PRODUCED
     pool.feed(ev.PeerGone("w3", "gone"))
     pool.build_done()
@@ -299,7 +297,7 @@ def test_a_silent_validator_is_asked_again_and_then_another_one() -> None:
     pool.produce(work)
     pool.now += 60.0
     asked = [c.validator for c in pool.feed(ev.Tick()) if isinstance(c, ev.VerifyUnit)]
-    first = [c.validator for c in pool.commands if isinstance(c, ev.VerifyUnit)][0]
+    first = next(c.validator for c in pool.commands if isinstance(c, ev.VerifyUnit))
     assert len(asked) == 1
     assert asked != [first]
 
@@ -325,8 +323,8 @@ def test_illegal_transitions_raise_and_change_nothing() -> None:
 
 
 EVENTS = st.sampled_from(
-    ["announce", "join", "decline", "miss", "pong", "gone", "up", "broken", "tokens", "finish"]
-    + ["claim", "claims_failed", "accept", "reject", "settle", "tick"]
+    "announce join decline miss pong gone up broken tokens finish".split()
+    + "claim claims_failed accept reject settle tick".split()
 )
 
 
@@ -395,9 +393,7 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> ev
                 pool.bundle(current)
             bundle_id = pool.pool.units[current.unit_id].bundle_id
             faulty = peer if name == "reject" and choose.random() < 0.3 else ""
-            return ev.PeerVerdict(
-                current.unit_id, bundle_id, name == "accept", faulty, name, {}
-            )
+            return ev.PeerVerdict(current.unit_id, bundle_id, name == "accept", faulty, name, {})
         case "settle":
             return ev.ChainSettled(1, "0x1", (current.unit_id,))
     return ev.Tick()
