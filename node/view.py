@@ -214,6 +214,7 @@ class RuntimeView:
                 for s in unit.sequences
             ),
             tokens=orchestrator.tokens,
+            tokens_per_second=round(orchestrator.tokens_per_second, 2),
         )
 
 

@@ -11,7 +11,7 @@ What the journal holds, and what a restart makes of it, is in `restore.py`; what
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 import trio
@@ -35,6 +35,7 @@ from p2p.errors import P2PError, RemoteRefused
 from pipeline.engine.messages import Sampling, SequenceSpec
 
 TICK_SECONDS = 0.5
+RATE_SECONDS = 10.0
 
 
 class Orchestrator:
@@ -61,6 +62,7 @@ class Orchestrator:
         self._builds: dict[bytes, trio.CancelScope] = {}
         self.changed = trio.Event()
         self.jobs: dict[str, tuple[bytes, ...]] = {}
+        self._rate = deque([(context.now(), 0)], maxlen=int(RATE_SECONDS / TICK_SECONDS))
         self._counted: dict[bytes, UnitState] = {}
         self._leaving = False
 
@@ -88,6 +90,12 @@ class Orchestrator:
     @property
     def model_name(self) -> str:
         return self._cutter.model_name
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens a second over the last `RATE_SECONDS`."""
+        (first, before), (last, now) = self._rate[0], self._rate[-1]
+        return (now - before) / (last - first) if last > first else 0.0
 
     @property
     def tokens(self) -> int:
@@ -236,6 +244,7 @@ class Orchestrator:
     def _meter(self) -> None:
         """Bring the metrics up to what the tables say."""
         metrics = self._context.metrics
+        self._rate.append((self._context.now(), self.tokens))
         metrics.set_groups(Counter(group.state.value for group in self.pool.groups.values()))
         for unit_id, unit in self.pool.units.items():
             if self._counted.get(unit_id) != unit.state:
