@@ -40,7 +40,17 @@ def run_checks(outcome: Outcome) -> list[Check]:
 
 
 def dishonest_names(outcome: Outcome) -> set[str]:
-    return {fault.node for fault in outcome.options.faults if fault.kind != CRASH}
+    """Workers that cheated: a wrong seed is one only in the hands of a last stage, which samples,
+    and no cheating shows in a spare that never worked."""
+    stages = outcome.first_group.get("stages", [])
+    names = _names(outcome)
+    in_ring = [names.get(stage["peer_id"], "") for stage in stages]
+    return {
+        fault.node
+        for fault in outcome.options.faults
+        if fault.kind != CRASH
+        and fault.node in (in_ring[-1:] if fault.kind == "wrong-seed" else in_ring)
+    }
 
 
 def crashed_names(outcome: Outcome) -> set[str]:
@@ -131,10 +141,11 @@ def _blame(outcome: Outcome) -> Check | None:
     blamed = {names.get(item["peer_id"], item["peer_id"]) for item in outcome.rejections}
     blamed.discard("")
     guilty = dishonest_names(outcome)
+    told = {fault.node for fault in outcome.options.faults if fault.kind != CRASH}
     if not guilty and not outcome.rejections:
         return Check("nobody was blamed", True, "no unit was rejected")
     text = f"blamed: {', '.join(sorted(blamed)) or 'nobody'}; {len(outcome.rejections)} rejections"
-    return Check("the dishonest were named, and nobody else", blamed == guilty, text)
+    return Check("the dishonest were named, and nobody else", guilty <= blamed <= told, text)
 
 
 def _clean(outcome: Outcome) -> Check:
