@@ -1,0 +1,134 @@
+"""A small network of real hosts, and a stranger in it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from node.prompts import Prompt
+from node.roles.orchestrator.groups import Group, GroupState
+from node.roles.orchestrator.pool import Policy
+from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.units import Unit, UnitState
+from node.roles.validator.service import Validator
+from node.roles.worker.service import Worker
+from tests.adversarial.harness import (
+    Node,
+    make_orchestrator,
+    make_validator,
+    make_worker,
+    open_node,
+    running,
+    until,
+)
+from tests.adversarial.standins import LAYERS, POOL, Engine, Ledger, Ring
+
+
+@dataclass
+class Net:
+    """`boss` orchestrates two workers; `stages` are their nodes in ring order."""
+
+    boss: Node
+    orchestrator: Orchestrator
+    mallory: Node
+    ledger: Ledger
+    nodes: dict[str, Node]
+    workers: dict[str, Worker]
+    engines: dict[str, Engine]
+    judge: Node | None = None
+    validator: Validator | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def group(self) -> Group:
+        return next(iter(self.orchestrator.pool.groups.values()))
+
+    def stage(self, index: int) -> Node:
+        return self.nodes[self.group.peers[index]]
+
+    def engine(self, index: int) -> Engine:
+        return self.engines[self.group.peers[index]]
+
+    async def formed(self) -> None:
+        pool = self.orchestrator.pool
+        await until(
+            self.orchestrator,
+            lambda: any(g.state is GroupState.RUNNING for g in pool.groups.values()),
+        )
+
+    async def submit(self, count: int = 1, max_tokens: int = 4) -> list[Unit]:
+        prompts = tuple(
+            Prompt.model_validate({"prompt": f"p{i}", "max_tokens": max_tokens})
+            for i in range(count)
+        )
+        job = await self.orchestrator.submit(prompts, "job")
+        return self.orchestrator.units_of(job)
+
+    async def reached(self, unit: Unit, state: UnitState) -> Unit:
+        pool = self.orchestrator.pool
+        await until(self.orchestrator, lambda: pool.units[unit.unit_id].state is state)
+        return pool.units[unit.unit_id]
+
+
+@asynccontextmanager
+async def open_net(
+    folder: Path, *, judge: bool = True, policy: Policy | None = None
+) -> AsyncIterator[Net]:
+    ledger, ring = Ledger(), Ring()
+    async with AsyncExitStack() as stack:
+
+        async def node(number: int, role: str, boot: Node | None) -> Node:
+            place = folder / f"n{number}"
+            return await stack.enter_async_context(
+                open_node(number, place, boot=boot, ledger=ledger, role=role)
+            )
+
+        boss = await node(0, "orchestrator", None)
+        ledger.creators[POOL] = boss.address
+        mallory = await node(9, "worker", boss)
+        orchestrator = make_orchestrator(boss, policy)
+        net = Net(boss, orchestrator, mallory, ledger, {}, {}, {})
+        await stack.enter_async_context(running(boss, orchestrator=orchestrator))
+        for number in (1, 2):
+            host, engine = await node(number, "worker", boss), Engine(ring)
+            worker = make_worker(host, engine)
+            net.nodes[host.peer_id], net.engines[host.peer_id] = host, engine
+            net.workers[host.peer_id] = worker
+            await stack.enter_async_context(running(host, worker=worker))
+            await host.announce("worker")
+        if judge:
+            net.judge = await node(5, "validator", boss)
+            ledger.validators.add(net.judge.address)
+            net.validator = make_validator(net.judge, Engine(ring))
+            await stack.enter_async_context(running(net.judge, validator=net.validator))
+            await net.judge.announce("validator")
+        await net.formed()
+        yield net
+
+
+@pytest.fixture
+def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """`open_net`, with models that are only named and settlement that does not wait long."""
+
+    def found(store: object, model_id: str) -> Any:
+        return SimpleNamespace(path=tmp_path, manifest=SimpleNamespace(layers=LAYERS))
+
+    monkeypatch.setattr("node.roles.worker.stage.open_model", found)
+    monkeypatch.setattr("node.roles.validator.service.open_model", found)
+    monkeypatch.setattr("node.roles.validator.epochs.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("node.roles.validator.epochs.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.orchestrator.watch.PING_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr("node.roles.worker.stage.StageHost._endpoint", _no_data_plane, raising=True)
+    return lambda **options: open_net(tmp_path, **options)
+
+
+async def _no_data_plane(host: object, assignment: object, answer: Any) -> Any:
+    from pipeline.engine.messages import Endpoint
+
+    return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)

@@ -1,0 +1,188 @@
+"""Real hosts on loopback with real role services and journals; see `standins` for the rest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import structlog
+import trio
+import trio.testing
+
+from node.config import NodeConfig
+from node.context import NodeContext
+from node.hardware import Device
+from node.journal import open_journal
+from node.metrics import NodeMetrics
+from node.protocol import Body, Method, encode
+from node.roles.assembly import Roles
+from node.roles.orchestrator.builder import Builder, GroupTerms
+from node.roles.orchestrator.coordinator import Coordinator
+from node.roles.orchestrator.invites import Inviter
+from node.roles.orchestrator.jobs import JobCutter
+from node.roles.orchestrator.pool import Policy
+from node.roles.orchestrator.service import Orchestrator
+from node.roles.validator.service import Validator
+from node.roles.worker.service import Worker
+from p2p.errors import RemoteRefused
+from p2p.network import Network, NetworkConfig, NodeRecord, open_network
+from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
+from proofs.signing import address_of
+from tests.adversarial.standins import EOS, LAYERS, MODEL, POOL, VOCAB, Chain, Engine, Ledger
+
+SECONDS = 30.0
+
+
+def key_of(number: int) -> bytes:
+    return hashlib.sha256(f"adversarial {number}".encode()).digest()
+
+
+class Words:
+    """A tokenizer whose token 10 + i is written "<i>"."""
+
+    eos_ids = (EOS,)
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        return [3, 4, 5]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return "".join(f"<{i - 10}>" for i in ids)
+
+
+def planner(candidates: Sequence[Candidate], previous: GroupPlan | None) -> GroupPlan:
+    if len(candidates) < 2:
+        raise CannotPlan("two workers are needed")
+    names = sorted(c.peer_id for c in candidates)[:2]
+    return GroupPlan((StagePlan(names[0], 0, 10), StagePlan(names[1], 10, LAYERS)))
+
+
+class Node:
+    """One host with its context, before or after it got roles."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self.context = context
+        self.peer_id = context.peer_id
+        self.address = context.address
+        self.network: Network = context.network
+
+    async def ask(self, peer_id: str, method: Method[Any, Any], body: Body | bytes) -> Any:
+        """Send a body, or raw bytes in its place; the decoded map of the answer."""
+        data = body if isinstance(body, bytes) else encode(body)
+        answer = await self.network.request(
+            peer_id, method.protocol, data, timeout=SECONDS, max_response=method.max_answer
+        )
+        return msgpack.unpackb(answer, use_list=False)
+
+    async def refused(self, peer_id: str, method: Method[Any, Any], body: Body | bytes) -> str:
+        """The code of the refusal that `body` meets."""
+        try:
+            await self.ask(peer_id, method, body)
+        except RemoteRefused as exc:
+            return exc.code
+        raise AssertionError(f"{method.name} was answered")
+
+    async def announce(self, *roles: str) -> None:
+        record = NodeRecord(
+            peer_id=self.peer_id,
+            sequence=0,
+            issued_at=0.0,
+            expires_at=0.0,
+            roles=roles,
+            vram_bytes=1 << 30,
+            layer_seconds=0.01,
+        )
+        await self.network.publish_record(record)
+
+
+@asynccontextmanager
+async def open_node(
+    number: int,
+    folder: Path,
+    *,
+    boot: Node | None = None,
+    ledger: Ledger | None = None,
+    role: str = "worker",
+) -> AsyncIterator[Node]:
+    """A host whose journal and blobs live in `folder`."""
+    await trio.Path(folder / "blobs").mkdir(parents=True, exist_ok=True)
+    key = key_of(number)
+    address = address_of(key)
+    config = NodeConfig.model_validate({"data_dir": folder, "roles": (role,)})
+    bootstrap = boot.network.addresses if boot is not None else ()
+    async with (
+        open_network(NetworkConfig(network="test", bootstrap=bootstrap), key) as network,
+        open_journal(folder / "journal.db") as journal,
+    ):
+        if boot is not None:
+            await network.bootstrap(10.0)
+        yield Node(
+            NodeContext(
+                config=config,
+                network_name="test",
+                key=key,
+                peer_id=network.peer_id,
+                address=address,
+                provider=address,
+                network=network,
+                journal=journal,
+                chain=Chain(ledger, key, address) if ledger is not None else None,  # type: ignore[arg-type]
+                metrics=NodeMetrics(),
+                engine_dir=folder,
+                blobs=folder / "blobs",
+                log=structlog.get_logger("test"),
+            )
+        )
+
+
+def make_worker(node: Node, engine: Engine) -> Worker:
+    return Worker(node.context, engine, Device("cpu", "test", 1 << 30))  # type: ignore[arg-type]
+
+
+def make_validator(node: Node, engine: Engine) -> Validator:
+    return Validator(node.context, engine)  # type: ignore[arg-type]
+
+
+def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
+    cutter = JobCutter(Words(), MODEL, "tiny", 512, 1, VOCAB)
+    terms = GroupTerms(POOL, MODEL, "tiny", 4096, 256)
+    return Orchestrator(
+        node.context,
+        Coordinator(policy or Policy(stages=2), planner, identity=node.peer_id.encode()),
+        cutter,
+        Builder(node.context, terms),
+        Inviter(node.context, POOL, MODEL, "tiny"),
+    )
+
+
+@asynccontextmanager
+async def running(
+    node: Node,
+    *,
+    worker: Worker | None = None,
+    validator: Validator | None = None,
+    orchestrator: Orchestrator | None = None,
+) -> AsyncIterator[Roles]:
+    """The node's roles served as `node.runtime` serves them, until the block is left."""
+    roles = Roles(node.context, worker, validator, orchestrator, POOL if orchestrator else 0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(roles.run)
+        yield roles
+        nursery.cancel_scope.cancel()
+
+
+async def until(orchestrator: Orchestrator, condition: Callable[[], bool]) -> None:
+    """Wait for the orchestrator's tables to say so."""
+    with trio.fail_after(SECONDS):
+        while not condition():
+            await orchestrator.changed.wait()
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait for what nothing announces, looking again after every other task had its turn."""
+    with trio.fail_after(SECONDS):
+        while not condition():
+            await trio.testing.wait_all_tasks_blocked(0.005)

@@ -1,0 +1,20 @@
+"""The honest case: everything that the attacks are measured against works in this harness."""
+
+from __future__ import annotations
+
+from node.dataset import dataset_rows
+from node.roles.orchestrator.units import UnitState
+from tests.adversarial.standins import LAYERS, PRICE
+
+
+async def test_work_is_done_proven_settled_and_paid(net) -> None:
+    async with net() as network:
+        units = await network.submit(3)
+        for unit in units:
+            await network.reached(unit, UnitState.SETTLED)
+        rows = dataset_rows(network.orchestrator, units[0].job_id)
+        assert [row["completion"] for row in rows] == ["<0><1><2><3>"] * 3
+        tokens = sum(3 + 4 for _ in units)
+        total = network.ledger.roots[7][-1].total_payout
+        assert total == LAYERS * tokens * PRICE
+        assert not network.orchestrator.rejections

@@ -1,0 +1,361 @@
+"""A worker among strangers, a dishonest orchestrator and a dishonest neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.protocol import (
+    ASSIGN,
+    CLAIM,
+    COUNTERSIGN,
+    EDGE,
+    INVITE,
+    LOAD,
+    SETTLED,
+    Assign,
+    ClaimProof,
+    ClaimRequest,
+    CountersignRequest,
+    EdgeRequest,
+    Invite,
+    LoadStage,
+    Settled,
+    StagePeer,
+    StageRef,
+)
+from pipeline.engine.messages import SequenceSpec
+from proofs.bundle import StageClaim
+from proofs.merkle import MerkleTree, payout_leaf
+from proofs.receipts import EpochRoot, Receipt
+from proofs.signing import sign_digest
+from tests.adversarial.harness import Node, make_worker, open_node, running
+from tests.adversarial.standins import DOMAIN, LAYERS, MODEL, POOL, Chain, Engine, Ledger, Ring
+
+GROUP = b"g" * 32
+UNIT = b"u" * 32
+SEQUENCE = b"s" * 16
+TOKENS = 7
+
+
+class Bench:
+    """Two workers, `first` and `second`, in a ring of `boss`, and a stranger."""
+
+    def __init__(self, nodes: dict[str, Node], ledger: Ledger, engines: list[Engine]) -> None:
+        self.boss, self.mallory = nodes["boss"], nodes["mallory"]
+        self.first, self.second = nodes["first"], nodes["second"]
+        self.ledger, self.engines = ledger, engines
+
+    async def invite(self, boss: Node, pool_id: int = POOL, **changes: Any) -> Invite:
+        deadline = int(boss.context.wall()) + changes.pop("seconds", 600)
+        chain = boss.context.chain
+        assert chain is not None
+        fields = {
+            "pool_id": pool_id,
+            "model_id": MODEL,
+            "model_name": "tiny",
+            "deadline": deadline,
+            "signature": await chain.sign_invite(pool_id, self.first.address, deadline),
+        }
+        return Invite.model_validate(fields | changes)
+
+    def order(self, stage: int, generation: int = 1, **changes: Any) -> LoadStage:
+        peers = (self.first, self.second)
+        cuts = (0, 10, LAYERS)
+        fields = {
+            "ref": StageRef(group_id=GROUP, generation=generation, stage=stage),
+            "pool_id": POOL,
+            "model_id": MODEL,
+            "model_name": "tiny",
+            "stages": tuple(
+                StagePeer(peer_id=p.peer_id, address=p.address, first_layer=a, last_layer=b)
+                for p, a, b in zip(peers, cuts, cuts[1:], strict=False)
+            ),
+            "kv_tokens": 64,
+            "micro_batches": 1,
+            "max_batch_tokens": 64,
+        }
+        return LoadStage.model_validate(fields | changes)
+
+    async def employed(self) -> None:
+        for node in (self.first, self.second):
+            chain = self.boss.context.chain
+            assert chain is not None
+            invite = await self.invite(self.boss)
+            signature = await chain.sign_invite(POOL, node.address, invite.deadline)
+            invite = invite.model_copy(update={"signature": signature})
+            await self.boss.ask(node.peer_id, INVITE, invite)
+
+    async def loaded(self) -> None:
+        """Both stages loaded; their engines hold one finished sequence."""
+        await self.employed()
+        for stage, node in enumerate((self.first, self.second)):
+            await self.boss.ask(node.peer_id, LOAD, self.order(stage))
+            self.engines[stage].stage = stage
+        ring = self.engines[0].ring
+        ring.specs[SEQUENCE] = SequenceSpec(
+            sequence_id=SEQUENCE, unit_id=UNIT, prompt_ids=(3, 4, 5), max_tokens=4
+        )
+        ring.outputs[SEQUENCE] = (10, 11, 12, 13)
+
+    def claim(self, stage: int, **changes: Any) -> ClaimRequest:
+        fields = {
+            "ref": StageRef(group_id=GROUP, generation=1, stage=stage),
+            "unit_id": UNIT,
+            "attempt": 0,
+            "epoch": 1,
+            "sequence_ids": (SEQUENCE,),
+            "token_count": TOKENS,
+        }
+        return ClaimRequest.model_validate(fields | changes)
+
+    def countersign(self, signer: Node | None = None, **changes: Any) -> CountersignRequest:
+        """What `first` asks of `second`, with changes to its receipt, truly signed."""
+        sequence_ids = changes.pop("sequence_ids", (SEQUENCE,))
+        fields = {
+            "job_id": UNIT,
+            "worker": self.first.address,
+            "pool_id": POOL,
+            "stage": 0,
+            "seq": 1,
+            "counterparty": self.second.address,
+            "epoch": 1,
+            "units": 10 * TOKENS,
+            "commitment": b"c" * 32,
+        }
+        receipt = Receipt.model_validate(fields | changes)
+        key = (signer or self.first).context.key
+        return CountersignRequest(
+            ref=StageRef(group_id=GROUP, generation=1, stage=0),
+            receipt=receipt.to_bytes(),
+            signature=sign_digest(key, receipt.digest(DOMAIN)),
+            sequence_ids=sequence_ids,
+        )
+
+
+@pytest.fixture
+def bench(net, tmp_path: Path) -> Any:
+    """`net` patches the model store; nothing else of it is used here."""
+
+    @asynccontextmanager
+    async def open_bench() -> AsyncIterator[Bench]:
+        ledger, ring = Ledger(), Ring()
+        async with AsyncExitStack() as stack:
+            nodes: dict[str, Node] = {}
+            for number, name in enumerate(("boss", "mallory", "first", "second"), start=10):
+                nodes[name] = await stack.enter_async_context(
+                    open_node(number, tmp_path / name, boot=nodes.get("boss"), ledger=ledger)
+                )
+            ledger.creators[POOL] = nodes["boss"].address
+            engines = [Engine(ring), Engine(ring)]
+            for name, engine in zip(("first", "second"), engines, strict=True):
+                worker = make_worker(nodes[name], engine)
+                await stack.enter_async_context(running(nodes[name], worker=worker))
+            yield Bench(nodes, ledger, engines)
+
+    return open_bench
+
+
+async def test_only_the_pools_owner_may_invite(bench) -> None:
+    async with bench() as b:
+        first = b.first.peer_id
+        forged = await b.invite(b.mallory)
+        assert await b.mallory.refused(first, INVITE, forged) == "bad_invite"
+        replayed = await b.invite(b.boss)
+        assert await b.mallory.refused(first, INVITE, replayed) == "bad_invite"
+        b.ledger.open_pools.add(POOL)
+        assert await b.mallory.refused(first, INVITE, forged) == "bad_invite"
+        b.ledger.open_pools.clear()
+        late = await b.invite(b.boss, seconds=-1)
+        assert await b.boss.refused(first, INVITE, late) == "expired"
+        unsigned = await b.invite(b.boss, signature=b"")
+        assert await b.boss.refused(first, INVITE, unsigned) == "bad_invite"
+        assert not b.ledger.members
+        await b.boss.ask(first, INVITE, replayed)
+        b.ledger.creators[POOL + 1] = b.mallory.address
+        other = await b.invite(b.mallory, POOL + 1)
+        assert await b.mallory.refused(first, INVITE, other) == "taken"
+
+
+async def test_an_orchestrator_that_went_silent_loses_its_worker(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with bench() as b:
+        await b.loaded()
+        b.ledger.creators[POOL + 1] = b.mallory.address
+        monkeypatch.setattr("node.roles.worker.membership.ABANDONED_SECONDS", 0.0)
+        await b.mallory.ask(b.first.peer_id, INVITE, await b.invite(b.mallory, POOL + 1))
+        assert (POOL, b.first.address) not in b.ledger.members
+        order = b.order(0, 9)
+        assert await b.boss.refused(b.first.peer_id, LOAD, order) == "not_my_orchestrator"
+
+
+async def test_orders_that_would_not_be_paid_are_refused(bench) -> None:
+    async with bench() as b:
+        await b.employed()
+        good = b.order(0)
+        one, two = good.stages
+        for changes in (
+            {"pool_id": POOL + 1},
+            {"model_id": b"m" * 32},
+            {"stages": (one.model_copy(update={"address": two.address}), two)},
+            {"stages": (one, two.model_copy(update={"address": one.address}))},
+            {"stages": (one, two.model_copy(update={"peer_id": "not-a-peer-id"}))},
+            {"stages": (one, two.model_copy(update={"first_layer": 11}))},
+            {"stages": (one.model_copy(update={"last_layer": 0x7FFF}), two)},
+            {"stages": (one, one.model_copy(update={"first_layer": 10, "last_layer": 11}))},
+            {"stages": (two, one)},
+            {"ref": good.ref.model_copy(update={"stage": 1})},
+            {"ref": good.ref.model_copy(update={"stage": 200})},
+        ):
+            order = b.order(0, **changes)
+            assert await b.boss.refused(b.first.peer_id, LOAD, order) == "bad_request", changes
+        assert b.engines[0].count("load") == 0
+        assert await b.mallory.refused(b.first.peer_id, LOAD, good) == "not_my_orchestrator"
+
+
+async def test_older_builds_and_wrong_neighbours_are_turned_away(bench) -> None:
+    async with bench() as b:
+        await b.loaded()
+        await b.boss.ask(b.first.peer_id, LOAD, b.order(0, generation=5))
+        for generation in (5, 4, 1):
+            order = b.order(0, generation)
+            assert await b.boss.refused(b.first.peer_id, LOAD, order) == "stale"
+        edge = EdgeRequest(ref=b.order(1).ref, certificate=b"c" * 64)
+        assert await b.mallory.refused(b.second.peer_id, EDGE, edge) == "not_my_neighbour"
+        assert await b.boss.refused(b.second.peer_id, EDGE, edge) == "not_my_neighbour"
+        work = Assign(ref=b.order(1).ref, sequences=())
+        assert await b.boss.refused(b.second.peer_id, ASSIGN, work) == "bad_request"
+
+
+async def test_a_claim_asked_for_twice_is_the_same_and_never_another(bench) -> None:
+    async with bench() as b:
+        await b.loaded()
+        second = b.second.peer_id
+        b.engines[1].ring.outputs[SEQUENCE] = (10, 11, 12, 13)
+        import trio
+
+        answers: list[Any] = []
+
+        async def ask(node: Node, request: ClaimRequest) -> None:
+            answers.append(await b.boss.ask(node.peer_id, CLAIM, request))
+
+        for _ in range(2):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask, b.first, b.claim(0))
+                nursery.start_soon(ask, b.second, b.claim(1))
+        claims = {StageClaim.from_bytes(a["claim"]).to_bytes() for a in answers}
+        assert len(claims) == 2
+        other = b.claim(1, token_count=TOKENS + 1)
+        assert await b.boss.refused(second, CLAIM, other) == "conflict"
+        unknown = b.claim(1, unit_id=b"n" * 32, sequence_ids=(b"?" * 16,))
+        assert await b.boss.refused(second, CLAIM, unknown) == "unknown_sequence"
+        stale = b.claim(1, ref=StageRef(group_id=GROUP, generation=2, stage=1))
+        assert await b.boss.refused(second, CLAIM, stale) == "stale"
+        misplaced = b.claim(0)
+        assert await b.boss.refused(second, CLAIM, misplaced) == "bad_request"
+
+
+async def test_a_countersignature_is_given_once_and_only_for_what_was_seen(bench) -> None:
+    async with bench() as b:
+        await b.loaded()
+        second = b.second.peer_id
+        import trio
+
+        async with trio.open_nursery() as nursery:  # tells the second stage of the unit
+            nursery.start_soon(b.boss.ask, b.first.peer_id, CLAIM, b.claim(0))
+            nursery.start_soon(b.boss.ask, second, CLAIM, b.claim(1))
+        for changes in (
+            {"units": 10 * TOKENS + 1},
+            {"units": 2**127},
+            {"stage": 1},
+            {"pool_id": POOL + 1},
+            {"seq": 2},
+            {"worker": b.mallory.address},
+            {"counterparty": b.mallory.address},
+            {"sequence_ids": (b"?" * 16,)},
+            {"commitment": b"d" * 32},
+        ):
+            request = b.countersign(**changes)
+            code = await b.first.refused(second, COUNTERSIGN, request)
+            assert code == "bad_receipt", changes
+        forged = b.countersign(b.mallory)
+        assert await b.first.refused(second, COUNTERSIGN, forged) == "bad_receipt"
+        honest = b.countersign()
+        assert await b.mallory.refused(second, COUNTERSIGN, honest) == "not_my_neighbour"
+        cut = honest.model_copy(update={"receipt": honest.receipt[:-1]})
+        assert await b.first.refused(second, COUNTERSIGN, cut) == "bad_receipt"
+
+
+async def test_a_unit_that_nobody_spoke_of_is_not_countersigned(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.roles.worker.receipts.COUNTERSIGN_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.worker.receipts.MAX_UNITS_REMEMBERED", 8)
+    async with bench() as b:
+        await b.loaded()
+        for number in range(20):
+            request = b.countersign(job_id=bytes([number]) * 32)
+            code = await b.first.refused(b.second.peer_id, COUNTERSIGN, request)
+            assert code == "unknown_unit"
+
+
+def root_for(accounts: dict[str, int], epoch: int) -> tuple[EpochRoot, MerkleTree]:
+    tree = MerkleTree.of([payout_leaf(*item) for item in accounts.items()])
+    root = EpochRoot(
+        pool_id=POOL,
+        epoch=epoch,
+        receipts_root=b"r" * 32,
+        payouts_root=tree.root,
+        total_payout=sum(accounts.values()),
+        data_hash=b"d" * 32,
+    )
+    return root, tree
+
+
+async def test_only_a_leaf_of_the_root_on_chain_is_claimed(bench) -> None:
+    async with bench() as b:
+        own, chain = b.first.address, b.first.context.chain
+        assert isinstance(chain, Chain)
+        root, tree = root_for({own: 50, b.mallory.address: 70}, 2)
+        b.ledger.roots[POOL] = [root.model_copy(update={"epoch": 1}), root]
+
+        def notice(**changes: Any) -> Settled:
+            claim = ClaimProof(
+                account=changes.pop("account", own),
+                cumulative=changes.pop("cumulative", "50"),
+                proof=changes.pop("proof", tree.proof(0)),
+            )
+            fields = {
+                "pool_id": POOL,
+                "epoch": 2,
+                "transaction": "",
+                "payouts_root": tree.root,
+                "unit_ids": (),
+                "claim": claim,
+            }
+            return Settled.model_validate(fields | changes)
+
+        first = b.first.peer_id
+        for changes, code in (
+            ({"account": b.mallory.address, "cumulative": "70"}, "not_mine"),
+            ({"cumulative": "51"}, "bad_leaf"),
+            ({"cumulative": "9" * 78}, "bad_leaf"),
+            ({"proof": ()}, "bad_leaf"),
+            ({"epoch": 3}, "unknown_epoch"),
+            ({"pool_id": POOL + 1}, "unknown_epoch"),
+        ):
+            assert await b.mallory.refused(first, SETTLED, notice(**changes)) == code, changes
+        for epoch in (0, 1):  # a flood of old epochs fills no journal
+            await b.mallory.ask(first, SETTLED, notice(epoch=epoch, cumulative="999"))
+        assert await b.first.context.journal.events(["peer.reward"]) == []
+        for _ in range(3):
+            await b.mallory.ask(first, SETTLED, notice())
+        assert len(await b.first.context.journal.events(["peer.reward"])) == 1
+        from tests.adversarial.harness import eventually
+
+        await eventually(lambda: b.ledger.paid.get(own) == 50)
