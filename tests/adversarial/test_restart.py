@@ -1,0 +1,170 @@
+"""An orchestrator that is killed and started again, with a unit in every state."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from node.errors import InputError
+from node.prompts import Prompt
+from node.roles.orchestrator import events as ev
+from node.roles.orchestrator.restore import restore
+from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.units import UnitState
+from tests.adversarial.harness import Node, make_orchestrator, open_node, running
+from tests.adversarial.standins import POOL, Ledger
+
+PROMPTS = (Prompt.model_validate({"prompt": "p", "max_tokens": 4}),)
+PEERS = ("w1", "w2")
+
+
+@asynccontextmanager
+async def run(folder: Path) -> AsyncIterator[tuple[Node, Orchestrator]]:
+    """One life of the orchestrator; leaving the block is its death."""
+    ledger = Ledger()
+    async with open_node(0, folder, ledger=ledger, role="orchestrator") as node:
+        ledger.creators[POOL] = node.address
+        orchestrator = make_orchestrator(node)
+        async with running(node, orchestrator=orchestrator):
+            yield node, orchestrator
+
+
+async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
+    """Take the job's unit to `state` by the events that its peers would cause."""
+    pool = orchestrator.pool
+    job = await orchestrator.submit(PROMPTS, "job")
+    (unit,) = orchestrator.units_of(job)
+    if state is UnitState.QUEUED:
+        return
+    orchestrator._leaving = True  # commands go nowhere: their answers are fed below
+    for name in PEERS:
+        await orchestrator.feed(
+            ev.PeerAnnounced(name, 1, 0.1, None, ""), ev.PeerJoined(name, "0x1", "0x1")
+        )
+    for name in PEERS:
+        await orchestrator.feed(ev.PeerJoined(name, "0x1", "0x1"))
+    (group,) = pool.groups.values()
+    await orchestrator.feed(ev.GroupUp(group.group_id, group.generation))
+    assert pool.units[unit.unit_id].state is UnitState.ASSIGNED
+    if state is UnitState.ASSIGNED:
+        return
+    only = unit.sequences[0].sequence_id
+    await orchestrator.feed(
+        ev.PeerFinished(group.generation, unit.unit_id, only, "length", (10, 11, 12, 13), "t")
+    )
+    if state is UnitState.PRODUCED:
+        return
+    for stage in range(2):
+        await orchestrator.feed(ev.PeerClaimed(unit.unit_id, group.generation, stage, b"claim"))
+    await orchestrator.feed(ev.PeerValidates("v1", True))
+    await record_bundle(orchestrator, unit.unit_id, b"b" * 32)
+    if state is UnitState.VERIFYING:
+        return
+    rejected = state in (UnitState.REJECTED, UnitState.EXPIRED)
+    tries = {UnitState.REJECTED: 1, UnitState.EXPIRED: 5}.get(state, 1)
+    for number in range(tries):
+        current = pool.units[unit.unit_id]
+        if current.state is not UnitState.VERIFYING:
+            await orchestrator.feed(
+                ev.PeerFinished(
+                    group.generation, unit.unit_id, only, "length", (10, 11, 12, 13), "t"
+                )
+            )
+            for stage in range(2):
+                await orchestrator.feed(
+                    ev.PeerClaimed(unit.unit_id, group.generation, stage, b"claim")
+                )
+            await record_bundle(orchestrator, unit.unit_id, bytes([number]) * 32)
+        bundle = pool.units[unit.unit_id].bundle_id
+        reason = "off" if rejected else ""
+        await orchestrator.feed(
+            ev.PeerVerdict(unit.unit_id, bundle, not rejected, "", reason, {"accepted": True})
+        )
+    if state is UnitState.SETTLED:
+        await orchestrator.feed(ev.ChainSettled(3, "0x" + "ab" * 32, (unit.unit_id,)))
+
+
+async def record_bundle(orchestrator: Orchestrator, unit_id: bytes, bundle_id: bytes) -> None:
+    """What `Evidence.verify` journals before it sends."""
+    from node.roles.orchestrator.jobs import unit_to_body
+
+    orchestrator.pool.set_bundle(unit_id, bundle_id)
+    unit = orchestrator.pool.units[unit_id]
+    key = f"{unit_id.hex()}:{unit.attempt}"
+    journal = orchestrator._context.journal
+    await journal.append("self.bundle", key, unit_to_body(unit))
+
+
+AFTER = {
+    UnitState.QUEUED: UnitState.QUEUED,
+    UnitState.ASSIGNED: UnitState.QUEUED,
+    UnitState.PRODUCED: UnitState.QUEUED,
+    UnitState.VERIFYING: UnitState.VERIFYING,
+    UnitState.REJECTED: UnitState.QUEUED,
+    UnitState.EXPIRED: UnitState.EXPIRED,
+    UnitState.ACCEPTED: UnitState.ACCEPTED,
+    UnitState.SETTLED: UnitState.SETTLED,
+}
+
+
+@pytest.mark.parametrize("state", AFTER)
+async def test_a_restart_loses_nothing_and_repeats_nothing_that_may_be_paid(
+    tmp_path: Path, state: UnitState
+) -> None:
+    async with run(tmp_path) as (_, orchestrator):
+        await advance(orchestrator, state)
+        generation = orchestrator.pool.generation
+        (before,) = orchestrator.pool.units.values()
+    for _ in range(2):  # the second restart finds what the first one left
+        async with run(tmp_path) as (_, orchestrator):
+            (unit,) = orchestrator.units_of(before.job_id)
+            assert unit.state is AFTER[state]
+            assert orchestrator.pool.unit_of[unit.sequences[0].sequence_id] == unit.unit_id
+            if unit.state is UnitState.QUEUED:
+                assert not unit.group_id
+                assert not unit.sequences[0].output_ids
+                assert unit.attempt == (1 if state is UnitState.REJECTED else 0)
+            else:
+                assert unit.bundle_id == before.bundle_id
+                assert unit.sequences[0].output_ids == (10, 11, 12, 13)
+            assert unit.transaction == ("0x" + "ab" * 32 if state is UnitState.SETTLED else "")
+            again = await orchestrator.submit(PROMPTS, "job")
+            assert again == before.job_id
+            assert len(orchestrator.pool.units) == 1
+            assert generation >= 0
+
+
+async def test_a_verifying_unit_keeps_the_validator_that_has_it(tmp_path: Path) -> None:
+    async with run(tmp_path) as (_, orchestrator):
+        await advance(orchestrator, UnitState.VERIFYING)
+    async with run(tmp_path) as (_, orchestrator):
+        assert "v1" in orchestrator.pool.asked
+
+
+async def test_the_count_of_builds_goes_on(tmp_path: Path) -> None:
+    async with run(tmp_path) as (node, orchestrator):
+        orchestrator.pool.generation = 7
+        await node.context.journal.set_state("generation", 7)
+    async with run(tmp_path) as (_, orchestrator):
+        await advance(orchestrator, UnitState.ASSIGNED)
+        (group,) = orchestrator.pool.groups.values()
+        assert group.generation == 8
+
+
+async def test_other_settings_do_not_cut_an_old_job_anew(tmp_path: Path) -> None:
+    """Units with other ids would be done, and paid, a second time."""
+    prompts = PROMPTS * 4
+    async with run(tmp_path) as (_, orchestrator):
+        job = await orchestrator.submit(prompts, "job")
+        before = orchestrator.jobs[job]
+    async with open_node(0, tmp_path, role="orchestrator") as node:
+        orchestrator = make_orchestrator(node)
+        wider = orchestrator._cutter.__class__(**{**vars(orchestrator._cutter), "unit_size": 4})
+        restored = await restore(node.context, wider, orchestrator.pool)
+        assert restored.jobs[job] == before
+        other = wider.__class__(**{**vars(wider), "model_id": b"o" * 32})
+        with pytest.raises(InputError, match="another model"):
+            await restore(node.context, other, make_orchestrator(node).pool)
