@@ -11,9 +11,13 @@ log is then shown.
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +25,8 @@ from machine import Watched, machine, watch
 
 HERE = Path(__file__).resolve().parent
 SUMMARY = "summary:"
+DEADLINE = 600.0
+"""Seconds for one benchmark; on a busy machine threads that wait for one another crawl."""
 BENCHES: dict[str, list[str]] = {
     "proofs": ["bench_proofs.py"],
     "dataplane": ["bench_dataplane.py", "--rounds", "3"],
@@ -37,6 +43,12 @@ class Outcome:
     watched: Watched
 
 
+def kill(group: int) -> None:
+    """End a benchmark with all processes that it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
 def bench(name: str, command: list[str]) -> Outcome:
     """Run one, its output passed on line by line and its log kept back unless it fails."""
     print(f"\n== {name} ==\n", flush=True)
@@ -44,13 +56,25 @@ def bench(name: str, command: list[str]) -> Outcome:
     with tempfile.TemporaryFile("w+") as log, watch() as watched:
         arguments = [sys.executable, str(HERE / command[0]), *command[1:]]
         with subprocess.Popen(
-            arguments, stdout=subprocess.PIPE, stderr=log, text=True, cwd=HERE.parents[1]
+            arguments,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=HERE.parents[1],
+            start_new_session=True,
         ) as process:
             assert process.stdout is not None
-            for line in process.stdout:
-                print(line, end="", flush=True)
-                if line.startswith(SUMMARY):
-                    headlines.append(line.removeprefix(SUMMARY).strip())
+            overdue = threading.Timer(DEADLINE, kill, [process.pid])
+            overdue.start()
+            try:
+                for line in process.stdout:
+                    print(line, end="", flush=True)
+                    if line.startswith(SUMMARY):
+                        headlines.append(line.removeprefix(SUMMARY).strip())
+                process.wait()
+            finally:
+                overdue.cancel()
+                kill(process.pid)
         if process.returncode:
             log.seek(0)
             print(log.read(), file=sys.stderr)

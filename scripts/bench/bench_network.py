@@ -22,7 +22,7 @@ import json
 import random
 import statistics
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -107,8 +107,8 @@ def row(
     contender: str,
     sequences: int,
     micro_batches: int,
-    runs: list[tuple[float, float, float | None]],
-    seen: list[Watched],
+    runs: Sequence[tuple[float, float, float | None]],
+    seen: Sequence[Watched],
 ) -> Row:
     decode, whole, idle = zip(*runs, strict=True)
     known = [share for share in idle if share is not None]
@@ -169,9 +169,9 @@ async def throughput(
         for each in found:
             say(line(each, best))
         rows += found
-        ours = max((r for r in found if r.idle is not None), key=lambda r: r.decode)
+        top = max((r for r in found if r.idle is not None), key=lambda r: r.decode)
         headlines.append(
-            f"{sequences} in flight: {ours.decode:.0f} tokens/s, {ours.decode / best:.2f} times "
+            f"{sequences} in flight: {top.decode:.0f} tokens/s, {top.decode / best:.2f} times "
             f"generate's {best:.0f}"
         )
     memory = {f"stage {number}": each.rss for number, each in enumerate(await ring.status())}

@@ -89,7 +89,7 @@ def contenders(
     rows: torch.Tensor, near: torch.Tensor
 ) -> dict[str, tuple[Callable[[], list[bytes]], Callable[[list[bytes]], list[Any]]]]:
     """Name → (build over all chunks, verify all of them against `near` rows)."""
-    chunks, others = rows.split(CHUNK_ROWS), near.split(CHUNK_ROWS)
+    chunks, others = torch.split(rows, CHUNK_ROWS), torch.split(near, CHUNK_ROWS)
     return {
         "plain": (
             lambda: [plain_build(chunk) for chunk in chunks],

@@ -42,7 +42,7 @@ def _ours() -> float:
     """CPU seconds of this process, its living descendants, and those that it has waited for."""
     me = psutil.Process()
     times = me.cpu_times()
-    total = times.user + times.system + times.children_user + times.children_system
+    total: float = times.user + times.system + times.children_user + times.children_system
     for child in me.children(recursive=True):
         try:
             spent = child.cpu_times()
@@ -54,7 +54,10 @@ def _ours() -> float:
 
 def _busy() -> float:
     times = psutil.cpu_times()
-    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+    busy: float = (
+        sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+    )
+    return busy
 
 
 @contextmanager
