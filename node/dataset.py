@@ -12,16 +12,20 @@ import base64
 from typing import Any
 
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.orchestrator.units import Sequence, Unit
+from node.roles.orchestrator.units import Sequence, Unit, UnitState
 from proofs.bundle import UnitBundle
+
+ACCEPTED = frozenset({UnitState.ACCEPTED, UnitState.SETTLED})
 
 
 def dataset_rows(orchestrator: Orchestrator, job_id: str) -> list[dict[str, Any]]:
     """The rows of a job's accepted units, in the order of its prompts."""
     rows = []
     for unit in orchestrator.units_of(job_id):
+        if unit.state not in ACCEPTED:
+            continue
         bundle = orchestrator.evidence.bundle(unit)
-        if bundle is None or unit.verdict is None or not unit.finished:
+        if bundle is None:
             continue
         rows += [_row(orchestrator, unit, sequence, bundle) for sequence in unit.sequences]
     return rows
