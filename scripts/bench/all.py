@@ -4,7 +4,7 @@
 
 Each benchmark is a process of its own; its tables appear as it prints them. A line of a benchmark
 that begins with "summary:" is repeated at the end, with the time that each took and how busy the
-machine was. Takes about six minutes on two idle cores. Exit status 1 if any benchmark failed, whose
+machine was. Takes about seven minutes on two idle cores. Exit status 1 if any benchmark failed, whose
 log is then shown.
 """
 

@@ -28,14 +28,14 @@ class Watched:
 
 
 def machine() -> str:
-    """CPU model, cores that we may use, and memory."""
+    """CPU model, cores and memory."""
     model = "unknown CPU"
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
         model = names[0].partition(":")[2].strip() if names else model
     memory = psutil.virtual_memory().total / 2**30
-    return f"{model}, {len(psutil.Process().cpu_affinity())} cores, {memory:.0f} GiB"
+    return f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB"
 
 
 def _ours() -> float:
