@@ -4,8 +4,8 @@
 
 Each benchmark is a process of its own; its tables appear as it prints them. A line of a benchmark
 that begins with "summary:" is repeated at the end, with the time that each took and how busy the
-machine was. Takes about seven minutes on two idle cores. Exit status 1 if any benchmark failed, whose
-log is then shown.
+machine was. Takes about seven minutes on two idle cores. Exit status 1 if any benchmark failed,
+whose log is then shown.
 """
 
 from __future__ import annotations
