@@ -1,0 +1,89 @@
+"""Any order of events: the books stay straight."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence as Seq
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.roles.orchestrator import events as ev
+from node.roles.orchestrator.groups import GroupState
+from node.roles.orchestrator.units import Unit, UnitState
+from tests.node.roles.coordination import WORKERS, Pool, unit
+
+EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(EVENTS, max_size=120), st.integers(0, 2**32))
+def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: int) -> None:
+    """Whatever happens: no illegal step, no worker in two rings, and nothing is paid twice."""
+    choose = random.Random(seed)
+    pool = Pool(stages=choose.choice([0, 2, 3]))
+    works = tuple(unit(n) for n in range(1, 4))
+    pool.feed(ev.OperatorSubmitted(works))
+    pool.feed(ev.PeerValidates("v1", True))
+    settled: list[bytes] = []
+    for name in names:
+        pool.now += choose.random() * 5
+        for command in pool.feed(_event(name, pool, works, choose)):
+            if isinstance(command, ev.RecordSettled):
+                settled.append(command.unit_id)
+        live = [g for g in pool.pool.groups.values() if g.live]
+        peers = [p for g in live if g.state is not GroupState.REPAIRING for p in g.peers]
+        assert len(peers) == len(set(peers))
+        assert len(settled) == len(set(settled))
+        for work in works:
+            for s in pool.pool.units[work.unit_id].sequences:
+                assert len(s.output_ids) <= s.max_tokens
+
+
+def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> ev.Event:
+    peer = choose.choice([*WORKERS, "w4"])
+    current = pool.pool.units[choose.choice(works).unit_id]
+    groups = list(pool.pool.groups.values())
+    group = choose.choice(groups) if groups else None
+    group_id = group.group_id if group else b""
+    generation = group.generation if group and choose.random() < 0.9 else 1
+    seq = choose.choice(current.sequences)
+    ids = tuple(choose.randrange(9) for _ in range(choose.randint(1, 9)))
+    offset = choose.randint(0, len(seq.output_ids))
+    grown = (seq.output_ids + ids)[:8]
+    match name:
+        case "announce":
+            return ev.PeerAnnounced(peer, 1, 0.0, None, "")
+        case "join":
+            return ev.PeerJoined(peer, "0x", "0x")
+        case "decline":
+            return ev.PeerDeclined(peer, "no")
+        case "miss" | "pong":
+            return ev.PeerPinged(peer, name == "pong")
+        case "gone":
+            return ev.PeerGone(peer, "gone")
+        case "up":
+            return ev.GroupUp(group_id, generation)
+        case "broken":
+            return ev.GroupBroken(group_id, generation, "broke", choose.choice([peer, ""]))
+        case "tokens":
+            return ev.PeerTokens(generation, current.unit_id, seq.sequence_id, offset, ids)
+        case "finish":
+            return ev.PeerFinished(
+                generation, current.unit_id, seq.sequence_id, "length", grown, "t"
+            )
+        case "claim":
+            return ev.PeerClaimed(current.unit_id, generation, choose.randrange(3), b"c")
+        case "claims_failed":
+            return ev.ClaimsFailed(current.unit_id, generation, "late")
+        case "refused":
+            return ev.UnitRefused(current.unit_id, generation, "absurd")
+        case "accept" | "reject":
+            if current.state is UnitState.VERIFYING:
+                pool.bundle(current)
+            bundle_id = pool.pool.units[current.unit_id].bundle_id
+            faulty = peer if name == "reject" and choose.random() < 0.3 else ""
+            return ev.PeerVerdict(current.unit_id, bundle_id, name == "accept", faulty, name, {})
+        case "settle":
+            return ev.ChainSettled(1, "0x1", (current.unit_id,))
+    return ev.Tick()
