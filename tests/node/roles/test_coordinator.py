@@ -219,7 +219,3 @@ def test_illegal_transitions_raise_and_change_nothing() -> None:
         member.to(MemberState.HEALTHY)
     with pytest.raises(IllegalTransition):
         unit(1).to(UnitState.SETTLED)
-
-
-PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
-OTHER_EVENTS = ["up", "broken", "claims_failed", "accept", "reject", "settle", "tick"]

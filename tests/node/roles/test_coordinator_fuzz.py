@@ -13,6 +13,8 @@ from node.roles.orchestrator.groups import GroupState
 from node.roles.orchestrator.units import Unit, UnitState
 from tests.node.roles.coordination import WORKERS, Pool, unit
 
+PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
+OTHER_EVENTS = ["up", "broken", "claims_failed", "accept", "reject", "settle", "tick"]
 EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS])
 
 
