@@ -14,7 +14,7 @@ from node.roles.orchestrator.units import Unit, UnitState
 from tests.node.roles.coordination import WORKERS, Pool, unit
 
 PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
-OTHER_EVENTS = ["up", "broken", "claims_failed", "accept", "reject", "settle", "tick"]
+OTHER_EVENTS = ["up", "broken", "claims_failed", "refused", "accept", "reject", "settle", "tick"]
 EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS])
 
 

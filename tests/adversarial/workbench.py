@@ -1,0 +1,121 @@
+"""Two real workers in a ring, their orchestrator and a stranger, all played by the test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from node.protocol import (
+    INVITE,
+    LOAD,
+    ClaimRequest,
+    CountersignRequest,
+    Invite,
+    LoadStage,
+    StagePeer,
+    StageRef,
+)
+from pipeline.engine.messages import SequenceSpec
+from proofs.receipts import Receipt
+from proofs.signing import sign_digest
+from tests.adversarial.harness import Node
+from tests.adversarial.standins import DOMAIN, LAYERS, MODEL, POOL, Engine, Ledger
+
+GROUP = b"g" * 32
+UNIT = b"u" * 32
+SEQUENCE = b"s" * 16
+TOKENS = 7
+
+
+class Bench:
+    """Two workers, `first` and `second`, in a ring of `boss`, and a stranger."""
+
+    def __init__(self, nodes: dict[str, Node], ledger: Ledger, engines: list[Engine]) -> None:
+        self.boss, self.mallory = nodes["boss"], nodes["mallory"]
+        self.first, self.second = nodes["first"], nodes["second"]
+        self.ledger, self.engines = ledger, engines
+
+    async def invite(self, boss: Node, pool_id: int = POOL, **changes: Any) -> Invite:
+        deadline = int(boss.context.wall()) + changes.pop("seconds", 600)
+        chain = boss.context.chain
+        assert chain is not None
+        fields = {
+            "pool_id": pool_id,
+            "model_id": MODEL,
+            "model_name": "tiny",
+            "deadline": deadline,
+            "signature": await chain.sign_invite(pool_id, self.first.address, deadline),
+        }
+        return Invite.model_validate(fields | changes)
+
+    def order(self, stage: int, generation: int = 1, **changes: Any) -> LoadStage:
+        peers = (self.first, self.second)
+        cuts = (0, 10, LAYERS)
+        fields = {
+            "ref": StageRef(group_id=GROUP, generation=generation, stage=stage),
+            "pool_id": POOL,
+            "model_id": MODEL,
+            "model_name": "tiny",
+            "stages": tuple(
+                StagePeer(peer_id=p.peer_id, address=p.address, first_layer=a, last_layer=b)
+                for p, a, b in zip(peers, cuts, cuts[1:], strict=False)
+            ),
+            "kv_tokens": 64,
+            "micro_batches": 1,
+            "max_batch_tokens": 64,
+        }
+        return LoadStage.model_validate(fields | changes)
+
+    async def employed(self) -> None:
+        for node in (self.first, self.second):
+            chain = self.boss.context.chain
+            assert chain is not None
+            invite = await self.invite(self.boss)
+            signature = await chain.sign_invite(POOL, node.address, invite.deadline)
+            invite = invite.model_copy(update={"signature": signature})
+            await self.boss.ask(node.peer_id, INVITE, invite)
+
+    async def loaded(self) -> None:
+        """Both stages loaded; their engines hold one finished sequence."""
+        await self.employed()
+        for stage, node in enumerate((self.first, self.second)):
+            await self.boss.ask(node.peer_id, LOAD, self.order(stage))
+            self.engines[stage].stage = stage
+        ring = self.engines[0].ring
+        ring.specs[SEQUENCE] = SequenceSpec(
+            sequence_id=SEQUENCE, unit_id=UNIT, prompt_ids=(3, 4, 5), max_tokens=4
+        )
+        ring.outputs[SEQUENCE] = (10, 11, 12, 13)
+
+    def claim(self, stage: int, **changes: Any) -> ClaimRequest:
+        fields = {
+            "ref": StageRef(group_id=GROUP, generation=1, stage=stage),
+            "unit_id": UNIT,
+            "attempt": 0,
+            "epoch": 1,
+            "sequence_ids": (SEQUENCE,),
+            "token_count": TOKENS,
+        }
+        return ClaimRequest.model_validate(fields | changes)
+
+    def countersign(self, signer: Node | None = None, **changes: Any) -> CountersignRequest:
+        """What `first` asks of `second`, with changes to its receipt, truly signed."""
+        sequence_ids = changes.pop("sequence_ids", (SEQUENCE,))
+        fields = {
+            "job_id": UNIT,
+            "worker": self.first.address,
+            "pool_id": POOL,
+            "stage": 0,
+            "seq": 1,
+            "counterparty": self.second.address,
+            "epoch": 1,
+            "units": 10 * TOKENS,
+            "commitment": b"c" * 32,
+        }
+        receipt = Receipt.model_validate(fields | changes)
+        key = (signer or self.first).context.key
+        return CountersignRequest(
+            ref=StageRef(group_id=GROUP, generation=1, stage=0),
+            receipt=receipt.to_bytes(),
+            signature=sign_digest(key, receipt.digest(DOMAIN)),
+            sequence_ids=sequence_ids,
+        )
