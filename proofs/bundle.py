@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
 import msgpack
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, FailFast, Field, PlainSerializer, model_validator
 
 from proofs.canonical import CanonicalModel
 from proofs.eip712 import Domain, EncodingError
@@ -30,8 +30,12 @@ ROWS_PER_PROOF = 32
 Id16 = Annotated[bytes, Field(min_length=16, max_length=16)]
 Id32 = Annotated[bytes, Field(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Field(min_length=SIGNATURE_LENGTH, max_length=SIGNATURE_LENGTH)]
-TokenIds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(max_length=1 << 20)]
-Proofs = Annotated[tuple[Annotated[bytes, Field(max_length=4096)], ...], Field(max_length=1 << 16)]
+TokenIds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast(), Field(max_length=1 << 20)
+]
+Proofs = Annotated[
+    tuple[Annotated[bytes, Field(max_length=4096)], ...], FailFast(), Field(max_length=1 << 16)
+]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 PeerId = Annotated[str, Field(min_length=1, max_length=128)]
 
@@ -93,7 +97,7 @@ class StageClaim(CanonicalModel):
 
     peer_id: PeerId
     address: Address
-    evidence: Annotated[tuple[StageEvidence, ...], Field(max_length=4096)] = ()
+    evidence: Annotated[tuple[StageEvidence, ...], FailFast(), Field(max_length=4096)] = ()
     receipt: EncodedReceipt | None = None
     receipt_signature: Signature | None = None
     counter_signature: Signature | None = None
@@ -113,10 +117,12 @@ class BundleSequence(CanonicalModel):
     max_tokens: Annotated[int, Field(ge=1, lt=2**20)]
     eos_ids: TokenIds = ()
     stop: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=16)
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
+        FailFast(),
+        Field(max_length=16),
     ] = ()
     reason: Annotated[FinishReason, Field(strict=False)]
-    segments: Annotated[tuple[tuple[Count, Count], ...], Field(max_length=1024)] = ()
+    segments: Annotated[tuple[tuple[Count, Count], ...], FailFast(), Field(max_length=1024)] = ()
 
     @model_validator(mode="after")
     def _segments_advance(self) -> Self:
@@ -143,9 +149,11 @@ class UnitBundle(CanonicalModel):
     group_id: Id32
     generation: Count
     model_id: Id32
-    boundaries: Annotated[tuple[Count, ...], Field(min_length=1, max_length=256)]
-    stages: Annotated[tuple[StageClaim, ...], Field(min_length=1, max_length=256)]
-    sequences: Annotated[tuple[BundleSequence, ...], Field(min_length=1, max_length=4096)]
+    boundaries: Annotated[tuple[Count, ...], FailFast(), Field(min_length=1, max_length=256)]
+    stages: Annotated[tuple[StageClaim, ...], FailFast(), Field(min_length=1, max_length=256)]
+    sequences: Annotated[
+        tuple[BundleSequence, ...], FailFast(), Field(min_length=1, max_length=4096)
+    ]
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

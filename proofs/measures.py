@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import FailFast, Field
 
 from proofs.canonical import CanonicalModel
 
@@ -31,12 +31,12 @@ class SamplingMeasure(CanonicalModel):
 
     tokens: Count
     matches: Count
-    scores: Annotated[tuple[float, ...], Field(max_length=1 << 20)]
+    scores: Annotated[tuple[float, ...], FailFast(), Field(max_length=1 << 20)]
 
 
 class SequenceMeasure(CanonicalModel):
     """One sequence: `stages[s]` are the chunks of stage s."""
 
     sequence_id: Annotated[bytes, Field(min_length=16, max_length=16)]
-    stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], Field(max_length=256)]
+    stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], FailFast(), Field(max_length=256)]
     sampling: SamplingMeasure

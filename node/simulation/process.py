@@ -130,6 +130,11 @@ class Children:
             await self._stop([child for child in self.all if not child.outlives_others])
             await self._stop([child for child in self.all if child.outlives_others])
 
+    def kill_all(self) -> None:
+        """`kill -9` of every child, at once."""
+        for child in self.all:
+            child.kill()
+
     async def _stop(self, children: list[Child]) -> None:
         for seconds in (STOP_SECONDS, LAST_STOP_SECONDS):
             for child in children:

@@ -8,6 +8,7 @@ written to `report.json`; the exit status says whether all of it held (`checks.p
 from __future__ import annotations
 
 import json
+import signal
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,14 +17,14 @@ import httpx
 import trio
 
 from node.cli.submit import job_body
-from node.errors import NodeError, UnreachableError
+from node.errors import EXIT_INTERRUPTED, NodeError, UnreachableError
 from node.prompts import Prompt
 from node.simulation.checks import Check, run_checks
 from node.simulation.ledger import Balances, Ledger, open_ledger
 from node.simulation.memory import MemoryWatch
 from node.simulation.network import SimulatedNetwork, fresh_output
 from node.simulation.options import CRASH, SimulationOptions, load_topology
-from node.simulation.process import Child, open_children
+from node.simulation.process import Child, Children, open_children
 from node.simulation.progress import Progress, open_progress
 from node.simulation.report import print_report, write_report
 
@@ -50,6 +51,8 @@ class Outcome:
     after: Balances = field(default_factory=dict)
     memory: MemoryWatch = field(default_factory=MemoryWatch)
     failed_children: list[str] = field(default_factory=list)
+    interrupted: bool = True
+    """Until the run has come to its end."""
     left_running: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
 
@@ -59,6 +62,8 @@ def simulate(options: SimulationOptions) -> int:
     options.check()
     prepare_model(options)
     outcome = trio.run(_simulate, options, strict_exception_groups=True)
+    if outcome.interrupted:
+        return EXIT_INTERRUPTED
     outcome.left_running = _still_running(outcome.network)
     outcome.checks = run_checks(outcome)
     write_report(outcome)
@@ -86,15 +91,45 @@ async def _simulate(options: SimulationOptions) -> Outcome:
                     outcome.failed_children.append(f"{child.name}: {child.last_words()}")
 
             children.on_end = ended
-            with trio.move_on_after(options.timeout) as scope:
-                await _run(outcome, progress)
-            if scope.cancelled_caught:
-                outcome.failed_children.append(f"no end within {options.timeout:g} s")
-            if options.keep:
-                progress.say("the network keeps running; Ctrl-C stops it")
-                await trio.sleep_forever()
-            progress.stage("stopping every process")
+            async with trio.open_nursery() as watchers:
+                with trio.CancelScope() as interruptible:
+                    await watchers.start(_watch_signals, interruptible, children)
+                    await _until_done(outcome, progress)
+                progress.stage("stopping every process")
+                await children.stop_all()
+                watchers.cancel_scope.cancel()
     return outcome
+
+
+async def _until_done(outcome: Outcome, progress: Progress) -> None:
+    options = outcome.options
+    with trio.move_on_after(options.timeout) as scope:
+        await _run(outcome, progress)
+    if scope.cancelled_caught:
+        outcome.failed_children.append(f"no end within {options.timeout:g} s")
+    outcome.interrupted = False
+    if options.keep:
+        progress.say("the network keeps running; Ctrl-C stops it")
+        await trio.sleep_forever()
+
+
+async def _watch_signals(
+    scope: trio.CancelScope,
+    children: Children,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """The first Ctrl-C ends the run, and every child is asked to leave; a second one kills them.
+
+    Signals are taken here and not as KeyboardInterrupt, which Python may raise, and lose, in the
+    middle of anything, a fork included.
+    """
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            if scope.cancel_called:
+                children.kill_all()
+            scope.cancel()
 
 
 async def _run(outcome: Outcome, progress: Progress) -> None:

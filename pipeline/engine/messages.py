@@ -17,14 +17,16 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 MAX_FRAME = 16 * 2**20
 
 Id16 = Annotated[bytes, Field(min_length=16, max_length=16)]
 Id32 = Annotated[bytes, Field(min_length=32, max_length=32)]
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
-TokenIds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(max_length=1 << 20)]
+TokenIds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast(), Field(max_length=1 << 20)
+]
 Certificate = Annotated[bytes, Field(min_length=64, max_length=2048)]
 Text = Annotated[str, Field(max_length=4096)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
@@ -37,7 +39,7 @@ class Message(BaseModel):
 
 
 class Empty(Message):
-    """A body with nothing in it."""
+    """Nothing to say."""
 
 
 class Sampling(Message):
@@ -68,7 +70,9 @@ class SequenceSpec(Message):
     sampling: Sampling = Sampling()
     max_tokens: Annotated[int, Field(ge=1, lt=2**20)]
     stop: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=16)
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
+        FailFast(),
+        Field(max_length=16),
     ] = ()
     eos_ids: TokenIds = ()
 
@@ -151,13 +155,13 @@ class Ring(Message):
 class Submit(Message):
     """Stage 0 only: queue sequences. Already known sequence ids are ignored (idempotent)."""
 
-    sequences: Annotated[tuple[SequenceSpec, ...], Field(max_length=4096)]
+    sequences: Annotated[tuple[SequenceSpec, ...], FailFast(), Field(max_length=4096)]
 
 
 class SequenceIds(Message):
     """Body of `abort` (stage 0: stop generating) and `forget` (any stage: drop evidence)."""
 
-    sequence_ids: Annotated[tuple[Id16, ...], Field(max_length=65536)]
+    sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(max_length=65536)]
 
 
 class StageEvidence(Message):
@@ -172,14 +176,14 @@ class StageEvidence(Message):
     sequence_id: Id16
     rows: Count
     proofs: Annotated[
-        tuple[Annotated[bytes, Field(max_length=4096)], ...], Field(max_length=1 << 16)
+        tuple[Annotated[bytes, Field(max_length=4096)], ...], FailFast(), Field(max_length=1 << 16)
     ]
     sent: Digest
     received: Digest
 
 
 class Evidence(Message):
-    items: Annotated[tuple[StageEvidence, ...], Field(max_length=4096)]
+    items: Annotated[tuple[StageEvidence, ...], FailFast(), Field(max_length=4096)]
 
 
 class ReplaySequence(Message):
@@ -192,7 +196,9 @@ class ReplaySequence(Message):
     proofs: Annotated[
         tuple[
             Annotated[
-                tuple[Annotated[bytes, Field(max_length=4096)], ...], Field(max_length=1 << 16)
+                tuple[Annotated[bytes, Field(max_length=4096)], ...],
+                FailFast(),
+                Field(max_length=1 << 16),
             ],
             ...,
         ],
@@ -209,8 +215,8 @@ class Replay(Message):
     model_dir: Text
     model_id: Digest
     device: Text = "cpu"
-    boundaries: Annotated[tuple[Count, ...], Field(min_length=1, max_length=256)]
-    sequences: Annotated[tuple[ReplaySequence, ...], Field(max_length=4096)]
+    boundaries: Annotated[tuple[Count, ...], FailFast(), Field(min_length=1, max_length=256)]
+    sequences: Annotated[tuple[ReplaySequence, ...], FailFast(), Field(max_length=4096)]
 
 
 class ChunkMeasure(Message):
@@ -233,17 +239,17 @@ class SamplingMeasure(Message):
 
     tokens: Count
     matches: Count
-    scores: Annotated[tuple[float, ...], Field(max_length=1 << 20)]
+    scores: Annotated[tuple[float, ...], FailFast(), Field(max_length=1 << 20)]
 
 
 class ReplayedSequence(Message):
     sequence_id: Id16
-    stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], Field(max_length=256)]
+    stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], FailFast(), Field(max_length=256)]
     sampling: SamplingMeasure
 
 
 class Replayed(Message):
-    items: Annotated[tuple[ReplayedSequence, ...], Field(max_length=4096)]
+    items: Annotated[tuple[ReplayedSequence, ...], FailFast(), Field(max_length=4096)]
     seconds: float
 
 
@@ -340,8 +346,6 @@ EVENTS: dict[str, type[Message]] = {
     "edge_down": EdgeDown,
 }
 
-# Codes of error answers. `control` restarts the engine on none of them; an engine that cannot go
-# on exits instead.
-ERRORS = frozenset(
-    {"bad_request", "out_of_memory", "model", "not_loaded", "edge", "unknown_sequence", "internal"}
-)
+# Codes of error answers. An engine that cannot go on answers none of them: it exits.
+_CODES = "bad_request out_of_memory model not_loaded edge unknown_sequence internal"
+ERRORS = frozenset(_CODES.split())

@@ -20,6 +20,8 @@ from node.roles.orchestrator.pool import Pool
 from node.rpc import call
 from p2p.errors import P2PError, RemoteRefused
 from p2p.events import PeerDisconnected
+from p2p.identity import peer_public_key
+from proofs.signing import public_key_address
 
 PING_EVERY_SECONDS = 2.0
 PROBE_SECONDS = 3.0
@@ -45,11 +47,11 @@ class Watch:
         version = -1
         while True:
             version = await network.records.wait_changed(version)
-            present = set()
+            announced = set()
             seen = {r.peer_id: seen[r.peer_id] for r in network.records.all() if r.peer_id in seen}
             for record in network.records.all():
                 if "validator" in record.roles:
-                    present.add(record.peer_id)
+                    announced.add(record.peer_id)
                 if "worker" in record.roles and seen.get(record.peer_id) != record.sequence:
                     seen[record.peer_id] = record.sequence
                     await self._feed(
@@ -61,11 +63,31 @@ class Watch:
                             record.region,
                         )
                     )
+            present = await self._who_judges(announced, validators)
             for peer_id in present - validators:
                 await self._feed(ev.PeerValidates(peer_id, True))
             for peer_id in validators - present:
                 await self._feed(ev.PeerValidates(peer_id, False))
             validators = present
+
+    async def _who_judges(self, announced: set[str], current: set[str]) -> set[str]:
+        """Who may judge this pool's work: without a chain whoever announces itself.
+
+        With one, a single validator that has the role, kept as long as it is there: only it knows
+        what it has paid, so two would contradict one another on chain.
+        """
+        chain = self._context.chain
+        if chain is None or current & announced:
+            return announced if chain is None else current & announced
+        from chain.errors import ChainError
+
+        for peer_id in sorted(announced):
+            try:
+                if await chain.is_validator(public_key_address(peer_public_key(peer_id))):
+                    return {peer_id}
+            except ChainError as exc:
+                self._context.log.warning("validator not checked", reason=str(exc))
+        return set()
 
     async def pings(self) -> None:
         """Ping every member, each on its own schedule, so that a slow one delays nobody."""

@@ -206,7 +206,13 @@ class Epochs:
         funds = await chain.pool_funds(ledger.pool_id)
         accounts: dict[str, str] = {}
         receipts = [receipt for group in units.values() for receipt in group]
-        for worker in sorted({receipt.worker for receipt in receipts}):
+        root = await chain.latest_root(ledger.pool_id)
+        if root is not None and root.total_payout > sum(ledger.earned.values()):
+            raise InputError(
+                f"pool {ledger.pool_id} was settled by another validator",
+                "one validator settles a pool; this one does not know what that one has paid",
+            )
+        for worker in sorted({*(receipt.worker for receipt in receipts), *ledger.peers}):
             node = await chain.node(worker)
             accounts[worker] = node.provider if node is not None else worker
         epoch = settle(
@@ -298,7 +304,6 @@ def _epoch_body(
     accounts: dict[str, str],
 ) -> dict[str, Any]:
     """All that follows from an epoch, for the journal."""
-    workers = {receipt.worker for group in units.values() for receipt in group}
     return {
         "pool_id": ledger.pool_id,
         "root": epoch.root.to_bytes(),
@@ -309,7 +314,7 @@ def _epoch_body(
             for p in epoch.payouts
         ],
         "accounts": accounts,
-        "peers": {a: peer for a, peer in ledger.peers.items() if a in workers},
+        "peers": dict(ledger.peers),
         "orchestrator": ledger.orchestrator,
     }
 
