@@ -10,30 +10,26 @@ chain grant` can use it while this chain runs. None of it is worth anything.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import httpx
 import trio
 
-from node.errors import InputError, NodeError, UnreachableError
+from node.errors import InputError
 from node.keystore import KeyFileError, NodeKey, generate_key, load_key, save_key
 from node.networkfile import ChainTable, NetworkFile
-
-FUNDER_VARIABLE = "PRIME_NODE_FUNDER_KEY"
 
 if TYPE_CHECKING:
     from chain.deployment import Deployment
     from chain.devnet.remote import RemoteChain
-    from chain.rpc import Rpc
-    from chain.transactions.manager import TransactionManager
 
-FAUCET_TOKENS = 100_000_000 * 10**18
-"""What the faucet is stocked with, in the token's smallest unit."""
-REQUEST_SECONDS = 60.0
+FUNDER_VARIABLE = "PRIME_NODE_FUNDER_KEY"
+"""The environment variable with the key that pays on a chain given by URL."""
+MEMORY = ":memory:"
+"""Where the deployer's transactions are kept: nowhere, since the chain does not last either."""
+POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,9 @@ async def run_dev_chain(
     that one, and the key in the environment variable `PRIME_NODE_FUNDER_KEY` pays on it. Raises
     `chain.errors`' types and `InputError`.
     """
-    from chain.deployment import deploy
+    from chain.devnet.bootstrap import deploy_on_devnet
     from chain.devnet.server import serve_devnet
+    from chain.transactions.manager import Settings
 
     known = NetworkFile.load_or_new(network_file)
     async with trio.open_nursery() as nursery:
@@ -76,18 +73,15 @@ async def run_dev_chain(
                 host, port, backend=backend, remote=_remote(rpc_url), task_status=task_status
             )
         )
-        faucet_url = f"{chain.url}/faucet"
         deployer = generate_key()
-        await _post(faucet_url, deployer.address)
-        async with _sender(chain.url, deployer) as (rpc, manager):
-            deployment = await deploy(rpc, manager)
-            await _stock_faucet(manager, deployment, faucet_url, chain.faucet_address)
-            for validator in validators:
-                await _grant(manager, deployment.address("PrimeNetwork"), validator)
+        deployment = await deploy_on_devnet(
+            chain.url, deployer.secret, MEMORY, settings=Settings(poll=POLL_SECONDS)
+        )
+        await _grant(chain.url, deployment, deployer, validators)
         table = ChainTable(
             rpc_url=chain.url,
             chain_id=deployment.chain_id,
-            faucet_url=faucet_url,
+            faucet_url=f"{chain.url}/faucet",
             default_domain=deployment.default_domain,
             block=deployment.block,
             contracts=deployment.addresses,
@@ -124,66 +118,20 @@ async def grant_validator(network_file: Path, address: str) -> None:
     table = NetworkFile.load(network_file).chain
     if table is None:
         raise InputError(f"{network_file}: names no chain", "prime-node chain dev writes it")
+    from chain.deployment import Deployment
+
     key = load_key(deployer_key_path(network_file))
-    async with _sender(table.rpc_url, key) as (_rpc, manager):
-        await _grant(manager, table.contracts["PrimeNetwork"], address)
+    await _grant(table.rpc_url, Deployment.from_dict(table.deployment()), key, [address])
 
 
-@asynccontextmanager
-async def _sender(url: str, key: NodeKey) -> AsyncIterator[tuple[Rpc, TransactionManager]]:
-    """A transaction manager whose memory ends with the block: the chain's does too."""
-    from chain.artifacts import error_table
-    from chain.database import Database
-    from chain.rpc import open_rpc
-    from chain.transactions.manager import Settings, open_manager
-    from chain.transactions.store import TransactionStore
-
-    async with open_rpc(url, errors=error_table()) as rpc:
-        chain_id = await rpc.chain_id()
-        genesis = await rpc.block(0)
-        if genesis is None:
-            raise UnreachableError(f"{url}: has no block 0", "is it an Ethereum JSON-RPC endpoint?")
-        database = Database(
-            ":memory:", chain_id=chain_id, genesis=genesis.hash, address=key.address
-        )
-        try:
-            store = TransactionStore(database)
-            async with open_manager(rpc, key.secret, store, Settings(poll=0.2)) as manager:
-                yield rpc, manager
-        finally:
-            database.close()
-
-
-async def _post(url: str, address: str) -> None:
-    """POST {"address"} to the faucet that this process serves. Raises `UnreachableError`."""
-    try:
-        async with httpx.AsyncClient(timeout=REQUEST_SECONDS, trust_env=False) as client:
-            answer = await client.post(url, json={"address": address})
-            answer.raise_for_status()
-    except httpx.HTTPError as exc:
-        raise UnreachableError(f"{url}: {exc or type(exc).__name__}") from exc
-
-
-async def _stock_faucet(
-    manager: TransactionManager, deployment: Deployment, faucet_url: str, faucet: str
+async def _grant(
+    url: str, deployment: Deployment, deployer: NodeKey, validators: Sequence[str]
 ) -> None:
-    """Move tokens to the faucet's account and tell it which token they are."""
-    from chain.artifacts import load_artifact
+    """Give the validator role; the transactions' memory may end here, since the chain's does."""
+    from chain.client import open_chain
+    from chain.transactions.manager import Settings
 
-    token = deployment.address("PrimeToken")
-    data = load_artifact("PrimeToken").abi.encode("transfer", faucet, FAUCET_TOKENS)
-    await _send(manager, "dev/stock-faucet", token, data)
-    await _post(f"{faucet_url}/token", token)
-
-
-async def _grant(manager: TransactionManager, network: str, validator: str) -> None:
-    from chain.artifacts import load_artifact
-
-    data = load_artifact("PrimeNetwork").abi.encode("grantValidator", validator)
-    await _send(manager, f"dev/grant-validator/{validator}", network, data)
-
-
-async def _send(manager: TransactionManager, key: str, to: str, data: bytes) -> None:
-    result = await manager.send(key, to, data)
-    if not result.status:
-        raise NodeError(f"{key}: transaction 0x{result.hash.hex()} reverted")
+    settings = Settings(poll=POLL_SECONDS)
+    async with open_chain(url, deployment, deployer.secret, MEMORY, settings=settings) as chain:
+        for validator in validators:
+            await chain.grant_validator(validator)

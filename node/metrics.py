@@ -32,7 +32,6 @@ METHODS = (
     "ring",
     "edge",
     "assign",
-    "withdraw",
     "progress",
     "trouble",
     "claim",

@@ -145,11 +145,6 @@ class Assign(Body):
     sequences: Annotated[tuple[SequenceSpec, ...], FailFast(), Field(max_length=1024)]
 
 
-class Withdraw(Body):
-    ref: StageRef
-    sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(max_length=4096)]
-
-
 class TokenRun(Body):
     sequence_id: Id16
     offset: U64
@@ -265,7 +260,6 @@ LOAD = Method("load", LoadStage, StageLoaded, timeout=300.0, max_answer=4096)
 RING = Method("ring", StageRef, Done, timeout=60.0, max_request=4096, max_answer=4096)
 EDGE = Method("edge", EdgeRequest, EdgeAnswer, timeout=15.0, max_request=4096, max_answer=4096)
 ASSIGN = Method("assign", Assign, Done, timeout=15.0, max_request=MAX_BUNDLE)
-WITHDRAW = Method("withdraw", Withdraw, Done, timeout=15.0)
 PROGRESS = Method("progress", Progress, Done, timeout=15.0, max_request=MAX_BUNDLE)
 TROUBLE = Method("trouble", Trouble, Done, timeout=10.0, max_request=8192)
 CLAIM = Method("claim", ClaimRequest, ClaimAnswer, timeout=60.0, max_answer=MAX_BUNDLE)

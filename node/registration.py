@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
-
-from node.errors import NodeError, UnreachableError
+from node.errors import NodeError
 from node.keystore import NodeKey
 from node.networkfile import ChainTable
 
@@ -20,11 +18,13 @@ if TYPE_CHECKING:
 
 GAS_FLOOR = 10**16
 """Wei under which a node asks the faucet, or complains."""
-FAUCET_SECONDS = 60.0
 
 
 async def ensure_funds(chain: ChainClient, table: ChainTable, address: str, tokens: int) -> None:
-    """Have gas and `tokens` (smallest unit) at `address`. Raises `NodeError` saying what lacks."""
+    """Have gas and `tokens` (smallest unit) at `address`.
+
+    Raises `NodeError` saying what lacks, or a `ChainError` where the faucet gives nothing.
+    """
     gas = await chain.native_balance(address)
     held = await chain.token_balance(address)
     if gas >= GAS_FLOOR and held >= tokens:
@@ -34,19 +34,9 @@ async def ensure_funds(chain: ChainClient, table: ChainTable, address: str, toke
             f"{address} holds {gas} wei and {held} tokens, and needs {GAS_FLOOR} and {tokens}",
             "send it gas and tokens, then start again",
         )
-    await ask_faucet(table.faucet_url, address)
+    from chain.faucet import request_funds
 
-
-async def ask_faucet(url: str, address: str) -> None:
-    """Ask a development chain's faucet. Raises `UnreachableError`."""
-    try:
-        async with httpx.AsyncClient(timeout=FAUCET_SECONDS, trust_env=False) as client:
-            answer = await client.post(url, json={"address": address})
-            answer.raise_for_status()
-    except httpx.HTTPError as exc:
-        raise UnreachableError(
-            f"faucet {url}: {exc or type(exc).__name__}", "is `prime-node chain dev` running?"
-        ) from exc
+    await request_funds(table.faucet_url.removesuffix("/faucet"), address)
 
 
 async def register_worker(

@@ -43,7 +43,7 @@ def dishonest_names(outcome: Outcome) -> set[str]:
     """Workers that cheated: a wrong seed is one only in the hands of a last stage, which samples,
     and no cheating shows in a spare that never worked."""
     stages = outcome.first_group.get("stages", [])
-    names = _names(outcome)
+    names = names_by_peer(outcome)
     in_ring = [names.get(stage["peer_id"], "") for stage in stages]
     return {
         fault.node
@@ -122,7 +122,7 @@ def earned(outcome: Outcome) -> dict[str, int]:
 
 def _paid(outcome: Outcome) -> Check:
     """Who has work in an accepted row was paid; who is dishonest was not."""
-    names = _names(outcome)
+    names = names_by_peer(outcome)
     gains = earned(outcome)
     worked = {names.get(s["peer_id"], "?") for row in outcome.rows for s in row["stages"]}
     missing = sorted(name for name in worked if gains.get(name, 0) <= 0)
@@ -137,7 +137,7 @@ def _paid(outcome: Outcome) -> Check:
 
 
 def _blame(outcome: Outcome) -> Check | None:
-    names = _names(outcome)
+    names = names_by_peer(outcome)
     blamed = {names.get(item["peer_id"], item["peer_id"]) for item in outcome.rejections}
     blamed.discard("")
     guilty = dishonest_names(outcome)
@@ -153,7 +153,8 @@ def _clean(outcome: Outcome) -> Check:
     return Check("nothing is left running", not left, "; ".join(left) or "all processes are gone")
 
 
-def _names(outcome: Outcome) -> dict[str, str]:
+def names_by_peer(outcome: Outcome) -> dict[str, str]:
+    """Name of each simulated node by peer id, as far as records and rows tell."""
     addresses = {node.address: name for name, node in outcome.network.nodes.items()}
     known = {n["peer_id"]: addresses.get(n["address"], "?") for n in outcome.nodes}
     for row in outcome.rows:

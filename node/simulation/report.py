@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from node.cli.frame import console, human_bytes, table
 from node.datadir import write_atomically
-from node.simulation.checks import crashed_names, dishonest_names, earned
+from node.simulation.checks import crashed_names, dishonest_names, earned, names_by_peer
 
 if TYPE_CHECKING:
     from node.simulation.runner import Outcome
@@ -109,11 +109,7 @@ def _workers(outcome: Outcome) -> list[dict[str, Any]]:
 
 def _stages_by_name(outcome: Outcome) -> dict[str, dict[str, Any]]:
     """Each worker's stage in the first group that ran."""
-    addresses = {node.address: name for name, node in outcome.network.nodes.items()}
-    names = {n["peer_id"]: addresses.get(n["address"], "") for n in outcome.nodes}
-    for row in outcome.rows:
-        for stage in row["stages"]:
-            names[stage["peer_id"]] = addresses.get(stage["address"], "")
+    names = names_by_peer(outcome)
     stages = outcome.first_group.get("stages", [])
     return {names.get(stage["peer_id"], ""): stage for stage in stages}
 

@@ -8,6 +8,7 @@ written to `report.json`; the exit status says whether all of it held (`checks.p
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from dataclasses import dataclass, field
@@ -302,19 +303,13 @@ async def _watch_memory(outcome: Outcome) -> None:
 
 
 def _still_running(network: SimulatedNetwork) -> list[str]:
-    """Names of nodes that left a process behind: nothing may."""
+    """Nodes and engines that still run out of this simulation's folder: there may be none."""
     import psutil
 
+    folder = f"{network.options.output}{os.sep}"
     left = []
-    folder = str(network.options.output)
     for process in psutil.process_iter(["cmdline"]):
         words = " ".join(process.info["cmdline"] or ())
-        if folder in words and ("pipeline.engine" in words or " run " in words):
+        if folder in words and ("-m node" in words or "-m pipeline.engine" in words):
             left.append(words[:200])
     return left
-
-
-def names_by_peer(outcome: Outcome) -> dict[str, str]:
-    """Name of each simulated node by peer id, from what the orchestrator saw."""
-    names = {node.address: name for name, node in outcome.network.nodes.items()}
-    return {n["peer_id"]: names[n["address"]] for n in outcome.nodes if n["address"] in names}

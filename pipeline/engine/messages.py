@@ -340,12 +340,10 @@ REQUESTS: dict[str, tuple[type[Message], type[Message]]] = {
     "shutdown": (Empty, Empty),
 }
 EVENTS: dict[str, type[Message]] = {
-    "tokens": Tokens,
-    "finished": Finished,
-    "failed": Failed,
-    "edge_down": EdgeDown,
-}
+    "tokens": Tokens, "finished": Finished, "failed": Failed, "edge_down": EdgeDown
+}  # fmt: skip
 
 # Codes of error answers. An engine that cannot go on answers none of them: it exits.
-_CODES = "bad_request out_of_memory model not_loaded edge unknown_sequence internal"
-ERRORS = frozenset(_CODES.split())
+ERRORS = frozenset(
+    {"bad_request", "out_of_memory", "model", "not_loaded", "edge", "unknown_sequence", "internal"}
+)

@@ -12,7 +12,7 @@ from node.protocol import BadBody, Method, Progress, VerifyRequest, decode
 from node.roles.orchestrator.units import UnitState
 
 METHODS = {value.name: value for value in vars(protocol).values() if isinstance(value, Method)}
-WORKER = ("ping", "invite", "load", "edge", "ring", "assign", "withdraw", "claim", "countersign")
+WORKER = ("ping", "invite", "load", "edge", "ring", "assign", "claim", "countersign")
 ORCHESTRATOR = ("progress", "trouble", "verdict", "settled")
 REF = {"group_id": b"g" * 32, "generation": 1, "stage": 0}
 GARBAGE = (

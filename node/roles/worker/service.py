@@ -22,7 +22,6 @@ from node.protocol import (
     LOAD,
     PING,
     RING,
-    WITHDRAW,
     Ping,
     Pong,
 )
@@ -79,7 +78,6 @@ class Worker:
         serve(network, EDGE, self.stage.on_edge, self.stage.require_upstream)
         serve(network, RING, self.stage.on_ring, employer)
         serve(network, ASSIGN, self.stage.on_assign, employer)
-        serve(network, WITHDRAW, self.stage.on_withdraw, employer)
         serve(network, CLAIM, self._receipts.on_claim, employer)
         serve(network, COUNTERSIGN, self._receipts.on_countersign, self.stage.require_upstream)
         serve(network, FORGET, self._receipts.on_forget, employer)
@@ -90,7 +88,7 @@ class Worker:
             task_status.started()
 
     async def drain(self) -> None:
-        """Leave the pool: tell the orchestrator, claim what is settled, leave on chain."""
+        """Leave the pool: tell the orchestrator, then leave on chain. Rewards stay claimable."""
         employer, assignment = self.membership.employer, self.stage.assignment
         if employer is None:
             return

@@ -26,7 +26,6 @@ from node.protocol import (
     StageLoaded,
     StagePeer,
     StageRef,
-    Withdraw,
 )
 from node.roles.worker.membership import Membership
 from node.roles.worker.orders import check_order
@@ -44,7 +43,6 @@ from pipeline.engine.messages import (
     Load,
     Loaded,
     Ring,
-    SequenceIds,
     Submit,
 )
 from pipeline.models.errors import ModelError
@@ -179,15 +177,6 @@ class StageHost:
             raise Refused("bad_request", "sequences go to stage 0")
         with engine_refusals():
             await self.engine.request("submit", Submit(sequences=order.sequences), timeout=20.0)
-        return Done()
-
-    async def on_withdraw(self, peer_id: str, order: Withdraw) -> Done:
-        self._membership.require_employer(peer_id)
-        self.require(order.ref)
-        with engine_refusals():
-            await self.engine.request(
-                "abort", SequenceIds(sequence_ids=order.sequence_ids), timeout=20.0
-            )
         return Done()
 
     async def status(self) -> EngineStatus:
