@@ -5,6 +5,7 @@ import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {EIP712} from "@openzeppelin/contracts/utils/cryptography/EIP712.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IComputePool} from "./interfaces/IComputePool.sol";
 import {IComputeRegistry} from "./interfaces/IComputeRegistry.sol";
 import {IDomainRegistry} from "./interfaces/IDomainRegistry.sol";
@@ -29,6 +30,13 @@ contract ComputePool is IComputePool, EIP712 {
         uint64 inviteNonce;
     }
 
+    /// @dev Compute units over time: `unitSeconds` up to `since`, and `units` ever since.
+    struct Capacity {
+        uint64 units;
+        uint64 since;
+        uint128 unitSeconds;
+    }
+
     bytes32 private constant POOL_INVITE_TYPEHASH =
         keccak256("PoolInvite(uint256 poolId,address node,uint256 nonce,uint256 deadline)");
 
@@ -44,6 +52,8 @@ contract ComputePool is IComputePool, EIP712 {
     uint256 public poolCount;
     mapping(uint256 poolId => Pool) private _pools;
     mapping(uint256 poolId => mapping(address node => Membership)) private _memberships;
+    mapping(uint256 poolId => Capacity) private _capacities;
+    mapping(uint256 poolId => mapping(address provider => Capacity)) private _providers;
 
     constructor(
         IERC20 token_,
@@ -65,27 +75,24 @@ contract ComputePool is IComputePool, EIP712 {
     }
 
     /// @inheritdoc IComputePool
-    function createPool(
-        uint256 domainId,
-        string calldata name,
-        string calldata uri,
-        address inviter
-    ) external returns (uint256 poolId) {
-        if (!domainRegistry.exists(domainId)) {
-            revert IDomainRegistry.UnknownDomain(domainId);
-        }
-        Text.checkName(name);
-        Text.checkUri(uri);
+    function createPool(NewPool calldata wanted) external returns (uint256 poolId) {
+        Text.checkName(wanted.name);
+        Text.checkUri(wanted.uri);
+        address settlement = domainRegistry.domainOf(wanted.domainId).validationLogic;
         poolId = ++poolCount;
         Pool storage pool = _pools[poolId];
         pool.creator = msg.sender;
         pool.state = PoolState.PENDING;
         pool.createdAt = uint64(block.timestamp);
-        pool.inviter = inviter;
-        pool.domainId = domainId;
-        pool.name = name;
-        pool.uri = uri;
-        emit PoolCreated(poolId, domainId, msg.sender, inviter, name, uri);
+        pool.inviter = wanted.inviter;
+        pool.domainId = wanted.domainId;
+        pool.settlement = settlement;
+        pool.name = wanted.name;
+        pool.uri = wanted.uri;
+        emit PoolCreated(
+            poolId, wanted.domainId, msg.sender, wanted.inviter, wanted.name, wanted.uri
+        );
+        distributor.open(poolId, wanted.strategy, settlement, wanted.rate);
     }
 
     /// @inheritdoc IComputePool
@@ -119,7 +126,20 @@ contract ComputePool is IComputePool, EIP712 {
     function reclaim(uint256 poolId) external onlyCreator(poolId) {
         uint256 from = uint256(_inState(poolId, PoolState.COMPLETED).endedAt) + reclaimDelay;
         if (block.timestamp < from) revert ReclaimTooEarly(from);
-        emit PoolReclaimed(poolId, distributor.release(poolId, msg.sender));
+        emit PoolReclaimed(
+            poolId, distributor.release(poolId, msg.sender, totalUnitSeconds(poolId))
+        );
+    }
+
+    /// @inheritdoc IComputePool
+    function claimTime(uint256 poolId, address provider) external returns (uint256 amount) {
+        return distributor.payTime(
+            poolId,
+            provider,
+            unitSeconds(poolId, provider),
+            totalUnitSeconds(poolId),
+            _pools[poolId].state == PoolState.COMPLETED
+        );
     }
 
     /// @inheritdoc IComputePool
@@ -130,6 +150,7 @@ contract ComputePool is IComputePool, EIP712 {
         Membership storage membership = _memberships[poolId][node];
         (address provider, uint32 computeUnits) = _callerControls(node);
         if (membership.ejected) revert NodeEjected(poolId, node);
+        if (computeRegistry.isBlacklisted(provider)) revert ProviderBlacklisted(provider);
         uint256 stake = stakeManager.stakeOf(provider);
         uint256 minimum = stakeManager.requiredStake(provider);
         if (stake < minimum) revert StakeBelowMinimum(stake, minimum);
@@ -140,21 +161,23 @@ contract ComputePool is IComputePool, EIP712 {
         membership.joinedAt = uint64(block.timestamp);
         pool.memberCount += 1;
         pool.computeUnits += computeUnits;
+        _tick(_capacities[poolId], poolId).units += computeUnits;
+        _tick(_providers[poolId][provider], poolId).units += computeUnits;
         emit NodeJoined(poolId, node, provider);
         computeRegistry.enterPool(node, poolId);
     }
 
     /// @inheritdoc IComputePool
     function leave(uint256 poolId, address node) external {
-        (, uint32 computeUnits) = _callerControls(node);
-        _remove(poolId, node, computeUnits, false);
+        (address provider, uint32 computeUnits) = _callerControls(node);
+        _remove(poolId, node, provider, computeUnits, false);
     }
 
     /// @inheritdoc IComputePool
     function eject(uint256 poolId, address node) external onlyCreator(poolId) {
-        (, uint32 computeUnits,,,) = computeRegistry.nodeOf(node);
+        (address provider, uint32 computeUnits,,,) = computeRegistry.nodeOf(node);
         _memberships[poolId][node].ejected = true;
-        _remove(poolId, node, computeUnits, true);
+        _remove(poolId, node, provider, computeUnits, true);
     }
 
     /// @inheritdoc IComputePool
@@ -172,6 +195,11 @@ contract ComputePool is IComputePool, EIP712 {
     /// @inheritdoc IComputePool
     function poolState(uint256 poolId) external view returns (PoolState) {
         return _pools[poolId].state;
+    }
+
+    /// @inheritdoc IComputePool
+    function creatorOf(uint256 poolId) external view returns (address) {
+        return _pools[poolId].creator;
     }
 
     /// @inheritdoc IComputePool
@@ -193,9 +221,17 @@ contract ComputePool is IComputePool, EIP712 {
     function activeSeconds(uint256 poolId, address node) public view returns (uint64) {
         Membership memory membership = _memberships[poolId][node];
         if (membership.joinedAt == 0) return membership.pastSeconds;
-        uint64 endedAt = _pools[poolId].endedAt;
-        uint64 until = endedAt == 0 ? uint64(block.timestamp) : endedAt;
-        return membership.pastSeconds + until - membership.joinedAt;
+        return membership.pastSeconds + _clock(poolId) - membership.joinedAt;
+    }
+
+    /// @inheritdoc IComputePool
+    function unitSeconds(uint256 poolId, address provider) public view returns (uint256) {
+        return _upToNow(_providers[poolId][provider], poolId);
+    }
+
+    /// @inheritdoc IComputePool
+    function totalUnitSeconds(uint256 poolId) public view returns (uint256) {
+        return _upToNow(_capacities[poolId], poolId);
     }
 
     function _useInvite(
@@ -214,7 +250,13 @@ contract ComputePool is IComputePool, EIP712 {
         if (signer != inviter) revert InvalidInvite(inviter);
     }
 
-    function _remove(uint256 poolId, address node, uint32 computeUnits, bool ejected) private {
+    function _remove(
+        uint256 poolId,
+        address node,
+        address provider,
+        uint32 computeUnits,
+        bool ejected
+    ) private {
         if (!isMember(poolId, node)) revert NotMember(poolId, node);
         uint64 total = activeSeconds(poolId, node);
         Membership storage membership = _memberships[poolId][node];
@@ -222,8 +264,29 @@ contract ComputePool is IComputePool, EIP712 {
         membership.joinedAt = 0;
         _pools[poolId].memberCount -= 1;
         _pools[poolId].computeUnits -= computeUnits;
+        _tick(_capacities[poolId], poolId).units -= computeUnits;
+        _tick(_providers[poolId][provider], poolId).units -= computeUnits;
         emit NodeLeft(poolId, node, total, ejected);
         computeRegistry.exitPool(node);
+    }
+
+    /// @dev Now, or when the pool's clock stopped.
+    function _clock(uint256 poolId) private view returns (uint64) {
+        uint64 endedAt = _pools[poolId].endedAt;
+        return endedAt == 0 ? uint64(block.timestamp) : endedAt;
+    }
+
+    function _upToNow(Capacity storage capacity, uint256 poolId) private view returns (uint256) {
+        uint256 elapsed = _clock(poolId) - capacity.since;
+        return capacity.units == 0
+            ? capacity.unitSeconds
+            : capacity.unitSeconds + capacity.units * elapsed;
+    }
+
+    function _tick(Capacity storage capacity, uint256 poolId) private returns (Capacity storage) {
+        capacity.unitSeconds = SafeCast.toUint128(_upToNow(capacity, poolId));
+        capacity.since = _clock(poolId);
+        return capacity;
     }
 
     function _inState(uint256 poolId, PoolState wanted) private view returns (Pool storage pool) {

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {EnumerableSet} from "@openzeppelin/contracts/utils/structs/EnumerableSet.sol";
-import {Administered} from "./Administered.sol";
 import {IComputeRegistry} from "./interfaces/IComputeRegistry.sol";
 
 /// @title Implementation of IComputeRegistry, which describes the behaviour
 /// @dev A node has one pool field, so "at most one pool" holds by construction. That field shares a
 /// storage slot with the rest of the node's record.
-contract ComputeRegistry is IComputeRegistry, Administered {
+contract ComputeRegistry is IComputeRegistry, AccessManaged {
     using EnumerableSet for EnumerableSet.AddressSet;
     using SafeCast for uint256;
 
     struct Provider {
         uint64 registeredAt;
         uint64 computeUnits;
+        bool blacklisted;
     }
 
     struct Node {
@@ -25,17 +26,16 @@ contract ComputeRegistry is IComputeRegistry, Administered {
         uint56 poolId;
     }
 
-    bytes32 public constant NETWORK_ROLE = keccak256("NETWORK_ROLE");
-    bytes32 public constant POOL_ROLE = keccak256("POOL_ROLE");
-
     mapping(address provider => Provider) private _providers;
     mapping(address provider => EnumerableSet.AddressSet) private _nodesOf;
     mapping(address node => Node) private _nodes;
+    /// @inheritdoc IComputeRegistry
+    mapping(address node => address) public ownerOf;
 
-    constructor(address admin) Administered(admin) {}
+    constructor(address access) AccessManaged(access) {}
 
     /// @inheritdoc IComputeRegistry
-    function addProvider(address provider) external onlyRole(NETWORK_ROLE) {
+    function addProvider(address provider) external restricted {
         if (provider == address(0)) revert ZeroAddress();
         if (_providers[provider].registeredAt != 0) revert ProviderAlreadyRegistered(provider);
         _providers[provider].registeredAt = uint64(block.timestamp);
@@ -43,16 +43,16 @@ contract ComputeRegistry is IComputeRegistry, Administered {
     }
 
     /// @inheritdoc IComputeRegistry
-    function addNode(address provider, address node, uint32 computeUnits)
-        external
-        onlyRole(NETWORK_ROLE)
-    {
+    function addNode(address provider, address node, uint32 computeUnits) external restricted {
         if (node == address(0)) revert ZeroAddress();
         if (computeUnits == 0) revert NoComputeUnits();
         if (_providers[provider].registeredAt == 0) revert UnknownProvider(provider);
         address known = _nodes[node].provider;
         if (known != address(0)) revert NodeAlreadyRegistered(node, known);
+        address owner = ownerOf[node];
+        if (owner != address(0) && owner != provider) revert NodeOwnedBy(node, owner);
 
+        ownerOf[node] = provider;
         _nodes[node] = Node(provider, computeUnits, false, 0);
         _nodesOf[provider].add(node);
         _providers[provider].computeUnits += computeUnits;
@@ -60,7 +60,7 @@ contract ComputeRegistry is IComputeRegistry, Administered {
     }
 
     /// @inheritdoc IComputeRegistry
-    function removeNode(address node) external onlyRole(NETWORK_ROLE) {
+    function removeNode(address node) external restricted {
         Node memory record = _known(node);
         if (record.poolId != 0) revert NodeInPool(node, record.poolId);
         delete _nodes[node];
@@ -70,14 +70,20 @@ contract ComputeRegistry is IComputeRegistry, Administered {
     }
 
     /// @inheritdoc IComputeRegistry
-    function setValidated(address node, bool validated) external onlyRole(NETWORK_ROLE) {
+    function setValidated(address node, bool validated) external restricted {
         _known(node);
         _nodes[node].validated = validated;
         emit NodeValidated(node, validated);
     }
 
     /// @inheritdoc IComputeRegistry
-    function enterPool(address node, uint256 poolId) external onlyRole(POOL_ROLE) {
+    function setBlacklisted(address provider, bool blacklisted) external restricted {
+        _providers[provider].blacklisted = blacklisted;
+        emit ProviderBlacklisted(provider, blacklisted);
+    }
+
+    /// @inheritdoc IComputeRegistry
+    function enterPool(address node, uint256 poolId) external restricted {
         uint56 current = _known(node).poolId;
         if (current != 0) revert NodeInPool(node, current);
         _nodes[node].poolId = SafeCast.toUint56(poolId);
@@ -85,7 +91,7 @@ contract ComputeRegistry is IComputeRegistry, Administered {
     }
 
     /// @inheritdoc IComputeRegistry
-    function exitPool(address node) external onlyRole(POOL_ROLE) {
+    function exitPool(address node) external restricted {
         if (_known(node).poolId == 0) revert NodeNotInPool(node);
         _nodes[node].poolId = 0;
         emit NodePoolChanged(node, 0);
@@ -106,6 +112,11 @@ contract ComputeRegistry is IComputeRegistry, Administered {
                 record.poolId != 0,
                 record.poolId
             );
+    }
+
+    /// @inheritdoc IComputeRegistry
+    function isBlacklisted(address provider) external view returns (bool) {
+        return _providers[provider].blacklisted;
     }
 
     /// @inheritdoc IComputeRegistry

@@ -1,19 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
-import {Administered} from "./Administered.sol";
+import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {IDomainRegistry} from "./interfaces/IDomainRegistry.sol";
 import {Text} from "./libraries/Text.sol";
 
 /// @title Implementation of IDomainRegistry, which describes the behaviour
-contract DomainRegistry is IDomainRegistry, Administered {
-    bytes32 public constant NETWORK_ROLE = keccak256("NETWORK_ROLE");
-
+contract DomainRegistry is IDomainRegistry, AccessManaged {
     /// @notice Number of domains; also the latest id.
     uint256 public domainCount;
     mapping(uint256 domainId => Domain) private _domains;
 
-    constructor(address admin) Administered(admin) {}
+    constructor(address access) AccessManaged(access) {}
 
     /// @inheritdoc IDomainRegistry
     function create(
@@ -21,7 +19,7 @@ contract DomainRegistry is IDomainRegistry, Administered {
         string calldata name,
         address validationLogic,
         string calldata uri
-    ) external onlyRole(NETWORK_ROLE) returns (uint256 domainId) {
+    ) external restricted returns (uint256 domainId) {
         Text.checkName(name);
         Text.checkUri(uri);
         domainId = ++domainCount;

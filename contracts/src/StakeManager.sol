@@ -1,25 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
-import {Administered} from "./Administered.sol";
 import {IComputeRegistry} from "./interfaces/IComputeRegistry.sol";
 import {IStakeManager} from "./interfaces/IStakeManager.sol";
 
 /// @title Implementation of IStakeManager, which describes the behaviour
-/// @dev `stake` trusts no caller's word: it compares the token balance with the books. Slashed
-/// tokens go to the treasury and never to whoever asked for the slash, so nobody profits from
-/// accusing.
-contract StakeManager is IStakeManager, Administered {
+/// @dev `stake` trusts no caller's word: it compares the token balance with the books. Of slashed
+/// tokens a fixed share goes to whoever proved the fault, the rest to the treasury; a provider that
+/// informs on itself therefore still loses.
+contract StakeManager is IStakeManager, AccessManaged {
     using SafeERC20 for IERC20;
 
     struct Position {
-        uint256 active;
-        uint256 unbonding;
+        uint128 active;
+        uint128 unbonding;
         uint64 releaseTime;
+        bool validating;
+    }
+
+    /// @param treasury Receives what is slashed, less bounties.
+    /// @param unbondingPeriod Seconds between `unstake` and `withdraw`.
+    /// @param slashCap Share of a provider's tokens that one window may take, in basis points.
+    /// @param bountyShare Share of slashed tokens for the informer, in basis points.
+    struct Terms {
+        address treasury;
+        uint64 unbondingPeriod;
+        uint256 baseStake;
+        uint256 stakePerUnit;
+        uint16 slashCap;
+        uint16 bountyShare;
     }
 
     /// @dev What may still be slashed until `openedAt` + SLASH_WINDOW.
@@ -28,54 +42,56 @@ contract StakeManager is IStakeManager, Administered {
         uint192 allowance;
     }
 
-    bytes32 public constant NETWORK_ROLE = keccak256("NETWORK_ROLE");
     uint64 public constant SLASH_WINDOW = 1 days;
     uint16 private constant ONE = 10_000;
 
     IERC20 public immutable token;
     IComputeRegistry public immutable computeRegistry;
+    /// @inheritdoc IStakeManager
     address public immutable treasury;
-    /// @notice Seconds between `unstake` and `withdraw`.
+    /// @inheritdoc IStakeManager
     uint64 public immutable unbondingPeriod;
     uint256 public immutable baseStake;
     uint256 public immutable stakePerUnit;
     /// @notice Share of a provider's tokens that one window may take, in basis points.
     uint16 public immutable slashCap;
+    /// @inheritdoc IStakeManager
+    uint16 public immutable bountyShare;
 
     uint256 public totalActive;
     uint256 public totalUnbonding;
+    /// @inheritdoc IStakeManager
+    uint256 public totalWeight;
     mapping(address provider => Position) private _positions;
     mapping(address provider => SlashWindow) private _windows;
 
-    constructor(
-        address admin,
-        IERC20 token_,
-        IComputeRegistry computeRegistry_,
-        address treasury_,
-        uint64 unbondingPeriod_,
-        uint256 baseStake_,
-        uint256 stakePerUnit_,
-        uint16 slashCap_
-    ) Administered(admin) {
-        if (treasury_ == address(0)) revert ZeroAddress();
-        if (slashCap_ > ONE) revert InvalidShare(slashCap_);
+    constructor(address access, IERC20 token_, IComputeRegistry computeRegistry_, Terms memory terms)
+        AccessManaged(access)
+    {
+        if (terms.treasury == address(0)) revert ZeroAddress();
+        if (terms.slashCap > ONE) revert InvalidShare(terms.slashCap);
+        // All of it would let a slashed provider take its tokens back through an informer of its own.
+        if (terms.bountyShare > ONE / 2) revert InvalidShare(terms.bountyShare);
         token = token_;
         computeRegistry = computeRegistry_;
-        treasury = treasury_;
-        unbondingPeriod = unbondingPeriod_;
-        baseStake = baseStake_;
-        stakePerUnit = stakePerUnit_;
-        slashCap = slashCap_;
+        treasury = terms.treasury;
+        unbondingPeriod = terms.unbondingPeriod;
+        baseStake = terms.baseStake;
+        stakePerUnit = terms.stakePerUnit;
+        slashCap = terms.slashCap;
+        bountyShare = terms.bountyShare;
     }
 
     /// @inheritdoc IStakeManager
-    function stake(address provider, uint256 amount) external onlyRole(NETWORK_ROLE) {
+    function stake(address provider, uint256 amount) external restricted {
         if (amount == 0) revert ZeroAmount();
         uint256 needed = totalActive + totalUnbonding + amount;
         uint256 balance = token.balanceOf(address(this));
         if (balance < needed) revert StakeNotReceived(balance, needed);
-        _positions[provider].active += amount;
+        Position storage position = _positions[provider];
+        position.active += SafeCast.toUint128(amount);
         totalActive += amount;
+        if (position.validating) totalWeight += amount;
         emit Staked(provider, amount);
     }
 
@@ -89,11 +105,12 @@ contract StakeManager is IStakeManager, Administered {
         if (remaining < minimum) revert BelowMinimumStake(remaining, minimum);
 
         uint64 releaseTime = uint64(block.timestamp) + unbondingPeriod;
-        position.active = remaining;
-        position.unbonding += amount;
+        position.active = SafeCast.toUint128(remaining);
+        position.unbonding += SafeCast.toUint128(amount);
         position.releaseTime = releaseTime;
         totalActive -= amount;
         totalUnbonding += amount;
+        if (position.validating) totalWeight -= amount;
         emit Unstaked(msg.sender, amount, releaseTime);
     }
 
@@ -110,28 +127,49 @@ contract StakeManager is IStakeManager, Administered {
     }
 
     /// @inheritdoc IStakeManager
-    function slash(address provider, uint256 amount, bytes32 reason)
+    function setValidating(address provider, bool validating) external restricted {
+        Position storage position = _positions[provider];
+        if (position.validating == validating) return;
+        position.validating = validating;
+        totalWeight = validating ? totalWeight + position.active : totalWeight - position.active;
+        emit ValidatingChanged(provider, validating);
+    }
+
+    /// @inheritdoc IStakeManager
+    function slash(address provider, uint16 basisPoints, bytes32 reason, address informer)
         external
-        onlyRole(NETWORK_ROLE)
+        restricted
+        returns (uint256 amount)
     {
-        if (amount == 0) revert ZeroAmount();
+        if (basisPoints > ONE) revert InvalidShare(basisPoints);
+        Position storage position = _positions[provider];
+        uint256 held = uint256(position.active) + position.unbonding;
         (uint64 openedAt, uint256 allowance) = _slashAllowance(provider);
-        if (amount > allowance) revert SlashCapExceeded(amount, allowance);
+        amount = Math.min(Math.mulDiv(held, basisPoints, ONE), allowance);
+        if (amount == 0) return 0;
         _windows[provider] = SlashWindow(openedAt, SafeCast.toUint192(allowance - amount));
 
-        Position storage position = _positions[provider];
         uint256 fromActive = Math.min(amount, position.active);
-        position.active -= fromActive;
-        position.unbonding -= amount - fromActive;
+        position.active -= SafeCast.toUint128(fromActive);
+        position.unbonding -= SafeCast.toUint128(amount - fromActive);
         totalActive -= fromActive;
         totalUnbonding -= amount - fromActive;
-        emit Slashed(provider, amount, reason);
-        token.safeTransfer(treasury, amount);
+        if (position.validating) totalWeight -= fromActive;
+        uint256 bounty = informer == address(0) ? 0 : Math.mulDiv(amount, bountyShare, ONE);
+        emit Slashed(provider, amount, reason, informer, bounty);
+        if (bounty != 0) token.safeTransfer(informer, bounty);
+        token.safeTransfer(treasury, amount - bounty);
     }
 
     /// @inheritdoc IStakeManager
     function stakeOf(address provider) external view returns (uint256) {
         return _positions[provider].active;
+    }
+
+    /// @inheritdoc IStakeManager
+    function weightOf(address provider) external view returns (uint256) {
+        Position storage position = _positions[provider];
+        return position.validating ? position.active : 0;
     }
 
     /// @inheritdoc IStakeManager
@@ -168,7 +206,7 @@ contract StakeManager is IStakeManager, Administered {
         returns (uint64 openedAt, uint256 allowance)
     {
         Position storage position = _positions[provider];
-        uint256 held = position.active + position.unbonding;
+        uint256 held = uint256(position.active) + position.unbonding;
         SlashWindow memory window = _windows[provider];
         if (window.openedAt == 0 || block.timestamp >= window.openedAt + SLASH_WINDOW) {
             return (uint64(block.timestamp), Math.mulDiv(held, slashCap, ONE));

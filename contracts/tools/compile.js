@@ -19,6 +19,7 @@ const CONTRACTS = [
   "ComputePool",
   "ComputeRegistry",
   "DomainRegistry",
+  "PrimeAccess",
   "PrimeNetwork",
   "PrimeToken",
   "ReceiptSettlement",

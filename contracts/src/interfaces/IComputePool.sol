@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IRewardsDistributor} from "./IRewardsDistributor.sol";
+
 /// @title Compute pools
 /// @notice A pool gathers nodes for one creator's work: PENDING -> ACTIVE -> COMPLETED. Nodes join
 /// and leave while it is active; a pool with an inviter asks for the inviter's signature, one
 /// without is open to every node whose provider's stake suffices. A node is in at most one pool.
+/// How it rewards (IRewardsDistributor.Strategy) and who settles its work are fixed at creation.
 interface IComputePool {
     enum PoolState {
         NONE,
@@ -20,6 +23,7 @@ interface IComputePool {
     /// @param memberCount Number of member nodes now.
     /// @param computeUnits Their declared capacity now.
     /// @param domainId What kind of work it does.
+    /// @param settlement The contract that settles its work: its domain's when it was created.
     struct Pool {
         address creator;
         PoolState state;
@@ -30,8 +34,24 @@ interface IComputePool {
         uint64 endedAt;
         uint64 computeUnits;
         uint256 domainId;
+        address settlement;
         string name;
         string uri;
+    }
+
+    /// @notice What a pool is created with.
+    /// @param domainId An existing domain.
+    /// @param name 1 to 64 bytes.
+    /// @param uri Where the pool is described, at most 512 bytes.
+    /// @param inviter Whose signature admits nodes, or zero for a permissionless pool.
+    /// @param rate Wei of the token; see IRewardsDistributor.Strategy.
+    struct NewPool {
+        uint256 domainId;
+        string name;
+        string uri;
+        address inviter;
+        IRewardsDistributor.Strategy strategy;
+        uint88 rate;
     }
 
     event PoolCreated(
@@ -67,18 +87,10 @@ interface IComputePool {
     error InvalidInvite(address inviter);
     /// @notice Too early; try again at `from` (Unix seconds).
     error ReclaimTooEarly(uint256 from);
+    error ProviderBlacklisted(address provider);
 
     /// @notice Creates a pool of the caller's; ids count from 1.
-    /// @param domainId An existing domain.
-    /// @param name 1 to 64 bytes.
-    /// @param uri Where the pool is described, at most 512 bytes.
-    /// @param inviter Whose signature admits nodes, or zero for a permissionless pool.
-    function createPool(
-        uint256 domainId,
-        string calldata name,
-        string calldata uri,
-        address inviter
-    ) external returns (uint256 poolId);
+    function createPool(NewPool calldata pool) external returns (uint256 poolId);
 
     /// @notice Adds to a pool's budget; approve the tokens to this contract first. Anyone may fund a
     /// pool that has not ended.
@@ -94,6 +106,10 @@ interface IComputePool {
     /// @notice Pays what no reward root has claimed back to the creator, a while after the end, so
     /// that the last epochs can be settled first. Creator only.
     function reclaim(uint256 poolId) external;
+
+    /// @notice Pays a provider what its nodes' time in a FIXED or SHARE pool has earned. Anyone may
+    /// call; as often as one likes.
+    function claimTime(uint256 poolId, address provider) external returns (uint256 amount);
 
     /// @notice Puts a node into an active pool. The node or its provider may call.
     /// @param deadline Unix seconds after which the invite no longer counts.
@@ -116,6 +132,7 @@ interface IComputePool {
     function poolInfo(uint256 poolId) external view returns (Pool memory);
 
     function poolState(uint256 poolId) external view returns (PoolState);
+    function creatorOf(uint256 poolId) external view returns (address);
     function isMember(uint256 poolId, address node) external view returns (bool);
     function isEjected(uint256 poolId, address node) external view returns (bool);
 
@@ -124,4 +141,11 @@ interface IComputePool {
 
     /// @notice Seconds that a node has been a member while the pool was active, up to now.
     function activeSeconds(uint256 poolId, address node) external view returns (uint64);
+
+    /// @notice Compute units times seconds of membership of all of a provider's nodes, up to now or
+    /// the pool's end.
+    function unitSeconds(uint256 poolId, address provider) external view returns (uint256);
+
+    /// @notice The same, of all providers.
+    function totalUnitSeconds(uint256 poolId) external view returns (uint256);
 }

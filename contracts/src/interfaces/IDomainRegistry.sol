@@ -23,11 +23,11 @@ interface IDomainRegistry {
 
     error UnknownDomain(uint256 domainId);
 
-    /// @notice Records a domain and returns its id, counted from 1. NETWORK_ROLE only.
+    /// @notice Records a domain and returns its id, counted from 1. PrimeNetwork only.
     /// @param owner Who asked for it.
     /// @param name 1 to 64 bytes; names need not be unique, ids are.
-    /// @param validationLogic A contract that judges disputes of this domain, or zero where
-    /// validation happens off chain only. Recorded for readers: no contract here calls it.
+    /// @param validationLogic The contract that settles validated work of this domain's pools; it may
+    /// order payments from their budgets and has no other power. Zero where pools pay by time only.
     /// @param uri Where the domain is described, at most 512 bytes.
     function create(
         address owner,

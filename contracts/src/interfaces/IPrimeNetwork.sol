@@ -6,9 +6,10 @@ import {IDomainRegistry} from "./IDomainRegistry.sol";
 import {IStakeManager} from "./IStakeManager.sol";
 
 /// @title The network's front door
-/// @notice Anyone may stake, register nodes and create domains. Federators name validators;
-/// validators vouch for hardware and may slash within StakeManager's cap. Tokens are pulled by the
-/// contract that is called: approve this one.
+/// @notice Anyone may stake, register nodes and create domains. Federators admit validators, at most
+/// one node a provider, whose voice is its provider's active stake; validators vouch for hardware.
+/// Nobody slashes by his own word: that is ReceiptSettlement's, on proof or by quorum. Tokens are
+/// pulled by the contract that is called: approve this one.
 interface IPrimeNetwork {
     event ProviderRegistered(address indexed provider, uint256 stake);
     event StakeIncreased(address indexed provider, uint256 amount);
@@ -17,9 +18,8 @@ interface IPrimeNetwork {
     );
     event NodeRemoved(address indexed provider, address indexed node, address by);
     event NodeValidationChanged(address indexed node, bool validated, address indexed validator);
-    event ProviderSlashed(
-        address indexed provider, uint256 amount, bytes32 reason, address indexed by
-    );
+    event ValidatorGranted(address indexed node);
+    event ValidatorRevoked(address indexed node);
 
     error StakeBelowMinimum(uint256 stake, uint256 minimum);
     /// @notice The deadline (Unix seconds) of a signature has passed.
@@ -27,8 +27,12 @@ interface IPrimeNetwork {
     /// @notice The signature is not `expected`'s over the struct with its present nonce.
     error InvalidSignature(address expected);
     error NotProviderOrNode(address caller);
-    error NotSlasher(address caller);
     error NotValidator(address account);
+    error AlreadyValidator(address account);
+    /// @notice The provider has another validator; its stake can speak once only.
+    error ProviderValidates(address provider, address validator);
+    error TooManyValidators(uint256 limit);
+    error ProviderBlacklisted(address provider);
 
     /// @notice Makes the caller a provider and stakes `stake` tokens, which it has approved to this
     /// contract. At least minimumStake(0); registering twice reverts with ProviderAlreadyRegistered.
@@ -64,20 +68,29 @@ interface IPrimeNetwork {
     /// @notice States whether a node's hardware was checked. Validators only.
     function setNodeValidated(address node, bool validated) external;
 
-    /// @notice Names a validator; naming one again changes nothing. Federators only.
-    function grantValidator(address account) external;
+    /// @notice Admits a validator: a node, registered already or later. Federators only.
+    function grantValidator(address node) external;
 
-    /// @notice Dismisses a validator; reverts with NotValidator for any other account. Federators
-    /// only.
-    function revokeValidator(address account) external;
+    /// @notice Dismisses a validator; reverts with NotValidator for any other account. Federators, and
+    /// the validator itself.
+    function revokeValidator(address node) external;
 
-    /// @notice Sends a share of a provider's tokens to the treasury, within StakeManager's cap.
-    /// Validators and contracts with SETTLEMENT_ROLE only.
-    /// @param reason A code or the hash of the evidence.
-    function slash(address provider, uint256 amount, bytes32 reason) external;
+    /// @notice Bars a provider from registering nodes and joining pools, or lifts that. What it has
+    /// earned stays claimable. Federators only.
+    function setBlacklisted(address provider, bool blacklisted) external;
 
     function isValidator(address account) external view returns (bool);
-    function isFederator(address account) external view returns (bool);
+
+    /// @notice All validators, at most 64, in no particular order.
+    function validators() external view returns (address[] memory);
+
+    /// @notice Active stake behind a validator's signature; 0 for everyone else and for a validator
+    /// whose node is not registered.
+    function weightOf(address node) external view returns (uint256);
+
+    /// @notice Sum of all validators' weights.
+    function totalWeight() external view returns (uint256);
+
     function stakeManager() external view returns (IStakeManager);
     function computeRegistry() external view returns (IComputeRegistry);
     function domainRegistry() external view returns (IDomainRegistry);

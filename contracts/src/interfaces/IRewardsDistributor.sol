@@ -2,41 +2,78 @@
 pragma solidity 0.8.37;
 
 /// @title The pools' purse
-/// @notice Holds the tokens of all pools in separate books: paid <= committed <= funded for every
-/// pool, whatever the contracts that order payments do. Funding comes in through ComputePool,
-/// commitments and payments are ordered by ReceiptSettlement, what is left goes back to the pool's
-/// creator through ComputePool.
+/// @notice Holds the tokens of all pools in separate books: paid <= funded for every pool, whatever
+/// the contracts that order payments do. How a pool rewards is fixed when it is created:
+/// WORK pays for validated work, at most `rate` wei a unit; the contract that the pool's domain names
+/// (ReceiptSettlement) orders the payments. FIXED pays `rate` wei for each compute unit and second of
+/// membership. SHARE divides the whole budget, once the pool has ended, by compute units times
+/// seconds of membership.
 interface IRewardsDistributor {
+    enum Strategy {
+        WORK,
+        FIXED,
+        SHARE
+    }
+
+    /// @param settlement WORK: who may order payments. Zero for the others.
+    /// @param rate Wei: WORK for a unit of work, FIXED for a compute unit and second; SHARE 0.
+    /// @dev Fits two storage slots.
+    /// @param funded All that was ever deposited, less what was released.
+    struct Book {
+        Strategy strategy;
+        address settlement;
+        uint88 rate;
+        uint128 funded;
+        uint128 paid;
+    }
+
+    event BookOpened(
+        uint256 indexed poolId, Strategy strategy, address indexed settlement, uint88 rate
+    );
     event Funded(uint256 indexed poolId, uint256 amount);
-    event Committed(uint256 indexed poolId, uint256 total);
     event Paid(uint256 indexed poolId, address indexed account, uint256 amount);
     event Released(uint256 indexed poolId, address indexed to, uint256 amount);
 
     error ZeroAmount();
+    /// @notice The rate does not fit the strategy: 0 for SHARE, above 0 for the others.
+    error InvalidRate(uint88 rate);
+    /// @notice WORK needs a domain that names its settlement.
+    error NoSettlement();
     /// @notice The tokens were not sent to this contract before `deposit` was called.
     error FundsNotReceived(uint256 balance, uint256 needed);
-    /// @notice A pool cannot promise more than it was funded with.
-    error CommitmentExceedsFunds(uint256 asked, uint256 funded);
-    /// @notice A promise cannot fall below what was already paid.
-    error CommitmentBelowPaid(uint256 asked, uint256 paid);
-    error PaymentExceedsCommitment(uint256 asked, uint256 available);
+    error NotSettlement(address caller);
+    error WrongStrategy(Strategy strategy);
+    error PaymentExceedsFunds(uint256 asked, uint256 available);
+    error NothingToClaim(uint256 poolId, address account);
     error NothingToRelease(uint256 poolId);
 
-    /// @notice Books `amount` tokens, already sent to this contract, for a pool. POOL_ROLE only.
+    /// @notice Opens a new pool's book. ComputePool only.
+    function open(uint256 poolId, Strategy strategy, address settlement, uint88 rate) external;
+
+    /// @notice Books `amount` tokens, already sent to this contract, for a pool. ComputePool only.
     function deposit(uint256 poolId, uint256 amount) external;
 
-    /// @notice Sets the pool's total of promised rewards since its beginning. SETTLEMENT_ROLE only.
-    function commit(uint256 poolId, uint256 total) external;
-
-    /// @notice Pays `amount` of the pool's promised tokens. SETTLEMENT_ROLE only.
+    /// @notice WORK: pays `amount` to `account`. The pool's settlement only.
     function pay(uint256 poolId, address account, uint256 amount) external;
 
-    /// @notice Pays what is not promised to `to` and returns the amount. POOL_ROLE only.
-    function release(uint256 poolId, address to) external returns (uint256 amount);
+    /// @notice FIXED and SHARE: pays `account` what its `unitSeconds` of `totalUnitSeconds` have earned
+    /// beyond what it was paid; where the budget falls short, as much as is there, and the rest stays
+    /// owed. ComputePool only, which says whether the pool has `ended`.
+    function payTime(
+        uint256 poolId,
+        address account,
+        uint256 unitSeconds,
+        uint256 totalUnitSeconds,
+        bool ended
+    ) external returns (uint256 amount);
 
-    /// @notice A pool's books; all are totals since its beginning, `funded` less what was released.
-    function accountOf(uint256 poolId)
+    /// @notice Pays what no account can claim any more to `to`. ComputePool only.
+    function release(uint256 poolId, address to, uint256 totalUnitSeconds)
         external
-        view
-        returns (uint256 funded, uint256 committed, uint256 paid);
+        returns (uint256 amount);
+
+    function bookOf(uint256 poolId) external view returns (Book memory);
+
+    /// @notice Total that a pool has paid an account for time.
+    function paidForTime(uint256 poolId, address account) external view returns (uint256);
 }

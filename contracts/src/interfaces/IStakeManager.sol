@@ -10,7 +10,15 @@ interface IStakeManager {
     event Staked(address indexed provider, uint256 amount);
     event Unstaked(address indexed provider, uint256 amount, uint64 releaseTime);
     event Withdrawn(address indexed provider, uint256 amount);
-    event Slashed(address indexed provider, uint256 amount, bytes32 reason);
+    /// @param bounty What of `amount` went to `informer`; the rest went to the treasury.
+    event Slashed(
+        address indexed provider,
+        uint256 amount,
+        bytes32 reason,
+        address indexed informer,
+        uint256 bounty
+    );
+    event ValidatingChanged(address indexed provider, bool validating);
 
     error ZeroAmount();
     error ZeroAddress();
@@ -24,11 +32,9 @@ interface IStakeManager {
     error NothingUnbonding();
     /// @notice Too early; try again at `releaseTime` (Unix seconds).
     error StillUnbonding(uint64 releaseTime);
-    /// @notice More than may be slashed of this provider within the present window.
-    error SlashCapExceeded(uint256 asked, uint256 available);
 
     /// @notice Books `amount` tokens, already sent to this contract, as `provider`'s active stake.
-    /// NETWORK_ROLE only: providers stake through PrimeNetwork.
+    /// PrimeNetwork only: providers stake through PrimeNetwork.
     function stake(address provider, uint256 amount) external;
 
     /// @notice Moves the caller's active stake to unbonding. What its nodes need must remain.
@@ -37,14 +43,35 @@ interface IStakeManager {
     /// @notice Pays the caller's unbonding balance out, once its time has come.
     function withdraw() external;
 
-    /// @notice Sends a provider's tokens to the treasury, active ones first. NETWORK_ROLE only.
-    /// At most a fixed share of the provider's tokens is taken within one window, however many
-    /// validators ask.
+    /// @notice Counts a provider's active stake as a validator's from now on, or no longer.
+    /// PrimeNetwork only.
+    function setValidating(address provider, bool validating) external;
+
+    /// @notice Takes up to `basisPoints` of a provider's tokens, active ones first: `bountyShare()` of
+    /// it to `informer`, if that is not zero, the rest to the treasury. At most `slashCap()` of the
+    /// provider's tokens is taken within one window, whoever asks; what is beyond is not taken and no
+    /// error, so that nobody can shield another by exhausting its window. Slashers only.
     /// @param reason A code or the hash of the evidence.
-    function slash(address provider, uint256 amount, bytes32 reason) external;
+    function slash(address provider, uint16 basisPoints, bytes32 reason, address informer)
+        external
+        returns (uint256 amount);
 
     /// @notice Active stake.
     function stakeOf(address provider) external view returns (uint256);
+
+    /// @notice Active stake of a provider that validates, 0 for others.
+    function weightOf(address provider) external view returns (uint256);
+
+    /// @notice Sum of all weights.
+    function totalWeight() external view returns (uint256);
+
+    /// @notice Seconds between `unstake` and `withdraw`.
+    function unbondingPeriod() external view returns (uint64);
+
+    /// @notice Share of slashed tokens, in basis points, that goes to whoever proved the fault.
+    function bountyShare() external view returns (uint16);
+
+    function treasury() external view returns (address);
 
     /// @notice Unbonding balance and the Unix time (seconds) from which it can be withdrawn.
     function unbondingOf(address provider)
