@@ -76,7 +76,9 @@ contract ReceiptSettlement is EpochRoots, Multicall {
         external
         returns (uint256 disputeId)
     {
-        if (index >= posted.root.receiptCount) revert NoSuchLeaf(index, posted.root.receiptCount);
+        if (index >= posted.root.receiptCount) {
+            revert NoSuchLeaf(index, posted.root.receiptCount);
+        }
         return _open(posted, DisputeKind.RECEIPT, index, 0);
     }
 
@@ -176,8 +178,8 @@ contract ReceiptSettlement is EpochRoots, Multicall {
         bool same = receipt.jobId == otherReceipt.jobId && receipt.stage == otherReceipt.stage;
         bool theirs = receiptDigest(receipt) == leaf.leaf.receipt
             && receiptDigest(otherReceipt) == other.leaf.receipt;
-        bool twoPlaces = posted.root.epoch != otherPosted.root.epoch
-            || leaf.leaf.index != other.leaf.index;
+        bool twoPlaces =
+            posted.root.epoch != otherPosted.root.epoch || leaf.leaf.index != other.leaf.index;
         if (posted.root.poolId != otherPosted.root.poolId || !same || !theirs || !twoPlaces) {
             revert NotDoubleCounted();
         }

@@ -65,9 +65,12 @@ contract StakeManager is IStakeManager, AccessManaged {
     mapping(address provider => Position) private _positions;
     mapping(address provider => SlashWindow) private _windows;
 
-    constructor(address access, IERC20 token_, IComputeRegistry computeRegistry_, Terms memory terms)
-        AccessManaged(access)
-    {
+    constructor(
+        address access,
+        IERC20 token_,
+        IComputeRegistry computeRegistry_,
+        Terms memory terms
+    ) AccessManaged(access) {
         if (terms.treasury == address(0)) revert ZeroAddress();
         if (terms.slashCap > ONE) revert InvalidShare(terms.slashCap);
         // All of it would let a slashed provider take its tokens back through an informer of its own.

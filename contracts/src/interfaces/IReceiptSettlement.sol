@@ -225,7 +225,9 @@ interface IReceiptSettlement {
     /// @notice Disputes leaf `index` of the pending root's receipts. Costs `bond()`, which must be
     /// approved to this contract. The answer must show the leaf, a receipt signed by both sides that
     /// it stands for, and that it follows from the leaf before it.
-    function disputeReceipt(Posted calldata posted, uint64 index) external returns (uint256 disputeId);
+    function disputeReceipt(Posted calldata posted, uint64 index)
+        external
+        returns (uint256 disputeId);
 
     /// @notice Disputes what the pending root pays `account`. Costs `bond()`. Ground is its leaf there.
     function disputePayout(Posted calldata posted, address account, ProvenPayout calldata payout)

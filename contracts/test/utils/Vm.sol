@@ -10,25 +10,37 @@ interface Vm {
         returns (uint8 v, bytes32 r, bytes32 s);
 
     function prank(address sender) external;
+    function startPrank(address sender) external;
+    function stopPrank() external;
     function warp(uint256 timestamp) external;
     function chainId(uint256 id) external;
     function etch(address target, bytes calldata code) external;
+    function assume(bool condition) external pure;
+    function snapshotState() external returns (uint256 id);
+    function revertToState(uint256 id) external returns (bool);
 
     function expectRevert(bytes calldata data) external;
+    function expectRevert(bytes4 selector) external;
+    function expectPartialRevert(bytes4 selector) external;
     function expectEmit(address emitter) external;
     function snapshotGasLastCall(string calldata group, string calldata name)
         external
         returns (uint256);
+    function snapshotValue(string calldata group, string calldata name, uint256 value) external;
 
     function assertTrue(bool condition) external pure;
+    function assertTrue(bool condition, string calldata what) external pure;
     function assertFalse(bool condition) external pure;
+    function assertFalse(bool condition, string calldata what) external pure;
     function assertEq(uint256 left, uint256 right) external pure;
     function assertEq(uint256 left, uint256 right, string calldata what) external pure;
     function assertEq(address left, address right) external pure;
     function assertEq(bytes32 left, bytes32 right) external pure;
     function assertEq(string calldata left, string calldata right) external pure;
+    function assertEq(bytes calldata left, bytes calldata right) external pure;
     function assertLe(uint256 left, uint256 right, string calldata what) external pure;
     function assertGe(uint256 left, uint256 right, string calldata what) external pure;
+    function assertNotEq(bytes32 left, bytes32 right) external pure;
 
     function readFile(string calldata path) external view returns (string memory);
     function parseJsonUint(string calldata json, string calldata key)
