@@ -1,27 +1,22 @@
-"""From accepted units to what an epoch pays.
+"""From accepted receipts to what an epoch pays.
 
-A receipt earns `units * price` (wei; a unit of work is one layer for one token) for the account
-that its worker's provider named. When an epoch would cost more than its budget, every account is
-scaled down by the same fraction, rounded down; the remainder stays in the pool. Nothing is ever
-scaled up. Payouts are cumulative over epochs, so a claim that was missed costs nothing.
+A receipt earns `units * rate` (wei; a unit of work is one layer for one token) for the account that
+owns its worker. The rate is the pool's, or, where the unspent budget does not reach for that, the
+most that it allows, the same for everybody. Payouts are cumulative over epochs, so a claim that was
+missed costs nothing.
 
-Everything is a pure function of its inputs, in integers, and independent of their order:
-validators that accepted the same units sign the same root. `data_hash` commits to the receipts
-and payouts behind the two Merkle roots.
+Everything is a pure function of its inputs, in integers, and independent of their order: validators
+that accepted the same units sign the same root.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-
-import msgpack
+from collections.abc import Collection, Iterable, Mapping
 
 from proofs.eip712 import Domain
+from proofs.epoch_data import Epoch, EpochData, PaidAccount, PaidReceipt, make
 from proofs.errors import ProofError
-from proofs.merkle import MerkleTree, payout_leaf, receipt_leaf
-from proofs.receipts import EpochRoot, Receipt
+from proofs.leaves import SignedReceipt
 from proofs.signing import address_bytes
 
 
@@ -29,98 +24,83 @@ class EpochError(ProofError):
     """Receipts or settings that make no epoch; the message says which."""
 
 
-@dataclass(frozen=True)
-class Payout:
-    """One leaf of the payouts tree: what `account` may have claimed in total, in wei."""
-
-    account: str
-    cumulative: int
-    proof: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """A settled epoch: the root to sign, every account's leaf, and the receipts' digests."""
-
-    root: EpochRoot
-    payouts: tuple[Payout, ...]
-    receipts: tuple[bytes, ...]
-
-    def payout(self, account: str) -> Payout | None:
-        """The leaf of `account`, if it has ever earned anything."""
-        return next((payout for payout in self.payouts if payout.account == account), None)
-
-    def cumulative(self) -> dict[str, int]:
-        """What `settle` takes as `earned` for the next epoch."""
-        return {payout.account: payout.cumulative for payout in self.payouts}
+def rate_for(price: int, available: int, units: int) -> int:
+    """Wei a unit: `price`, or what `available` (wei) allows. As `ReceiptSettlement` checks it."""
+    return min(price, available // units)
 
 
 def settle(
-    receipts: Iterable[Receipt],
-    accounts: Mapping[str, str],
+    receipts: Iterable[SignedReceipt],
+    owners: Mapping[str, str],
     *,
     domain: Domain,
     pool_id: int,
     epoch: int,
     price: int,
-    budget: int,
+    available: int,
     earned: Mapping[str, int],
 ) -> Epoch:
     """Settle one epoch of a pool.
 
-    `accounts` maps a worker's address to the account that is paid (its own when absent), `price`
-    is wei a unit, `budget` the most this epoch may add, `earned` the cumulative payouts so far.
-    Raises EpochError for no receipts, a receipt of another pool, two receipts for one stage of one
-    unit, or negative settings; SigningError for an account that is no EIP-55 address. That a unit
-    is not settled in two epochs is for the caller to see to.
+    `owners` maps workers to the accounts that are paid, `price` is the pool's wei a unit,
+    `available` what of its budget no root has promised, `earned` the cumulative payouts so far.
+    Raises EpochError for no receipts, a worker without an owner, a receipt of another pool or of a
+    later epoch, a receipt without two valid signatures, two receipts for one stage of one unit, or
+    a budget that pays nothing. That a unit is not settled in two epochs is for the caller to see
+    to.
     """
-    chosen = sorted(receipts, key=lambda receipt: receipt.digest(domain))
+    chosen = [(owners.get(item.receipt.worker, ""), item) for item in receipts]
     if not chosen:
         raise EpochError("an epoch needs at least one receipt")
-    if price < 0 or budget < 0 or any(amount < 0 for amount in earned.values()):
-        raise EpochError("price, budget and earned amounts must not be negative")
-    if any(receipt.pool_id != pool_id for receipt in chosen):
-        raise EpochError(f"a receipt is not for pool {pool_id}")
-    if len({(receipt.job_id, receipt.stage) for receipt in chosen}) != len(chosen):
+    for account, item in chosen:
+        _check(account, item, domain, pool_id, epoch)
+    if len({(i.receipt.job_id, i.receipt.stage) for _, i in chosen}) != len(chosen):
         raise EpochError("two receipts claim the same stage of the same unit")
-    fresh: dict[str, int] = {}
-    for receipt in chosen:
-        account = accounts.get(receipt.worker, receipt.worker)
-        fresh[account] = fresh.get(account, 0) + receipt.units * price
-    capped = cap(fresh, budget)
-    totals = {
-        account: earned.get(account, 0) + capped.get(account, 0)
-        for account in sorted({*earned, *capped}, key=address_bytes)
-    }
-    digests = tuple(receipt.digest(domain) for receipt in chosen)
-    receipts_tree = MerkleTree.of([receipt_leaf(digest) for digest in digests])
-    payouts_tree = MerkleTree.of([payout_leaf(*item) for item in totals.items()])
-    root = EpochRoot(
+    rate = rate_for(price, available, sum(item.receipt.units for _, item in chosen))
+    if rate <= 0:
+        raise EpochError(f"the budget of pool {pool_id} is spent; fund it")
+    totals = dict(earned)
+    for account, item in chosen:
+        totals[account] = totals.get(account, 0) + item.receipt.units * rate
+    data = EpochData(
         pool_id=pool_id,
         epoch=epoch,
-        receipts_root=receipts_tree.root,
-        payouts_root=payouts_tree.root,
-        total_payout=sum(totals.values()),
-        data_hash=data_hash(digests, totals),
+        rate=rate,
+        receipts=tuple(
+            PaidReceipt(
+                account=account,
+                receipt=item.receipt,
+                worker_signature=item.worker_signature,
+                counter_signature=item.counter_signature,
+            )
+            for account, item in sorted(chosen, key=lambda one: _order(one[0], one[1], domain))
+        ),
+        payouts=tuple(
+            PaidAccount(account=account, cumulative=totals[account])
+            for account in by_address(totals)
+        ),
     )
-    payouts = tuple(
-        Payout(account, amount, payouts_tree.proof(place))
-        for place, (account, amount) in enumerate(totals.items())
-    )
-    return Epoch(root, payouts, digests)
+    return make(data, domain)
 
 
-def cap(amounts: Mapping[str, int], budget: int) -> dict[str, int]:
-    """`amounts` scaled down, never up, so that their sum is at most `budget`; rounded down."""
-    total = sum(amounts.values())
-    if total <= budget:
-        return dict(amounts)
-    return {account: amount * budget // total for account, amount in amounts.items()}
+def by_address(accounts: Collection[str]) -> list[str]:
+    """Accounts in the order in which the trees have them."""
+    return sorted(accounts, key=address_bytes)
 
 
-def data_hash(receipt_digests: tuple[bytes, ...], totals: Mapping[str, int]) -> bytes:
-    """sha256 of the canonical list of receipt digests and (account, 32-byte cumulative) pairs."""
-    payouts = [
-        (address_bytes(account), total.to_bytes(32, "big")) for account, total in totals.items()
-    ]
-    return hashlib.sha256(msgpack.packb([list(receipt_digests), payouts])).digest()
+def _order(account: str, item: SignedReceipt, domain: Domain) -> tuple[bytes, bytes]:
+    return address_bytes(account), item.receipt.digest(domain)
+
+
+def _check(account: str, item: SignedReceipt, domain: Domain, pool_id: int, epoch: int) -> None:
+    receipt = item.receipt
+    if not account:
+        raise EpochError(f"worker {receipt.worker} belongs to no provider")
+    if receipt.pool_id != pool_id:
+        raise EpochError(f"a receipt is not for pool {pool_id}")
+    if receipt.epoch > epoch:
+        raise EpochError(f"a receipt is for epoch {receipt.epoch}, after {epoch}")
+    if receipt.units == 0:
+        raise EpochError("a receipt is for no work")
+    if not item.valid(domain):
+        raise EpochError(f"a receipt of {receipt.worker} lacks a valid signature")

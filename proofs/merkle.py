@@ -26,11 +26,6 @@ def payout_leaf(account: str, cumulative: int) -> bytes:
     return keccak256(keccak256(word("address", account) + word("uint256", cumulative)))
 
 
-def receipt_leaf(receipt_digest: bytes) -> bytes:
-    """Leaf of (bytes32 receiptDigest). Raises EncodingError."""
-    return keccak256(keccak256(word("bytes32", receipt_digest)))
-
-
 class MerkleTree:
     """An immutable tree over distinct 32-byte leaves."""
 

@@ -92,7 +92,10 @@ class Receipt(TypedMessage):
 
 
 class EpochRoot(TypedMessage):
-    """What validators sign for one epoch of a pool. Payouts and their total are cumulative."""
+    """What validators sign for one epoch of a pool. Payouts and their total are cumulative.
+
+    `rate` is wei of the token a unit, `total_units` the epoch's own units.
+    """
 
     STRUCT = StructType(
         "EpochRoot",
@@ -101,7 +104,10 @@ class EpochRoot(TypedMessage):
             ("uint64", "epoch"),
             ("bytes32", "receiptsRoot"),
             ("bytes32", "payoutsRoot"),
-            ("uint256", "totalPayout"),
+            ("uint64", "receiptCount"),
+            ("uint128", "totalUnits"),
+            ("uint128", "rate"),
+            ("uint128", "totalPayout"),
             ("bytes32", "dataHash"),
         ),
     )
@@ -110,8 +116,35 @@ class EpochRoot(TypedMessage):
     epoch: Uint64
     receipts_root: Bytes32
     payouts_root: Bytes32
-    total_payout: Uint256
+    receipt_count: Uint64
+    total_units: Uint128
+    rate: Uint128
+    total_payout: Uint128
     data_hash: Bytes32
+
+    @property
+    def previous_total(self) -> int:
+        """The total payout of the epoch before, wei."""
+        return self.total_payout - self.total_units * self.rate
+
+
+class Conviction(TypedMessage):
+    """Validators' finding that `node` cheated in unit `job_id`; `evidence` is its bundle's id."""
+
+    STRUCT = StructType(
+        "Conviction",
+        (
+            ("uint256", "poolId"),
+            ("address", "node"),
+            ("bytes32", "jobId"),
+            ("bytes32", "evidence"),
+        ),
+    )
+
+    pool_id: Uint256
+    node: Address
+    job_id: Bytes32
+    evidence: Bytes32
 
 
 class NodeRegistration(TypedMessage):
