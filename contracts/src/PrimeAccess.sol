@@ -32,12 +32,16 @@ contract PrimeAccess is AccessManager {
     event AdminAccepted(address indexed by, address indexed to, uint32 delay);
 
     error NotOffered(address account);
+    /// @notice Call `offerAdmin` itself, after its delay, not through `execute`: the offer must name who
+    /// makes it.
+    error OfferedThroughExecute();
 
     constructor(address admin) AccessManager(admin) {}
 
     /// @notice Offers the caller's office to `to`, replacing an earlier offer. Administrator only;
     /// offering to the zero address takes an offer back.
     function offerAdmin(address to, uint32 delay) external onlyAuthorized {
+        if (msg.sender == address(this)) revert OfferedThroughExecute();
         offer = Offer(msg.sender, to, delay);
         emit AdminOffered(msg.sender, to, delay);
     }
@@ -49,7 +53,7 @@ contract PrimeAccess is AccessManager {
         delete offer;
         // Someone dismissed since has nothing left to give.
         if (!_revokeRole(ADMIN_ROLE, accepted.by)) revert NotOffered(msg.sender);
-        _grantRole(ADMIN_ROLE, msg.sender, 0, accepted.delay);
+        _grantRole(ADMIN_ROLE, msg.sender, getRoleGrantDelay(ADMIN_ROLE), accepted.delay);
         emit AdminAccepted(accepted.by, msg.sender, accepted.delay);
     }
 }

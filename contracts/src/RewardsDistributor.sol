@@ -11,7 +11,7 @@ import {IReceiptSettlement} from "./interfaces/IReceiptSettlement.sol";
 
 /// @title Implementation of IRewardsDistributor, which describes the behaviour
 /// @dev Money and proofs do not share a contract: whatever a pool's settlement gets wrong, it can pay
-/// out of that pool's book only, and never more than is in it.
+/// out of that pool's book only, and never more than is in it or than its roots have promised.
 contract RewardsDistributor is IRewardsDistributor, AccessManaged {
     using SafeERC20 for IERC20;
 
@@ -33,8 +33,11 @@ contract RewardsDistributor is IRewardsDistributor, AccessManaged {
     {
         if ((rate == 0) != (strategy == Strategy.SHARE)) revert InvalidRate(rate);
         bool byWork = strategy == Strategy.WORK;
-        if (byWork && settlement == address(0)) revert NoSettlement();
+        if (byWork && settlement.code.length == 0) revert NoSettlement();
         Book storage book = _books[poolId];
+        // Another ComputePool that counts from 1, too, must not take over the books of this one's pools.
+        bool known = book.strategy != Strategy.WORK || book.settlement != address(0);
+        if (known) revert BookExists(poolId);
         book.strategy = strategy;
         book.settlement = byWork ? settlement : address(0);
         book.rate = rate;
@@ -57,7 +60,9 @@ contract RewardsDistributor is IRewardsDistributor, AccessManaged {
         Book storage book = _books[poolId];
         if (msg.sender != book.settlement) revert NotSettlement(msg.sender);
         if (amount == 0) revert ZeroAmount();
-        uint256 available = book.funded - book.paid;
+        // Payouts that add up to more than the roots' totals must not eat into later epochs' budget.
+        uint256 promised = IReceiptSettlement(msg.sender).committed(poolId);
+        uint256 available = Math.saturatingSub(Math.min(promised, book.funded), book.paid);
         if (amount > available) revert PaymentExceedsFunds(amount, available);
         _pay(book, poolId, account, amount);
     }

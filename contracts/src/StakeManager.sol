@@ -95,6 +95,10 @@ contract StakeManager is IStakeManager, AccessManaged {
         position.active += SafeCast.toUint128(amount);
         totalActive += amount;
         if (position.validating) totalWeight += amount;
+        SlashWindow storage window = _windows[provider];
+        if (_isOpen(window)) {
+            window.allowance += SafeCast.toUint192(Math.mulDiv(amount, slashCap, ONE));
+        }
         emit Staked(provider, amount);
     }
 
@@ -202,7 +206,8 @@ contract StakeManager is IStakeManager, AccessManaged {
     }
 
     /// @dev A new window opens with the first slash after the last one closed, so the cap is a share
-    /// of what the provider had then. Withdrawals since may have left less than the allowance.
+    /// of what the provider had then and has staked since: fresh stake is never beyond reach.
+    /// Withdrawals since may have left less than the allowance.
     function _slashAllowance(address provider)
         private
         view
@@ -210,10 +215,13 @@ contract StakeManager is IStakeManager, AccessManaged {
     {
         Position storage position = _positions[provider];
         uint256 held = uint256(position.active) + position.unbonding;
-        SlashWindow memory window = _windows[provider];
-        if (window.openedAt == 0 || block.timestamp >= window.openedAt + SLASH_WINDOW) {
-            return (uint64(block.timestamp), Math.mulDiv(held, slashCap, ONE));
-        }
-        return (window.openedAt, Math.min(window.allowance, held));
+        SlashWindow storage window = _windows[provider];
+        if (_isOpen(window)) return (window.openedAt, Math.min(window.allowance, held));
+        return (uint64(block.timestamp), Math.mulDiv(held, slashCap, ONE));
+    }
+
+    function _isOpen(SlashWindow storage window) private view returns (bool) {
+        uint64 openedAt = window.openedAt;
+        return openedAt != 0 && block.timestamp < openedAt + SLASH_WINDOW;
     }
 }

@@ -3,7 +3,7 @@ pragma solidity 0.8.37;
 
 /// @title The pools' purse
 /// @notice Holds the tokens of all pools in separate books: paid <= funded for every pool, whatever
-/// the contracts that order payments do. How a pool rewards is fixed when it is created:
+/// the contracts that order payments do, and never more than they say they have promised. How a pool rewards is fixed when it is created:
 /// WORK pays for validated work, at most `rate` wei a unit; the contract that the pool's domain names
 /// (ReceiptSettlement) orders the payments. FIXED pays `rate` wei for each compute unit and second of
 /// membership. SHARE divides the whole budget, once the pool has ended, by compute units times
@@ -37,8 +37,9 @@ interface IRewardsDistributor {
     error ZeroAmount();
     /// @notice The rate does not fit the strategy: 0 for SHARE, above 0 for the others.
     error InvalidRate(uint88 rate);
-    /// @notice WORK needs a domain that names its settlement.
+    /// @notice WORK needs a domain that names its settlement contract.
     error NoSettlement();
+    error BookExists(uint256 poolId);
     /// @notice The tokens were not sent to this contract before `deposit` was called.
     error FundsNotReceived(uint256 balance, uint256 needed);
     error NotSettlement(address caller);
@@ -53,7 +54,8 @@ interface IRewardsDistributor {
     /// @notice Books `amount` tokens, already sent to this contract, for a pool. ComputePool only.
     function deposit(uint256 poolId, uint256 amount) external;
 
-    /// @notice WORK: pays `amount` to `account`. The pool's settlement only.
+    /// @notice WORK: pays `amount` to `account`, within what is left of the funds and of the
+    /// settlement's own `committed(poolId)`. The pool's settlement only.
     function pay(uint256 poolId, address account, uint256 amount) external;
 
     /// @notice FIXED and SHARE: pays `account` what its `unitSeconds` of `totalUnitSeconds` have earned

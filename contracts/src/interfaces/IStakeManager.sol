@@ -48,9 +48,11 @@ interface IStakeManager {
     function setValidating(address provider, bool validating) external;
 
     /// @notice Takes up to `basisPoints` of a provider's tokens, active ones first: `bountyShare()` of
-    /// it to `informer`, if that is not zero, the rest to the treasury. At most `slashCap()` of the
-    /// provider's tokens is taken within one window, whoever asks; what is beyond is not taken and no
-    /// error, so that nobody can shield another by exhausting its window. Slashers only.
+    /// it to `informer`, if that is not zero, the rest to the treasury. At most a fixed share (the
+    /// cap) of what the provider had when the window opened and has staked since is taken within one
+    /// window, whoever asks; what is beyond is not taken and no error, so that nobody can shield
+    /// another by exhausting its window. A window of a day opens with the first slash after the last
+    /// one closed. Slashers only.
     /// @param reason A code or the hash of the evidence.
     function slash(address provider, uint16 basisPoints, bytes32 reason, address informer)
         external
