@@ -52,8 +52,8 @@ contract PrimeNetwork is IPrimeNetwork, AccessManaged, EIP712, Nonces {
     function registerProvider(uint256 stake) external {
         uint256 minimum = stakeManager.minimumStake(0);
         if (stake < minimum) revert StakeBelowMinimum(stake, minimum);
-        computeRegistry.addProvider(msg.sender);
         emit ProviderRegistered(msg.sender, stake);
+        computeRegistry.addProvider(msg.sender);
         if (stake != 0) _pullStake(stake);
     }
 
@@ -84,12 +84,12 @@ contract PrimeNetwork is IPrimeNetwork, AccessManaged, EIP712, Nonces {
         (address signer,,) = ECDSA.tryRecoverCalldata(digest, nodeSignature);
         if (signer == address(0) || signer != node) revert InvalidSignature(node);
 
+        emit NodeRegistered(msg.sender, node, uri, computeUnits);
+        if (_validators.contains(node)) _speak(node, msg.sender);
         computeRegistry.addNode(msg.sender, node, computeUnits);
         uint256 stake = stakeManager.stakeOf(msg.sender);
         uint256 minimum = stakeManager.requiredStake(msg.sender);
         if (stake < minimum) revert StakeBelowMinimum(stake, minimum);
-        emit NodeRegistered(msg.sender, node, uri, computeUnits);
-        if (_validators.contains(node)) _speak(node, msg.sender);
     }
 
     /// @inheritdoc IPrimeNetwork

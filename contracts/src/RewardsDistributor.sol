@@ -76,7 +76,7 @@ contract RewardsDistributor is IRewardsDistributor, AccessManaged {
         bool ended
     ) external restricted returns (uint256 amount) {
         Book storage book = _books[poolId];
-        uint256 earned;
+        uint256 earned = 0;
         if (book.strategy == Strategy.FIXED) {
             earned = book.rate * unitSeconds;
         } else if (book.strategy == Strategy.SHARE && ended) {

@@ -9,14 +9,17 @@ import {Fixture} from "./utils/Fixture.sol";
 /// @notice PrimeNetwork.registerProvider and increaseStake.
 contract RegisterProviderTest is Fixture {
     function test_takes_the_stake_and_remembers_the_provider() public {
+        uint256 before = token.balanceOf(address(stakes));
         giveTokens(PROVIDER, address(network), 150 ether);
         vm.expectEmit(address(network));
         emit IPrimeNetwork.ProviderRegistered(PROVIDER, 150 ether);
+        vm.expectEmit(address(stakes));
+        emit IStakeManager.Staked(PROVIDER, 150 ether);
         vm.prank(PROVIDER);
         network.registerProvider(150 ether);
 
         vm.assertEq(stakes.stakeOf(PROVIDER), 150 ether);
-        vm.assertEq(token.balanceOf(address(stakes)), 150 ether);
+        vm.assertEq(token.balanceOf(address(stakes)), before + 150 ether);
         vm.assertEq(token.balanceOf(PROVIDER), 0);
         (uint64 registeredAt, uint64 units, uint256 nodes) = registry.providerOf(PROVIDER);
         vm.assertEq(registeredAt, START);
@@ -83,21 +86,29 @@ contract RegisterProviderTest is Fixture {
         network.increaseStake(0);
     }
 
-    function test_stake_is_booked_only_by_the_network() public {
-        bytes32 role = stakes.NETWORK_ROLE();
-        vm.expectRevert(missingRole(STRANGER, role));
-        vm.prank(STRANGER);
-        stakes.stake(STRANGER, 1);
-    }
-
     function test_stake_is_booked_only_when_the_tokens_came() public {
         registerProvider(PROVIDER, BASE_STAKE);
-        stakes.grantRole(stakes.NETWORK_ROLE(), address(this));
+        uint256 held = token.balanceOf(address(stakes));
+        access.grantRole(access.NETWORK(), address(this), 0);
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IStakeManager.StakeNotReceived.selector, BASE_STAKE, BASE_STAKE + 1
-            )
+            abi.encodeWithSelector(IStakeManager.StakeNotReceived.selector, held, held + 1)
         );
         stakes.stake(PROVIDER, 1);
+        vm.expectRevert(abi.encodeWithSelector(IComputeRegistry.ZeroAddress.selector));
+        registry.addProvider(address(0));
+    }
+
+    function testFuzz_stake_is_what_was_paid_in(uint96 first, uint96 second) public {
+        uint256 start = BASE_STAKE + first;
+        registerProvider(PROVIDER, start);
+        uint256 more = 1 + uint256(second);
+        giveTokens(PROVIDER, address(network), more);
+        vm.prank(PROVIDER);
+        network.increaseStake(more);
+        vm.assertEq(stakes.stakeOf(PROVIDER), start + more);
+        vm.assertEq(stakes.totalActive(), 3 * VALIDATOR_STAKE + start + more);
+        vm.assertEq(token.balanceOf(address(stakes)), stakes.totalActive());
+        vm.assertEq(stakes.weightOf(PROVIDER), 0);
+        vm.assertEq(stakes.totalWeight(), 3 * VALIDATOR_STAKE);
     }
 }

@@ -33,7 +33,7 @@ contract StakeTest is Fixture {
         stakes.withdraw();
         vm.assertEq(token.balanceOf(PROVIDER), 150 ether);
         vm.assertEq(stakes.totalUnbonding(), 0);
-        vm.assertEq(stakes.totalActive(), STAKE - 150 ether);
+        vm.assertEq(stakes.totalActive(), 3 * VALIDATOR_STAKE + STAKE - 150 ether);
 
         vm.expectRevert(abi.encodeWithSelector(IStakeManager.NothingUnbonding.selector));
         vm.prank(PROVIDER);
@@ -92,10 +92,82 @@ contract StakeTest is Fixture {
         vm.assertEq(stakes.requiredStake(PROVIDER), 0);
     }
 
+    function test_a_validators_weight_is_its_active_stake() public {
+        address provider = validatorProvider(0);
+        vm.prank(provider);
+        stakes.unstake(300 ether);
+        vm.assertEq(stakes.weightOf(provider), VALIDATOR_STAKE - 300 ether);
+        vm.assertEq(network.weightOf(validator(0)), VALIDATOR_STAKE - 300 ether);
+        vm.assertEq(stakes.totalWeight(), 3 * VALIDATOR_STAKE - 300 ether);
+        vm.assertEq(stakes.weightOf(PROVIDER), 0);
+
+        giveTokens(provider, address(network), 50 ether);
+        vm.prank(provider);
+        network.increaseStake(50 ether);
+        vm.assertEq(stakes.totalWeight(), 3 * VALIDATOR_STAKE - 250 ether);
+    }
+
+    function test_slashed_providers_keep_what_their_nodes_need() public {
+        registerNode(PROVIDER, NODE_KEY, 30);
+        access.grantRole(access.SLASHER(), address(this), 0);
+        stakes.slash(PROVIDER, 1_000, "", address(0));
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IStakeManager.BelowMinimumStake.selector, STAKE - 40 ether - 1, STAKE
+            )
+        );
+        vm.prank(PROVIDER);
+        stakes.unstake(1);
+    }
+
     function test_constructor_refuses_bad_terms() public {
+        StakeManager.Terms memory terms = stakeTerms();
+        terms.treasury = address(0);
         vm.expectRevert(abi.encodeWithSelector(IStakeManager.ZeroAddress.selector));
-        new StakeManager(address(this), token, registry, address(0), 0, 0, 0, 0);
+        new StakeManager(address(access), token, registry, terms);
+        terms = stakeTerms();
+        terms.slashCap = 10_001;
         vm.expectRevert(abi.encodeWithSelector(IStakeManager.InvalidShare.selector, 10_001));
-        new StakeManager(address(this), token, registry, TREASURY, 0, 0, 0, 10_001);
+        new StakeManager(address(access), token, registry, terms);
+        terms = stakeTerms();
+        terms.bountyShare = 5_001;
+        vm.expectRevert(abi.encodeWithSelector(IStakeManager.InvalidShare.selector, 5_001));
+        new StakeManager(address(access), token, registry, terms);
+    }
+
+    /// @dev Whatever is asked for and when, nothing is lost and nothing comes out early.
+    function testFuzz_tokens_are_active_unbonding_or_back(
+        uint96[6] calldata amounts,
+        uint24[6] calldata gaps
+    ) public {
+        uint256 active = STAKE;
+        uint256 waiting = 0;
+        uint256 releaseTime = 0;
+        for (uint256 i = 0; i < amounts.length; i++) {
+            uint256 amount = active == 0 ? 0 : amounts[i] % (active + 1);
+            if (amount != 0) {
+                vm.prank(PROVIDER);
+                stakes.unstake(amount);
+                active -= amount;
+                waiting += amount;
+                releaseTime = block.timestamp + UNBONDING;
+            }
+            vm.warp(block.timestamp + gaps[i] % (2 * UNBONDING));
+            if (waiting != 0) {
+                bool early = block.timestamp < releaseTime;
+                if (early) {
+                    vm.expectRevert(
+                        abi.encodeWithSelector(IStakeManager.StillUnbonding.selector, releaseTime)
+                    );
+                }
+                vm.prank(PROVIDER);
+                stakes.withdraw();
+                if (!early) waiting = 0;
+            }
+            (uint256 unbonding,) = stakes.unbondingOf(PROVIDER);
+            vm.assertEq(unbonding, waiting);
+            vm.assertEq(stakes.stakeOf(PROVIDER), active);
+            vm.assertEq(token.balanceOf(PROVIDER), STAKE - active - waiting);
+        }
     }
 }

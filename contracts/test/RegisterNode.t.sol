@@ -152,21 +152,63 @@ contract RegisterNodeTest is Fixture {
         network.removeNode(NODE);
     }
 
-    function test_the_registry_is_written_only_by_role() public {
-        bytes32 networkRole = registry.NETWORK_ROLE();
-        bytes32 poolRole = registry.POOL_ROLE();
-        vm.expectRevert(missingRole(address(this), networkRole));
-        registry.addProvider(STRANGER);
-        vm.expectRevert(missingRole(address(this), networkRole));
-        registry.addNode(PROVIDER, STRANGER, 1);
-        vm.expectRevert(missingRole(address(this), networkRole));
-        registry.setValidated(NODE, true);
-        vm.expectRevert(missingRole(address(this), networkRole));
-        registry.removeNode(NODE);
-        vm.expectRevert(missingRole(address(this), poolRole));
-        registry.enterPool(NODE, 1);
-        vm.expectRevert(missingRole(address(this), poolRole));
-        registry.exitPool(NODE);
+    /// @dev Past work pays the node's owner, so a key never changes hands.
+    function test_a_removed_node_returns_to_its_owner_only() public {
+        registerNode(PROVIDER, NODE_KEY, 5);
+        vm.prank(NODE);
+        network.removeNode(NODE);
+        vm.assertEq(registry.ownerOf(NODE), PROVIDER);
+
+        registerProvider(OTHER, BASE_STAKE + UNIT_STAKE);
+        bytes memory signature = signNode(NODE_KEY, OTHER, START);
+        vm.expectRevert(
+            abi.encodeWithSelector(IComputeRegistry.NodeOwnedBy.selector, NODE, PROVIDER)
+        );
+        vm.prank(OTHER);
+        network.registerNode(NODE, "", 1, START, signature);
+
+        registerNode(PROVIDER, NODE_KEY, 7);
+        (, uint32 units,,,) = registry.nodeOf(NODE);
+        vm.assertEq(units, 7);
+        (, uint64 sum, uint256 count) = registry.providerOf(PROVIDER);
+        vm.assertEq(sum, 7);
+        vm.assertEq(count, 1);
+    }
+
+    function test_a_blacklisted_provider_registers_no_nodes() public {
+        network.setBlacklisted(PROVIDER, true);
+        bytes memory signature = signNode(NODE_KEY, PROVIDER, START);
+        vm.expectRevert(
+            abi.encodeWithSelector(IPrimeNetwork.ProviderBlacklisted.selector, PROVIDER)
+        );
+        vm.prank(PROVIDER);
+        network.registerNode(NODE, "", 1, START, signature);
+        network.setBlacklisted(PROVIDER, false);
+        registerNode(PROVIDER, NODE_KEY, 1);
+    }
+
+    function testFuzz_stake_covers_all_units(uint32[4] calldata units, uint96 stake) public {
+        uint256 sum = 0;
+        giveTokens(PROVIDER, address(network), uint256(stake) + 1);
+        vm.prank(PROVIDER);
+        network.increaseStake(uint256(stake) + 1);
+        uint256 held = stakes.stakeOf(PROVIDER);
+        for (uint256 i = 0; i < units.length; i++) {
+            uint32 added = units[i] == 0 ? 1 : units[i];
+            bytes memory signature = signNode(100 + i, PROVIDER, START);
+            uint256 minimum = BASE_STAKE + (sum + added) * UNIT_STAKE;
+            if (held < minimum) {
+                vm.expectRevert(
+                    abi.encodeWithSelector(IPrimeNetwork.StakeBelowMinimum.selector, held, minimum)
+                );
+            } else {
+                sum += added;
+            }
+            vm.prank(PROVIDER);
+            network.registerNode(vm.addr(100 + i), "", added, START, signature);
+        }
+        (, uint64 counted,) = registry.providerOf(PROVIDER);
+        vm.assertEq(counted, sum);
     }
 
     function expectRefusedSignature(bytes memory signature) private {
