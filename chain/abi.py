@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from eth_abi.exceptions import DecodingError, EncodingError
-from eth_typing import ABIError
+from eth_typing import ABIError, ABIFunction
 from eth_utils import is_address, to_checksum_address
 from eth_utils.abi import (
     abi_to_signature,
@@ -81,16 +81,30 @@ class Abi:
 
     def arguments(self, function: str, *args: object) -> list[object]:
         """`args` with addresses in EIP-55 form, which web3 insists on; raises AbiError."""
-        found = self.functions.get(function)
-        if found is None:
-            raise AbiError(f"{self.name} has no function {function}; were the artifacts rebuilt?")
-        kinds = get_abi_input_types(found)
+        kinds = get_abi_input_types(self._found(function))
         if len(args) != len(kinds):
             raise AbiError(f"{self.name}.{function} takes {len(kinds)} arguments, not {len(args)}")
         return [
             to_checksum_address(arg) if kind == "address" and is_address(arg) else arg
             for kind, arg in zip(kinds, args, strict=True)
         ]
+
+    def _found(self, function: str) -> ABIFunction:
+        found: ABIFunction | None = self.functions.get(function)
+        if found is None:
+            raise AbiError(f"{self.name} has no function {function}; were the artifacts rebuilt?")
+        return found
+
+    def selector(self, function: str) -> bytes:
+        """The first 4 bytes of a function's calldata; raises AbiError when there is none such."""
+        return bytes(function_signature_to_4byte_selector(abi_to_signature(self._found(function))))
+
+    def topic(self, event: str) -> bytes:
+        """The 32 bytes that mark an event's logs; raises AbiError when there is none such."""
+        for topic, known in self._events.items():
+            if known.event_name == event:
+                return bytes(topic)
+        raise AbiError(f"{self.name} has no event {event}; were the artifacts rebuilt?")
 
     def decode_event(self, log: Log) -> tuple[str, dict[str, Any]]:
         """Name and arguments of a log; raises AbiError when it is none of this contract's events.

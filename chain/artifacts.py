@@ -1,6 +1,7 @@
 """The compiled contracts that ship with the project.
 
-One JSON file a contract in `contracts/artifacts`: its name, ABI and creation code. They are read as
+One JSON file a contract in `contracts/artifacts`: its name, ABI, creation code, and the code that
+lies on chain afterwards, with the places in it that the constructor fills in. They are read as
 package data and kept, since they never change while the process runs.
 """
 
@@ -20,6 +21,7 @@ from chain.hexdata import parse_data
 
 CONTRACTS: Final = (
     "PrimeToken",
+    "PrimeAccess",
     "StakeManager",
     "DomainRegistry",
     "ComputeRegistry",
@@ -32,10 +34,26 @@ CONTRACTS: Final = (
 
 @dataclass(frozen=True)
 class Artifact:
-    """A contract ready to deploy."""
+    """A contract ready to deploy.
+
+    `runtime` is what the chain holds of it, `immutables` the (start, length) of the bytes in there
+    that the constructor chooses.
+    """
 
     abi: Abi
     bytecode: bytes
+    runtime: bytes
+    immutables: tuple[tuple[int, int], ...]
+
+    def matches(self, code: bytes) -> bool:
+        """Whether `code`, as the chain holds it, is this contract."""
+        return len(code) == len(self.runtime) and self._masked(code) == self._masked(self.runtime)
+
+    def _masked(self, code: bytes) -> bytes:
+        masked = bytearray(code)
+        for start, length in self.immutables:
+            masked[start : start + length] = bytes(length)
+        return bytes(masked)
 
 
 @cache
@@ -44,7 +62,12 @@ def load_artifact(name: str) -> Artifact:
     source = files("contracts.artifacts") / f"{name}.json"
     try:
         content = json.loads(source.read_text())
-        return Artifact(Abi(name, content["abi"]), parse_data(content["bytecode"]))
+        return Artifact(
+            Abi(name, content["abi"]),
+            parse_data(content["bytecode"]),
+            parse_data(content["deployedBytecode"]),
+            tuple((int(start), int(length)) for start, length in content["immutables"]),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise InvalidDeployment(
             f"contract artifact {name} is missing or broken ({exc}); "

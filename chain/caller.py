@@ -1,15 +1,20 @@
 """Calling the deployed contracts: reads, and steps that are taken only while they are needed.
 
 A step of the protocol (approve, register, join, claim, …) must happen once, though the process that
-wants it may die anywhere. `step` makes it so: first what an earlier run left unfinished under the
-step's name is seen through, then the chain is asked whether the step is still needed, and only then
-a transaction is sent, under a key that no earlier one had. One step runs at a time, because an
-allowance that one step sets must not be spent by another.
+wants it may die anywhere. `planned` makes it so: first what an earlier run left unfinished under
+the step's name is seen through, then the plan asks the chain whether and how the step is still
+needed, and only then a transaction is sent, under a key that no earlier one had. One step runs at a
+time, because an allowance that one step sets must not be spent by another.
+
+Two steps may race for one fact (two relayers claim for one account). Whoever comes second is told
+so by the contract's error; a step names the errors that say "done already".
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -17,45 +22,73 @@ import trio
 from chain.abi import AbiError
 from chain.artifacts import load_artifact
 from chain.deployment import Deployment
-from chain.errors import BadResponse, InvalidInput, TransactionFailed
+from chain.errors import BadResponse, InvalidInput, Reverted, TransactionFailed
 from chain.rpc import MALFORMED, Rpc
 from chain.transactions.manager import TransactionManager, TxResult
 from proofs.eip712 import Domain
 
 
-class ContractCaller:
-    """The contracts of one deployment, called from one key."""
+@dataclass(frozen=True)
+class Call:
+    """A call of a contract's function; `spend` tokens are first approved to the contract."""
 
-    def __init__(self, rpc: Rpc, manager: TransactionManager, deployment: Deployment) -> None:
+    contract: str
+    function: str
+    args: tuple[object, ...]
+    spend: int = 0
+
+
+class ContractCaller:
+    """The contracts of one deployment, called from one key. `clock` gives Unix seconds."""
+
+    def __init__(
+        self,
+        rpc: Rpc,
+        manager: TransactionManager,
+        deployment: Deployment,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.rpc = rpc
         self.manager = manager
         self.deployment = deployment
+        self._clock = clock
         self._steps = trio.Lock()
         self._contracts: dict[str, Any] = {}
 
-    async def read(self, contract: str, function: str, *args: object) -> Any:
+    async def now(self) -> int:
+        """Unix seconds that the next block will not be before, or nearly so.
+
+        The head's time, or the clock's: a chain that mines on demand stands still while it idles.
+        """
+        head = await self.rpc.block("latest")
+        return max(head.timestamp if head is not None else 0, int(self._clock()))
+
+    async def read(self, contract: str, function: str, *args: object, at: str | None = None) -> Any:
         """Result of a view function; structs and several results are named tuples.
 
-        Raises ChainError.
+        `at` is another address with the same interface. Raises ChainError.
         """
         self.encode(contract, function, *args)  # or web3 could blame the endpoint for them below
         fitted = load_artifact(contract).abi.arguments(function, *args)
         try:
-            return await self._contract(contract).functions[function](*fitted).call()
+            return await self._contract(contract, at).functions[function](*fitted).call()
         except MALFORMED as exc:
             raise BadResponse(
                 f"{self.rpc.url}: {contract}.{function} returned something unexpected; "
                 "is the deployment of this version?"
             ) from exc
 
-    def _contract(self, name: str) -> Any:
+    def _contract(self, name: str, at: str | None) -> Any:
         """web3's view of a contract, on our endpoint."""
+        if at is not None:
+            return self._bound(name, at)
         if name not in self._contracts:
-            abi = load_artifact(name).abi
-            self._contracts[name] = self.rpc.web3.eth.contract(
-                self.deployment.address(name), abi=abi.entries, decode_tuples=True
-            )
+            self._contracts[name] = self._bound(name, self.deployment.address(name))
         return self._contracts[name]
+
+    def _bound(self, name: str, address: str) -> Any:
+        entries = load_artifact(name).abi.entries
+        return self.rpc.web3.eth.contract(address, abi=entries, decode_tuples=True)
 
     def encode(self, contract: str, function: str, *args: object) -> bytes:
         """Calldata; raises InvalidInput for arguments that do not fit."""
@@ -72,27 +105,49 @@ class ContractCaller:
         function: str,
         *args: object,
         spend: int = 0,
+        done: Collection[str] = (),
     ) -> TxResult | None:
-        """Call `contract.function` unless `needed` says no; None when it was not needed.
+        """Call `contract.function` unless `needed` says no; as `planned` otherwise."""
+        call = Call(contract, function, args, spend)
 
-        `spend` tokens are first approved to `contract`, which pulls them. Raises Reverted or
-        TransactionFailed when the contract refuses, and ChainError as `TransactionManager.send`.
+        async def plan() -> Call | None:
+            return call if await needed() else None
+
+        return await self.planned(name, plan, done=done)
+
+    async def planned(
+        self,
+        name: str,
+        plan: Callable[[], Awaitable[Call | None]],
+        *,
+        done: Collection[str] = (),
+    ) -> TxResult | None:
+        """Make the call that `plan` finds necessary now; None when it finds none.
+
+        Custom errors named in `done` say that it was not necessary either. Raises other Reverted,
+        TransactionFailed when the mined call failed, and ChainError as `TransactionManager.send`.
         """
-        data = self.encode(contract, function, *args)
         async with self._steps:
             await self.manager.settle(name)
-            if not await needed():
+            call = await plan()
+            if call is None:
                 return None
-            if spend:
-                await self._approve(name, contract, spend)
-            target = self.deployment.address(contract)
-            result = await self.manager.send_next(name, target, data)
-        return await self.checked(name, contract, data, result)
+            data = self.encode(call.contract, call.function, *call.args)
+            if call.spend:
+                await self._approve(name, call.contract, call.spend)
+            target = self.deployment.address(call.contract)
+            try:
+                result = await self.manager.send_next(name, target, data)
+                return await self.checked(name, call.contract, data, result)
+            except Reverted as exc:
+                if exc.name in done:
+                    return None
+                raise
 
     async def once(
         self, key: str, contract: str, function: str, *args: object, spend: int = 0
     ) -> TxResult:
-        """Call `contract.function` exactly once for `key`, ever; raises as `step` does."""
+        """Call `contract.function` exactly once for `key`, ever; raises as `planned` does."""
         data = self.encode(contract, function, *args)
         async with self._steps:
             if spend and not await self.manager.known(key):
@@ -128,6 +183,21 @@ class ContractCaller:
                 return arguments
         raise BadResponse(f"transaction 0x{result.hash.hex()} emitted no {name}")
 
+    async def past_events(
+        self, contract: str, name: str, first: int, last: int, indexed: Sequence[int]
+    ) -> list[dict[str, Any]]:
+        """Arguments of events in blocks `first` to `last`, the newest first.
+
+        Only those whose first indexed arguments, unsigned integers, are `indexed`.
+        """
+        abi = load_artifact(contract).abi
+        topics = [abi.topic(name), *(value.to_bytes(32, "big") for value in indexed)]
+        logs = await self.rpc.logs(first, last, [self.deployment.address(contract)], topics)
+        try:
+            return [abi.decode_event(log)[1] for log in reversed(logs)]
+        except AbiError as exc:
+            raise BadResponse(f"{self.rpc.url} sent logs that were not asked for") from exc
+
     async def _approve(self, name: str, contract: str, amount: int) -> None:
         spender = self.deployment.address(contract)
         owner = self.manager.address
@@ -158,5 +228,5 @@ class ContractUser:
         return f"<{type(self).__name__} {self.address} on {self.rpc.url}>"
 
     def domain(self, contract: str) -> Domain:
-        """The EIP-712 domain of a contract: ReceiptSettlement checks receipts and epoch roots."""
+        """The EIP-712 domain of a contract: ReceiptSettlement's for receipts and epoch roots."""
         return Domain(self.deployment.chain_id, self.deployment.address(contract))

@@ -18,6 +18,7 @@ from pathlib import Path
 from chain.account import Account, open_account
 from chain.caller import ContractCaller
 from chain.deployment import Deployment, verify_deployment
+from chain.disputes import Disputes
 from chain.membership import Membership
 from chain.pools import Pools
 from chain.settlement import Settlement
@@ -43,7 +44,7 @@ async def open_chain(
         yield ChainClient(account, deployment, key, database_path, settings)
 
 
-class ChainClient(Pools, Membership, Settlement):
+class ChainClient(Pools, Membership, Settlement, Disputes):
     """See the module. Make it with `open_chain`."""
 
     def __init__(

@@ -1,33 +1,48 @@
 """Putting the contracts on a chain, and knowing where they are.
 
 A `Deployment` is what every node is handed in its network file: chain id, one address a contract
-and the default domain. `deploy` creates the contracts in the order of their needs and names them to
-one another by role. Every step has an idempotency key derived from the parameters and the code, so
-an interrupted deployment goes on where it stopped, and a finished one returns the same addresses.
+and the default domain. `deploy` creates the contracts in the order of their needs, names them to
+one another in one transaction (chain/wiring.py), and creates the default domain, whose work
+ReceiptSettlement settles. Every step has an idempotency key derived from the parameters and the
+code, so an interrupted deployment goes on where it stopped, and a finished one returns the same
+addresses.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from chain.abi import AbiError
 from chain.artifacts import CONTRACTS, load_artifact
-from chain.errors import BadResponse, InvalidDeployment, TransactionFailed
-from chain.hexdata import ZERO_ADDRESS, keccak, parse_address
+from chain.concurrency import for_each
+from chain.errors import (
+    BadResponse,
+    InvalidDeployment,
+    InvalidInput,
+    TransactionFailed,
+    WrongCode,
+)
+from chain.hexdata import parse_address
 from chain.rpc import Rpc
 from chain.transactions.manager import TransactionManager
+from chain.wiring import wiring_calls
 
 TOKEN = 10**18
 
 
 @dataclass(frozen=True)
 class DeploymentParams:
-    """What the contracts are constructed with. Amounts in token units of 1e-18, times in seconds.
+    """What the contracts are constructed with.
 
-    `treasury` None is the deployer. The defaults suit a development chain: roots can be claimed
-    against at once, one validator is a quorum, and stakes come back within a minute.
-    `slash_cap` is in hundredths of a percent of a provider's tokens.
+    Amounts are in token units of 1e-18, times in seconds, shares in basis points: `slash_cap` of a
+    provider's tokens a day, `bounty_share` of what is slashed, `quorum` of the validators' stake,
+    `signer_slash` and `conviction_slash` of the tokens of whoever signed a void root or was
+    convicted. `treasury` None is the deployer. The windows together must be shorter than the
+    unbonding period, so that signers cannot leave before a fault is proved. The defaults suit a
+    development chain: everything takes seconds.
     """
 
     initial_supply: int = 1_000_000_000 * TOKEN
@@ -36,9 +51,14 @@ class DeploymentParams:
     base_stake: int = 10 * TOKEN
     stake_per_unit: int = TOKEN
     slash_cap: int = 5_000
+    bounty_share: int = 2_000
     reclaim_delay: int = 60
-    quorum: int = 1
-    challenge_window: int = 0
+    quorum: int = 6_667
+    challenge_window: int = 2
+    answer_window: int = 10
+    bond: int = TOKEN
+    signer_slash: int = 5_000
+    conviction_slash: int = 1_000
     domain_name: str = "inference"
 
 
@@ -81,82 +101,119 @@ class Deployment:
 
 
 async def verify_deployment(rpc: Rpc, deployment: Deployment) -> None:
-    """Check chain id and that every address holds code; raises InvalidDeployment."""
+    """Check that the chain is the right one and that its code at every address is this version's.
+
+    What constructors choose is not compared; `chain.verification` does that. Raises
+    InvalidDeployment, and WrongCode naming the contract.
+    """
     chain_id = await rpc.chain_id()
     if chain_id != deployment.chain_id:
         raise InvalidDeployment(
             f"the contracts are on chain {deployment.chain_id}, but {rpc.url} serves {chain_id}; "
             "give the RPC of the right chain"
         )
+    codes = await for_each(deployment.addresses.values(), rpc.code)
     for name, address in deployment.addresses.items():
-        if not await rpc.code(address):
+        if not codes[address]:
             raise InvalidDeployment(
                 f"{name} is not at {address} on {rpc.url}; was the chain restarted? Deploy again"
             )
+        if not load_artifact(name).matches(codes[address]):
+            raise WrongCode(name, address, rpc.url)
 
 
 async def deploy(
-    rpc: Rpc, manager: TransactionManager, params: DeploymentParams | None = None
+    rpc: Rpc,
+    manager: TransactionManager,
+    params: DeploymentParams | None = None,
+    *,
+    progress: Callable[[str], None] = lambda step: None,
 ) -> Deployment:
-    """Deploy and wire all contracts from the manager's key, which becomes their administrator.
+    """Deploy and wire all contracts from the manager's key.
 
-    Resumable: run it again with the same key, database and parameters. Raises ChainError.
+    That key becomes administrator, federator and owner of the token. `progress` is told of every
+    step that is done. Resumable: run it again with the same key, database and parameters. Raises
+    ChainError.
     """
-    return await _Deployer(rpc, manager, params or DeploymentParams()).run()
+    return await _Deployer(rpc, manager, params or DeploymentParams(), progress).run()
 
 
 class _Deployer:
-    def __init__(self, rpc: Rpc, manager: TransactionManager, params: DeploymentParams) -> None:
+    def __init__(
+        self,
+        rpc: Rpc,
+        manager: TransactionManager,
+        params: DeploymentParams,
+        progress: Callable[[str], None],
+    ) -> None:
         self._rpc = rpc
         self._manager = manager
         self._params = params
+        self._progress = progress
         code = b"".join(load_artifact(name).bytecode for name in CONTRACTS)
         self._tag = hashlib.sha256(repr(params).encode() + code).hexdigest()[:16]
         self._at: dict[str, str] = {}
         self._first_block = 0
 
     async def run(self) -> Deployment:
+        await self._create_contracts()
+        calls = wiring_calls(self._at, self._manager.address)
+        data = load_artifact("PrimeAccess").abi.encode("multicall", calls)
+        await self._call("wiring", "PrimeAccess", data)
+        self._progress("roles granted")
+        domain = await self._create_domain()
+        self._progress(f"domain {domain}, {self._params.domain_name}")
+        deployment = Deployment(
+            await self._rpc.chain_id(), dict(self._at), domain, self._first_block
+        )
+        await verify_deployment(self._rpc, deployment)
+        return deployment
+
+    async def _create_contracts(self) -> None:
         params, at, admin = self._params, self._at, self._manager.address
         await self._create("PrimeToken", admin, params.initial_supply)
-        await self._create("ComputeRegistry", admin)
-        await self._create("DomainRegistry", admin)
-        await self._create(
-            "StakeManager",
-            admin,
-            at["PrimeToken"],
-            at["ComputeRegistry"],
-            params.treasury or admin,
+        await self._create("PrimeAccess", admin)
+        access, token = at["PrimeAccess"], at["PrimeToken"]
+        await self._create("ComputeRegistry", access)
+        await self._create("DomainRegistry", access)
+        registries = (at["ComputeRegistry"], at["DomainRegistry"])
+        stake_terms = (
+            self._treasury(),
             params.unbonding_period,
             params.base_stake,
             params.stake_per_unit,
             params.slash_cap,
+            params.bounty_share,
         )
-        modules = (at["StakeManager"], at["ComputeRegistry"], at["DomainRegistry"])
-        await self._create("PrimeNetwork", admin, at["PrimeToken"], *modules)
-        await self._create("RewardsDistributor", admin, at["PrimeToken"])
+        await self._create("StakeManager", access, token, registries[0], stake_terms)
+        await self._create("PrimeNetwork", access, token, at["StakeManager"], *registries)
+        await self._create("RewardsDistributor", access, token)
         network, purse = at["PrimeNetwork"], at["RewardsDistributor"]
-        await self._create("ComputePool", at["PrimeToken"], network, purse, params.reclaim_delay)
-        await self._create(
-            "ReceiptSettlement",
-            network,
-            at["ComputePool"],
-            purse,
+        await self._create("ComputePool", token, network, purse, params.reclaim_delay)
+        terms = (
             params.quorum,
             params.challenge_window,
+            params.answer_window,
+            params.bond,
+            params.signer_slash,
+            params.conviction_slash,
         )
-        for contract in ("StakeManager", "ComputeRegistry", "DomainRegistry"):
-            await self._grant(contract, "NETWORK_ROLE", "PrimeNetwork")
-        for contract in ("ComputeRegistry", "RewardsDistributor"):
-            await self._grant(contract, "POOL_ROLE", "ComputePool")
-        for contract in ("PrimeNetwork", "RewardsDistributor"):
-            await self._grant(contract, "SETTLEMENT_ROLE", "ReceiptSettlement")
-        return Deployment(
-            await self._rpc.chain_id(), dict(at), await self._create_domain(), self._first_block
+        await self._create(
+            "ReceiptSettlement", access, token, network, at["ComputePool"], purse, terms
         )
+
+    def _treasury(self) -> str:
+        try:
+            return parse_address(self._params.treasury or self._manager.address)
+        except ValueError as exc:
+            raise InvalidInput(f"deployment parameters: treasury: {exc}") from exc
 
     async def _create(self, name: str, *args: object) -> None:
         artifact = load_artifact(name)
-        data = artifact.abi.encode_constructor(artifact.bytecode, *args)
+        try:
+            data = artifact.abi.encode_constructor(artifact.bytecode, *args)
+        except AbiError as exc:
+            raise InvalidInput(f"deployment parameters: {exc}") from exc
         key = f"deploy/{self._tag}/{name}"
         result = await self._manager.send(key, None, data)
         receipt = await self._rpc.receipt(result.hash)
@@ -164,16 +221,12 @@ class _Deployer:
             raise TransactionFailed(key, "0x" + result.hash.hex())
         self._at[name] = receipt.contract
         self._first_block = self._first_block or receipt.block_number
-
-    async def _grant(self, contract: str, role: str, holder: str) -> None:
-        data = load_artifact(contract).abi.encode(
-            "grantRole", keccak(role.encode()), self._at[holder]
-        )
-        await self._call(f"{contract}/{role}", contract, data)
+        self._progress(f"{name} at {receipt.contract}")
 
     async def _create_domain(self) -> int:
         abi = load_artifact("PrimeNetwork").abi
-        data = abi.encode("createDomain", self._params.domain_name, ZERO_ADDRESS, "")
+        settlement = self._at["ReceiptSettlement"]
+        data = abi.encode("createDomain", self._params.domain_name, settlement, "")
         tx_hash = await self._call("domain", "PrimeNetwork", data)
         receipt = await self._rpc.receipt(tx_hash)
         registry = load_artifact("DomainRegistry").abi

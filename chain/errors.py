@@ -86,6 +86,18 @@ class InvalidDeployment(ChainError):
     """A deployment file is malformed, or the chain does not hold the contracts it names."""
 
 
+class WrongCode(InvalidDeployment):
+    """At a contract's address lies other code than this version's."""
+
+    def __init__(self, contract: str, address: str, url: str) -> None:
+        super().__init__(
+            f"what is at {address} on {url} is not {contract} of this version; "
+            "use the version that deployed it, or deploy again"
+        )
+        self.contract = contract
+        self.address = address
+
+
 class DevnetError(ChainError):
     """The embedded chain cannot start or serve."""
 

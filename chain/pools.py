@@ -1,11 +1,12 @@
-"""Compute pools: creating, funding, joining."""
+"""Compute pools: creating, funding, joining, and being paid for time."""
 
 from __future__ import annotations
 
-from chain.caller import ContractCaller, ContractUser
-from chain.hexdata import ZERO_ADDRESS
+from chain.caller import Call, ContractCaller, ContractUser
+from chain.errors import InvalidInput
+from chain.hexdata import ZERO_ADDRESS, parse_address
 from chain.transactions.manager import TxResult
-from chain.views import Pool, PoolFunds, PoolState
+from chain.views import Pool, PoolFunds, PoolState, Strategy, known
 from proofs.receipts import PoolInvite
 from proofs.signing import sign_digest
 
@@ -18,18 +19,24 @@ class Pools(ContractUser):
         self._key = key
 
     async def create_pool(
-        self, name: str, *, domain_id: int | None = None, uri: str = "", inviter: str | None = None
+        self,
+        name: str,
+        *,
+        rate: int,
+        domain_id: int | None = None,
+        uri: str = "",
+        inviter: str | None = None,
+        strategy: Strategy = Strategy.WORK,
     ) -> int:
         """Create this key's pool called `name`, once, and return its id.
 
         Asking again for the same `name` returns the same pool. `inviter` None lets every staked
-        node in.
+        node in. `rate` is wei of the token, as `strategy` says; 0 for SHARE. Raises InvalidInput
+        when the name was used with other settings.
         """
         domain = self.deployment.default_domain if domain_id is None else domain_id
-        arguments = (domain, name, uri, inviter or ZERO_ADDRESS)
-        result = await self.caller.once(
-            f"create-pool/{name}", "ComputePool", "createPool", *arguments
-        )
+        wanted = (domain, name, uri, _eip55(inviter), int(strategy), rate)
+        result = await self.caller.once(f"create-pool/{name}", "ComputePool", "createPool", wanted)
         return int((await self.caller.event(result, "ComputePool", "PoolCreated"))["poolId"])
 
     async def fund_pool(self, pool_id: int, amount: int, *, purpose: str = "initial") -> TxResult:
@@ -45,6 +52,34 @@ class Pools(ContractUser):
         """End a pool of this key's; its members leave by themselves."""
         return await self._move_pool(pool_id, PoolState.ACTIVE, "end")
 
+    async def reclaim_pool(self, pool_id: int) -> TxResult | None:
+        """Take back what is left of an ended pool of this key's; None when nothing is.
+
+        Raises Reverted with ReclaimTooEarly, which says from when on.
+        """
+
+        async def plan() -> Call:
+            return Call("ComputePool", "reclaim", (pool_id,))
+
+        return await self.caller.planned(
+            f"reclaim-pool/{pool_id}", plan, done=("NothingToRelease",)
+        )
+
+    async def claim_time(self, pool_id: int, provider: str) -> TxResult | None:
+        """Have a provider paid for its nodes' time in a FIXED or SHARE pool; None when nothing is
+        due. Any key may ask."""
+
+        async def plan() -> Call:
+            return Call("ComputePool", "claimTime", (pool_id, provider))
+
+        return await self.caller.planned(
+            f"claim-time/{pool_id}/{provider}", plan, done=("NothingToClaim",)
+        )
+
+    async def unit_seconds(self, pool_id: int, provider: str) -> int:
+        """Compute units times seconds of membership of a provider's nodes, up to the head block."""
+        return int(await self.caller.read("ComputePool", "unitSeconds", pool_id, provider))
+
     async def _move_pool(self, pool_id: int, source: PoolState, verb: str) -> TxResult | None:
         async def needed() -> bool:
             return (await self.pool(pool_id)).state <= source
@@ -59,9 +94,15 @@ class Pools(ContractUser):
 
     async def pool_funds(self, pool_id: int) -> PoolFunds:
         """A pool's books."""
-        return PoolFunds.from_abi(
-            await self.caller.read("RewardsDistributor", "accountOf", pool_id)
-        )
+        book = await self.caller.read("RewardsDistributor", "bookOf", pool_id)
+        settlement = known(book.settlement)
+        committed = 0
+        if settlement is not None:
+            # Another domain may settle elsewhere; what its contract has promised counts as well.
+            committed = await self.caller.read(
+                "ReceiptSettlement", "committed", pool_id, at=settlement
+            )
+        return PoolFunds.from_abi(book, int(committed))
 
     async def is_member(self, pool_id: int, node: str) -> bool:
         """Whether a node is in a pool now."""
@@ -125,3 +166,11 @@ class Pools(ContractUser):
         return await self.caller.step(
             f"eject/{pool_id}/{node}", needed, "ComputePool", "eject", pool_id, node
         )
+
+
+def _eip55(address: str | None) -> str:
+    """An address for use inside a struct. Raises InvalidInput."""
+    try:
+        return parse_address(address or ZERO_ADDRESS)
+    except ValueError as exc:
+        raise InvalidInput(str(exc)) from exc

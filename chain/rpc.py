@@ -100,10 +100,17 @@ class Rpc:
         except TransactionNotFound:
             return None
 
-    async def logs(self, first: int, last: int, addresses: Sequence[str]) -> Sequence[Log]:
-        """Logs of `addresses` (none: of all contracts) in blocks `first` to `last`."""
+    async def logs(
+        self, first: int, last: int, addresses: Sequence[str], topics: Sequence[bytes] = ()
+    ) -> Sequence[Log]:
+        """Logs of `addresses` (none: of all contracts) in blocks `first` to `last`.
+
+        Only those whose first topics are `topics`.
+        """
         wanted = [_address(address) for address in addresses]
-        query = {"fromBlock": first, "toBlock": last, "address": wanted}
+        query: dict[str, Any] = {"fromBlock": first, "toBlock": last, "address": wanted}
+        if topics:
+            query["topics"] = [to_data(topic) for topic in topics]
         return await self._checked("eth_getLogs", self._eth.get_logs(query), _LOGS)
 
     async def call(

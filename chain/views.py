@@ -1,7 +1,8 @@
-"""What the contracts answer, as typed values.
+"""What the contracts answer about pools, nodes and stakes, as typed values.
 
 Pure: each `from_abi` takes the named tuple that web3 made of a call's result and checks nothing
-more, since the ABI has already fixed the types.
+more, since the ABI has already fixed the types. Amounts are in token units of 1e-18, times in Unix
+seconds.
 """
 
 from __future__ import annotations
@@ -22,9 +23,25 @@ class PoolState(IntEnum):
     COMPLETED = 3
 
 
+class Strategy(IntEnum):
+    """How a pool rewards; see `IRewardsDistributor`.
+
+    WORK pays `rate` for a unit of validated work, FIXED pays `rate` for a compute unit and second
+    of membership, SHARE divides the budget by compute units times seconds once the pool has ended.
+    """
+
+    WORK = 0
+    FIXED = 1
+    SHARE = 2
+
+
 @dataclass(frozen=True)
 class Pool:
-    """A compute pool. `inviter` None admits every staked node; times are Unix s, 0 not yet."""
+    """A compute pool.
+
+    `inviter` None admits every staked node; `settlement` is the contract that settles its work,
+    None where its domain names none; times are 0 for what has not happened.
+    """
 
     pool_id: int
     creator: str
@@ -36,6 +53,7 @@ class Pool:
     member_count: int
     compute_units: int
     domain_id: int
+    settlement: str | None
     name: str
     uri: str
 
@@ -46,13 +64,14 @@ class Pool:
             pool_id=pool_id,
             creator=value.creator,
             state=PoolState(value.state),
-            inviter=None if value.inviter == ZERO_ADDRESS else value.inviter,
+            inviter=known(value.inviter),
             created_at=value.createdAt,
             started_at=value.startedAt,
             ended_at=value.endedAt,
             member_count=value.memberCount,
             compute_units=value.computeUnits,
             domain_id=value.domainId,
+            settlement=known(value.settlement),
             name=value.name,
             uri=value.uri,
         )
@@ -60,16 +79,36 @@ class Pool:
 
 @dataclass(frozen=True)
 class PoolFunds:
-    """A pool's books in token units (1e-18), totals since its beginning."""
+    """A pool's books, totals since its beginning.
 
+    `funded` is less what the creator took back. `committed` is what roots have promised, 0 unless
+    it pays for work. `rate` is wei as `Strategy` says. `settlement` is who may order payments, None
+    unless it pays for work.
+    """
+
+    strategy: Strategy
+    settlement: str | None
+    rate: int
     funded: int
-    committed: int
     paid: int
+    committed: int
 
     @staticmethod
-    def from_abi(value: Any) -> PoolFunds:
-        """From `RewardsDistributor.accountOf`."""
-        return PoolFunds(value.funded, value.committed, value.paid)
+    def from_abi(value: Any, committed: int) -> PoolFunds:
+        """From `RewardsDistributor.bookOf`, and the settlement's `committed`."""
+        return PoolFunds(
+            strategy=Strategy(value.strategy),
+            settlement=known(value.settlement),
+            rate=value.rate,
+            funded=value.funded,
+            paid=value.paid,
+            committed=committed,
+        )
+
+    @property
+    def available(self) -> int:
+        """What no root has promised yet and nobody was paid: what the next epoch may pay."""
+        return self.funded - max(self.committed, self.paid)
 
 
 @dataclass(frozen=True)
@@ -97,24 +136,20 @@ class NodeRecord:
 
 
 @dataclass(frozen=True)
-class SettledRoot:
-    """A posted epoch root; claims verify against it from `claimable_at` (Unix seconds) on."""
+class StakeStatus:
+    """A provider's tokens in StakeManager.
 
-    epoch: int
-    claimable_at: int
-    total_payout: int
-    receipts_root: bytes
-    payouts_root: bytes
+    `active` backs its nodes, which need `required`; `unbonding` was asked back and can be withdrawn
+    from `release_time` on; `slashable` is how much of both could be slashed now.
+    """
 
-    @staticmethod
-    def from_abi(value: Any) -> SettledRoot | None:
-        """From `ReceiptSettlement.latestRoot` or `pendingRoot`; None when there is none."""
-        if value.epoch == 0:
-            return None
-        return SettledRoot(
-            value.epoch,
-            value.claimableAt,
-            value.totalPayout,
-            value.receiptsRoot,
-            value.payoutsRoot,
-        )
+    active: int
+    unbonding: int
+    release_time: int
+    required: int
+    slashable: int
+
+
+def known(address: str) -> str | None:
+    """An address, or None for the zero address, which contracts return for "nobody"."""
+    return None if address == ZERO_ADDRESS else address
