@@ -2,12 +2,15 @@
 
 Theory of operation. Every `eth_sendRawTransaction` is applied to the pending block and mined at
 once into a block of its own, stamped with the wall clock (the caller passes it in), so a receipt
-exists when the call returns. Receipts and logs are kept by us as ready JSON: the backend would look
+exists when the call returns. Blocks of one second carry one timestamp, as on anvil: a real chain
+makes no two blocks in a second, and counting seconds up would put a busy chain ahead of the clocks
+of those who use it. Receipts and logs are kept by us as ready JSON: the backend would look
 for a transaction hash by walking the chain from its head. `evm_snapshot` and `evm_revert` drop
 blocks and are how tests make a reorganisation.
 
-Calls run on the state after the head block, in a free-of-charge copy of the next block, so
-`block.timestamp` is current and the caller needs no ether. The gas estimate is one run with all the
+Calls run on the state after the head block, in a free-of-charge copy of the next block, stamped as
+that would be, so what waits for a time comes true on an idle chain and the caller needs no ether.
+`evm_increaseTime` puts the chain's clock forward. The gas estimate is one run with all the
 gas there is, plus a tenth; it is then tried, and raised until the call succeeds, since a contract
 may behave otherwise when given less.
 
@@ -23,8 +26,8 @@ from typing import Any
 
 import trio
 
+from chain.devnet.execution import CALL_GAS, call_fields, execution_fault, make_vm, run_call
 from chain.devnet.jsonrpc import (
-    EXECUTION_REVERTED,
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
     SERVER_ERROR,
@@ -32,7 +35,6 @@ from chain.devnet.jsonrpc import (
 )
 from chain.devnet.records import LogIndex, block_json, receipt_json, transaction_json
 from chain.hexdata import (
-    ZERO_ADDRESS,
     address_bytes,
     parse_data,
     parse_quantity,
@@ -42,7 +44,6 @@ from chain.hexdata import (
 
 CHAIN_ID = 31337
 BLOCK_GAS = 30_000_000
-CALL_GAS = 16_777_216
 MIN_TIP = 10**9
 
 
@@ -57,7 +58,11 @@ class Evm:
         parameters = PyEVMBackend.generate_genesis_params(
             overrides={"timestamp": now, "gas_limit": BLOCK_GAS}
         )
-        self._backend = PyEVMBackend(genesis_parameters=parameters, genesis_state=state)
+        self._backend = PyEVMBackend(
+            genesis_parameters=parameters,
+            genesis_state=state,
+            vm_configuration=((0, make_vm()),),
+        )
         # The class is made anew for every chain, so this touches no other chain.
         type(self._backend.chain).chain_id = CHAIN_ID
         self._logs = LogIndex()
@@ -126,6 +131,10 @@ class Evm:
         head: dict[str, Any] = self._backend.get_block_by_number("latest", False)
         return head
 
+    def _next_time(self) -> int:
+        """What a block that is made now is stamped with, Unix seconds."""
+        return max(self._now, int(self._head()["timestamp"]))
+
     def _tag(self, block: object) -> str | int:
         """A block argument as the backend takes it; mined blocks only, as nothing stays pending."""
         if block in ("latest", "safe", "finalized", "pending"):
@@ -170,19 +179,19 @@ class Evm:
         self, transaction: object, block: object = "latest", _overrides: object = None
     ) -> str:
         self._tag(block)
-        fields = _call_fields(transaction)
+        fields = call_fields(transaction)
         computation, _ = self._run(fields, fields.pop("gas", CALL_GAS))
         if computation.is_error:
-            raise _execution_fault(computation)
+            raise execution_fault(computation)
         return to_data(computation.output)
 
     def _estimate(self, transaction: object, _block: object = "latest") -> str:
-        fields = _call_fields(transaction)
+        fields = call_fields(transaction)
         fields.pop("gas", None)
         computation, used = self._run(fields, CALL_GAS)
         if computation.is_error:
-            raise _execution_fault(computation)
-        gas = used + used // 10
+            raise execution_fault(computation)
+        gas: int = used + used // 10
         while gas < CALL_GAS:
             if not self._run(fields, gas)[0].is_error:
                 return to_quantity(gas)
@@ -190,32 +199,7 @@ class Evm:
         return to_quantity(CALL_GAS)
 
     def _run(self, fields: dict[str, Any], gas: int) -> tuple[Any, int]:
-        """Run a call on the head state; returns py-evm's computation and the gas it needs."""
-        from eth.vm.spoof import SpoofTransaction
-        from eth_utils import ValidationError
-
-        chain = self._backend.chain
-        sender = fields["from"]
-        vm = chain.get_vm(chain.get_canonical_head())
-        with vm.in_costless_state() as state:
-            unsigned = chain.create_unsigned_transaction(
-                nonce=state.get_nonce(sender),
-                gas_price=0,
-                gas=gas,
-                to=fields["to"],
-                value=fields["value"],
-                data=fields["data"],
-            )
-            try:
-                computation = state.costless_execute_transaction(
-                    SpoofTransaction(unsigned, from_=sender)
-                )
-            except ValidationError as exc:
-                raise Fault(SERVER_ERROR, str(exc)) from exc
-            # EIP-7623: calldata has a floor price of 10 gas a token, a non-zero byte is 4 tokens.
-            zeros = fields["data"].count(0)
-            floor = 21_000 + 10 * (4 * (len(fields["data"]) - zeros) + zeros)
-            return computation, max(floor, unsigned.intrinsic_gas + computation.get_gas_used())
+        return run_call(self._backend.chain, fields, gas, self._next_time())
 
     def _send_raw(self, raw: object) -> str:
         from eth_utils import ValidationError
@@ -225,7 +209,7 @@ class Evm:
         if not encoded:
             raise Fault(INVALID_PARAMS, "an empty transaction")
         chain = self._backend.chain
-        chain.set_header_timestamp(max(self._now, self._head()["timestamp"] + 1))
+        chain.set_header_timestamp(self._next_time())
         try:
             decoded = chain.get_transaction_builder().decode(encoded)
             if self._logs.receipt(decoded.hash) is not None:
@@ -245,8 +229,7 @@ class Evm:
     # -- for tests and development -----------------------------------------------------------
 
     def _mine(self, _timestamp: object = None) -> str:
-        head = self._head()
-        self._backend.chain.set_header_timestamp(max(self._now, head["timestamp"] + 1))
+        self._backend.chain.set_header_timestamp(self._next_time())
         self._backend.mine_blocks()
         return "0x0"
 
@@ -294,27 +277,3 @@ class EvmBackend:
             return await trio.to_thread.run_sync(
                 self._evm.request, method, params, int(time.time())
             )
-
-
-def _call_fields(transaction: object) -> dict[str, Any]:
-    if not isinstance(transaction, dict):
-        raise ValueError("a call is an object")
-    payload = transaction.get("input", transaction.get("data", "0x"))
-    target = transaction.get("to")
-    fields: dict[str, Any] = {
-        "from": parse_data(transaction.get("from", ZERO_ADDRESS), size=20),
-        "to": parse_data(target, size=20) if target is not None else b"",
-        "value": parse_quantity(transaction.get("value", "0x0")),
-        "data": parse_data(payload, limit=128 * 1024),
-    }
-    if "gas" in transaction:
-        fields["gas"] = min(parse_quantity(transaction["gas"], bits=63), CALL_GAS)
-    return fields
-
-
-def _execution_fault(computation: Any) -> Fault:
-    from eth.exceptions import Revert
-
-    if isinstance(computation.error, Revert):
-        return Fault(EXECUTION_REVERTED, "execution reverted", to_data(computation.output))
-    return Fault(SERVER_ERROR, f"execution failed: {type(computation.error).__name__}")

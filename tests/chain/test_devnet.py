@@ -167,15 +167,27 @@ def _ask(evm: Evm, method: str, *params: object, now: int = NOW) -> Any:
     return evm.request(method, list(params), now)
 
 
-def test_blocks_carry_the_clock_and_keep_going_forward() -> None:
+def test_blocks_carry_the_clock_and_never_go_back() -> None:
     evm = Evm(RICH, ETHER, NOW)
     _ask(evm, "evm_mine", now=NOW + 100)
     assert _timestamp(evm) == NOW + 100
     _ask(evm, "evm_mine", now=NOW)
-    assert _timestamp(evm) == NOW + 101
+    assert _timestamp(evm) == NOW + 100
     _ask(evm, "evm_increaseTime", 1000, now=NOW)
     _ask(evm, "evm_mine", now=NOW)
     assert _timestamp(evm) == NOW + 1000
+
+
+def test_calls_see_the_clock_of_an_idle_chain() -> None:
+    evm = Evm(RICH, ETHER, NOW)
+    read_time = {"data": "0x425f5260205ff3"}  # TIMESTAMP, PUSH0, MSTORE, then RETURN that word
+
+    def seen(now: int) -> int:
+        return int(_ask(evm, "eth_call", read_time, "latest", now=now), 16)
+
+    assert (seen(NOW), seen(NOW + 7), seen(NOW - 5)) == (NOW, NOW + 7, NOW)
+    _ask(evm, "evm_increaseTime", 1000)
+    assert seen(NOW) == NOW + 1000
 
 
 def _timestamp(evm: Evm) -> int:
