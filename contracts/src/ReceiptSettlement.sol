@@ -8,20 +8,13 @@ import {IComputePool} from "./interfaces/IComputePool.sol";
 import {IPrimeNetwork} from "./interfaces/IPrimeNetwork.sol";
 import {IReceiptSettlement} from "./interfaces/IReceiptSettlement.sol";
 import {IRewardsDistributor} from "./interfaces/IRewardsDistributor.sol";
-import {Leaves} from "./libraries/Leaves.sol";
+import {AnswerChecks} from "./settlement/AnswerChecks.sol";
 import {EpochRoots} from "./settlement/EpochRoots.sol";
 
 /// @title Implementation of IReceiptSettlement, which describes the behaviour
-/// @dev Posting and claiming is in settlement/EpochRoots.sol; here is what makes a root answerable.
-///
-/// Why these questions suffice. A payout is right when it is the account's payout before plus its
-/// units times the rate. Work leaves are numbered and sorted by account, so the last leaf of an
-/// account and the one after it show its units, provided that each leaf follows from the one before.
-/// That is what a receipt's answer shows, together with the two signatures. So by induction over
-/// indices every leaf that does not bear its question, and every payout, can be disputed alone, at a
-/// cost that grows with the tree's depth only. That work was done at all no chain can see: this is
-/// what the quorum vouches for.
-contract ReceiptSettlement is EpochRoots, Multicall {
+/// @dev Posting and claiming is in settlement/EpochRoots.sol, what an answer must show in
+/// settlement/AnswerChecks.sol; here is who may ask what, and what follows.
+contract ReceiptSettlement is AnswerChecks, Multicall {
     using SafeERC20 for IERC20;
 
     /// @param quorum Basis points of the validators' stake that must sign, more than half.
@@ -88,7 +81,7 @@ contract ReceiptSettlement is EpochRoots, Multicall {
         returns (uint256 disputeId)
     {
         _checkPayout(posted.root.payoutsRoot, account, payout);
-        return _open(posted, DisputeKind.PAYOUT, uint160(account), 0);
+        return _open(posted, DisputeKind.PAYOUT, uint160(account), payout.cumulative);
     }
 
     /// @inheritdoc IReceiptSettlement
@@ -98,9 +91,11 @@ contract ReceiptSettlement is EpochRoots, Multicall {
         address account,
         ProvenPayout calldata payout
     ) external returns (uint256 disputeId) {
-        _checkPrevious(posted, previous);
-        _checkPayout(previous.root.payoutsRoot, account, payout);
-        return _open(posted, DisputeKind.PAYOUT, uint160(account), payout.cumulative);
+        if (payout.cumulative != 0) {
+            _checkPrevious(posted, previous);
+            _checkPayout(previous.root.payoutsRoot, account, payout);
+        }
+        return _open(posted, DisputeKind.OMISSION, uint160(account), payout.cumulative);
     }
 
     /// @inheritdoc IReceiptSettlement
@@ -111,9 +106,10 @@ contract ReceiptSettlement is EpochRoots, Multicall {
         ProvenLeaf calldata before,
         SignedReceipt calldata signed
     ) external {
-        Dispute memory dispute = _answering(disputeId, DisputeKind.RECEIPT, posted);
+        Dispute memory dispute = _answering(disputeId, posted);
+        if (dispute.kind != DisputeKind.RECEIPT) revert InvalidAnswer("kind");
         if (disputed.leaf.index != dispute.subject) revert InvalidAnswer("index");
-        _checkLeaf(posted.root.receiptsRoot, disputed);
+        _checkLeaf(posted.root, disputed);
         _checkReceipt(posted.root, disputed.leaf, signed);
         _checkChain(posted.root, disputed.leaf, before, signed.receipt.units);
         _close(disputeId, dispute);
@@ -126,17 +122,23 @@ contract ReceiptSettlement is EpochRoots, Multicall {
         Posted calldata previous,
         PayoutAnswer calldata answer
     ) external {
-        Dispute memory dispute = _answering(disputeId, DisputeKind.PAYOUT, posted);
+        Dispute memory dispute = _answering(disputeId, posted);
+        if (dispute.kind == DisputeKind.RECEIPT) revert InvalidAnswer("kind");
         address account = address(uint160(dispute.subject));
-        _checkPayout(posted.root.payoutsRoot, account, answer.payout);
         uint256 before = answer.previous.cumulative;
-        if (before < dispute.least) revert InvalidAnswer("previous payout");
         if (before != 0) {
             _checkPrevious(posted, previous);
             _checkPayout(previous.root.payoutsRoot, account, answer.previous);
         }
-        uint256 earned = uint256(_unitsOf(account, posted.root, answer)) * posted.root.rate;
-        if (answer.payout.cumulative != before + earned) revert InvalidAnswer("payout");
+        uint256 due = before + uint256(_unitsOf(account, posted.root, answer)) * posted.root.rate;
+        if (dispute.kind == DisputeKind.PAYOUT) {
+            // That leaf, and no other one of the account: there could be two.
+            if (due != dispute.amount) revert InvalidAnswer("payout");
+        } else {
+            if (before < dispute.amount) revert InvalidAnswer("previous payout");
+            if (due != answer.payout.cumulative) revert InvalidAnswer("payout");
+            if (due != 0) _checkPayout(posted.root.payoutsRoot, account, answer.payout);
+        }
         _close(disputeId, dispute);
     }
 
@@ -173,8 +175,8 @@ contract ReceiptSettlement is EpochRoots, Multicall {
     ) external {
         _checkPending(posted);
         _checkPosted(otherPosted);
-        _checkLeaf(posted.root.receiptsRoot, leaf);
-        _checkLeaf(otherPosted.root.receiptsRoot, other);
+        _checkLeaf(posted.root, leaf);
+        _checkLeaf(otherPosted.root, other);
         bool same = receipt.jobId == otherReceipt.jobId && receipt.stage == otherReceipt.stage;
         bool theirs = receiptDigest(receipt) == leaf.leaf.receipt
             && receiptDigest(otherReceipt) == other.leaf.receipt;
@@ -205,7 +207,7 @@ contract ReceiptSettlement is EpochRoots, Multicall {
         return _disputes[disputeId];
     }
 
-    function _open(Posted calldata posted, DisputeKind kind, uint256 subject, uint256 least)
+    function _open(Posted calldata posted, DisputeKind kind, uint256 subject, uint256 amount)
         private
         returns (uint256 disputeId)
     {
@@ -225,20 +227,19 @@ contract ReceiptSettlement is EpochRoots, Multicall {
             posted.root.poolId,
             root,
             subject,
-            least
+            amount
         );
         _disputes[disputeId] = dispute;
         emit DisputeOpened(disputeId, posted.root.poolId, posted.root.epoch, dispute);
         token.safeTransferFrom(msg.sender, address(this), bond);
     }
 
-    function _answering(uint256 disputeId, DisputeKind kind, Posted calldata posted)
+    function _answering(uint256 disputeId, Posted calldata posted)
         private
         view
         returns (Dispute memory dispute)
     {
         dispute = _known(disputeId);
-        if (dispute.kind != kind) revert InvalidAnswer("kind");
         if (block.timestamp > dispute.answerBy) revert AnswerTooLate(dispute.answerBy);
         if (_checkPosted(posted) != dispute.root) {
             revert UnknownRoot(posted.root.poolId, posted.root.epoch);
@@ -272,90 +273,5 @@ contract ReceiptSettlement is EpochRoots, Multicall {
     function _known(uint256 disputeId) private view returns (Dispute memory dispute) {
         dispute = _disputes[disputeId];
         if (dispute.kind == DisputeKind.NONE) revert UnknownDispute(disputeId);
-    }
-
-    function _checkPrevious(Posted calldata posted, Posted calldata previous) private view {
-        _checkPosted(previous);
-        bool before = previous.root.poolId == posted.root.poolId
-            && previous.root.epoch + 1 == posted.root.epoch;
-        if (!before) revert UnknownRoot(previous.root.poolId, previous.root.epoch);
-    }
-
-    function _checkReceipt(
-        EpochRoot calldata root,
-        WorkLeaf calldata leaf,
-        SignedReceipt calldata signed
-    ) private view {
-        Receipt calldata receipt = signed.receipt;
-        if (receiptDigest(receipt) != leaf.receipt) revert InvalidAnswer("receipt");
-        if (receipt.poolId != root.poolId) revert InvalidAnswer("pool");
-        if (receipt.epoch > root.epoch) revert InvalidAnswer("epoch");
-        if (receipt.units == 0) revert InvalidAnswer("units");
-        if (!verifyReceipt(signed)) revert InvalidAnswer("signature");
-        if (computeRegistry.ownerOf(receipt.worker) != leaf.account) {
-            revert InvalidAnswer("account");
-        }
-        // A countersignature by anybody at all would be worth nothing.
-        bool known = computeRegistry.ownerOf(receipt.counterparty) != address(0)
-            || receipt.counterparty == pools.creatorOf(root.poolId);
-        if (!known) revert InvalidAnswer("counterparty");
-    }
-
-    function _checkChain(
-        EpochRoot calldata root,
-        WorkLeaf calldata leaf,
-        ProvenLeaf calldata before,
-        uint128 units
-    ) private pure {
-        uint128 accountUnits = units;
-        uint128 epochUnits = units;
-        if (leaf.index != 0) {
-            _checkLeaf(root.receiptsRoot, before);
-            WorkLeaf calldata prior = before.leaf;
-            if (prior.index + 1 != leaf.index) revert InvalidAnswer("leaf before");
-            bool same = prior.account == leaf.account;
-            bool ordered = same ? prior.receipt < leaf.receipt : prior.account < leaf.account;
-            if (!ordered) revert InvalidAnswer("order");
-            if (same) accountUnits += prior.accountUnits;
-            epochUnits += prior.epochUnits;
-        }
-        if (leaf.accountUnits != accountUnits) revert InvalidAnswer("account units");
-        if (leaf.epochUnits != epochUnits) revert InvalidAnswer("epoch units");
-        if (leaf.index + 1 == root.receiptCount && leaf.epochUnits != root.totalUnits) {
-            revert InvalidAnswer("total units");
-        }
-    }
-
-    /// @dev The account's units in the epoch, which the two leaves around its end show.
-    function _unitsOf(address account, EpochRoot calldata root, PayoutAnswer calldata answer)
-        private
-        pure
-        returns (uint128 units)
-    {
-        uint64 nextIndex = 0;
-        if (answer.hasLast) {
-            WorkLeaf calldata last = answer.last.leaf;
-            _checkLeaf(root.receiptsRoot, answer.last);
-            if (last.account > account) revert InvalidAnswer("last leaf");
-            if (last.account == account) units = last.accountUnits;
-            nextIndex = last.index + 1;
-        }
-        if (nextIndex == root.receiptCount) return units;
-        _checkLeaf(root.receiptsRoot, answer.next);
-        bool beyond = answer.next.leaf.index == nextIndex && answer.next.leaf.account > account;
-        if (!beyond) revert InvalidAnswer("next leaf");
-    }
-
-    function _checkLeaf(bytes32 root, ProvenLeaf calldata proven) private pure {
-        if (!Leaves.inReceipts(root, proven)) revert InvalidProof();
-    }
-
-    function _checkPayout(bytes32 root, address account, ProvenPayout calldata payout)
-        private
-        pure
-    {
-        if (!Leaves.inPayouts(root, account, payout.cumulative, payout.proof)) {
-            revert InvalidProof();
-        }
     }
 }

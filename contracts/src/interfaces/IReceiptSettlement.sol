@@ -11,15 +11,15 @@ pragma solidity 0.8.37;
 /// leaves that count one receipt twice prove themselves and need neither bond nor answer.
 ///
 /// Trees are OpenZeppelin's StandardMerkleTree. Leaves of `receiptsRoot` are `WorkLeaf`s, sorted by
-/// (account, receipt digest) and numbered from 0, each with the running sum of units of its account
+/// (account, receipt digest) and numbered from 0, in this order (option sortLeaves: false), each with the running sum of units of its account
 /// and of the epoch; so the last leaf of an account states the account's units, and any leaf can be
 /// checked against the one before it alone. Leaves of `payoutsRoot` are (address account,
 /// uint256 cumulative).
 interface IReceiptSettlement {
-    /// @param epoch Exactly one more than the pool's last; the first is 1.
-    /// @param receiptCount Number of work leaves, at least 1.
-    /// @param totalUnits Sum of their units, at least 1.
-    /// @param rate Wei of the token for a unit: the pool's rate, or what the unspent budget allows.
+    /// @param epoch One more than the pool's last; the first is 1.
+    /// @param receiptCount Number of work leaves, at least 1; `totalUnits` is the sum of their units.
+    /// @param rate Wei of the token for a unit: the pool's rate, or what the unspent budget allows or
+    /// up to a tenth less, so that a deposit made meanwhile does not undo what was signed.
     /// @param totalPayout Sum of all payouts since the pool's beginning: the last root's, plus
     /// totalUnits * rate.
     /// @param dataHash sha256 under which the leaves are published.
@@ -35,7 +35,7 @@ interface IReceiptSettlement {
         bytes32 dataHash;
     }
 
-    /// @notice A root as it was posted. Only a hash of it is stored; who refers to it brings it.
+    /// @notice A posted root. Only its hash is stored; who refers to it brings it.
     /// @param signersHash keccak256(abi.encode(address[] signers)), signers ascending.
     struct Posted {
         EpochRoot root;
@@ -95,8 +95,8 @@ interface IReceiptSettlement {
     }
 
     /// @notice What shows that an account's payout is right.
-    /// @param payout Its leaf in the disputed root.
-    /// @param previous Its leaf in the epoch before; empty proof and cumulative 0 where it had none.
+    /// @param payout Its leaf in the disputed root; ignored for PAYOUT, which names the leaf already.
+    /// @param previous Its leaf in the epoch before; cumulative 0 where it had none.
     /// @param hasLast False where the accounts of all work leaves are above the disputed one.
     /// @param last The last work leaf whose account is not above it; ignored without `hasLast`.
     /// @param next The leaf after `last`, or else leaf 0; ignored where `last` is the epoch's last.
@@ -120,13 +120,14 @@ interface IReceiptSettlement {
     enum DisputeKind {
         NONE,
         RECEIPT,
-        PAYOUT
+        PAYOUT,
+        OMISSION
     }
 
     /// @param root The disputed root's `rootHash`.
-    /// @param subject RECEIPT: the leaf's index; PAYOUT: the account, as a number.
-    /// @param least PAYOUT: what the challenger showed that the epoch before had granted already.
-    /// @param answerBy Unix seconds; from then on the dispute can be upheld.
+    /// @param subject RECEIPT: the leaf's index; PAYOUT and OMISSION: the account, as a number.
+    /// @param amount PAYOUT: what the disputed leaf grants; OMISSION: what the epoch before had granted.
+    /// @param answerBy Last second (Unix) for an answer; after it the dispute can be upheld.
     struct Dispute {
         DisputeKind kind;
         address challenger;
@@ -135,7 +136,7 @@ interface IReceiptSettlement {
         uint256 poolId;
         bytes32 root;
         uint256 subject;
-        uint256 least;
+        uint256 amount;
     }
 
     /// @param epoch The pool's last posted epoch, 0 before the first.
@@ -163,7 +164,7 @@ interface IReceiptSettlement {
     );
     event DisputeAnswered(uint256 indexed disputeId, address indexed by);
     event DisputeUpheld(uint256 indexed disputeId);
-    /// @notice The root was voided for another reason; the bond went back.
+    /// @notice The root was voided already; the bond went back.
     event DisputeMoot(uint256 indexed disputeId);
     event SignerSlashed(address indexed signer, address indexed provider, uint256 amount);
     event Convicted(
@@ -186,7 +187,7 @@ interface IReceiptSettlement {
     /// @notice The pool's last root can still be disputed; post the next one when it is final.
     error RootNotFinal(uint64 claimableAt, uint32 openDisputes);
     error EmptyEpoch();
-    /// @notice The rate must be the pool's, or what its unspent budget allows.
+    /// @notice The rate must be the pool's, or about what its unspent budget allows.
     error WrongRate(uint256 rate, uint256 expected);
     error NoBudget(uint256 poolId);
     error WrongTotalPayout(uint256 total, uint256 expected);
@@ -229,13 +230,16 @@ interface IReceiptSettlement {
         external
         returns (uint256 disputeId);
 
-    /// @notice Disputes what the pending root pays `account`. Costs `bond()`. Ground is its leaf there.
+    /// @notice Disputes a payout leaf of the pending root. Costs `bond()`. The answer must show that
+    /// exactly this is due to `account`.
     function disputePayout(Posted calldata posted, address account, ProvenPayout calldata payout)
         external
         returns (uint256 disputeId);
 
-    /// @notice As `disputePayout`, where the ground is the account's leaf in the epoch before, so that
-    /// an account that was left out or set back can be disputed too.
+    /// @notice Asks whether the pending root pays `account` what is due, for accounts left out or set
+    /// back. Costs `bond()`. The answer must show the right payout leaf, or that nothing is due.
+    /// @param previous The root of the epoch before; ignored where `payout.cumulative` is 0.
+    /// @param payout The account's leaf there; cumulative 0 and no proof where it had none.
     function disputeOmission(
         Posted calldata posted,
         Posted calldata previous,
@@ -253,7 +257,7 @@ interface IReceiptSettlement {
         SignedReceipt calldata signed
     ) external;
 
-    /// @notice Answers a PAYOUT dispute. Half of the bond goes to the caller, half to the treasury.
+    /// @notice Answers a PAYOUT or OMISSION dispute. Half of the bond goes to the caller, half to the treasury.
     /// @param previous The root of the epoch before; ignored for epoch 1.
     function answerPayout(
         uint256 disputeId,
@@ -263,8 +267,8 @@ interface IReceiptSettlement {
     ) external;
 
     /// @notice Voids a root whose dispute nobody answered in time, slashes its signers and pays the
-    /// challenger its bond and its share of what was slashed. Anyone may call. Where the root was
-    /// voided already, the bond just goes back.
+    /// challenger its bond and a share of that. Anyone may call. Where the root was voided already,
+    /// the bond just goes back.
     function uphold(uint256 disputeId, Posted calldata posted, address[] calldata signers) external;
 
     /// @notice Voids a pending root that counts one work unit's stage twice, within itself or again
@@ -281,8 +285,8 @@ interface IReceiptSettlement {
         Receipt calldata otherReceipt
     ) external;
 
-    /// @notice Cancels a root that is not final; its epoch can be posted anew with another root.
-    /// Federators only. It stops a payment and can never make or redirect one.
+    /// @notice Cancels a root that is not final; its epoch can be posted anew. Federators only. It
+    /// stops a payment and can never make or redirect one.
     function cancelRoot(Posted calldata posted) external;
 
     /// @notice Slashes the provider of a node that a quorum of validators found cheating, once for each
@@ -292,8 +296,6 @@ interface IReceiptSettlement {
     function convict(Conviction calldata conviction, bytes[] calldata signatures) external;
 
     /// @notice Pays `account` what a final root grants it beyond its earlier claims. Anyone may call.
-    /// @param cumulative The account's reward in this pool since its beginning.
-    /// @param proof Merkle proof of (account, cumulative).
     function claim(
         Posted calldata posted,
         address account,
@@ -302,7 +304,7 @@ interface IReceiptSettlement {
     ) external;
 
     /// @notice Changes the share of the validators' stake that must sign, in basis points, more than
-    /// half. Administrator only, behind its timelock.
+    /// half. Administrator only.
     function setQuorum(uint16 basisPoints) external;
 
     function quorum() external view returns (uint16);
@@ -321,14 +323,13 @@ interface IReceiptSettlement {
 
     function epochsOf(uint256 poolId) external view returns (PoolEpochs memory);
 
-    /// @notice keccak256(abi.encode(rootDigest, signersHash)) of the root posted for an epoch, 0 where
-    /// none is.
+    /// @notice keccak256(abi.encode(rootDigest, signersHash)) of an epoch's root, 0 where none is.
     function rootHash(uint256 poolId, uint64 epoch) external view returns (bytes32);
 
     /// @notice Whether claims on this root are open.
     function isFinal(uint256 poolId, uint64 epoch) external view returns (bool);
 
-    /// @notice The sum that roots have promised in a pool, which its creator cannot take back.
+    /// @notice The sum that roots have promised in a pool: a bound of what is paid and reclaimed.
     function committed(uint256 poolId) external view returns (uint256);
 
     function disputeOf(uint256 disputeId) external view returns (Dispute memory);

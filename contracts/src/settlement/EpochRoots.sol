@@ -4,6 +4,7 @@ pragma solidity 0.8.37;
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 import {ECDSA} from "@openzeppelin/contracts/utils/cryptography/ECDSA.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IComputePool} from "../interfaces/IComputePool.sol";
 import {IComputeRegistry} from "../interfaces/IComputeRegistry.sol";
 import {IPrimeNetwork} from "../interfaces/IPrimeNetwork.sol";
@@ -65,7 +66,7 @@ abstract contract EpochRoots is TypedMessages, AccessManaged {
         if (_voided[digest]) revert RootWasVoided(digest);
         address[] memory signers = _checkQuorum(digest, signatures);
 
-        uint48 claimableAt = uint48(block.timestamp) + uint48(challengeWindow);
+        uint48 claimableAt = SafeCast.toUint48(block.timestamp + challengeWindow);
         _epochs[root.poolId] = PoolEpochs(last.epoch + 1, claimableAt, 0, root.totalPayout);
         rootHash[root.poolId][root.epoch] = _hash(digest, keccak256(abi.encode(signers)));
         emit RootPosted(root.poolId, root.epoch, root, signers, claimableAt);
@@ -180,9 +181,12 @@ abstract contract EpochRoots is TypedMessages, AccessManaged {
         if (book.settlement != address(this)) revert NotSettledHere(root.poolId);
         uint256 affordable = (book.funded - before) / root.totalUnits;
         if (affordable == 0) revert NoBudget(root.poolId);
-        uint256 rate = Math.min(book.rate, affordable);
-        if (root.rate != rate) revert WrongRate(root.rate, rate);
-        uint256 total = before + root.totalUnits * rate;
+        // Anyone may add to a short budget between signing and posting; a tenth less is right, too.
+        bool fair = root.rate == book.rate || root.rate >= affordable - affordable / 10;
+        if (!fair || root.rate > affordable || root.rate > book.rate) {
+            revert WrongRate(root.rate, Math.min(book.rate, affordable));
+        }
+        uint256 total = before + uint256(root.totalUnits) * root.rate;
         if (root.totalPayout != total) revert WrongTotalPayout(root.totalPayout, total);
     }
 

@@ -140,7 +140,7 @@ abstract contract Epochs is Fixture {
         for (uint256 i = 0; i < work.length; i++) {
             work[i] = Merkle.workLeaf(epoch.leaves[i]);
         }
-        epoch.workTree = Merkle.tree(work);
+        epoch.workTree = Merkle.unsortedTree(work);
         epoch.root.receiptsRoot = epoch.workTree[0];
         bytes32[] memory pay = new bytes32[](epoch.accounts.length);
         for (uint256 i = 0; i < pay.length; i++) {

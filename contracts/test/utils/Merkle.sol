@@ -5,7 +5,7 @@ import {Hashes} from "@openzeppelin/contracts/utils/cryptography/Hashes.sol";
 import {IReceiptSettlement} from "src/interfaces/IReceiptSettlement.sol";
 
 /// @notice A Merkle tree over given leaves, in the array layout of @openzeppelin/merkle-tree: node i
-/// has the children 2i+1 and 2i+2, and leaves fill the array from its end, ascending by hash.
+/// has the children 2i+1 and 2i+2, and leaves fill the array from its end.
 library Merkle {
     function workLeaf(IReceiptSettlement.WorkLeaf memory leaf) internal pure returns (bytes32) {
         return keccak256(bytes.concat(keccak256(abi.encode(leaf))));
@@ -46,17 +46,22 @@ library Merkle {
         }
     }
 
-    function tree(bytes32[] memory leaves) internal pure returns (bytes32[] memory nodes) {
+    function tree(bytes32[] memory leaves) internal pure returns (bytes32[] memory) {
         bytes32[] memory sorted = new bytes32[](leaves.length);
         for (uint256 i = 0; i < leaves.length; i++) {
             sorted[i] = leaves[i];
         }
         if (sorted.length > 1) _sort(sorted, 0, sorted.length - 1);
-        nodes = new bytes32[](2 * sorted.length - 1);
-        for (uint256 i = 0; i < sorted.length; i++) {
-            nodes[nodes.length - 1 - i] = sorted[i];
+        return unsortedTree(sorted);
+    }
+
+    /// @dev As of the option sortLeaves: false.
+    function unsortedTree(bytes32[] memory leaves) internal pure returns (bytes32[] memory nodes) {
+        nodes = new bytes32[](2 * leaves.length - 1);
+        for (uint256 i = 0; i < leaves.length; i++) {
+            nodes[nodes.length - 1 - i] = leaves[i];
         }
-        for (uint256 i = nodes.length - sorted.length; i > 0; i--) {
+        for (uint256 i = nodes.length - leaves.length; i > 0; i--) {
             nodes[i - 1] = Hashes.commutativeKeccak256(nodes[2 * i - 1], nodes[2 * i]);
         }
     }
