@@ -27,8 +27,53 @@ class Membership(ContractUser):
         Does only what is still missing. The node's key only signs its consent. Raises InvalidInput
         when the node belongs, or ever belonged, to another provider.
         """
-        node = address_of(node_key)
+        consent = await self.consent_of(address_of(node_key), self.address)
+        signature = consent.sign(node_key, self.domain("PrimeNetwork"))
+        return await self.register_consented(consent, signature, stake, compute_units, uri)
+
+    async def consent_of(
+        self, node: str, provider: str, *, seconds: int = SIGNATURE_SECONDS
+    ) -> NodeRegistration:
+        """What `node` must sign, with its present nonce, to be registered within `seconds`."""
+        nonce = await self.caller.read("PrimeNetwork", "nonces", node)
+        deadline = await self.caller.now() + seconds
+        return NodeRegistration(provider=provider, node=node, nonce=nonce, deadline=deadline)
+
+    async def register_consented(
+        self,
+        consent: NodeRegistration,
+        signature: bytes,
+        stake: int,
+        compute_units: int,
+        uri: str = "",
+    ) -> NodeRecord:
+        """As `register`, for a node whose key is elsewhere: `signature` is its consent."""
+        node = consent.node
         await self._check_owner(node)
+        await self.stake_to(stake)
+
+        async def unregistered() -> bool:
+            return await self.node(node) is None
+
+        await self.caller.step(
+            f"register-node/{node}",
+            unregistered,
+            "PrimeNetwork",
+            "registerNode",
+            node,
+            uri,
+            compute_units,
+            consent.deadline,
+            signature,
+        )
+        await self._check_owner(node)
+        record = await self.node(node)
+        if record is None:
+            raise InvalidInput(f"node {node} was removed while it was registered; register again")
+        return record
+
+    async def stake_to(self, stake: int) -> None:
+        """Make this key a provider and raise its active stake to `stake`, where it is less."""
         await self.caller.step(
             "register-provider",
             self._is_new_provider,
@@ -44,30 +89,6 @@ class Membership(ContractUser):
             return Call("PrimeNetwork", "increaseStake", (lack,), lack) if lack > 0 else None
 
         await self.caller.planned("increase-stake", missing)
-        head = await self.rpc.block("latest")
-        nonce = await self.caller.read("PrimeNetwork", "nonces", node)
-        deadline = (head.timestamp if head is not None else 0) + SIGNATURE_SECONDS
-        consent = NodeRegistration(provider=self.address, node=node, nonce=nonce, deadline=deadline)
-
-        async def unregistered() -> bool:
-            return await self.node(node) is None
-
-        await self.caller.step(
-            f"register-node/{node}",
-            unregistered,
-            "PrimeNetwork",
-            "registerNode",
-            node,
-            uri,
-            compute_units,
-            deadline,
-            consent.sign(node_key, self.domain("PrimeNetwork")),
-        )
-        await self._check_owner(node)
-        record = await self.node(node)
-        if record is None:
-            raise InvalidInput(f"node {node} was removed while it was registered; register again")
-        return record
 
     async def _check_owner(self, node: str) -> None:
         owner = await self.owner_of(node)
@@ -78,8 +99,17 @@ class Membership(ContractUser):
             )
 
     async def _is_new_provider(self) -> bool:
-        known = await self.caller.read("ComputeRegistry", "providerOf", self.address)
-        return bool(known.registeredAt == 0)
+        return not await self.is_provider(self.address)
+
+    async def is_provider(self, address: str) -> bool:
+        """Whether an account ever registered as a provider."""
+        record = await self.caller.read("ComputeRegistry", "providerOf", address)
+        return bool(record.registeredAt)
+
+    async def compute_units_of(self, provider: str) -> int:
+        """Sum over a provider's nodes."""
+        record = await self.caller.read("ComputeRegistry", "providerOf", provider)
+        return int(record.computeUnits)
 
     async def node(self, address: str) -> NodeRecord | None:
         """A node's record; None when it is not registered."""
