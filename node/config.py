@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from node.errors import InputError
 from node.settings import (
+    Account,
     BootstrapAddress,
     CommaSeparated,
     Device,
@@ -36,7 +37,14 @@ from node.settings import (
 )
 
 ENVIRONMENT_PREFIX = "PRIME_NODE_"
-OTHER_VARIABLES = frozenset({"PRIME_NODE_PASSPHRASE", "PRIME_NODE_TOKEN", "PRIME_NODE_FUNDER_KEY"})
+OTHER_VARIABLES = frozenset(
+    {
+        "PRIME_NODE_PASSPHRASE",
+        "PRIME_NODE_IMPORT_PASSPHRASE",
+        "PRIME_NODE_TOKEN",
+        "PRIME_NODE_FUNDER_KEY",
+    }
+)
 """Variables with our prefix that are not settings."""
 FLAG_NAMES: dict[tuple[str, ...], str] = {("roles",): "--role"}
 """Settings whose flag is not just their own name."""
@@ -55,6 +63,8 @@ class WorkerSection(Section):
 
     `data_plane` "tunnel" sends hidden states over libp2p even where the data port can be reached.
     `fault` makes a simulated worker dishonest in a named way and is refused outside a simulation.
+    Rewards are claimed once they reach `claim_above` (10^-18 PRIME) and are worth more than their
+    gas, an ether being worth `tokens_per_ether` PRIME to the operator.
     """
 
     device: Device = "auto"
@@ -62,6 +72,8 @@ class WorkerSection(Section):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     data_plane: Literal["auto", "tunnel"] = "auto"
     fault: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
+    claim_above: Annotated[int, Field(ge=0, lt=2**128)] = 0
+    tokens_per_ether: Annotated[float, Field(ge=0, le=1e12)] = 1.0
 
 
 class OrchestratorSection(Section):
@@ -81,20 +93,25 @@ class OrchestratorSection(Section):
     formation_wait: Annotated[float, Field(ge=0, le=86_400)] = 20.0
     sequences_in_flight: Annotated[int, Field(ge=1, le=4096)] = 32
     tokens_per_sequence: Annotated[int, Field(ge=16, le=2**20)] = 512
-    price_per_unit: Annotated[int, Field(ge=0, lt=2**96)] = 10**15
+    price_per_unit: Annotated[int, Field(ge=1, lt=2**88)] = 10**15
     max_prompts_per_job: Annotated[int, Field(ge=1, le=100_000)] = 10_000
 
 
 class ValidatorSection(Section):
-    """A validator's replay device and the profile of thresholds it judges by."""
+    """A validator's replay device and the profile of thresholds it judges by. `stake` (10^-18
+    PRIME) is its voice; 0 is the least that registers a node."""
 
     device: Device = "auto"
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     thresholds: Literal["published", "fp32"] = "fp32"
+    stake: Annotated[int, Field(ge=0, lt=2**128)] = 0
 
 
 class NodeConfig(Section):
-    """All settings of one node. `http_port` 0 and TCP port 0 take any free port."""
+    """All settings of one node. `http_port` 0 and TCP port 0 take any free port.
+
+    `provider` is whose node this is; needed where the provider's key is not in the data folder.
+    """
 
     data_dir: Path = Path("~/.prime-node")
     model_store: Path = Path("~/.cache/prime-node/models")
@@ -103,6 +120,7 @@ class NodeConfig(Section):
     roles: Annotated[tuple[Role, ...], CommaSeparated, Field(min_length=1, max_length=3)] = (
         "worker",
     )
+    provider: Account = None
     listen: Annotated[tuple[ListenAddress, ...], CommaSeparated, Field(max_length=16)] = (
         "/ip4/0.0.0.0/tcp/4001",
     )

@@ -6,7 +6,8 @@
 | `node.key` | the hot key: libp2p identity and EVM node address, mode 0600 |
 | `provider.key` | the provider's cold key, only where the operator keeps it here, mode 0600 |
 | `journal.sqlite` | accepted events (see `node.journal`) |
-| `chain.sqlite` | transactions and the event cursor |
+| `chain.sqlite` | transactions and the event cursor of the node's key |
+| `chain.sqlite.0x…` | transactions of its provider's key |
 | `engine/` | sockets and logs of the engine process |
 | `blobs/` | content-addressed proof bundles |
 | `api-token` | bearer token of the HTTP API, mode 0600 |
@@ -138,6 +139,24 @@ class DataDir:
                 self.status.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
+
+    def holder(self) -> str | None:
+        """The pid of the process that holds the folder now, None where none does."""
+        try:
+            descriptor = os.open(self.path / "node.lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        finally:
+            os.close(descriptor)
+        return None
+
+    def chain_of(self, address: str) -> Path:
+        """Transactions of another key than the node's: its provider's."""
+        return self.chain.with_name(f"{self.chain.name}.{address}")
 
     def api_token(self) -> str:
         """The bearer token of the HTTP API, made at first use (64 hex digits)."""

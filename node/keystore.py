@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import stat
+import string
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,8 @@ MAX_SCRYPT_LANES = 4
 MAX_PBKDF2_ROUNDS = 10_000_000
 SCRYPT_ROUNDS = 2**18
 PASSPHRASE_VARIABLE = "PRIME_NODE_PASSPHRASE"
+IMPORT_VARIABLE = "PRIME_NODE_IMPORT_PASSPHRASE"
+"""The passphrase of a keystore that `wallet import` reads, where it is not the new one."""
 _KDF_PARAMETERS = {
     "scrypt": ("n", "r", "p", "dklen", "salt"),
     "pbkdf2": ("c", "prf", "dklen", "salt"),
@@ -73,6 +76,41 @@ def generate_key() -> NodeKey:
             return NodeKey(secret)
 
 
+def parse_key(text: str) -> NodeKey:
+    """A private key of 64 hex digits, 0x or not. Raises `KeyFileError`, which never shows it."""
+    secret = _digits(text)
+    if secret is None:
+        raise KeyFileError("not a private key", "64 hex digits")
+    return NodeKey(secret)
+
+
+def _digits(text: str) -> bytes | None:
+    digits = text.strip().removeprefix("0x")
+    if len(digits) != 64 or not set(digits) <= set(string.hexdigits):
+        return None
+    return bytes.fromhex(digits)
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """What a key file says without its passphrase. `address` is None where it does not say."""
+
+    path: Path
+    address: str | None
+    encrypted: bool
+
+
+def look_at_key(path: Path) -> KeyFile:
+    """The file's address and whether it is encrypted; nothing is decrypted. Raises `KeyFileError`.
+
+    The address of an encrypted file is what the file claims; `load_key` holds it to the key.
+    """
+    text = _read(path)
+    if not _is_keystore(text):
+        return KeyFile(path, _plain(path, text).address, encrypted=False)
+    return KeyFile(path, _claimed_address(text), encrypted=True)
+
+
 def save_key(
     path: Path, key: NodeKey, passphrase: str = "", scrypt_rounds: int = SCRYPT_ROUNDS
 ) -> None:
@@ -102,27 +140,55 @@ def save_key(
 
 
 def load_key(
-    path: Path, *, ask: Ask | None = None, environment: Mapping[str, str] | None = None
+    path: Path,
+    *,
+    ask: Ask | None = None,
+    environment: Mapping[str, str] | None = None,
+    variable: str = PASSPHRASE_VARIABLE,
 ) -> NodeKey:
     """Read a key file of either format. Raises `KeyFileError`.
 
-    `ask(prompt)` is called for the passphrase where the environment has none; None never asks.
+    `ask(prompt)` is called for the passphrase where the environment's `variable` has none; None
+    never asks.
     """
     text = _read(path)
-    if text.lstrip().startswith("{"):
-        secret = _decrypt(path, text, ask, os.environ if environment is None else environment)
-    else:
-        digits = text.strip().removeprefix("0x")
-        try:
-            secret = bytes.fromhex(digits)
-        except ValueError:
-            secret = b""
-        if len(digits) != 64 or len(secret) != 32:
-            raise KeyFileError(f"{path}: not a key file", "64 hex digits or a Web3 v3 keystore")
+    if not _is_keystore(text):
+        return _plain(path, text)
+    variables = os.environ if environment is None else environment
+    key = _key(path, _decrypt(path, text, ask, variables, variable))
+    if _claimed_address(text) not in (None, key.address):
+        raise KeyFileError(f"{path}: names another address than its key's, {key.address}")
+    return key
+
+
+def _is_keystore(text: str) -> bool:
+    return text.lstrip().startswith("{")
+
+
+def _plain(path: Path, text: str) -> NodeKey:
+    secret = _digits(text)
+    if secret is None:
+        raise KeyFileError(f"{path}: not a key file", "64 hex digits or a Web3 v3 keystore")
+    return _key(path, secret)
+
+
+def _key(path: Path, secret: bytes) -> NodeKey:
     try:
         return NodeKey(secret)
     except KeyFileError as exc:
         raise KeyFileError(f"{path}: {exc.message}") from None
+
+
+def _claimed_address(text: str) -> str | None:
+    """The address that a keystore names, EIP-55; None where it names none."""
+    from proofs.signing import checksum_address
+
+    try:
+        named = parse_json(text.encode()).get("address")
+        raw = bytes.fromhex(named.removeprefix("0x"))
+        return checksum_address(raw) if len(raw) == 20 else None
+    except (ValueError, AttributeError, TypeError):
+        return None
 
 
 def _read(path: Path) -> str:
@@ -143,14 +209,16 @@ def _read(path: Path) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _decrypt(path: Path, text: str, ask: Ask | None, environment: Mapping[str, str]) -> bytes:
+def _decrypt(
+    path: Path, text: str, ask: Ask | None, environment: Mapping[str, str], variable: str
+) -> bytes:
     from eth_keyfile import keyfile
 
     keystore = _parse_keystore(path, text)
-    passphrase = environment.get(PASSPHRASE_VARIABLE)
+    passphrase = environment.get(variable)
     if passphrase is None:
         if ask is None:
-            raise KeyFileError(f"{path}: encrypted", f"set {PASSPHRASE_VARIABLE}")
+            raise KeyFileError(f"{path}: encrypted", f"set {variable}")
         passphrase = ask(f"Passphrase of {path}")
     try:
         return bytes(keyfile.decode_keyfile_json(keystore, passphrase.encode()))

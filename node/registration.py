@@ -1,5 +1,9 @@
 """Becoming known on chain: gas, stake, provider and node registration.
 
+A provider's key may lie in the node's data folder or elsewhere; the node itself only needs to know
+its provider's address. Where the key is elsewhere, the node signs its consent (`node.consent`) and
+the provider registers it from there, once.
+
 On a development chain the network file names a faucet, which is asked for what is missing, so that
 a newcomer's node registers itself. On any other chain the provider must be funded first, and the
 error says with what. Everything is idempotent: a restart repeats it and changes nothing.
@@ -7,10 +11,17 @@ error says with what. Everything is idempotent: a restart repeats it and changes
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from node.errors import NodeError
-from node.keystore import NodeKey
+from node.amounts import gas as gas_text
+from node.amounts import tokens as tokens_text
+from node.datadir import DataDir
+from node.errors import InputError, NodeError
+from node.keystore import PASSPHRASE_VARIABLE, NodeKey, load_key, look_at_key
 from node.networkfile import ChainTable
 
 if TYPE_CHECKING:
@@ -20,33 +31,104 @@ GAS_FLOOR = 10**16
 """Wei under which a node asks the faucet, or complains."""
 
 
-async def ensure_funds(chain: ChainClient, table: ChainTable, address: str, tokens: int) -> None:
-    """Have gas and `tokens` (smallest unit) at `address`.
+@dataclass(frozen=True)
+class Provider:
+    """Whose node this is. `key` is None where its secret is not here, or here but encrypted."""
+
+    address: str
+    key: NodeKey | None
+    data_dir: Path
+
+
+def find_provider(
+    data: DataDir, named: str | None, environment: Mapping[str, str] | None = None
+) -> Provider | None:
+    """The provider of a data folder: its `provider.key`, else the `provider` setting.
+
+    An encrypted key is opened only with PRIME_NODE_PASSPHRASE. None where there is neither. Raises
+    `InputError` where the two disagree.
+    """
+    if not data.provider_key.exists():
+        return Provider(named, None, data.path) if named else None
+    variables = os.environ if environment is None else environment
+    seen = look_at_key(data.provider_key)
+    address, key = seen.address, None
+    if not seen.encrypted or address is None or PASSPHRASE_VARIABLE in variables:
+        key = load_key(data.provider_key, environment=variables)
+        address = key.address
+    if named not in (None, address):
+        raise InputError(
+            f"{data.provider_key} is {address}, but the provider setting is {named}",
+            "remove one of the two",
+        )
+    return Provider(address, key, data.path)
+
+
+async def ensure_funds(
+    chain: ChainClient, table: ChainTable, address: str, tokens: int, gas: int = GAS_FLOOR
+) -> None:
+    """Have `gas` wei and `tokens` (smallest unit) at `address`.
 
     Raises `NodeError` saying what lacks, or a `ChainError` where the faucet gives nothing.
     """
-    gas = await chain.native_balance(address)
-    held = await chain.token_balance(address)
-    if gas >= GAS_FLOOR and held >= tokens:
-        return
-    if table.faucet_url is None:
-        raise NodeError(
-            f"{address} holds {gas} wei and {held} tokens, and needs {GAS_FLOOR} and {tokens}",
-            "send it gas and tokens, then start again",
-        )
-    from chain.faucet import request_funds
+    lacks = await _lacking(chain, address, tokens, gas)
+    if lacks and table.faucet_url is not None:
+        from chain.faucet import request_funds
 
-    await request_funds(table.faucet_url.removesuffix("/faucet"), address)
+        await request_funds(table.faucet_url.removesuffix("/faucet"), address)
+        lacks = await _lacking(chain, address, tokens, gas)
+    if lacks:
+        raise NodeError(f"{address} {lacks}", "send it what lacks, then start again")
+
+
+async def _lacking(chain: ChainClient, address: str, tokens: int, gas: int) -> str:
+    """What lacks, in words; empty where nothing does."""
+    has_gas = await chain.native_balance(address)
+    held = await chain.token_balance(address)
+    lacks = []
+    if has_gas < gas:
+        lacks.append(f"has {gas_text(has_gas)} for gas and needs {gas_text(gas)}")
+    if held < tokens:
+        lacks.append(f"holds {tokens_text(held)} and needs {tokens_text(tokens)}")
+    return ", and ".join(lacks)
+
+
+async def stake_for(chain: ChainClient, provider: str, compute_units: int) -> int:
+    """Stake that `provider` needs for its present nodes and one more of `compute_units`."""
+    return await chain.minimum_stake(await chain.compute_units_of(provider) + compute_units)
 
 
 async def register_worker(
-    chain: ChainClient, table: ChainTable, provider: NodeKey, node: NodeKey, compute_units: int
+    chain: ChainClient, table: ChainTable, provider: Provider, node: NodeKey, compute_units: int
 ) -> None:
-    """Stake for and register a worker's node under its provider."""
-    stake = await chain.minimum_stake(compute_units)
+    """Stake for and register a node under its provider, or see that somebody has.
+
+    Raises `NodeError` naming the commands that register it where the provider's secret is not here.
+    """
     await ensure_funds(chain, table, node.address, 0)
     known = await chain.node(node.address)
     if known is not None and known.provider == provider.address:
         return
-    await ensure_funds(chain, table, provider.address, stake)
-    await chain.ensure_registered(provider.secret, node.secret, stake, compute_units)
+    if provider.key is None:
+        raise _unregistered(provider, node.address, known.provider if known else None)
+    stake = await stake_for(chain, provider.address, compute_units)
+    held = await chain.stake_of(provider.address)
+    await ensure_funds(chain, table, provider.address, max(0, stake - held))
+    await chain.ensure_registered(provider.key.secret, node.secret, stake, compute_units)
+
+
+def _unregistered(provider: Provider, node: str, other: str | None) -> NodeError:
+    folder = provider.data_dir
+    if other is not None:
+        return InputError(
+            f"node {node} is registered under provider {other}, not under {provider.address}",
+            f"run it with --provider {other}, or with another node key",
+        )
+    if (folder / "provider.key").exists():
+        hint = f"prime-node stake register-node --data-dir {folder}"
+    else:
+        hint = (
+            f"prime-node wallet consent --data-dir {folder} --provider {provider.address}; then, "
+            "where the provider's key lies: prime-node stake register-node CONSENT"
+        )
+    return InputError(f"node {node} is not registered under provider {provider.address}", hint)

@@ -35,6 +35,7 @@ from node.logs import configure_logging
 from node.metrics import NodeMetrics
 from node.networkfile import NetworkFile
 from node.record import make_record
+from node.registration import Provider, find_provider
 from node.roles.assembly import Roles, open_roles
 from node.view import RuntimeView
 from p2p.network import Network, NetworkConfig, open_network
@@ -64,7 +65,7 @@ async def _run(config: NodeConfig) -> None:
     data = DataDir(config.data_dir)
     with data.lock():
         key = _own_key(data.node_key, log)
-        provider = _own_key(data.provider_key, log)
+        provider = _provider(data, config.provider, log)
         network_file = NetworkFile.load(config.network_file) if config.network_file else None
         lifecycle = Lifecycle()
         async with AsyncExitStack() as stack:
@@ -159,6 +160,17 @@ def _own_key(path: os.PathLike[str], log: structlog.typing.FilteringBoundLogger)
         save_key(file, generate_key())
         log.info("new key", file=str(file))
     return load_key(file)
+
+
+def _provider(
+    data: DataDir, named: str | None, log: structlog.typing.FilteringBoundLogger
+) -> Provider:
+    """Whose node this is; a provider with a new key where nothing says so yet."""
+    found = find_provider(data, named)
+    if found is None:
+        key = _own_key(data.provider_key, log)
+        return Provider(key.address, key, data.path)
+    return found
 
 
 def _network_config(

@@ -23,6 +23,7 @@ _SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*$", re.IGNORECASE)
 _HOST = r"/(?:ip4/\d{1,3}(?:\.\d{1,3}){3}|ip6/[0-9a-fA-F:.]+|dns[46]?/[A-Za-z0-9.-]+)"
 _LISTEN = re.compile(rf"^{_HOST}/tcp/(\d{{1,5}})$")
 _BOOTSTRAP = re.compile(rf"^{_HOST}/tcp/(\d{{1,5}})/p2p/[1-9A-HJ-NP-Za-km-z]{{10,128}}$")
+_ACCOUNT = re.compile(r"^0x[0-9a-fA-F]{40}$")
 _DEVICE = re.compile(r"^(auto|cpu|cuda(:\d{1,3})?)$")
 
 
@@ -87,8 +88,27 @@ def _check_device(value: str) -> str:
     return value
 
 
+def parse_account(value: object) -> str | None:
+    """An EVM address in EIP-55 form; None of an empty text. Raises `ValueError` for a typing error.
+
+    One of lower or upper case only is taken as it is; mixed case must have the right checksum.
+    """
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not _ACCOUNT.match(value):
+        raise ValueError("an address is 0x and 40 hex digits")
+    from proofs.signing import checksum_address
+
+    digits = value[2:]
+    right = checksum_address(bytes.fromhex(digits))
+    if digits not in (digits.lower(), digits.upper(), right[2:]):
+        raise ValueError("this address has a typing error: its checksum is wrong")
+    return right
+
+
 CommaSeparated = BeforeValidator(_split)
 Size = Annotated[int, BeforeValidator(parse_size)]
+Account = Annotated[str | None, BeforeValidator(parse_account)]
 Location = Annotated[tuple[float, float] | None, BeforeValidator(parse_location)]
 ListenAddress = Annotated[str, AfterValidator(_check_listen)]
 BootstrapAddress = Annotated[str, AfterValidator(_check_bootstrap)]

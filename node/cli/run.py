@@ -43,6 +43,14 @@ def command(
         Path | None,
         typer.Option("--network-file", help="The network to join.", rich_help_panel=_NET),
     ] = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            "--provider",
+            help="Address of the provider, where its key is not in the data folder.",
+            rich_help_panel=_NET,
+        ),
+    ] = None,
     bootstrap: Annotated[
         list[str] | None,
         typer.Option(
@@ -119,6 +127,7 @@ def command(
         roles=role,
         model_store=model_store,
         network_file=network_file,
+        provider=provider,
         bootstrap=bootstrap,
         listen=listen,
         external=external,

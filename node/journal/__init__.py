@@ -1,6 +1,16 @@
 """The node's journal: what it accepted, on disk before it answers."""
 
+from node.journal.reader import read_newest
 from node.journal.store import Entry, Event, Journal, JournalError, Origin
 from node.journal.writer import AsyncJournal, open_journal
 
-__all__ = ["AsyncJournal", "Entry", "Event", "Journal", "JournalError", "Origin", "open_journal"]
+__all__ = [
+    "AsyncJournal",
+    "Entry",
+    "Event",
+    "Journal",
+    "JournalError",
+    "Origin",
+    "open_journal",
+    "read_newest",
+]

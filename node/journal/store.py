@@ -180,7 +180,7 @@ class Journal:
             row = self._connection.execute(
                 "SELECT value FROM state WHERE name = ?", (name,)
             ).fetchone()
-            return default if row is None else _unpack(row[0])
+            return default if row is None else unpack(row[0])
 
     def set_state(self, name: str, value: Any) -> None:
         self.commit([], {name: value})
@@ -196,7 +196,7 @@ class Journal:
 
     @staticmethod
     def _event(row: tuple[int, float, Origin, str, str, bytes]) -> Event:
-        return Event(*row[:5], body=_unpack(row[5]))
+        return Event(*row[:5], body=unpack(row[5]))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -214,5 +214,6 @@ class Journal:
             raise JournalError(f"{self.path}: damaged: {reason}", way_out) from exc
 
 
-def _unpack(data: bytes) -> Any:
+def unpack(data: bytes) -> Any:
+    """Inverse of `pack`. Raises ValueError or msgpack's errors."""
     return msgpack.unpackb(data, raw=False, strict_map_key=False, use_list=False)

@@ -1,0 +1,44 @@
+"""Looking into a journal that a running node may be writing.
+
+Opens the file read-only, takes no lock that a writer would wait for, and sees what was committed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import msgpack
+
+from node.journal.schema import APPLICATION_ID, MIGRATIONS
+from node.journal.store import Event, JournalError, unpack
+
+MAX_EVENTS = 100_000
+
+
+def read_newest(path: Path, kinds: Sequence[str]) -> list[Event]:
+    """Events of these kinds, the newest first; none where there is no journal yet.
+
+    Raises `JournalError`.
+    """
+    if not path.exists():
+        return []
+    marks = ", ".join("?" * len(kinds))
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
+        with closing(connection):
+            application = connection.execute("PRAGMA application_id").fetchone()[0]
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if application != APPLICATION_ID or version != len(MIGRATIONS):
+                raise JournalError(f"{path}: not a journal of this version", "run the node once")
+            rows = connection.execute(
+                "SELECT id, at, origin, kind, key, body FROM events"
+                f" WHERE kind IN ({marks}) ORDER BY id DESC LIMIT {MAX_EVENTS}",
+                tuple(kinds),
+            ).fetchall()
+        return [Event(*row[:5], body=unpack(row[5])) for row in rows]
+    except (sqlite3.Error, ValueError, msgpack.UnpackException) as exc:
+        reason = " ".join(str(exc).split())
+        raise JournalError(f"{path}: cannot be read: {reason}") from exc
