@@ -14,13 +14,15 @@ import trio
 from node.context import NodeContext
 from node.keystore import NodeKey
 from node.networkfile import NetworkFile
-from node.protocol import SETTLED, Done, Settled
-from node.registration import ensure_funds, register_worker
+from node.registration import Provider, ensure_funds, register_worker
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.setup import open_orchestrator
 from node.roles.validator.service import Validator, open_validator_engine
 from node.roles.worker.service import Worker, open_worker_engine, worker_device
-from node.rpc import serve
+from node.settlement.blobs import EpochBlobs
+from node.settlement.follower import SettlementFollower
+
+SETTLEMENT_POLL_SECONDS = 0.5
 
 
 class Roles:
@@ -28,13 +30,13 @@ class Roles:
 
     def __init__(
         self,
-        context: NodeContext,
+        follower: SettlementFollower,
         worker: Worker | None,
         validator: Validator | None,
         orchestrator: Orchestrator | None,
         pool_id: int,
     ) -> None:
-        self._context = context
+        self.follower = follower
         self.worker = worker
         self.validator = validator
         self.orchestrator = orchestrator
@@ -42,8 +44,10 @@ class Roles:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once every role's handlers are in place."""
-        serve(self._context.network, SETTLED, self._on_settled)
         async with trio.open_nursery() as nursery:
+            if self.worker is not None:
+                await self.worker.rewards.restore()
+            await nursery.start(self.follower.run)
             for role in (self.worker, self.validator, self.orchestrator):
                 if role is not None:
                     await nursery.start(role.run)
@@ -56,21 +60,30 @@ class Roles:
                 if role is not None:
                     nursery.start_soon(role.drain)
 
-    async def _on_settled(self, peer_id: str, notice: Settled) -> Done:
-        if self.orchestrator is not None and notice.pool_id == self.pool_id:
-            await self.orchestrator.requests.on_settled(peer_id, notice)
-        if self.worker is not None:
-            await self.worker.rewards.on_settled(peer_id, notice)
-        return Done()
+    def wants(self, pool_id: int) -> bool:
+        """Whose epochs this node fetches: a validator all, others those they are paid by or own."""
+        return (
+            self.validator is not None
+            or (self.orchestrator is not None and pool_id == self.pool_id)
+            or (self.worker is not None and self.worker.rewards.wants(pool_id))
+        )
 
 
 @asynccontextmanager
 async def open_roles(
-    context: NodeContext, key: NodeKey, provider: NodeKey, network_file: NetworkFile | None
+    context: NodeContext, key: NodeKey, provider: Provider, network_file: NetworkFile | None
 ) -> AsyncIterator[Roles]:
     """Open what the configured roles need. Raises `NodeError` and the packages' own errors."""
     wanted = context.config.roles
     table = network_file.chain if network_file is not None else None
+    confirmations = table.confirmations if table is not None else 1
+    follower = SettlementFollower(
+        context,
+        EpochBlobs(context),
+        all_epochs="validator" in wanted,
+        poll=SETTLEMENT_POLL_SECONDS,
+        confirmations=confirmations,
+    )
     worker: Worker | None = None
     validator: Validator | None = None
     orchestrator: Orchestrator | None = None
@@ -79,17 +92,20 @@ async def open_roles(
         if "worker" in wanted:
             device = worker_device(context)
             engine = await stack.enter_async_context(open_worker_engine(context))
-            worker = Worker(context, engine, device)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(worker.measure)
-                if context.chain is not None and table is not None:
-                    units = max(1, device.memory_bytes // 2**30)
-                    nursery.start_soon(register_worker, context.chain, table, provider, key, units)
+            worker = Worker(context, engine, device, follower)
+            await worker.measure()
+        if context.chain is not None and table is not None and {"worker", "validator"} & {*wanted}:
+            units = max(1, worker.device.memory_bytes // 2**30) if worker is not None else 1
+            stake = context.config.validator.stake if "validator" in wanted else 0
+            await register_worker(context.chain, table, provider, key, units, stake)
         if "validator" in wanted:
             if context.chain is not None and table is not None:
-                await ensure_funds(context.chain, table, key.address, 0)
+                terms = await context.chain.settlement_terms()
+                await ensure_funds(context.chain, table, key.address, terms.bond)
             replayer = await stack.enter_async_context(open_validator_engine(context))
-            validator = Validator(context, replayer)
+            validator = Validator(context, replayer, follower)
         if "orchestrator" in wanted:
-            orchestrator, pool_id = await open_orchestrator(context, table)
-        yield Roles(context, worker, validator, orchestrator, pool_id)
+            orchestrator, pool_id = await open_orchestrator(context, table, follower)
+        roles = Roles(follower, worker, validator, orchestrator, pool_id)
+        follower.wants = roles.wants
+        yield roles
