@@ -41,7 +41,7 @@ class Disputes(ContractUser):
         )
 
     async def dispute_payout(self, posted: Posted, account: str, payout: ProvenPayout) -> int:
-        """Ask about an account's payout, of which the pending root's leaf is shown; else as
+        """Ask whether exactly `payout`, a leaf of the pending root, is due to its account; else as
         `dispute_receipt`."""
         return await self._ask(
             posted,
@@ -53,10 +53,14 @@ class Disputes(ContractUser):
         )
 
     async def dispute_omission(
-        self, posted: Posted, previous: Posted, account: str, payout: ProvenPayout
+        self,
+        posted: Posted,
+        previous: Posted | None,
+        account: str,
+        payout: ProvenPayout | None,
     ) -> int:
-        """Ask about the payout of an account, of which the leaf of the epoch before is shown; else
-        as `dispute_receipt`."""
+        """Ask whether the pending root pays an account its due, of which `payout` is the leaf in
+        the epoch before, and None where it had none; else as `dispute_receipt`."""
         return await self._ask(
             posted,
             f"omission/{account}",
@@ -100,8 +104,8 @@ class Disputes(ContractUser):
     async def answer_payout(
         self, dispute_id: int, posted: Posted, previous: Posted | None, answer: PayoutAnswer
     ) -> TxResult | None:
-        """Answer for a payout; `previous` is the epoch before, None for epoch 1. Else as
-        `answer_receipt`."""
+        """Answer a PAYOUT or OMISSION dispute; `previous` is the epoch before, None for epoch 1.
+        Else as `answer_receipt`."""
         return await self._answer(
             dispute_id,
             "answerPayout",

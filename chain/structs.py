@@ -23,20 +23,24 @@ _NO_POSTED: Struct = ((0, 0, NO_HASH, NO_HASH, 0, 0, 0, 0, NO_HASH), NO_HASH)
 
 
 class DisputeKind(IntEnum):
-    """What a dispute asks about; NONE is a dispute that is over, or was never opened."""
+    """What a dispute asks about: a work leaf, a payout leaf, or whether an account gets its due.
+
+    NONE is a dispute that is over, or was never opened.
+    """
 
     NONE = 0
     RECEIPT = 1
     PAYOUT = 2
+    OMISSION = 3
 
 
 @dataclass(frozen=True)
 class Dispute:
     """An open question about a posted root.
 
-    `subject` is the leaf's index for RECEIPT and the account as a number for PAYOUT; `least` is
-    what the challenger showed that the epoch before had granted (wei). From `answer_by` (Unix s) on
-    nobody can answer any more. `root` is the root's hash on chain.
+    `subject` is the leaf's index for RECEIPT, else the account as a number. `amount` (wei) is what
+    the leaf grants for PAYOUT, and what the epoch before had granted for OMISSION. `answer_by`
+    (Unix s) is the last second for an answer. `root` is the root's hash on chain.
     """
 
     kind: DisputeKind
@@ -46,11 +50,11 @@ class Dispute:
     pool_id: int
     root: bytes
     subject: int
-    least: int
+    amount: int
 
     @property
     def account(self) -> str:
-        """The account that a PAYOUT dispute is about."""
+        """The account that a PAYOUT or OMISSION dispute is about."""
         return checksum_address(self.subject.to_bytes(20, "big"))
 
     @staticmethod
@@ -71,7 +75,7 @@ class Dispute:
             pool_id=value["poolId"],
             root=bytes(value["root"]),
             subject=value["subject"],
-            least=value["least"],
+            amount=value["amount"],
         )
 
 
