@@ -3,6 +3,7 @@ pragma solidity 0.8.37;
 
 import {IComputePool} from "src/interfaces/IComputePool.sol";
 import {IComputeRegistry} from "src/interfaces/IComputeRegistry.sol";
+import {IRewardsDistributor} from "src/interfaces/IRewardsDistributor.sol";
 import {Fixture} from "./utils/Fixture.sol";
 
 /// @notice ComputePool.join, leave, eject and readmit.
@@ -98,7 +99,11 @@ contract PoolMembershipTest is Fixture {
 
     function test_only_active_pools_take_nodes() public {
         uint256 domainId = network.createDomain("x", address(0), "");
-        uint256 pending = pools.createPool(domainId, "pending", "", address(0));
+        uint256 pending = pools.createPool(
+            IComputePool.NewPool(
+                domainId, "pending", "", address(0), IRewardsDistributor.Strategy.SHARE, 0
+            )
+        );
         vm.expectRevert(wrongState(pending, IComputePool.PoolState.PENDING));
         joinOpen(pending, NODE);
         vm.prank(CREATOR);
@@ -113,17 +118,15 @@ contract PoolMembershipTest is Fixture {
         uint256 minimum = BASE_STAKE + 5 * UNIT_STAKE;
         vm.prank(PROVIDER);
         stakes.unstake(minimum);
-        vm.prank(vm.addr(validatorKeys[0]));
-        network.slash(PROVIDER, 1 ether, "");
+        access.grantRole(access.SLASHER(), address(this), 0);
+        uint256 lost = stakes.slash(PROVIDER, 100, "", address(0));
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IComputePool.StakeBelowMinimum.selector, minimum - 1 ether, minimum
-            )
+            abi.encodeWithSelector(IComputePool.StakeBelowMinimum.selector, minimum - lost, minimum)
         );
         joinOpen(open, NODE);
-        giveTokens(PROVIDER, address(network), 1 ether);
+        giveTokens(PROVIDER, address(network), lost);
         vm.prank(PROVIDER);
-        network.increaseStake(1 ether);
+        network.increaseStake(lost);
         joinOpen(open, NODE);
     }
 
@@ -179,6 +182,46 @@ contract PoolMembershipTest is Fixture {
         vm.expectRevert(abi.encodeWithSelector(IComputePool.NodeNotEjected.selector, open, NODE));
         vm.prank(CREATOR);
         pools.readmit(open, NODE);
+    }
+
+    function test_only_the_inviter_a_pool_was_created_with_admits() public {
+        bytes memory invite = signInvite(CREATOR_KEY, invited, NODE, START);
+        expectInvalidInvite();
+        vm.prank(NODE);
+        pools.join(invited, NODE, START, invite);
+    }
+
+    /// @dev Memberships at random: time, capacity and counts are the sum of what each node has.
+    function testFuzz_counts_add_up(uint8[24] calldata actions) public {
+        registerNode(PROVIDER, 2, 3);
+        uint256[2] memory joined;
+        uint256[2] memory active;
+        for (uint256 i = 0; i < actions.length; i++) {
+            uint256 which = actions[i] % 2;
+            address node = which == 0 ? NODE : vm.addr(2);
+            vm.warp(block.timestamp + actions[i]);
+            if (joined[which] == 0) {
+                joinOpen(open, node);
+                joined[which] = block.timestamp;
+            } else {
+                vm.prank(node);
+                pools.leave(open, node);
+                active[which] += block.timestamp - joined[which];
+                joined[which] = 0;
+            }
+            uint256 members = (joined[0] == 0 ? 0 : 1) + (joined[1] == 0 ? 0 : 1);
+            vm.assertEq(pools.poolInfo(open).memberCount, members);
+            uint256 units = (joined[0] == 0 ? 0 : 5) + (joined[1] == 0 ? 0 : 3);
+            vm.assertEq(pools.poolInfo(open).computeUnits, units);
+        }
+        uint256[2] memory total;
+        for (uint256 i = 0; i < 2; i++) {
+            total[i] = active[i] + (joined[i] == 0 ? 0 : block.timestamp - joined[i]);
+        }
+        vm.assertEq(pools.activeSeconds(open, NODE), total[0]);
+        vm.assertEq(pools.activeSeconds(open, vm.addr(2)), total[1]);
+        vm.assertEq(pools.unitSeconds(open, PROVIDER), 5 * total[0] + 3 * total[1]);
+        vm.assertEq(pools.totalUnitSeconds(open), 5 * total[0] + 3 * total[1]);
     }
 
     function refuseInvite(bytes memory invite) private {
