@@ -42,21 +42,55 @@ def _eighth_more(fee: int) -> int:
     return -(-fee * 9 // 8)
 
 
-_KNOWN = ("already known", "already imported", "known transaction")
-_UNDERPRICED = ("underpriced", "base fee", "fee too low", "max_fee_per_gas")
+# Refusals as clients word them, in lower case without spaces and underscores: geth, reth, anvil,
+# Nethermind (which names its codes), Besu, Erigon, and the embedded chain.
+_KNOWN = ("alreadyknown", "alreadyimported", "knowntransaction", "existingtxwithsamehash")
+_NONCE_TOO_LOW = ("noncetoolow", "nonceistoolow", "oldnonce")
+_UNDERPRICED = (
+    "underpriced",
+    "basefee",
+    "feetoolow",
+    "maxfeepergas",
+    "gaspricetoolow",
+    "replacementnotallowed",
+    "couldnotreplaceexisting",
+    "belowconfiguredminimumgasprice",
+)
+_NO_FUNDS = ("insufficientfunds", "insufficientbalance", "exceedsaccountbalance", "overshot")
+_BUSY = (
+    "poolisfull",
+    "txpooloverflow",
+    "accountlimitexceeded",
+    "alreadyreserved",
+    "in-flighttransactionlimit",
+    "noncetoohigh",
+    "noncegap",
+    "gapped",
+    "noncetoofarinfuture",
+    "noncetoodistant",
+    "toomanyrequests",
+    "ratelimit",
+    "requestlimit",
+)
+_MEANINGS = (
+    (_NONCE_TOO_LOW, Refusal.NONCE_TOO_LOW),
+    (_UNDERPRICED, Refusal.UNDERPRICED),
+    (_NO_FUNDS, Refusal.NO_FUNDS),
+    (_BUSY, Refusal.BUSY),
+)
+_RATE_LIMITED = -32005
 
 
-def read_refusal(message: str) -> Refusal | None:
+def read_refusal(message: str, code: int = 0) -> Refusal | None:
     """What an error of `eth_sendRawTransaction` means; None: the pool already has these bytes.
 
-    Clients agree on no codes, only roughly on words: these are geth's, anvil's, reth's,
-    Nethermind's and the embedded chain's.
+    Clients agree on no codes (save the rate limit of EIP-1474), only roughly on words. Words that
+    are not known mean OTHER.
     """
-    text = message.lower()
+    text = "".join(message.lower().replace("_", " ").split())
     if any(words in text for words in _KNOWN):
         return None
-    if "nonce too low" in text or "oldnonce" in text:
-        return Refusal.NONCE_TOO_LOW
-    if any(words in text for words in _UNDERPRICED):
-        return Refusal.UNDERPRICED
-    return Refusal.OTHER
+    for meaning, refusal in _MEANINGS:
+        if any(words in text for words in meaning):
+            return refusal
+    return Refusal.BUSY if code == _RATE_LIMITED else Refusal.OTHER

@@ -3,8 +3,13 @@
 Theory of operation. A caller's intent is PLANNED; it gets a nonce and signed bytes in one step
 (SIGNED), is offered to the network (SENT), is seen in a block (MINED), and is final when that block
 is `confirmations` deep: CONFIRMED, or REVERTED when the contract refused. If a reorganisation takes
-its block away it is SENT again. Raising the fee signs another attempt at the *same nonce*;
-whichever is mined, the network executes one. All attempts' receipts count, always.
+its block away it is SENT again, also when it was final: a chain that breaks its promise of depth is
+repaired as far as it can be. Raising the fee signs another attempt at the *same nonce*; whichever
+is mined, the network executes one. All attempts' receipts count, always.
+
+A transaction that is SENT but whose newest bytes the endpoint does not hold keeps the reason in
+`refusal`; they are offered again at every look and no fee is raised meanwhile, since fees were not
+what stood in the way.
 
 Two states mean "not executed". DROPPED: the network refused the bytes before it ever took them. The
 nonce is kept, so that trying again cannot execute twice even if the refused bytes turn up
@@ -63,7 +68,7 @@ class Transaction:
     """An intent (`key`, `to`, `data`, `value`, `gas`) and how far it came.
 
     `nonce` is set from SIGNED on; `attempts` are oldest first; `sent_at` is the head block when the
-    newest was last accepted; `refusal` is why the network refused it.
+    newest was last accepted; `refusal` is why the network did not take it, "" when it did.
     """
 
     key: str
@@ -80,10 +85,12 @@ class Transaction:
 
 
 class Refusal(StrEnum):
-    """Why an endpoint did not take signed bytes."""
+    """Why an endpoint did not take signed bytes. BUSY passes by itself; the others do not."""
 
     NONCE_TOO_LOW = "nonce too low"
     UNDERPRICED = "underpriced"
+    NO_FUNDS = "no funds"
+    BUSY = "busy"
     OTHER = "other"
 
 
@@ -114,8 +121,9 @@ class Refused:
 class Observed:
     """The chain at block `head`.
 
-    `account_nonce` is the account's transaction count at the newest block of final depth; `mined`
-    is the receipt of any attempt whose block is on the canonical chain.
+    `account_nonce` is the account's transaction count at the newest block of final depth, as far as
+    it is proven (see network.py); `mined` is the receipt of any attempt whose block is on the
+    canonical chain.
     """
 
     head: int
@@ -140,7 +148,13 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class Bump:
-    """Sign another attempt at the same nonce with higher fees; report Signed."""
+    """Sign another attempt at the same nonce with higher fees; report Signed.
+
+    When the cap forbids that and the newest attempt was `accepted` long ago, offer it once more: a
+    pool may have forgotten it.
+    """
+
+    accepted: bool = False
 
 
 @dataclass(frozen=True)
@@ -164,6 +178,7 @@ LEGAL: dict[tuple[State, type], frozenset[State]] = {
     (S.MINED, Observed): frozenset({S.MINED, S.SENT, S.CONFIRMED, S.REVERTED}),
     (S.DROPPED, Observed): frozenset({S.DROPPED, S.MINED, S.CONFIRMED, S.REVERTED, S.REPLACED}),
     (S.DROPPED, Signed): frozenset({S.SIGNED}),
+    (S.CONFIRMED, Observed): frozenset({S.CONFIRMED, S.MINED, S.SENT, S.REVERTED}),
     (S.REVERTED, Observed): frozenset({S.REVERTED, S.MINED, S.SENT, S.CONFIRMED}),
     (S.REPLACED, Replan): frozenset({S.PLANNED}),
     (S.REVERTED, Replan): frozenset({S.PLANNED}),
@@ -193,7 +208,7 @@ def handle(tx: Transaction, event: Event, rules: Rules) -> tuple[Transaction, li
         case Signed():
             after, commands = _signed(tx, event)
         case Accepted(head=head):
-            after, commands = replace(tx, state=S.SENT, sent_at=head), [Look()]
+            after, commands = replace(tx, state=S.SENT, sent_at=head, refusal=""), [Look()]
         case Refused():
             after, commands = _refused(tx, event)
         case Observed():
@@ -212,22 +227,24 @@ def _signed(tx: Transaction, event: Signed) -> tuple[Transaction, list[Command]]
     if tx.nonce not in (None, event.nonce):
         raise IllegalTransition(f"nonce {event.nonce} for a transaction signed at {tx.nonce}")
     state = S.SENT if tx.state is S.SENT else S.SIGNED
-    attempts = (*tx.attempts, event.attempt)
+    # A retry at unchanged fees makes the same bytes again.
+    known = event.attempt.hash in {attempt.hash for attempt in tx.attempts}
+    attempts = tx.attempts if known else (*tx.attempts, event.attempt)
     signed = replace(tx, state=state, nonce=event.nonce, attempts=attempts, refusal="")
     return signed, [Broadcast(event.attempt)]
 
 
 def _refused(tx: Transaction, event: Refused) -> tuple[Transaction, list[Command]]:
+    refused = replace(tx, refusal=event.message)
     match event.refusal:
-        case Refusal.NONCE_TOO_LOW:
-            # Some attempt, or a stranger's transaction, was mined: the next look tells which.
-            return tx, []
         case Refusal.UNDERPRICED:
-            return replace(tx, refusal=event.message), [Bump()]
-        case Refusal.OTHER:
+            return refused, [Bump()]
+        case Refusal.NONCE_TOO_LOW | Refusal.BUSY:
+            # Of a low nonce the next look tells whether an attempt was mined or a stranger's.
+            return refused, []
+        case Refusal.NO_FUNDS | Refusal.OTHER:
             # What was once accepted may still be in a pool somewhere; only chain state ends it.
-            state = S.DROPPED if tx.state is S.SIGNED else tx.state
-            return replace(tx, state=state, refusal=event.message), []
+            return replace(refused, state=S.DROPPED if tx.state is S.SIGNED else tx.state), []
 
 
 def _observed(tx: Transaction, event: Observed, rules: Rules) -> tuple[Transaction, list[Command]]:
@@ -238,14 +255,18 @@ def _observed(tx: Transaction, event: Observed, rules: Rules) -> tuple[Transacti
             return replace(tx, state=S.MINED, mined=event.mined), []
         state = S.CONFIRMED if event.mined.succeeded else S.REVERTED
         return replace(tx, state=state, mined=event.mined), []
-    if tx.state in (S.MINED, S.REVERTED):
+    if tx.state in (S.MINED, S.CONFIRMED, S.REVERTED):
         back = replace(tx, state=S.SENT, mined=None, sent_at=event.head)
         return back, [Broadcast(attempt) for attempt in tx.attempts[-1:]]
     if event.account_nonce > tx.nonce:
         return replace(tx, state=S.REPLACED), []
-    if tx.state is S.SIGNED:
+    if tx.state is S.SIGNED or (tx.state is S.SENT and tx.refusal):
         return tx, [Broadcast(tx.attempts[-1])]
-    waited = event.head - (tx.sent_at if tx.sent_at is not None else event.head)
-    if tx.state is S.SENT and waited >= rules.bump_after:
-        return tx, [Bump()]
+    if tx.state is S.SENT and overdue(tx, event.head, rules):
+        return tx, [Bump(accepted=True)]
     return tx, []
+
+
+def overdue(tx: Transaction, head: int, rules: Rules) -> bool:
+    """Whether the newest attempt was accepted `bump_after` blocks before `head`, or earlier."""
+    return tx.sent_at is not None and head - tx.sent_at >= rules.bump_after

@@ -16,6 +16,8 @@ from chain.hexdata import address_bytes
 
 MAX_GAS = 16_777_216
 MAX_RAW = 128 * 1024
+MAX_CALLDATA = MAX_RAW - 512
+"""Calldata that certainly fits; nonce, fees, recipient and signature take less than the rest."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,23 @@ class SignedTransaction:
     raw: bytes
 
 
+def check_limits(data: bytes, value: int, gas: int) -> None:
+    """Raises InvalidInput for what no node would take, before anything is stored or signed."""
+    if not 21_000 <= gas <= MAX_GAS:
+        raise InvalidInput(
+            f"a transaction may use 21000 to {MAX_GAS} gas, not {gas}; split the work"
+        )
+    if not 0 <= value < 2**256:
+        raise InvalidInput("the value of a transaction must be an unsigned 256-bit integer")
+    if len(data) > MAX_CALLDATA:
+        raise InvalidInput(
+            f"calldata of {len(data)} bytes exceeds the {MAX_CALLDATA} that nodes relay"
+        )
+
+
 def sign(transaction: Unsigned, private_key: bytes) -> SignedTransaction:
     """Sign with a 32-byte secp256k1 key; raises InvalidInput when a network limit is exceeded."""
-    if not 21_000 <= transaction.gas <= MAX_GAS:
-        raise InvalidInput(
-            f"a transaction may use 21000 to {MAX_GAS} gas, not {transaction.gas}; split the work"
-        )
-    if not 0 <= transaction.value < 2**256:
-        raise InvalidInput("the value of a transaction must be an unsigned 256-bit integer")
+    check_limits(transaction.data, transaction.value, transaction.gas)
     fields: dict[str, Any] = {
         "type": 2,
         "chainId": transaction.chain_id,

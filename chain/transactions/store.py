@@ -26,6 +26,8 @@ CREATE TABLE IF NOT EXISTS intent (
 CREATE TABLE IF NOT EXISTS attempt (
     row INTEGER PRIMARY KEY, key TEXT NOT NULL REFERENCES intent (key), hash BLOB NOT NULL UNIQUE,
     raw BLOB NOT NULL, nonce INTEGER NOT NULL, max_fee TEXT NOT NULL, tip TEXT NOT NULL) STRICT;
+CREATE INDEX IF NOT EXISTS intent_nonce ON intent (nonce);
+CREATE INDEX IF NOT EXISTS attempt_key ON attempt (key);
 """
 _COLUMNS = (
     "key, recipient, data, value, gas, state, nonce, sent_at, refusal, "
@@ -83,6 +85,12 @@ class TransactionStore:
         with self.database.transaction() as cursor:
             return _load(cursor, key)
 
+    def owner(self, tx_hash: bytes) -> str | None:
+        """The key of the transaction for which the bytes with this hash were signed."""
+        with self.database.transaction() as cursor:
+            row = cursor.execute("SELECT key FROM attempt WHERE hash = ?", (tx_hash,)).fetchone()
+            return None if row is None else str(row[0])
+
     def count(self, prefix: str) -> int:
         """How many transactions have a key that begins with `prefix`."""
         with self.database.transaction() as cursor:
@@ -99,6 +107,19 @@ class TransactionStore:
                 f"SELECT key FROM intent WHERE state NOT IN ({marks})"
                 " AND substr(key, 1, ?) = ? ORDER BY row",
                 (*sorted(FINAL), len(prefix), prefix),
+            ).fetchall()
+            loaded = (_load(cursor, row[0]) for row in rows)
+            return [tx for tx in loaded if tx is not None]
+
+    def executed_from(self, nonce: int) -> list[Transaction]:
+        """Transactions that are final, were mined, and have `nonce` or a higher one, lowest first.
+
+        With the account's transaction count as `nonce`, these have left the chain again.
+        """
+        with self.database.transaction() as cursor:
+            rows = cursor.execute(
+                "SELECT key FROM intent WHERE nonce >= ? AND state IN (?, ?) ORDER BY nonce",
+                (nonce, State.CONFIRMED, State.REVERTED),
             ).fetchall()
             loaded = (_load(cursor, row[0]) for row in rows)
             return [tx for tx in loaded if tx is not None]
