@@ -57,7 +57,8 @@ class _Table(BaseModel):
 class ChainTable(_Table):
     """Where the chain is and which contracts on it are this network's.
 
-    `block` is where they were deployed (events start there), `default_domain` the first domain.
+    `block` is where they were deployed (events start there), `default_domain` the first domain,
+    `confirmations` how many blocks deep a fact of the chain must lie, its own included.
     """
 
     rpc_url: Url
@@ -65,6 +66,7 @@ class ChainTable(_Table):
     faucet_url: Url | None = None
     default_domain: Annotated[int, Field(ge=0, lt=2**63)] = 0
     block: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    confirmations: Annotated[int, Field(ge=1, le=1024)] = 1
     contracts: Annotated[dict[ContractName, Address], Field(max_length=64)] = {}
 
     def deployment(self) -> dict[str, Any]:

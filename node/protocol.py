@@ -20,7 +20,9 @@ ask again.
 | forget | orchestrator → stage | drop evidence that is no longer needed |
 | verify | orchestrator → validator | a proof bundle to check |
 | verdict | validator → orchestrator | the signed verdict |
-| settled | validator → orchestrator, worker | an epoch root was posted; has the receiver's leaf |
+| cosign | validator → validator | an epoch to sign: the root; its data are fetched by hash |
+| convict | validator → validator | a conviction to sign |
+| fetch | anyone → anyone | a part of an epoch's published data, by content hash |
 """
 
 from __future__ import annotations
@@ -217,21 +219,35 @@ class VerdictNotice(Body):
     verdict: Annotated[bytes, Field(max_length=MAX_BUNDLE)]
 
 
-class ClaimProof(Body):
-    account: Address
-    cumulative: U256
-    proof: Annotated[tuple[Digest, ...], FailFast(), Field(max_length=64)]
+class CosignRequest(Body):
+    """`root` is the ABI bytes of `proofs.receipts.EpochRoot`."""
+
+    root: Annotated[bytes, Field(max_length=4096)]
 
 
-class Settled(Body):
-    """An epoch root is on chain. `claim` is the receiver's own leaf, where it has one."""
+class Cosigned(Body):
+    """A signature of 65 bytes; or none, and the units that this validator has not accepted."""
 
-    pool_id: U64
-    epoch: U64
-    transaction: Annotated[str, Field(pattern=r"^(0x[0-9a-f]{64})?$")]
-    payouts_root: Digest
-    unit_ids: Annotated[tuple[Id32, ...], FailFast(), Field(max_length=65536)]
-    claim: ClaimProof | None
+    signature: Annotated[bytes, Field(max_length=65)]
+    unknown: Annotated[tuple[Id32, ...], FailFast(), Field(max_length=16384)]
+
+
+class ConvictRequest(Body):
+    """`conviction` is the ABI bytes of `proofs.receipts.Conviction`."""
+
+    conviction: Annotated[bytes, Field(max_length=4096)]
+
+
+class FetchRequest(Body):
+    digest: Digest
+    offset: U64
+
+
+class FetchedChunk(Body):
+    """A part of the content from the asked offset on, and how many bytes it has in all."""
+
+    data: Annotated[bytes, Field(max_length=4 * 2**20)]
+    total: U64
 
 
 Q = TypeVar("Q", bound=Body)
@@ -267,7 +283,9 @@ COUNTERSIGN = Method("countersign", CountersignRequest, Countersigned, timeout=2
 FORGET = Method("forget", Forget, Done, timeout=15.0)
 VERIFY = Method("verify", VerifyRequest, Done, timeout=30.0, max_request=MAX_BUNDLE + 4096)
 VERDICT = Method("verdict", VerdictNotice, Done, timeout=15.0, max_request=MAX_BUNDLE + 4096)
-SETTLED = Method("settled", Settled, Done, timeout=15.0, max_request=4 * 2**20)
+COSIGN = Method("cosign", CosignRequest, Cosigned, timeout=60.0, max_request=8192)
+CONVICT = Method("convict", ConvictRequest, Countersigned, timeout=15.0, max_request=8192)
+FETCH = Method("fetch", FetchRequest, FetchedChunk, timeout=20.0, max_answer=5 * 2**20)
 
 
 MAX_CONTAINERS = 1 << 16

@@ -21,6 +21,7 @@ from pydantic import BeforeValidator, FailFast, Field, PlainSerializer, model_va
 
 from proofs.canonical import CanonicalModel
 from proofs.eip712 import Domain, EncodingError
+from proofs.leaves import SignedReceipt
 from proofs.receipts import Receipt
 from proofs.signing import SIGNATURE_LENGTH, Address, SigningError, tagged_hash
 
@@ -89,8 +90,8 @@ class StageEvidence(CanonicalModel):
 class StageClaim(CanonicalModel):
     """One stage's evidence, in the order of the unit's sequences, and its receipt.
 
-    `receipt` may be missing where the stage gave none; `counter_signature` also where the stage is
-    alone. The receipt is embedded as its ABI bytes.
+    `receipt` and the signatures may be missing where the stage gave none. The receipt is embedded
+    as its ABI bytes.
     """
 
     MAX_BYTES: ClassVar[int] = MAX_BUNDLE_BYTES
@@ -181,6 +182,21 @@ def evidence_commitment(evidence: tuple[StageEvidence, ...]) -> bytes:
     return tagged_hash("evidence/1", msgpack.packb([item.model_dump() for item in evidence]))
 
 
+def signed_receipts(bundle: UnitBundle) -> tuple[SignedReceipt, ...]:
+    """The receipts of a bundle whose claims bind (`check_claims`), stage by stage.
+
+    Work that a node ordered from itself has a receipt that it countersigned; nobody pays for that.
+    """
+    return tuple(
+        SignedReceipt(claim.receipt, claim.receipt_signature, claim.counter_signature)
+        for claim in bundle.stages
+        if claim.receipt is not None
+        and claim.receipt_signature is not None
+        and claim.counter_signature is not None
+        and claim.receipt.worker != claim.receipt.counterparty
+    )
+
+
 def input_digest(sequence: BundleSequence) -> bytes:
     """What an honest stage 0 has as `received`: the tokens it embedded to get the proven rows.
 
@@ -195,8 +211,8 @@ def check_claims(bundle: UnitBundle, domain: Domain) -> str:
     """Why some claim does not bind its stage, or "".
 
     Each receipt must be for this unit and stage and the pool of the others, claim the stage's work,
-    commit to the claim's evidence and carry the worker's signature and, with more than one stage,
-    that of the next stage of the ring.
+    commit to the claim's evidence and carry two signatures: the worker's and that of the next stage
+    of the ring, for a lone stage that of whom its receipt names.
     """
     count, pools = len(bundle.stages), set[int]()
     for stage, claim in enumerate(bundle.stages):
@@ -220,6 +236,6 @@ def check_claims(bundle: UnitBundle, domain: Domain) -> str:
         if not receipt.signed_by(claim.address, domain, claim.receipt_signature):
             return f"the receipt of stage {stage} is not signed by {claim.address}"
         counter = claim.counter_signature
-        if count > 1 and (counter is None or not receipt.signed_by(following, domain, counter)):
-            return f"the receipt of stage {stage} is not countersigned by {following}"
+        if counter is None or not receipt.signed_by(receipt.counterparty, domain, counter):
+            return f"the receipt of stage {stage} is not countersigned by {receipt.counterparty}"
     return ""

@@ -1,7 +1,7 @@
 """A pool's terms, written into its record on chain, so that everybody reads the same ones.
 
-The pool's `uri` is `prime-terms:` and a JSON object: which model, and the price of a unit of work
-(one layer applied to one token) in the token's smallest unit, as a decimal string.
+The pool's `uri` is `prime-terms:` and a JSON object: which model. The price of a unit of work (one
+layer applied to one token) is a field of the contract's own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ class PoolTerms(BaseModel):
 
     model_id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     model: Annotated[str, Field(max_length=512)]
-    price_per_unit: Annotated[str, Field(pattern=r"^[0-9]{1,30}$")]
 
     def to_uri(self) -> str:
         return SCHEME + self.model_dump_json()

@@ -34,13 +34,11 @@ class Ledger:
 
     async def unclaimed(self, pool_id: int) -> int:
         """What the pool's newest root owes beyond what was claimed, in the smallest unit."""
-        root = await self._chain.latest_root(pool_id)
-        if root is None:
-            return 0
+        owed = (await self._chain.epochs_of(pool_id)).total_payout
         paid = 0
         for name in self._network.options.worker_names:
             paid += await self._chain.claimed(pool_id, self._network.nodes[name].provider)
-        return root.total_payout - paid
+        return owed - paid
 
 
 @asynccontextmanager

@@ -33,13 +33,15 @@ class BadClaim(Exception):
 
 @dataclass(frozen=True)
 class Asked:
-    """A build's unit, as its stages were asked about it. `addresses` are the stages' own."""
+    """A build's unit, as its stages were asked about it. `addresses` are the stages' own, `owner`
+    is the pool owner's, who countersigns for a lone stage."""
 
     unit: Unit
     plan: GroupPlan
     addresses: tuple[str, ...]
     pool_id: int
     domain: Domain
+    owner: str
 
     @property
     def share(self) -> int:
@@ -66,7 +68,7 @@ class Asked:
 
     def _check_receipt(self, stage: int, claim: StageClaim) -> None:
         planned, count = self.plan.stages[stage], len(self.addresses)
-        following = self.addresses[(stage + 1) % count]
+        following = self.addresses[(stage + 1) % count] if count > 1 else self.owner
         receipt, signature = claim.receipt, claim.receipt_signature
         if receipt is None or signature is None:
             raise BadClaim("its claim has no signed receipt", (stage,))
@@ -82,8 +84,7 @@ class Asked:
             "units": (receipt.units, layers * self.unit.token_count),
             "commitment": (receipt.commitment, evidence_commitment(claim.evidence)),
         }
-        if count > 1:
-            expected["counterparty"] = (receipt.counterparty, following)
+        expected["counterparty"] = (receipt.counterparty, following)
         for name, (said, wanted) in expected.items():
             if said != wanted:
                 raise BadClaim(f"its claim names another {name}: {said!r:.80}", (stage,))

@@ -40,10 +40,19 @@ class PeerAnnounced:
 
 @dataclass(frozen=True)
 class PeerValidates:
-    """A validator's signed record, new or renewed (`present`), or its departure."""
+    """A validator that is here, with the stake behind it (wei; 1 without a chain); 0: it is not
+    here or validates no more."""
 
     peer_id: str
-    present: bool
+    weight: int
+
+
+@dataclass(frozen=True)
+class ChainQuorum:
+    """The stake of all validators (wei), and the share of it that decides (basis points)."""
+
+    all_weight: int
+    basis_points: int
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,7 @@ class UnitRefused:
 class PeerVerdict:
     """A validator's signed verdict, signature checked. `faulty` names the convicted peer."""
 
+    validator: str
     unit_id: bytes
     bundle_id: bytes
     accepted: bool
@@ -156,7 +166,7 @@ class PeerVerdict:
 
 @dataclass(frozen=True)
 class ChainSettled:
-    """The epoch root that pays these units is confirmed on chain."""
+    """The epoch root that pays these units is final on chain."""
 
     epoch: int
     transaction: str
@@ -168,6 +178,7 @@ Event = (
     | OperatorSubmitted
     | PeerAnnounced
     | PeerValidates
+    | ChainQuorum
     | PeerJoined
     | PeerDeclined
     | PeerPinged

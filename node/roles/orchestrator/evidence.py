@@ -1,4 +1,4 @@
-"""Collecting a finished unit's evidence and sending it to a validator.
+"""Collecting a finished unit's evidence and sending it to the validators.
 
 Every stage is asked for its claim at once (each needs its neighbour, which is being asked too), and
 each claim is checked as it arrives. The claims and the unit make a proof bundle; it is written to
@@ -58,6 +58,7 @@ class Evidence:
             tuple(public_key_address(peer_public_key(peer)) for peer in peers),
             self._pool_id,
             receipt_domain(self._context.chain),
+            self._context.address,
         )
         found: list[ev.Event] = []
         failures: list[tuple[str, tuple[int, ...]]] = []
@@ -82,7 +83,7 @@ class Evidence:
         request = VerifyRequest(bundle=data)
         for _ in range(VERIFY_TRIES):
             unit = self._pool.units[command.unit_id]
-            if unit.state is not UnitState.VERIFYING or unit.validator != command.validator:
+            if unit.state is not UnitState.VERIFYING or command.validator not in unit.unheard:
                 return
             try:
                 await call(self._context, command.validator, VERIFY, request)
@@ -125,7 +126,7 @@ class Evidence:
             try:
                 peer_id = asked.plan.stages[stage].peer_id
                 answer = await call(self._context, peer_id, CLAIM, request)
-                asked.check(stage, answer.claim)
+                claim = self._completed(asked, asked.check(stage, answer.claim))
             except P2PError as exc:
                 reason, suspects = str(exc), (stage,)
                 if isinstance(exc, RemoteRefused) and exc.code == "no_countersignature":
@@ -134,9 +135,16 @@ class Evidence:
             except BadClaim as exc:
                 reason, suspects = exc.reason, exc.suspects
                 continue
-            found.append(ev.PeerClaimed(unit.unit_id, unit.generation, stage, answer.claim))
+            found.append(ev.PeerClaimed(unit.unit_id, unit.generation, stage, claim.to_bytes()))
             return
         failures.append((f"stage {stage} gave no evidence: {reason}", suspects))
+
+    def _completed(self, asked: Asked, claim: StageClaim) -> StageClaim:
+        """With this node's countersignature, where a lone stage has no neighbour to sign."""
+        if len(asked.addresses) > 1 or claim.receipt is None:
+            return claim
+        signature = claim.receipt.sign(self._context.key, asked.domain)
+        return claim.model_copy(update={"counter_signature": signature})
 
     async def _bundle_bytes(self, unit_id: bytes) -> bytes:
         unit = self._pool.units[unit_id]

@@ -12,7 +12,7 @@ from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.groups import GroupState
 from node.roles.orchestrator.members import Member, MemberState
 from node.roles.orchestrator.pool import Pool
-from node.roles.orchestrator.units import Unit, UnitState
+from node.roles.orchestrator.units import Opinion, Unit, UnitState
 
 
 class Intake:
@@ -29,10 +29,14 @@ class Intake:
             case ev.PeerAnnounced():
                 self._announced(event)
             case ev.PeerValidates():
-                if event.present:
-                    self.pool.validators.setdefault(event.peer_id)
+                if event.weight:
+                    self.pool.validators[event.peer_id] = event.weight
+                    self.pool.weights[event.peer_id] = event.weight
                 else:
                     self.pool.validators.pop(event.peer_id, None)
+            case ev.ChainQuorum():
+                self.pool.all_weight = event.all_weight
+                self.pool.quorum = event.basis_points
             case ev.PeerJoined():
                 self._joined(event, now)
             case ev.PeerDeclined():
@@ -199,21 +203,50 @@ class Intake:
             or unit.bundle_id != event.bundle_id
         ):
             return []
-        commands: list[ev.Command] = [ev.ForgetUnit(unit.unit_id, unit.generation)]
-        if event.accepted:
-            self.pool.units[unit.unit_id] = unit.to(UnitState.ACCEPTED, verdict=event.summary)
-            self._credit(unit)
-            return [*commands, ev.RecordVerdict(unit.unit_id)]
-        doubted = tuple(dict.fromkeys((*unit.doubted, unit.validator)))
-        rejected = unit.to(UnitState.REJECTED, verdict=event.summary, doubted=doubted)
+        weight = self.pool.weights.get(event.validator, 0)
+        opinion = Opinion(event.accepted, event.faulty, event.reason, weight)
+        unit = replace(unit, opinions={**unit.opinions, event.validator: opinion})
+        self.pool.units[unit.unit_id] = unit
+        heard = unit.opinions.values()
+        if sum(o.weight for o in heard if o.accepted) >= self.pool.needed_weight:
+            return self._accept(unit, event.summary)
+        # Once so much stake rejects it that the rest carries no quorum, nothing can accept it.
+        spare = self.pool.total_weight - self.pool.needed_weight
+        if sum(o.weight for o in heard if not o.accepted) > spare:
+            return self._reject(unit, event, spare, now)
+        return []
+
+    def _accept(self, unit: Unit, summary: dict[str, object]) -> list[ev.Command]:
+        self.pool.units[unit.unit_id] = unit.to(UnitState.ACCEPTED, verdict=summary)
+        self._credit(unit)
+        forget = ev.ForgetUnit(unit.unit_id, unit.generation)
+        commands: list[ev.Command] = [forget, ev.RecordVerdict(unit.unit_id)]
+        paid = self.pool.paid.get(unit.unit_id)
+        if paid is not None:
+            commands += self._settled(ev.ChainSettled(*paid, (unit.unit_id,)))
+        return commands
+
+    def _reject(
+        self, unit: Unit, event: ev.PeerVerdict, spare: int, now: float
+    ) -> list[ev.Command]:
+        """Requeue the unit; ban whom so much stake convicts that it decides alone."""
+        rejected = unit.to(UnitState.REJECTED, verdict=event.summary)
         self.pool.units[unit.unit_id] = rejected
-        commands.append(ev.RecordVerdict(unit.unit_id))
-        member = self.pool.members.get(event.faulty)
-        if member is not None and MemberState.BANNED in member.may:
-            self.pool.members[event.faulty] = member.to(MemberState.BANNED, reason=event.reason)
-            commands.append(ev.BanWorker(event.faulty, event.reason))
-            self._discard_work_with(event.faulty)
-            self._release(event.faulty, f"{event.faulty} was convicted: {event.reason}", now)
+        commands: list[ev.Command] = [
+            ev.ForgetUnit(unit.unit_id, unit.generation),
+            ev.RecordVerdict(unit.unit_id),
+        ]
+        for faulty in sorted({o.faulty for o in unit.opinions.values() if o.faulty}):
+            against = [o for o in unit.opinions.values() if o.faulty == faulty]
+            member = self.pool.members.get(faulty)
+            if member is None or MemberState.BANNED not in member.may:
+                continue
+            if sum(opinion.weight for opinion in against) > spare:
+                reason = against[0].reason
+                self.pool.members[faulty] = member.to(MemberState.BANNED, reason=reason)
+                commands.append(ev.BanWorker(faulty, reason))
+                self._discard_work_with(faulty)
+                self._release(faulty, f"{faulty} was convicted: {reason}", now)
         self.pool.units[unit.unit_id] = rejected.requeued(f"rejected: {event.reason}")
         return commands
 
@@ -247,6 +280,7 @@ class Intake:
     def _settled(self, event: ev.ChainSettled) -> list[ev.Command]:
         commands: list[ev.Command] = []
         for unit_id in event.unit_ids:
+            self.pool.paid[unit_id] = (event.epoch, event.transaction)
             unit = self.pool.units.get(unit_id)
             if unit is not None and unit.state is UnitState.ACCEPTED:
                 self.pool.units[unit_id] = unit.to(

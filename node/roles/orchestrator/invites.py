@@ -7,7 +7,7 @@ nothing is settled.
 from __future__ import annotations
 
 from node.context import NodeContext
-from node.protocol import INVITE, Invite, Settled
+from node.protocol import INVITE, Invite
 from node.roles.orchestrator import events as ev
 from node.rpc import call
 from node.settlement import chain_refusals
@@ -28,7 +28,6 @@ class Inviter:
         self._pool_id = pool_id
         self._model_id = model_id
         self._model_name = model_name
-        self.epoch = 1
 
     async def invite(self, peer_id: str) -> ev.Event:
         """Invite one worker; `PeerJoined` once it is a member, else `PeerDeclined`."""
@@ -70,23 +69,6 @@ class Inviter:
             known = await chain.is_validator(address)
         if not known:
             raise Refused("not_a_validator", f"{address} has no validator role on chain")
-
-    async def require_root(self, peer_id: str, notice: Settled) -> str:
-        """The sender's address. Raise `Refused` unless it is a validator and the epoch's root is on
-        chain as the notice says."""
-        chain = self._context.chain
-        if chain is None or notice.pool_id != self._pool_id:
-            raise Refused("unknown_pool", f"I do not own pool {notice.pool_id}")
-        address = public_key_address(peer_public_key(peer_id))
-        await self.require_validator(peer_id, address)
-        with chain_refusals():
-            root = await chain.latest_root(notice.pool_id)
-        if root is None or root.epoch < notice.epoch:
-            raise Refused("unknown_epoch", f"epoch {notice.epoch} is not on chain yet")
-        if root.epoch == notice.epoch and root.payouts_root != notice.payouts_root:
-            raise Refused("bad_root", "the root on chain is another one")
-        self.epoch = max(self.epoch, root.epoch + 1)
-        return address
 
     async def _signed_invite(self, address: str) -> Invite:
         deadline = int(self._context.wall()) + INVITE_SECONDS

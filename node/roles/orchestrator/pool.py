@@ -32,6 +32,8 @@ Planner = Callable[[Sequence[Candidate], GroupPlan | None], GroupPlan]
 
 
 MAX_MEMBERS = 2048
+DEFAULT_QUORUM = 6_667
+"""Share of the validators' stake that decides, in basis points, where no chain says otherwise."""
 
 
 class Pool:
@@ -44,11 +46,17 @@ class Pool:
         self.groups: dict[bytes, Group] = {}
         self.units: dict[bytes, Unit] = {}
         self.unit_of: dict[bytes, bytes] = {}
-        self.validators: dict[str, None] = {}
+        self.validators: dict[str, int] = {}
+        """Stake (wei) behind each validator that is here; without a chain, 1 each."""
+        self.weights: dict[str, int] = {}
+        """The same, of those too who have left since they were asked."""
+        self.all_weight = 0
+        self.quorum = DEFAULT_QUORUM
+        self.paid: dict[bytes, tuple[int, str]] = {}
+        """Which epoch and transaction paid a unit, as the chain says."""
         self.asked: set[str] = set()
         self.unplannable = ""
         self.first_usable: float | None = None
-        self.next_validator = 0
         self.generation = 0
         self._planner = planner
 
@@ -56,8 +64,7 @@ class Pool:
         """Start from what the journal holds. `generation` continues the count of builds."""
         for unit in units:
             self.add_unit(unit.resumed())
-            if unit.validator:
-                self.asked.add(unit.validator)
+            self.asked.update(unit.asked)
         for peer_id in banned:
             self.members[peer_id] = Member(peer_id, MemberState.BANNED, reason="banned earlier")
         self.generation = generation
@@ -83,6 +90,16 @@ class Pool:
     @property
     def open_units(self) -> int:
         return sum(unit.state in LIVE for unit in self.units.values())
+
+    @property
+    def total_weight(self) -> int:
+        """Stake of all validators, here or not."""
+        return max(self.all_weight, sum(self.validators.values()))
+
+    @property
+    def needed_weight(self) -> int:
+        """Stake that must accept a unit, as much as must sign the epoch that pays it."""
+        return max(-(-self.total_weight * self.quorum // 10_000), 1)
 
     def set_bundle(self, unit_id: bytes, bundle_id: bytes) -> None:
         """Remember which bundle a VERIFYING unit was sent as; the claims are in there."""

@@ -152,24 +152,27 @@ class Reconciler:
         return commands
 
     def _verify(self, now: float) -> list[ev.Command]:
+        """Every validator judges every unit: enough of them must sign what it earns."""
         commands: list[ev.Command] = []
-        if not self.pool.validators:
-            return commands
         for unit in list(self.pool.units.values()):
-            proven = unit.state is UnitState.PRODUCED and self.pool.all_claims(unit)
-            overdue = unit.state is UnitState.VERIFYING and now >= unit.verify_by
-            if not proven and not overdue:
-                continue
-            names = [v for v in self.pool.validators if v not in unit.doubted]
-            names = names or list(self.pool.validators)
-            validator = names[self.pool.next_validator % len(names)]
-            self.pool.next_validator += 1
-            self.pool.asked.add(validator)
-            deadline = now + self.pool.policy.verify_timeout
-            if proven:
+            if unit.state is UnitState.PRODUCED and self.pool.all_claims(unit):
+                if not self.pool.validators:
+                    continue
                 unit = unit.to(UnitState.VERIFYING)
-            self.pool.units[unit.unit_id] = replace(unit, validator=validator, verify_by=deadline)
-            commands.append(ev.VerifyUnit(unit.unit_id, validator))
+            elif unit.state is not UnitState.VERIFYING:
+                continue
+            overdue = now >= unit.verify_by
+            have = unit.opinions if overdue else {**dict.fromkeys(unit.asked), **unit.opinions}
+            wanted = [peer_id for peer_id in self.pool.validators if peer_id not in have]
+            if not wanted:
+                continue
+            self.pool.asked.update(wanted)
+            self.pool.units[unit.unit_id] = replace(
+                unit,
+                asked=tuple(dict.fromkeys((*unit.asked, *wanted))),
+                verify_by=now + self.pool.policy.verify_timeout if overdue else unit.verify_by,
+            )
+            commands += [ev.VerifyUnit(unit.unit_id, peer_id) for peer_id in wanted]
         return commands
 
 

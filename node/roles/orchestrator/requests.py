@@ -2,9 +2,8 @@
 
 A worker's report is believed as far as it can be checked here: it must come from the stage that it
 speaks of, in the build that runs. Tokens must be of the vocabulary; the text of a completion is
-decoded here from the tokens that the validator will judge, never taken from the worker. A verdict
-counts when a validator that was asked signed it for a bundle that waits for one; a settlement, when
-a validator on chain sends it, the root is there, and only for units that this validator accepted.
+decoded here from the tokens that the validators will judge, never taken from the worker. A verdict
+counts when a validator that was asked signed it for a bundle that waits for one.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from node.protocol import (
     VERDICT,
     Done,
     Progress,
-    Settled,
     StageRef,
     Trouble,
     VerdictNotice,
@@ -65,25 +63,11 @@ class PeerRequests:
         self.rejections: list[dict[str, Any]] = []
 
     def serve(self) -> None:
-        """Register the handlers. `settled` is shared between roles; the node registers that."""
+        """Register the handlers."""
         network = self._context.network
         serve(network, PROGRESS, self._on_progress, self._require_member)
         serve(network, TROUBLE, self._on_trouble, self._require_member)
         serve(network, VERDICT, self._on_verdict, self._require_validator)
-
-    async def on_settled(self, peer_id: str, notice: Settled) -> Done:
-        """An epoch root; believed once it is found on chain."""
-        validator = await self._inviter.require_root(peer_id, notice)
-        units = (self._pool.units.get(unit_id) for unit_id in notice.unit_ids)
-        paid = tuple(
-            unit.unit_id
-            for unit in units
-            if unit is not None
-            and unit.verdict is not None
-            and unit.verdict.get("validator") == validator
-        )
-        await self._feed(ev.ChainSettled(notice.epoch, notice.transaction, paid))
-        return Done()
 
     async def _on_progress(self, peer_id: str, report: Progress) -> Done:
         group = self._require_stage(peer_id, report.ref, 0)
@@ -164,6 +148,7 @@ class PeerRequests:
             await self._note_rejection(verdict, summary)
         await self._feed(
             ev.PeerVerdict(
+                peer_id,
                 verdict.unit_id,
                 verdict.bundle_id,
                 verdict.accepted,
@@ -182,7 +167,8 @@ class PeerRequests:
             "bundle_id": bundle,
             "at": self._context.wall(),
         }
-        if await self._context.journal.append("peer.rejection", bundle, body, origin="peer"):
+        key = f"{bundle}:{summary['validator']}"
+        if await self._context.journal.append("peer.rejection", key, body, origin="peer"):
             self.rejections.append(body)
 
     def _unit_id(self, sequence_id: bytes) -> bytes:

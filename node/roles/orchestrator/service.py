@@ -31,6 +31,7 @@ from node.roles.orchestrator.restore import job_body, restore
 from node.roles.orchestrator.units import Unit, UnitState
 from node.roles.orchestrator.watch import Watch
 from node.rpc import call
+from node.settlement.follower import SettlementFollower
 from p2p.errors import P2PError, RemoteRefused
 from pipeline.engine.messages import Sampling, SequenceSpec
 
@@ -48,8 +49,10 @@ class Orchestrator:
         cutter: JobCutter,
         builder: Builder,
         inviter: Inviter,
+        follower: SettlementFollower,
     ) -> None:
         self._context = context
+        self._follower = follower
         self._coordinator = coordinator
         self.pool = coordinator.pool
         self._cutter = cutter
@@ -65,6 +68,7 @@ class Orchestrator:
         self._rate = deque([(context.now(), 0)], maxlen=int(RATE_SECONDS / TICK_SECONDS))
         self._counted: dict[bytes, UnitState] = {}
         self._leaving = False
+        self._final = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the journal is replayed and handlers are in place."""
@@ -75,11 +79,12 @@ class Orchestrator:
             self._nursery = nursery
             self.requests.serve()
             nursery.start_soon(self.watch.records)
+            nursery.start_soon(self.watch.judges)
             nursery.start_soon(self.watch.pings)
             nursery.start_soon(self.watch.disconnects)
             task_status.started()
             while True:
-                await self.feed(ev.Tick())
+                await self.feed(ev.Tick(), *self._newly_final())
                 self._meter()
                 await trio.sleep(TICK_SECONDS)
 
@@ -143,6 +148,18 @@ class Orchestrator:
             await self.feed(ev.OperatorSubmitted(units))
         return job_id
 
+    def _newly_final(self) -> list[ev.Event]:
+        """Epochs that became final since the last look. Time alone makes them so."""
+        history = self._follower.history(self.builder.pool_id)
+        found: list[ev.Event] = []
+        while (entry := history.get(self._final + 1)) is not None:
+            if entry.epoch is None or not self._follower.is_final(history, entry):
+                break
+            units = tuple(dict.fromkeys(job for job, _ in entry.epoch.work))
+            found.append(ev.ChainSettled(entry.number, entry.transaction, units))
+            self._final = entry.number
+        return found
+
     # --- commands -----------------------------------------------------------------------------
 
     async def _carry_out(self, command: ev.Command) -> None:
@@ -154,7 +171,8 @@ class Orchestrator:
             case ev.AssignUnit():
                 await self._assign(command)
             case ev.CollectClaims():
-                for event in await self.evidence.collect(command, self._inviter.epoch):
+                epoch = max(self._follower.history(self.builder.pool_id).last, 1)
+                for event in await self.evidence.collect(command, epoch):
                     await self.feed(event)
             case ev.VerifyUnit():
                 await self.evidence.verify(command)

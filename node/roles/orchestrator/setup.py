@@ -18,6 +18,7 @@ from node.roles.orchestrator.jobs import JobCutter
 from node.roles.orchestrator.pool import Policy
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.terms import PoolTerms
+from node.settlement.follower import SettlementFollower
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model
 from pipeline.models.tokenizer import ChatTokenizer
@@ -37,7 +38,7 @@ MAX_BATCH_TOKENS = 1024
 
 
 async def open_orchestrator(
-    context: NodeContext, table: ChainTable | None
+    context: NodeContext, table: ChainTable | None, follower: SettlementFollower
 ) -> tuple[Orchestrator, int]:
     """The role, and the id of its pool (0 without a chain). Raises `NodeError`, `ModelError`."""
     section = context.config.orchestrator
@@ -77,6 +78,7 @@ async def open_orchestrator(
         ),
         Builder(context, terms),
         Inviter(context, pool_id, model.model_id, section.model),
+        follower,
     )
     return orchestrator, pool_id
 
@@ -121,13 +123,12 @@ async def _open_pool(context: NodeContext, table: ChainTable, model: PreparedMod
             raise InputError(f"pool {known} belongs to {pool.creator}", "set orchestrator.pool_id")
         return int(known)
     await ensure_funds(chain, table, context.address, POOL_BUDGET)
-    terms = PoolTerms(
-        model_id=model.model_id.hex(),
-        model=context.config.orchestrator.model,
-        price_per_unit=str(context.config.orchestrator.price_per_unit),
-    )
+    terms = PoolTerms(model_id=model.model_id.hex(), model=context.config.orchestrator.model)
     pool_id = await chain.create_pool(
-        f"{model.name} by {context.peer_id[-8:]}", uri=terms.to_uri(), inviter=context.address
+        f"{model.name} by {context.peer_id[-8:]}",
+        uri=terms.to_uri(),
+        inviter=context.address,
+        rate=context.config.orchestrator.price_per_unit,
     )
     await chain.fund_pool(pool_id, POOL_BUDGET)
     await chain.start_pool(pool_id)

@@ -107,9 +107,20 @@ class Sequence:
 
 
 @dataclass(frozen=True)
+class Opinion:
+    """One validator's verdict on a unit's bundle, and the stake behind it (wei) when it came.
+    `faulty` is the peer it convicts, "" for none."""
+
+    accepted: bool
+    faulty: str
+    reason: str
+    weight: int
+
+
+@dataclass(frozen=True)
 class Unit:
     """`verify_by` and `progress_at` (the last new token, or the assignment) are monotonic seconds
-    of this run; `doubted` are the validators that rejected it."""
+    of this run; `asked` are the validators who have its bundle, `opinions` what they said."""
 
     unit_id: bytes
     job_id: str
@@ -120,19 +131,24 @@ class Unit:
     generation: int = 0
     claims: dict[int, bytes] = field(default_factory=dict)
     bundle_id: bytes = b""
-    validator: str = ""
+    asked: tuple[str, ...] = ()
+    opinions: dict[str, Opinion] = field(default_factory=dict)
     verdict: dict[str, Any] | None = None
     transaction: str = ""
     epoch: int = 0
     verify_by: float = 0.0
     progress_at: float = 0.0
-    doubted: tuple[str, ...] = ()
     history: tuple[str, ...] = ()
 
     def to(self, state: UnitState, **changes: Any) -> Unit:
         if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"unit {self.unit_id.hex()[:12]}: {self.state} → {state}")
         return replace(self, state=state, **changes)
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """Validators who were asked and have not answered."""
+        return tuple(peer_id for peer_id in self.asked if peer_id not in self.opinions)
 
     @property
     def finished(self) -> bool:
@@ -164,7 +180,8 @@ class Unit:
             sequences=tuple(s.restarted() for s in self.sequences),
             claims={},
             bundle_id=b"",
-            validator="",
+            asked=(),
+            opinions={},
             verdict=None,
             group_id=b"",
             generation=0,
@@ -174,7 +191,7 @@ class Unit:
     def resumed(self) -> Unit:
         """As a restart finds it: with a validator or done as it was, else QUEUED from nothing."""
         if self.state in (UnitState.VERIFYING, UnitState.ACCEPTED, UnitState.SETTLED):
-            return replace(self, verify_by=0.0, progress_at=0.0)
+            return replace(self, asked=(), opinions={}, verify_by=0.0, progress_at=0.0)
         if self.state is UnitState.EXPIRED:
             return self
         return replace(
@@ -183,7 +200,8 @@ class Unit:
             sequences=tuple(s.restarted() for s in self.sequences),
             claims={},
             bundle_id=b"",
-            validator="",
+            asked=(),
+            opinions={},
             verdict=None,
             group_id=b"",
             generation=0,

@@ -15,16 +15,16 @@ from node.context import NodeContext
 from node.protocol import PING, Ping, Pong
 from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.groups import GroupState
+from node.roles.orchestrator.judges import Judges
 from node.roles.orchestrator.members import MemberState
 from node.roles.orchestrator.pool import Pool
 from node.rpc import call
 from p2p.errors import P2PError, RemoteRefused
 from p2p.events import PeerDisconnected
-from p2p.identity import peer_public_key
-from proofs.signing import public_key_address
 
 PING_EVERY_SECONDS = 2.0
 PROBE_SECONDS = 3.0
+JUDGES_EVERY_SECONDS = 15.0
 WATCHED = frozenset({MemberState.HEALTHY, MemberState.UNHEALTHY})
 
 Feed = Callable[[ev.Event], Awaitable[None]]
@@ -37,12 +37,12 @@ class Watch:
         self._context = context
         self._pool = pool
         self._feed = feed
+        self._judges = Judges(context, feed)
         self.pongs: dict[str, Pong] = {}
 
     async def records(self) -> None:
         """Announce workers and validators as their records come and go."""
         network = self._context.network
-        validators: set[str] = set()
         seen: dict[str, int] = {}
         version = -1
         while True:
@@ -63,31 +63,14 @@ class Watch:
                             record.region,
                         )
                     )
-            present = await self._who_judges(announced, validators)
-            for peer_id in present - validators:
-                await self._feed(ev.PeerValidates(peer_id, True))
-            for peer_id in validators - present:
-                await self._feed(ev.PeerValidates(peer_id, False))
-            validators = present
+            await self._judges.look(announced)
 
-    async def _who_judges(self, announced: set[str], current: set[str]) -> set[str]:
-        """Who may judge this pool's work: without a chain whoever announces itself.
-
-        With one, a single validator that has the role, kept as long as it is there: only it knows
-        what it has paid, so two would contradict one another on chain.
-        """
-        chain = self._context.chain
-        if chain is None or current & announced:
-            return announced if chain is None else current & announced
-        from chain.errors import ChainError
-
-        for peer_id in sorted(announced):
-            try:
-                if await chain.is_validator(public_key_address(peer_public_key(peer_id))):
-                    return {peer_id}
-            except ChainError as exc:
-                self._context.log.warning("validator not checked", reason=str(exc))
-        return set()
+    async def judges(self) -> None:
+        """Look again at who may judge now and then: roles and stakes change without a record."""
+        while True:
+            await trio.sleep(JUDGES_EVERY_SECONDS)
+            announced = self._context.network.records.all()
+            await self._judges.look({r.peer_id for r in announced if "validator" in r.roles})
 
     async def pings(self) -> None:
         """Ping every member, each on its own schedule, so that a slow one delays nobody."""

@@ -1,4 +1,4 @@
-"""The validator role: replay work units, sign verdicts, close epochs.
+"""The validator role: replay work units, sign verdicts, settle what was right (`settling.py`).
 
 A bundle is taken only from the owner of the pool that would pay for it. It is written to disk and
 journaled before its sender is told that it was taken; from then on its verdict will be delivered,
@@ -22,19 +22,19 @@ from node.context import NodeContext
 from node.datadir import write_atomically
 from node.hardware import Device, detect_device
 from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
-from node.roles.validator.epochs import Epochs
 from node.roles.validator.replay import replay_request, to_measures
+from node.roles.validator.settling import ValidatorSettlement
 from node.rpc import call, serve
 from node.settlement import chain_refusals, receipt_domain
-from p2p.errors import InvalidPeerId, P2PError, Refused
-from p2p.identity import peer_public_key
+from node.settlement.follower import SettlementFollower
+from node.settlement.peers import address_of_peer
+from p2p.errors import P2PError, Refused
 from pipeline.engine.client import EngineClient, open_engine
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.store import open_model
-from proofs.bundle import UnitBundle
+from proofs.bundle import UnitBundle, signed_receipts
 from proofs.errors import ProofError
-from proofs.signing import public_key_address
 from proofs.thresholds import profile
 from proofs.verdict import judge
 from proofs.verdict_messages import SignedVerdict
@@ -57,9 +57,11 @@ class Task:
 
 
 class Validator:
-    """Judges bundles with its own engine. `epochs` settles what it accepted."""
+    """Judges bundles with its own engine. `settlement` gets paid what it accepted."""
 
-    def __init__(self, context: NodeContext, engine: EngineClient) -> None:
+    def __init__(
+        self, context: NodeContext, engine: EngineClient, follower: SettlementFollower
+    ) -> None:
         self._context = context
         self._engine = engine
         self._device = validator_device(context)
@@ -67,18 +69,18 @@ class Validator:
         self._send, self._receive = trio.open_memory_channel[Task](MAX_QUEUE)
         self._pending: dict[bytes, Task] = {}
         self._idle = trio.Event()
-        self.epochs = Epochs(context)
+        self.settlement = ValidatorSettlement(context, follower)
         self.judged = 0
         self.replay_seconds = 0.0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the journal is replayed and handlers are in place."""
-        await self.epochs.restore()
+        await self.settlement.restore()
         waiting = await self._undelivered()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._judge_all)
             nursery.start_soon(self._drop_engine_events)
-            nursery.start_soon(self.epochs.run)
+            await nursery.start(self.settlement.run)
             for task in waiting:
                 await self._enqueue(task)
             serve(self._context.network, VERIFY, self._on_verify)
@@ -88,7 +90,7 @@ class Validator:
         """Judge and deliver what was taken, then settle it."""
         while self._pending:
             await self._idle.wait()
-        await self.epochs.close_now()
+        await self.settlement.settled()
 
     async def _on_verify(self, peer_id: str, request: VerifyRequest) -> Done:
         try:
@@ -96,7 +98,7 @@ class Validator:
         except ProofError as exc:
             raise Refused("bad_bundle", str(exc)) from exc
         await self._require_owner(peer_id, bundle)
-        if self.epochs.accepted_other(peer_id, bundle.unit_id, bundle.content_id):
+        if self.settlement.accepted_other(peer_id, bundle.unit_id, bundle.content_id):
             raise Refused("already_accepted", "that unit was accepted in another bundle")
         if bundle.content_id in self._pending:
             return Done()
@@ -113,7 +115,7 @@ class Validator:
         """Raise `Refused` unless the sender owns the pool whose money the receipts would spend,
         and every claim's peer and address are one node's."""
         for stage, claim in enumerate(bundle.stages):
-            if _address_of(claim.peer_id) != claim.address:
+            if address_of_peer(claim.peer_id) != claim.address:
                 raise Refused("bad_bundle", f"stage {stage}: the peer id is another address's")
         chain = self._context.chain
         if chain is None:
@@ -123,7 +125,7 @@ class Validator:
             raise Refused("bad_bundle", "its receipts must be for one pool")
         with chain_refusals():
             pool = await chain.pool(pools.pop())
-        if pool.creator != _address_of(peer_id):
+        if pool.creator != address_of_peer(peer_id):
             raise Refused("not_your_pool", f"pool {pool.pool_id} belongs to {pool.creator}")
 
     def _require_room(self, peer_id: str) -> None:
@@ -173,7 +175,9 @@ class Validator:
             await journal.append("self.verdict", key, signed.to_bytes())
             self.judged += 1
         if signed.verdict.accepted:  # an earlier run may have ended right before this
-            await self.epochs.accept(bundle, task.sender)
+            await self.settlement.accept(
+                task.sender, bundle.unit_id, bundle.content_id, signed_receipts(bundle)
+            )
         return signed
 
     async def _judge(self, bundle: UnitBundle) -> SignedVerdict | None:
@@ -244,14 +248,6 @@ class Validator:
 
     def _path(self, bundle_id: bytes) -> Path:
         return self._context.blobs / f"{bundle_id.hex()}.bundle"
-
-
-def _address_of(peer_id: str) -> str:
-    """The address of a peer id's key, "" for what is no peer id."""
-    try:
-        return public_key_address(peer_public_key(peer_id))
-    except InvalidPeerId:
-        return ""
 
 
 def validator_device(context: NodeContext) -> Device:

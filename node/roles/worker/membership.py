@@ -9,6 +9,7 @@ invite, so that a worker does not stay with one that is gone.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
@@ -36,10 +37,11 @@ class Employer:
 
 
 class Membership:
-    """The worker's place in a pool."""
+    """The worker's place in a pool. `joined` is told the id of each pool."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(self, context: NodeContext, joined: Callable[[int], Awaitable[None]]) -> None:
         self._context = context
+        self._joined = joined
         self._lock = trio.Lock()
         self._heard_at = 0.0
         self.employer: Employer | None = None
@@ -61,6 +63,7 @@ class Membership:
                 invite.model_name,
             )
             self._heard_at = self._context.now()
+        await self._joined(invite.pool_id)
         self._context.log.info("joined pool", pool=invite.pool_id, orchestrator=peer_id)
         return Joined(address=self._context.address, provider=self._context.provider)
 

@@ -1,125 +1,190 @@
-"""Getting paid: take the leaf a validator sends, check it against the chain, claim it.
+"""Getting paid: find this node's leaf in every posted epoch, and claim it once that pays.
 
-A leaf is only believed when it proves into the payouts root that is on chain for its pool now, for
-this node's own provider: anybody may bring it, and nobody can bring another. It is journaled, then
-claimed; a claim that the challenge window still holds back is tried again. Claims are cumulative:
-a missed epoch costs nothing, and of each pool only the latest leaf is kept.
+Nobody has to bring anything: the follower sees each root of the worker's pools on chain and has the
+leaves from whichever peer has them. A leaf is journaled with all that claiming takes, so that it
+can be claimed without the network, by hand as well. Claims are cumulative, so only the newest final
+leaf of a pool is ever claimed, and waiting costs nothing: the node waits until what it would get is
+worth more than the gas, and claims of several pools share one transaction.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from chain.errors import ChainError
 from node.context import NodeContext
-from node.protocol import ClaimProof, Done, Settled
-from node.settlement import chain_refusals
-from p2p.errors import Refused
-from proofs.errors import ProofError
-from proofs.merkle import payout_leaf, verify
+from node.settlement.follower import SettlementFollower
+from node.settlement.history import PostedEpoch
+from proofs.leaves import Posted, ProvenPayout
+from proofs.receipts import EpochRoot
 
-FIRST_RETRY_SECONDS = 1.0
-LAST_RETRY_SECONDS = 60.0
+if TYPE_CHECKING:
+    from chain.client import ChainClient
+    from chain.settlement import Claim
+
+LOOK_SECONDS = 1.0
+"""A root becomes final by time alone; no event tells."""
+RETRY_SECONDS = 15.0
+CLAIM_GAS = 110_000
+"""Of one claim in a transaction of its own, with a deep proof; see contracts/snapshots/Gas.json."""
+REWARD = "chain.reward"
 
 
 @dataclass(frozen=True)
 class Reward:
-    pool_id: int
-    epoch: int
-    claim: ClaimProof
+    """This node's leaf in one epoch of a pool."""
+
+    posted: Posted
+    account: str
+    payout: ProvenPayout
+    transaction: str
+
+    def to_body(self) -> dict[str, Any]:
+        """For the journal; `prime-node rewards` reads it."""
+        root = self.posted.root
+        return {
+            "pool_id": root.pool_id,
+            "epoch": root.epoch,
+            "account": self.account,
+            "cumulative": str(self.payout.cumulative),
+            "proof": list(self.payout.proof),
+            "root": root.to_bytes(),
+            "signers": list(self.posted.signers),
+            "transaction": self.transaction,
+        }
+
+    @staticmethod
+    def from_body(body: dict[str, Any]) -> Reward:
+        """The reverse of `to_body`."""
+        return Reward(
+            Posted(EpochRoot.from_bytes(body["root"]), tuple(body["signers"])),
+            body["account"],
+            ProvenPayout(int(body["cumulative"]), tuple(body["proof"])),
+            body["transaction"],
+        )
+
+    def to_claim(self) -> Claim:
+        from chain.settlement import Claim
+
+        return Claim(self.posted, self.account, self.payout.cumulative, self.payout.proof)
 
 
 class Rewards:
-    """Claims what validators say was earned."""
+    """Finds and claims what this node's provider has earned. `claimed` is the last total, wei."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(self, context: NodeContext, follower: SettlementFollower) -> None:
         self._context = context
-        self._latest: dict[int, Reward] = {}
-        self._claiming: set[int] = set()
-        self._changed = trio.Event()
+        self._follower = follower
+        self._pools: set[int] = set()
+        self._noted: dict[int, bytes] = {}
+        self._known_claimed: dict[int, int] = {}
         self.claimed = 0
 
-    async def on_settled(self, peer_id: str, notice: Settled) -> Done:
-        """Accept a leaf: checked against the chain and journaled before the answer."""
-        chain, claim = self._context.chain, notice.claim
-        if chain is None or claim is None:
-            return Done()
-        if claim.account != self._context.provider:
-            raise Refused("not_mine", f"the leaf is for {claim.account}")
-        with chain_refusals():
-            root = await chain.latest_root(notice.pool_id)
-        if root is None or root.epoch < notice.epoch:
-            raise Refused("unknown_epoch", f"epoch {notice.epoch} is not on chain yet")
-        if root.epoch > notice.epoch:
-            return Done()  # a later leaf, which is cumulative, replaces this one
-        try:
-            leaf = payout_leaf(claim.account, int(claim.cumulative))
-        except ProofError as exc:
-            raise Refused("bad_leaf", str(exc)) from exc
-        if not verify(root.payouts_root, leaf, claim.proof):
-            raise Refused("bad_leaf", "the leaf does not prove into the root on chain")
-        body = {"pool_id": notice.pool_id, "epoch": notice.epoch, "claim": claim.model_dump()}
-        key = f"{notice.pool_id}:{notice.epoch}"
-        await self._context.journal.append("peer.reward", key, body, origin="peer")
-        self._note(Reward(notice.pool_id, notice.epoch, claim))
-        return Done()
+    def wants(self, pool_id: int) -> bool:
+        """Whether this node ever worked in a pool."""
+        return pool_id in self._pools
+
+    async def restore(self) -> None:
+        """The pools that the journal says this node joined."""
+        for event in await self._context.journal.events(["self.joined"]):
+            self._pools.add(int(event.key))
+
+    async def joined(self, pool_id: int) -> None:
+        """This node works in a pool from now on; its epochs are looked at for good."""
+        if pool_id not in self._pools:
+            await self._context.journal.append("self.joined", str(pool_id))
+            self._pools.add(pool_id)
+            self._follower.look_again()
 
     async def run(self) -> None:
-        """Claim what the journal holds from before, then whatever arrives."""
-        for event in await self._context.journal.events(["peer.reward"]):
-            claim = ClaimProof.model_validate(event.body["claim"])
-            self._note(Reward(event.body["pool_id"], event.body["epoch"], claim))
-        async with trio.open_nursery() as nursery:
-            while True:
-                changed = self._changed
-                for pool_id in self._latest.keys() - self._claiming:
-                    self._claiming.add(pool_id)
-                    nursery.start_soon(self._claim_all, pool_id)
-                await changed.wait()
-
-    def _note(self, reward: Reward) -> None:
-        known = self._latest.get(reward.pool_id)
-        if known is None or known.epoch < reward.epoch:
-            self._latest[reward.pool_id] = reward
-            self._changed.set()
-            self._changed = trio.Event()
-
-    async def _claim_all(self, pool_id: int) -> None:
-        """Claim a pool's leaf, and the later one that came meanwhile, until none is left."""
-        reward: Reward | None = None
-        while self._latest[pool_id] != reward:
-            reward = self._latest[pool_id]
-            await self._claim(reward)
-        self._claiming.discard(pool_id)
-        del self._latest[pool_id]
-
-    async def _claim(self, reward: Reward) -> None:
+        """Note leaves as they come, and claim what is due, until cancelled."""
         chain = self._context.chain
         if chain is None:
             return
-        delay = FIRST_RETRY_SECONDS
-        amount = int(reward.claim.cumulative)
-        while self._latest[reward.pool_id] == reward:
+        version = -1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._claim_due, chain)
+            while True:
+                version = await self._follower.wait_changed(version)
+                for pool_id in list(self._pools):
+                    history = self._follower.history(pool_id)
+                    if history.newest is not None:
+                        await self._note(history.newest)
+
+    async def _note(self, entry: PostedEpoch) -> None:
+        """Journal this node's leaf of a posted epoch, where it has one."""
+        if entry.epoch is None:
+            return
+        root, account = entry.posted.root, self._context.provider
+        standing = entry.posted.signers_hash + root.receipts_root + root.payouts_root
+        payout = entry.epoch.payout(account)
+        if payout is None or self._noted.get(root.pool_id) == standing:
+            return
+        self._noted[root.pool_id] = standing
+        reward = Reward(entry.posted, account, payout, entry.transaction)
+        key = f"{root.pool_id}:{root.epoch}:{entry.transaction}"
+        await self._context.journal.append(REWARD, key, reward.to_body(), "chain")
+        units = entry.epoch.units_of(account)
+        self._context.log.info(
+            "reward noted", pool=root.pool_id, epoch=root.epoch, units=units, wei=payout.cumulative
+        )
+
+    async def _claim_due(self, chain: ChainClient) -> None:
+        from chain.errors import ChainError
+
+        while True:
+            pause = LOOK_SECONDS
             try:
-                if await chain.claimed(reward.pool_id, reward.claim.account) >= amount:
-                    return
-                root = await chain.latest_root(reward.pool_id)
-                if root is not None and root.epoch > reward.epoch:
-                    return  # a later leaf, which is cumulative, replaces this one
-                result = await chain.claim(
-                    reward.pool_id, reward.claim.account, amount, reward.claim.proof
-                )
-                self.claimed = amount
-                self._context.log.info(
-                    "reward claimed",
-                    epoch=reward.epoch,
-                    amount=amount,
-                    transaction="" if result is None else "0x" + result.hash.hex(),
-                )
-                return
+                due = [r for p in list(self._pools) if (r := self._final_reward(p)) is not None]
+                await self._claim(chain, due)
             except ChainError as exc:
                 self._context.log.warning("claim not possible yet", reason=str(exc))
-            await trio.sleep(delay)
-            delay = min(delay * 2, LAST_RETRY_SECONDS)
+                pause = RETRY_SECONDS
+            await trio.sleep(pause)
+
+    def _final_reward(self, pool_id: int) -> Reward | None:
+        """The newest final leaf of a pool that is here."""
+        history = self._follower.history(pool_id)
+        for entry in reversed(history.entries):
+            if entry.epoch is not None and self._follower.is_final(history, entry):
+                payout = entry.epoch.payout(self._context.provider)
+                if payout is None:
+                    return None
+                return Reward(entry.posted, self._context.provider, payout, entry.transaction)
+        return None
+
+    async def _claim(self, chain: ChainClient, rewards: list[Reward]) -> None:
+        """Claim what is above what was claimed, if together it is worth its gas."""
+        open_rewards, gain = [], 0
+        for reward in rewards:
+            total = reward.payout.cumulative
+            pool_id = reward.posted.root.pool_id
+            if self._known_claimed.get(pool_id, -1) >= total:
+                continue
+            claimed = await chain.claimed(pool_id, reward.account)
+            self._known_claimed[pool_id] = claimed
+            if claimed < total:
+                open_rewards.append(reward)
+                gain += total - claimed
+        if not open_rewards or gain < await self._worth(chain, len(open_rewards)):
+            return
+        await chain.claim_many([reward.to_claim() for reward in open_rewards])
+        for reward in open_rewards:
+            self.claimed = reward.payout.cumulative
+            self._known_claimed[reward.posted.root.pool_id] = self.claimed
+            self._context.log.info(
+                "reward claimed",
+                pool=reward.posted.root.pool_id,
+                epoch=reward.posted.root.epoch,
+                amount=self.claimed,
+            )
+
+    async def _worth(self, chain: ChainClient, count: int) -> int:
+        """The least gain that is worth claiming now, wei of the token."""
+        section = self._context.config.worker
+        head = await chain.rpc.block("latest")
+        price = (head.base_fee if head is not None else 0) + await chain.rpc.tip()
+        cost = CLAIM_GAS * count * price
+        return max(section.claim_above, int(cost * section.tokens_per_ether))

@@ -31,6 +31,7 @@ from node.roles.worker.reporting import Reporter
 from node.roles.worker.rewards import Rewards
 from node.roles.worker.stage import StageHost
 from node.rpc import serve
+from node.settlement.follower import SettlementFollower
 from pipeline.engine.client import EngineClient, open_engine
 from pipeline.engine.errors import EngineError
 from pipeline.engine.messages import Bench, EngineStatus
@@ -42,15 +43,21 @@ BENCH_SECONDS = 120.0
 class Worker:
     """One worker. `device` and `layer_seconds` go into the node's record."""
 
-    def __init__(self, context: NodeContext, engine: EngineClient, device: Device) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        engine: EngineClient,
+        device: Device,
+        follower: SettlementFollower,
+    ) -> None:
         self._context = context
         self._engine = engine
         self.device = device
         self.layer_seconds = 0.0
         self.models: tuple[bytes, ...] = ()
-        self.membership = Membership(context)
+        self.rewards = Rewards(context, follower)
+        self.membership = Membership(context, self.rewards.joined)
         self.stage = StageHost(context, self.membership, engine, device)
-        self.rewards = Rewards(context)
         self._receipts = Receipts(context, self.membership, self.stage)
         self._reporter = Reporter(context, self.membership, self.stage)
 

@@ -1,0 +1,115 @@
+"""Signing another validator's epoch: only what this node can rebuild from its own verdicts.
+
+The proposer sends a root; its data are fetched from it by hash. They are signed when they rebuild
+exactly that root, follow the last epoch, pay at the right rate and pass the audit, and when every
+receipt is one that this node's own verdict accepted, to the byte. Anything else is refused with its
+reason, and units not accepted here are named, so that the proposer can leave them out. What is
+signed is kept and published by this node, too, before the signature leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import trio
+
+from node.context import NodeContext
+from node.protocol import Cosigned, CosignRequest
+from node.roles.validator.facts import ChainFacts
+from node.settlement import chain_refusals, receipt_domain
+from node.settlement.follower import SettlementFollower
+from p2p.errors import InvalidPeerId, Refused
+from p2p.identity import peer_public_key
+from proofs.audit import audit
+from proofs.epoch import rate_for
+from proofs.epoch_data import Epoch, rebuild
+from proofs.errors import ProofError
+from proofs.leaves import SignedReceipt
+from proofs.receipts import EpochRoot
+from proofs.signing import public_key_address, sign_digest
+
+Accepted = Mapping[bytes, tuple[SignedReceipt, ...]]
+"""What this node has accepted and no epoch has paid: a unit's receipts by unit id."""
+
+
+def unaccepted(epoch: Epoch, accepted: Accepted) -> tuple[bytes, ...]:
+    """Units of an epoch that are not, receipt by receipt, what this node accepted."""
+    known = {
+        (unit_id, item.receipt.stage): item.receipt
+        for unit_id, items in accepted.items()
+        for item in items
+    }
+    foreign = {
+        item.receipt.job_id: None
+        for item in epoch.data.receipts
+        if known.get((item.receipt.job_id, item.receipt.stage)) != item.receipt
+    }
+    return tuple(foreign)
+
+
+class Cosigner:
+    """Answers `cosign`."""
+
+    def __init__(
+        self, context: NodeContext, follower: SettlementFollower, facts: ChainFacts
+    ) -> None:
+        self._context = context
+        self._follower = follower
+        self._facts = facts
+        self._busy = trio.Lock()
+
+    async def on_cosign(self, peer_id: str, request: CosignRequest, accepted: Accepted) -> Cosigned:
+        """Sign, or name what is not accepted here. Raises `Refused`."""
+        with chain_refusals():
+            await self._require_validator(peer_id)
+        try:
+            root = EpochRoot.from_bytes(request.root)
+        except (ProofError, ValueError) as exc:
+            raise Refused("bad_root", str(exc)) from exc
+        # One at a time: data are large, and a peer may ask for many epochs.
+        async with self._busy:
+            with chain_refusals():
+                return await self._judge(peer_id, root, accepted)
+
+    async def _judge(self, peer_id: str, root: EpochRoot, accepted: Accepted) -> Cosigned:
+        history = self._follower.history(root.pool_id)
+        if root.epoch != history.last + 1 or not history.complete(history.last):
+            raise Refused("not_next", f"I know {history.last} epochs of pool {root.pool_id}")
+        content = await self._follower.blobs.fetch(root.data_hash, (peer_id,))
+        if content is None:
+            raise Refused("no_data", "the epoch's data are not to be had")
+        domain = receipt_domain(self._context.chain)
+        try:
+            epoch = await trio.to_thread.run_sync(rebuild, content, domain)
+        except ProofError as exc:
+            raise Refused("bad_data", str(exc)) from exc
+        if epoch.root != root:
+            raise Refused("bad_data", "the data do not make that root")
+        unknown = unaccepted(epoch, accepted)
+        if unknown:
+            return Cosigned(signature=b"", unknown=unknown)
+        receipts = [item.signed for item in epoch.data.receipts]
+        facts = await self._facts.before(history, root.epoch, receipts)
+        faults = await trio.to_thread.run_sync(audit, root, epoch, facts)
+        if faults:
+            raise Refused("bad_epoch", f"{faults[0]}"[:400])
+        committed = sum(facts.earned.values())
+        budget = await self._facts.budget(root.pool_id, committed)
+        rate = rate_for(budget.price, budget.available, root.total_units)
+        if root.rate != rate or root.previous_total != committed:
+            raise Refused("bad_epoch", f"its rate is {root.rate}, the pool's is {rate}")
+        digest = root.digest(domain)
+        key = f"{root.pool_id}:{root.epoch}:{digest.hex()}"
+        await self._context.journal.append("self.cosigned", key, root.to_bytes())
+        return Cosigned(signature=sign_digest(self._context.key, digest), unknown=())
+
+    async def _require_validator(self, peer_id: str) -> None:
+        chain = self._context.chain
+        if chain is None:
+            raise Refused("no_chain", "this network settles nothing")
+        try:
+            address = public_key_address(peer_public_key(peer_id))
+        except InvalidPeerId as exc:
+            raise Refused("not_a_validator", str(exc)) from exc
+        if not await chain.weight_of(address):
+            raise Refused("not_a_validator", f"{address} does not validate on chain")

@@ -1,0 +1,189 @@
+"""Closing epochs: what this node accepted becomes a root that enough validators sign.
+
+When an epoch falls due and it is this node's turn, it settles what is pending (`proofs.epoch`),
+publishes the data, has the other validators sign, and posts the root once the signatures carry the
+quorum. What others have not accepted is left out for a while. A proposal is nothing until it is on
+chain: a crash loses none of it, because units stay pending until the chain itself says that an
+epoch paid them, and one epoch of a pool can be posted once only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from node.context import NodeContext
+from node.errors import InputError
+from node.protocol import COSIGN, CosignRequest
+from node.roles.validator.facts import ChainFacts
+from node.roles.validator.pending import EpochRules, PendingPool, turn_of
+from node.rpc import call
+from node.settlement.follower import SettlementFollower
+from node.settlement.peers import peers_by_address
+from p2p.errors import P2PError
+from proofs.epoch import EpochError, settle
+from proofs.epoch_data import Epoch
+from proofs.errors import ProofError
+from proofs.signing import recover, sign_digest
+
+if TYPE_CHECKING:
+    from chain.client import ChainClient
+
+RETRY_SECONDS = 2.0
+FAULT_RETRY_SECONDS = 15.0
+POST_SECONDS = 90.0
+"""Longer than a proposal normally takes to be final; after that its turn has passed."""
+
+
+class NotEnough(Exception):
+    """The signatures do not carry the quorum; `unknown` are units that others have not accepted."""
+
+    def __init__(self, weight: int, needed: int, unknown: frozenset[bytes]) -> None:
+        super().__init__(f"signatures carry {weight} of the {needed} stake that is needed")
+        self.unknown = unknown
+
+
+class Proposer:
+    """Proposes and posts the epochs of one pool at a time."""
+
+    def __init__(
+        self,
+        context: NodeContext,
+        follower: SettlementFollower,
+        facts: ChainFacts,
+        rules: EpochRules,
+    ) -> None:
+        self._context = context
+        self._follower = follower
+        self._facts = facts
+        self._rules = rules
+
+    async def wait_turn(self, pool: PendingPool) -> float:
+        """Seconds until this node should propose; infinity where it cannot."""
+        history = self._follower.history(pool.pool_id)
+        due = pool.due_at(self._context.now(), self._rules)
+        chain = self._context.chain
+        if due == float("inf") or chain is None or not history.complete(history.last):
+            return float("inf")
+        validators = await chain.validators()
+        turn = turn_of(self._context.address, validators, pool.pool_id, history.last + 1)
+        if turn == len(validators):
+            return float("inf")
+        return max(due + turn * self._rules.turn - self._context.now(), 0.0)
+
+    async def propose(self, pool: PendingPool) -> None:
+        """Try to settle what is ready. What fails is tried again after a while."""
+        from chain.errors import ChainError
+
+        log, now = self._context.log, self._context.now
+        try:
+            epoch = await self._make(pool)
+            if epoch is None:
+                pool.retry_at = now() + RETRY_SECONDS
+                return
+            with trio.move_on_after(POST_SECONDS):
+                await self._sign_and_post(epoch)
+            pool.retry_at = now() + RETRY_SECONDS  # by then the chain's event is here
+        except NotEnough as exc:
+            pool.put_aside(exc.unknown, now() + self._rules.set_aside)
+            pool.retry_at = now() + RETRY_SECONDS
+            log.info("epoch not signed by enough", pool=pool.pool_id, reason=str(exc))
+        except (EpochError, InputError) as exc:
+            pool.retry_at = now() + FAULT_RETRY_SECONDS
+            log.error("cannot settle", pool=pool.pool_id, reason=str(exc))
+        except (ChainError, ProofError) as exc:
+            pool.retry_at = now() + RETRY_SECONDS
+            log.warning("root not posted", pool=pool.pool_id, reason=str(exc))
+
+    async def _make(self, pool: PendingPool) -> Epoch | None:
+        """The next epoch over what is ready, None while the last one is not final."""
+        chain, history = self._chain, self._follower.history(pool.pool_id)
+        number = history.last + 1
+        if history.last and not await chain.is_final(pool.pool_id, history.last):
+            return None
+        receipts = [
+            item
+            for unit_id in pool.choose(self._context.now(), number, self._rules)
+            for item in pool.units[unit_id]
+        ]
+        if not receipts:
+            return None
+        facts = await self._facts.before(history, number, receipts)
+        budget = await self._facts.budget(pool.pool_id, sum(facts.earned.values()))
+        epoch = await trio.to_thread.run_sync(
+            lambda: settle(
+                receipts,
+                facts.owners,
+                domain=facts.domain,
+                pool_id=pool.pool_id,
+                epoch=number,
+                price=budget.price,
+                available=budget.available,
+                earned=facts.earned,
+            )
+        )
+        await self._follower.blobs.put(epoch.content)
+        return epoch
+
+    async def _sign_and_post(self, epoch: Epoch) -> None:
+        chain, root = self._chain, epoch.root
+        signatures = await self._collect(epoch)
+        result = await chain.post_root(root, list(signatures.items()))
+        if result is not None:
+            self._context.log.info(
+                "epoch posted",
+                pool=root.pool_id,
+                epoch=root.epoch,
+                receipts=root.receipt_count,
+                signers=len(signatures),
+                transaction="0x" + result.hash.hex(),
+                gas=result.gas_used,
+            )
+
+    async def _collect(self, epoch: Epoch) -> dict[str, bytes]:
+        """Signatures of validators who together carry the quorum. Raises `NotEnough`."""
+        chain, context = self._chain, self._context
+        digest = epoch.root.digest(chain.domain("ReceiptSettlement"))
+        quorum = (await chain.settlement_terms()).quorum
+        needed = -(-await chain.total_weight() * quorum // 10_000)
+        own = await chain.weight_of(context.address)
+        if not own:
+            raise InputError(
+                f"{context.address} is no staked validator",
+                "a federator grants the role; its provider stakes",
+            )
+        signatures = {context.address: sign_digest(context.key, digest)}
+        weights = {context.address: own}
+        unknown: set[bytes] = set()
+        peers = peers_by_address(context.network)
+
+        async def ask(address: str, enough: trio.CancelScope) -> None:
+            request = CosignRequest(root=epoch.root.to_bytes())
+            try:
+                answer = await call(context, peers[address], COSIGN, request)
+                if not answer.signature:
+                    unknown.update(answer.unknown)
+                elif recover(digest, answer.signature) == address:
+                    weights[address] = await chain.weight_of(address)
+                    signatures[address] = answer.signature
+            except (P2PError, ProofError) as exc:
+                context.log.info("epoch not cosigned", validator=address, reason=str(exc))
+            if sum(weights.values()) >= needed:
+                enough.cancel()
+
+        if own < needed:
+            others = [v for v in await chain.validators() if v in peers and v != context.address]
+            async with trio.open_nursery() as nursery:
+                for address in others:
+                    nursery.start_soon(ask, address, nursery.cancel_scope)
+        if sum(weights.values()) < needed:
+            raise NotEnough(sum(weights.values()), needed, frozenset(unknown))
+        return signatures
+
+    @property
+    def _chain(self) -> ChainClient:
+        chain = self._context.chain
+        if chain is None:
+            raise InputError("this network has no chain")
+        return chain

@@ -1,0 +1,126 @@
+"""Publishing epochs: content under its sha256, kept by whoever has it, fetched from anybody.
+
+Whoever signs or fetches an epoch's data keeps them, serves them to every peer that asks, and says
+so in the DHT. A reader asks providers found there and all peers whose records it has, in random
+order, so no single node can withhold an epoch from it. Content is worth something only because its
+hash stands on chain: any byte that differs is noticed at the end, and the next peer is asked.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import trio
+
+from node.context import NodeContext
+from node.datadir import write_atomically
+from node.protocol import FETCH, FetchedChunk, FetchRequest
+from node.rpc import call, serve
+from p2p.errors import P2PError, Refused
+from proofs.epoch_data import MAX_DATA_BYTES, data_hash
+
+CHUNK_BYTES = 2 * 2**20
+PROVIDER_SECONDS = 5.0
+MAX_PEERS = 32
+
+
+class EpochBlobs:
+    """The epoch data that this node has."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+
+    def serve(self) -> None:
+        """Answer everybody's `fetch`."""
+        serve(self._context.network, FETCH, self._on_fetch)
+
+    async def put(self, content: bytes) -> bytes:
+        """Keep content and offer it; returns its hash. Raises `InputError` if the disk refuses."""
+        digest = data_hash(content)
+        path = self._path(digest)
+        if not path.exists():
+            await trio.to_thread.run_sync(write_atomically, path, content, 0o600)
+        return digest
+
+    async def announce(self, digest: bytes) -> None:
+        """Say in the DHT that this node has it. Hearsay only: failing changes nothing."""
+        try:
+            await self._context.network.provide(digest)
+        except P2PError as exc:
+            self._context.log.debug("epoch data not announced", reason=str(exc))
+
+    async def get(self, digest: bytes) -> bytes | None:
+        """Content that is here; a damaged file counts as missing."""
+        try:
+            content = await trio.to_thread.run_sync(self._path(digest).read_bytes)
+        except OSError:
+            return None
+        return content if data_hash(content) == digest else None
+
+    async def fetch(self, digest: bytes, first: tuple[str, ...] = ()) -> bytes | None:
+        """Content from here or, `first` before all others, from peers; kept once it is found."""
+        content = await self.get(digest)
+        if content is not None:
+            return content
+        tried: set[str] = set()
+        for peers in (list(first), self._neighbours(), None):
+            candidates = await self._providers(digest) if peers is None else peers
+            for peer_id in candidates[:MAX_PEERS]:
+                if peer_id in tried or peer_id == self._context.peer_id:
+                    continue
+                tried.add(peer_id)
+                content = await self._from_peer(peer_id, digest)
+                if content is not None:
+                    await self.put(content)
+                    return content
+        return None
+
+    def _neighbours(self) -> list[str]:
+        network = self._context.network
+        peers = list({*network.peers(), *(record.peer_id for record in network.records.all())})
+        random.shuffle(peers)
+        return peers
+
+    async def _providers(self, digest: bytes) -> list[str]:
+        try:
+            return list(await self._context.network.find_providers(digest, PROVIDER_SECONDS))
+        except P2PError:
+            return []
+
+    async def _from_peer(self, peer_id: str, digest: bytes) -> bytes | None:
+        content = b""
+        try:
+            while True:
+                request = FetchRequest(digest=digest, offset=len(content))
+                chunk = await call(self._context, peer_id, FETCH, request)
+                content += chunk.data
+                if chunk.total > MAX_DATA_BYTES or len(content) > chunk.total or not chunk.data:
+                    return None
+                if len(content) == chunk.total:
+                    break
+        except P2PError as exc:
+            self._context.log.debug("epoch data not fetched", peer=peer_id, reason=str(exc))
+            return None
+        return content if data_hash(content) == digest else None
+
+    async def _on_fetch(self, peer_id: str, request: FetchRequest) -> FetchedChunk:
+        path = self._path(request.digest)
+        read = await trio.to_thread.run_sync(_read_part, path, request.offset)
+        if read is None:
+            raise Refused("not_here", "I do not have that content")
+        data, total = read
+        return FetchedChunk(data=data, total=total)
+
+    def _path(self, digest: bytes) -> Path:
+        return self._context.blobs / f"{digest.hex()}.epoch"
+
+
+def _read_part(path: Path, offset: int) -> tuple[bytes, int] | None:
+    try:
+        with path.open("rb") as file:
+            total = file.seek(0, 2)
+            file.seek(min(offset, total))
+            return file.read(CHUNK_BYTES), total
+    except OSError:
+        return None

@@ -1,0 +1,255 @@
+"""Following the settlement contract: its events in, verified histories of pools out.
+
+Everything that any role knows of settlement comes from here, and here it comes from the chain: a
+root counts when its event is deep enough, its leaves when they rebuild exactly that root, whoever
+sent them. What was seen is journaled before it is acted on, so that a restart knows it before it
+has read a single block; events that come again change nothing.
+
+Fetching leaves waits for nobody else: each root has a task of its own, which asks until somebody
+has them or the root is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from node.context import NodeContext
+from node.settlement import receipt_domain
+from node.settlement.blobs import EpochBlobs
+from node.settlement.history import PoolHistory, PostedEpoch
+from node.settlement.peers import peers_by_address
+from proofs.epoch_data import Epoch, rebuild
+from proofs.errors import ProofError
+from proofs.leaves import Posted
+from proofs.receipts import EpochRoot
+
+if TYPE_CHECKING:
+    from chain.client import ChainClient
+    from chain.events import Batch
+    from chain.settlement_events import SettlementEvent
+
+CURSOR = "settlement"
+CONTRACTS = ("ReceiptSettlement",)
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 30.0
+CHAIN_RETRY_SECONDS = 2.0
+KINDS = ("chain.root", "chain.void", "chain.rewind", "chain.dispute", "chain.answered")
+
+
+class SettlementFollower:
+    """Histories of pools. `wants` says whose leaves are fetched; `all_epochs` whether those of
+    older epochs are, too, and not the newest alone."""
+
+    def __init__(
+        self,
+        context: NodeContext,
+        blobs: EpochBlobs,
+        *,
+        all_epochs: bool,
+        poll: float,
+        confirmations: int,
+    ) -> None:
+        self._context = context
+        self.blobs = blobs
+        self.wants: Callable[[int], bool] = lambda _pool_id: False
+        self._all_epochs = all_epochs
+        self._poll = poll
+        self._confirmations = confirmations
+        self._nursery: trio.Nursery | None = None
+        self._filling: set[tuple[int, int, bytes]] = set()
+        self._changed = trio.Event()
+        self.version = 0
+        self.histories: dict[int, PoolHistory] = {}
+        self.disputes: dict[int, bytes] = {}
+        """Open disputes' ids and the hash of the root that each is about."""
+
+    def history(self, pool_id: int) -> PoolHistory:
+        """A pool's history; empty for one that was never settled."""
+        return self.histories.setdefault(pool_id, PoolHistory(pool_id))
+
+    async def wait_changed(self, version: int) -> int:
+        """Wait until something is newer than `version`; returns the new version."""
+        while self.version <= version:
+            await self._changed.wait()
+        return self.version
+
+    def is_final(self, history: PoolHistory, entry: PostedEpoch) -> bool:
+        """Whether claims on a root are open, as far as its events tell."""
+        if entry.number < history.last:
+            return True
+        standing = entry.posted.hash(receipt_domain(self._context.chain))
+        disputed = standing in self.disputes.values()
+        return self._context.wall() >= entry.claimable_at and not disputed
+
+    def look_again(self) -> None:
+        """`wants` answers differently now."""
+        self._fill_all()
+        self._notify()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Follow until cancelled; started once what the journal has is known."""
+        chain = self._context.chain
+        if chain is None:
+            task_status.started()
+            return
+        await self._restore()
+        self.blobs.serve()
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._fill_all()
+            task_status.started()
+            await self._follow(chain)
+
+    async def _follow(self, chain: ChainClient) -> None:
+        from chain.errors import ChainError
+        from chain.events import EventReader
+
+        reader = EventReader(
+            chain.rpc,
+            chain.deployment,
+            chain.database,
+            CURSOR,
+            CONTRACTS,
+            confirmations=self._confirmations,
+            poll=self._poll,
+        )
+        while True:
+            try:
+                async for batch in reader.batches():
+                    await self._take_batch(batch)
+            except ChainError as exc:
+                self._context.log.warning("chain not readable", reason=str(exc))
+                await trio.sleep(CHAIN_RETRY_SECONDS)
+
+    async def _take_batch(self, batch: Batch) -> None:
+        from chain.settlement_events import read_event
+
+        if getattr(batch, "rewound_to", None) is not None:
+            key = f"{batch.rewound_to}:{batch.last.hash.hex()}"
+            await self._record("chain.rewind", key, {"block": batch.rewound_to})
+        for event in batch.events:
+            decoded = read_event(event)
+            if decoded is not None:
+                where = f"{event.block_number}:{event.log_index}:{event.tx_hash.hex()}"
+                await self._take(decoded, where, event.block_number, event.tx_hash)
+
+    async def _take(self, event: SettlementEvent, where: str, block: int, tx: bytes) -> None:
+        from chain.settlement_events import DisputeClosed, DisputeOpened, RootPosted, RootVoided
+
+        match event:
+            case RootPosted(posted=posted, claimable_at=claimable_at):
+                body: dict[str, Any] = {
+                    "root": posted.root.to_bytes(),
+                    "signers": list(posted.signers),
+                    "claimable_at": claimable_at,
+                    "block": block,
+                    "transaction": "0x" + tx.hex(),
+                }
+                await self._record("chain.root", where, body)
+            case RootVoided(pool_id=pool_id, epoch=epoch):
+                await self._record("chain.void", where, {"pool_id": pool_id, "epoch": epoch})
+            case DisputeOpened(dispute_id=dispute_id, dispute=dispute):
+                body = {"id": dispute_id, "root": dispute.root}
+                await self._record("chain.dispute", where, body)
+            case DisputeClosed(dispute_id=dispute_id):
+                await self._record("chain.answered", where, {"id": dispute_id})
+
+    async def _record(self, kind: str, key: str, body: dict[str, Any]) -> None:
+        """Journal what the chain says, then act on it."""
+        await self._context.journal.append(kind, key, body, origin="chain")
+        if self._apply(kind, body):
+            self._fill_all()
+            self._notify()
+
+    async def _restore(self) -> None:
+        for event in await self._context.journal.events(list(KINDS)):
+            self._apply(event.kind, event.body)
+        for history in self.histories.values():
+            for entry in history.missing():
+                content = await self.blobs.get(entry.posted.root.data_hash)
+                epoch = await self._rebuilt(content)
+                if epoch is not None:
+                    history.fill(entry.number, epoch)
+
+    def _apply(self, kind: str, body: dict[str, Any]) -> bool:
+        """Take one journaled fact in; whether it changed anything."""
+        match kind:
+            case "chain.root":
+                root = EpochRoot.from_bytes(body["root"])
+                posted = Posted(root, tuple(body["signers"]))
+                entry = PostedEpoch(
+                    posted, body["claimable_at"], body["block"], body["transaction"]
+                )
+                return self.history(root.pool_id).post(entry)
+            case "chain.void":
+                return self.history(body["pool_id"]).void(body["epoch"]) is not None
+            case "chain.rewind":
+                for history in self.histories.values():
+                    history.rewind(body["block"])
+            case "chain.dispute":
+                self.disputes[body["id"]] = body["root"]
+            case "chain.answered":
+                self.disputes.pop(body["id"], None)
+        return True
+
+    # -- leaves --------------------------------------------------------------------------------
+
+    def _fill_all(self) -> None:
+        """Start fetching what is wanted and neither here nor being fetched."""
+        for history in self.histories.values():
+            if not self.wants(history.pool_id) or self._nursery is None:
+                continue
+            for entry in history.missing():
+                key = (history.pool_id, entry.number, entry.posted.root.data_hash)
+                if key in self._filling or not (self._all_epochs or entry.number == history.last):
+                    continue
+                self._filling.add(key)
+                self._nursery.start_soon(self._fill, history, entry)
+
+    async def _fill(self, history: PoolHistory, entry: PostedEpoch) -> None:
+        root, delay = entry.posted.root, FIRST_RETRY_SECONDS
+        try:
+            while True:
+                known = history.get(entry.number)
+                if known is None or known.posted != entry.posted:
+                    return
+                content = await self.blobs.fetch(root.data_hash, self._peers(entry.posted.signers))
+                epoch = await self._rebuilt(content)
+                if epoch is not None:
+                    if not history.fill(entry.number, epoch):
+                        self._context.log.error(
+                            "published leaves are not the posted root's",
+                            pool=root.pool_id,
+                            epoch=root.epoch,
+                        )
+                        return
+                    self._notify()
+                    await self.blobs.announce(root.data_hash)
+                    return
+                await trio.sleep(delay)
+                delay = min(delay * 2, LAST_RETRY_SECONDS)
+        finally:
+            self._filling.discard((history.pool_id, entry.number, root.data_hash))
+
+    async def _rebuilt(self, content: bytes | None) -> Epoch | None:
+        if content is None:
+            return None
+        domain = receipt_domain(self._context.chain)
+        try:
+            return await trio.to_thread.run_sync(rebuild, content, domain)
+        except ProofError as exc:
+            self._context.log.warning("epoch data are malformed", reason=str(exc))
+            return None
+
+    def _peers(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        """Peer ids of signers, as far as their records are here."""
+        peers = peers_by_address(self._context.network)
+        return tuple(peers[address] for address in addresses if address in peers)
+
+    def _notify(self) -> None:
+        self.version += 1
+        self._changed.set()
+        self._changed = trio.Event()
