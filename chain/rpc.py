@@ -11,19 +11,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 from eth_typing import ABIError
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 from web3 import AsyncWeb3
 from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception, Web3RPCError
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.types import RPCEndpoint
 
 from chain.errors import BadResponse, InvalidInput, RpcError
-from chain.hexdata import parse_address, to_data
+from chain.hexdata import parse_address, parse_quantity, to_data, to_quantity
 from chain.provider import HttpProvider
 from chain.records import Block, Count, Data, Hash, Log, Logs, Receipt, Wei
 
@@ -37,6 +37,7 @@ MALFORMED = (Web3Exception, ValueError, TypeError, LookupError, AttributeError, 
 
 _BLOCK = TypeAdapter(Block)
 _COUNT: TypeAdapter[int] = TypeAdapter(Count)
+_QUANTITY: TypeAdapter[int] = TypeAdapter(Annotated[Count, BeforeValidator(parse_quantity)])
 _DATA: TypeAdapter[bytes] = TypeAdapter(Data)
 _HASH: TypeAdapter[bytes] = TypeAdapter(Hash)
 _LOGS: TypeAdapter[tuple[Log, ...]] = TypeAdapter(Logs)
@@ -123,15 +124,20 @@ class Rpc:
         return await self._checked("eth_call", self._eth.call(transaction, tag), _DATA)
 
     async def estimate_gas(self, sender: str, to: str | None, data: bytes, value: int = 0) -> int:
-        """Gas that a transaction would need now; raises Reverted when it would revert."""
+        """Gas that a transaction would need now; raises Reverted when it would revert.
+
+        No block is named (web3 would name the head): some endpoints then run it at the time of the
+        next block, and a call that waits for a time is right already though the chain idles.
+        """
         transaction: dict[str, Any] = {
             "from": _address(sender),
             "data": to_data(data),
-            "value": value,
+            "value": to_quantity(value),
         }
         if to is not None:
             transaction["to"] = _address(to)
-        return await self._checked("eth_estimateGas", self._eth.estimate_gas(transaction), _COUNT)
+        answer = self.web3.manager.coro_request(RPCEndpoint("eth_estimateGas"), [transaction])
+        return await self._checked("eth_estimateGas", answer, _QUANTITY)
 
     async def send_raw(self, raw: bytes) -> None:
         """Broadcast a signed transaction; raises RpcError with the pool's refusal."""
