@@ -213,8 +213,13 @@ async def _open_chain(
         return
     from chain.client import open_chain
     from chain.deployment import Deployment
+    from chain.transactions.machine import Rules
+    from chain.transactions.manager import Settings
 
     table = network_file.chain
     deployment = Deployment.from_dict(table.deployment())
-    async with open_chain(table.rpc_url, deployment, key.secret, data.chain) as chain:
+    settings = Settings(rules=Rules(confirmations=table.confirmations))
+    async with open_chain(
+        table.rpc_url, deployment, key.secret, data.chain, settings=settings
+    ) as chain:
         yield chain

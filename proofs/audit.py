@@ -29,10 +29,12 @@ class BadReceipt:
 
 @dataclass(frozen=True)
 class BadPayout:
-    """The account's payout is not what it was before plus what it earned."""
+    """The account is granted `amount` (wei; None: nothing) and not `due`, which is what it had
+    before plus what it earned."""
 
     account: str
-    reason: str
+    amount: int | None
+    due: int
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,16 @@ def _receipts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadReceipt]:
 
 
 def _payouts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadPayout]:
-    found = []
-    granted: dict[str, int] = {}
+    """Every leaf that grants something else than is due, and every account left without one. Of
+    two equal leaves there cannot be; of two different ones, one is wrong."""
+    granted: dict[str, list[int]] = {}
     for item in epoch.data.payouts:
-        if item.account in granted:
-            found.append(BadPayout(item.account, "it is granted two payouts"))
-        granted[item.account] = item.cumulative
+        granted.setdefault(item.account, []).append(item.cumulative)
+    found = []
     for account in sorted({*granted, *facts.earned, *epoch.units}, key=address_bytes):
         due = facts.earned.get(account, 0) + epoch.units_of(account) * root.rate
-        if granted.get(account, 0) != due:
-            found.append(BadPayout(account, f"{granted.get(account, 0)} wei instead of {due}"))
+        amounts: list[int | None] = [*granted.get(account, [])]
+        if not amounts and due:
+            amounts = [None]
+        found += [BadPayout(account, amount, due) for amount in amounts if amount != due]
     return found

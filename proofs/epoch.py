@@ -29,6 +29,14 @@ def rate_for(price: int, available: int, units: int) -> int:
     return min(price, available // units)
 
 
+def rate_is_fair(rate: int, price: int, available: int, units: int) -> bool:
+    """Whether the contract takes this rate: the price, or what is affordable, or up to a tenth less
+    than that, so that a deposit made after signing does not undo what was signed."""
+    affordable = available // units
+    fair = rate == price or rate >= affordable - affordable // 10
+    return 0 < rate <= min(price, affordable) and fair
+
+
 def settle(
     receipts: Iterable[SignedReceipt],
     owners: Mapping[str, str],

@@ -121,7 +121,7 @@ class Epoch:
 
     @cached_property
     def receipts_tree(self) -> MerkleTree:
-        return MerkleTree.of([leaf.hash() for leaf in self.leaves])
+        return MerkleTree.of([leaf.hash() for leaf in self.leaves], ordered=True)
 
     @cached_property
     def payouts_tree(self) -> MerkleTree:
@@ -138,6 +138,14 @@ class Epoch:
             return None
         return ProvenPayout(self.data.payouts[place].cumulative, self.payouts_tree.proof(place))
 
+    def payouts_of(self, account: str) -> list[ProvenPayout]:
+        """All payouts under the account's name; an honest epoch has one at most."""
+        return [
+            ProvenPayout(item.cumulative, self.payouts_tree.proof(place))
+            for place, item in enumerate(self.data.payouts)
+            if item.account == account
+        ]
+
     def units_of(self, account: str) -> int:
         """Units of the account in this epoch."""
         return self.units.get(account, 0)
@@ -150,11 +158,9 @@ class Epoch:
             found[item.account] = found.get(item.account, 0) + item.receipt.units
         return found
 
-    def answer(self, account: str, previous: Epoch | None) -> PayoutAnswer | None:
-        """What shows on chain that the account's payout is right, None where it has none."""
-        payout = self.payout(account)
-        if payout is None:
-            return None
+    def answer(self, account: str, previous: Epoch | None) -> PayoutAnswer:
+        """What shows on chain that the account's payout, or its having none, is right."""
+        payout = self.payout(account) or ProvenPayout(0, ())
         wanted = address_bytes(account)
         following = next(
             (leaf.index for leaf in self.leaves if address_bytes(leaf.account) > wanted), None
@@ -193,7 +199,7 @@ def _build(data: EpochData, content: bytes, domain: Domain) -> Epoch:
         digest = item.receipt.digest(domain)
         leaves.append(WorkLeaf(index, account, account_units, epoch_units, digest))
     try:
-        receipts_root = MerkleTree.of([leaf.hash() for leaf in leaves]).root
+        receipts_root = MerkleTree.of([leaf.hash() for leaf in leaves], ordered=True).root
         payouts = [payout_leaf(item.account, item.cumulative) for item in data.payouts]
         root = EpochRoot(
             pool_id=data.pool_id,

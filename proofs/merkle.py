@@ -1,9 +1,10 @@
 """Merkle trees as OpenZeppelin's StandardMerkleTree builds them.
 
 A leaf is keccak(keccak(abi.encode(...))); hashing twice keeps a 64-byte inner node from posing as
-a leaf. Leaves are sorted, and the tree is one array of 2n - 1 hashes: the leaves from the end
-backwards, node i the hash of its children 2i+1 and 2i+2 in sorted order. Sorted pairs make a proof
-a plain list of siblings, verified by `MerkleProof.verify` in Solidity.
+a leaf. Leaves are sorted by hash, unless their order means something (option `sortLeaves: false`),
+and the tree is one array of 2n - 1 hashes: the leaves from the end backwards, node i the hash of
+its children 2i+1 and 2i+2 in sorted order. Sorted pairs make a proof a plain list of siblings,
+verified by `MerkleProof.verify` in Solidity.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class MerkleTree:
         self._nodes, self._places = nodes, places
 
     @classmethod
-    def of(cls, leaves: Sequence[bytes]) -> MerkleTree:
-        """The tree over `leaves`, in any order.
+    def of(cls, leaves: Sequence[bytes], *, ordered: bool = False) -> MerkleTree:
+        """The tree over `leaves`: sorted by hash, or, if `ordered`, as they are given.
 
         Raises MerkleError when there are none, or they are not distinct hashes of 32 bytes.
         """
@@ -43,7 +44,7 @@ class MerkleTree:
         if any(len(leaf) != 32 for leaf in leaves) or len(set(leaves)) != len(leaves):
             raise MerkleError("leaves must be distinct hashes of 32 bytes")
         count = len(leaves)
-        nodes = [b""] * (count - 1) + sorted(leaves, reverse=True)
+        nodes = [b""] * (count - 1) + (list(leaves) if ordered else sorted(leaves))[::-1]
         for place in range(count - 2, -1, -1):
             nodes[place] = _pair(nodes[2 * place + 1], nodes[2 * place + 2])
         where = {leaf: place for place, leaf in enumerate(nodes[count - 1 :], count - 1)}

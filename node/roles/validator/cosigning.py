@@ -21,7 +21,7 @@ from node.settlement.follower import SettlementFollower
 from p2p.errors import InvalidPeerId, Refused
 from p2p.identity import peer_public_key
 from proofs.audit import audit
-from proofs.epoch import rate_for
+from proofs.epoch import rate_is_fair
 from proofs.epoch_data import Epoch, rebuild
 from proofs.errors import ProofError
 from proofs.leaves import SignedReceipt
@@ -95,9 +95,10 @@ class Cosigner:
             raise Refused("bad_epoch", f"{faults[0]}"[:400])
         committed = sum(facts.earned.values())
         budget = await self._facts.budget(root.pool_id, committed)
-        rate = rate_for(budget.price, budget.available, root.total_units)
-        if root.rate != rate or root.previous_total != committed:
-            raise Refused("bad_epoch", f"its rate is {root.rate}, the pool's is {rate}")
+        if root.previous_total != committed or not rate_is_fair(
+            root.rate, budget.price, budget.available, root.total_units
+        ):
+            raise Refused("bad_epoch", f"a rate of {root.rate} wei is not what the pool can pay")
         digest = root.digest(domain)
         key = f"{root.pool_id}:{root.epoch}:{digest.hex()}"
         await self._context.journal.append("self.cosigned", key, root.to_bytes())

@@ -145,8 +145,8 @@ class Guard:
                     )
                 case BadReceipt(index=index):
                     await self._see_through(await chain.dispute_receipt(posted, index), posted)
-                case BadPayout(account=account):
-                    return await self._dispute_payout(history, entry, account)
+                case BadPayout():
+                    await self._dispute_payout(history, entry, fault)
                 case Unfounded():
                     index = secrets.randbelow(posted.root.receipt_count)
                     await self._see_through(await chain.dispute_receipt(posted, index), posted)
@@ -155,23 +155,22 @@ class Guard:
             return False
         return True
 
-    async def _dispute_payout(self, history: PoolHistory, entry: PostedEpoch, account: str) -> bool:
-        """By its leaf where it has one, else by the leaf it had in the epoch before."""
-        chain, before = self._chain, history.get(entry.number - 1)
-        if before is not None and before.epoch is not None:
-            granted = before.epoch.payout(account)
-            if granted is not None:
-                dispute_id = await chain.dispute_omission(
-                    entry.posted, before.posted, account, granted
-                )
-                await self._see_through(dispute_id, entry.posted)
-                return True
-        payout = entry.epoch.payout(account) if entry.epoch is not None else None
-        if payout is None:
-            return False  # a newcomer without a leaf is owed its units in a later epoch's dispute
-        dispute_id = await chain.dispute_payout(entry.posted, account, payout)
-        await self._see_through(dispute_id, entry.posted)
-        return True
+    async def _dispute_payout(
+        self, history: PoolHistory, entry: PostedEpoch, fault: BadPayout
+    ) -> None:
+        """By the wrong leaf where there is one, else by what the epoch before had granted."""
+        chain, posted, account = self._chain, entry.posted, fault.account
+        if fault.amount is not None and entry.epoch is not None:
+            for payout in entry.epoch.payouts_of(account):
+                if payout.cumulative == fault.amount:
+                    dispute_id = await chain.dispute_payout(posted, account, payout)
+                    await self._see_through(dispute_id, posted)
+                    return
+        before = history.get(entry.number - 1)
+        granted = before.epoch.payout(account) if before and before.epoch else None
+        previous = before.posted if before is not None and granted is not None else None
+        dispute_id = await chain.dispute_omission(posted, previous, account, granted)
+        await self._see_through(dispute_id, posted)
 
     async def _see_through(self, dispute_id: int, posted: Posted) -> None:
         """Wait for the answer's deadline; void the root if nobody answered."""
@@ -244,9 +243,8 @@ class Guard:
         earlier = history.get(dispute.epoch - 1)
         previous = earlier.epoch if earlier is not None else None
         answer = epoch.answer(dispute.account, previous)
-        if answer is not None:
-            posted = earlier.posted if earlier is not None else None
-            await self._chain.answer_payout(dispute_id, entry.posted, posted, answer)
+        posted = earlier.posted if earlier is not None else None
+        await self._chain.answer_payout(dispute_id, entry.posted, posted, answer)
 
     async def _uphold_in_turn(
         self, dispute_id: int, dispute: Dispute, entry: PostedEpoch | None
