@@ -39,7 +39,7 @@ from chain.transactions.machine import (
 from chain.transactions.signing import Fees
 from chain.transactions.store import TransactionStore
 
-ANSWERS = ["take", "take", "take", "refuse", "underpriced", "lost"]
+ANSWERS = ["take", "take", "take", "refuse", "poor", "busy", "underpriced", "lost"]
 RULES = Rules(confirmations=3, bump_after=2)
 KEY = "pay"
 BLANK = Transaction(KEY, None, b"", 0, 21_000)
@@ -111,6 +111,13 @@ class HostileChain(RuleBasedStateMachine):
         self.commands = []
         self.observe()
 
+    @precondition(lambda self: self.tx.state is State.CONFIRMED)
+    @rule()
+    def look_again(self) -> None:
+        self.commands = []
+        self.observe()
+        assert self.tx.state is State.CONFIRMED  # within the promised depth nothing changes
+
     @precondition(lambda self: self.commands)
     @rule(answer=st.sampled_from(ANSWERS), leaks=st.booleans())
     def act(self, answer: str, leaks: bool) -> None:
@@ -132,6 +139,10 @@ class HostileChain(RuleBasedStateMachine):
             self.apply(Accepted(self.blocks[-1].number))
         elif answer == "refuse":
             self.apply(Refused(Refusal.OTHER, "no"))
+        elif answer == "poor":
+            self.apply(Refused(Refusal.NO_FUNDS, "insufficient funds"))
+        elif answer == "busy":
+            self.apply(Refused(Refusal.BUSY, "txpool is full"))
         elif answer == "underpriced":
             self.apply(Refused(Refusal.UNDERPRICED, "more"))
 

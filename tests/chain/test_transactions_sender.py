@@ -20,12 +20,12 @@ from chain.transactions.machine import Rules, State, Transaction
 from chain.transactions.network import Network
 from chain.transactions.sender import Sender, Settings
 from chain.transactions.store import TransactionStore
-from tests.chain.hostile_chain import Crash, HostileRpc
+from tests.chain.hostile_chain import GWEI, Crash, HostileRpc
 
 KEY = b"\x01" * 32
 FRIEND = "0x" + "22" * 20
 RULES = Rules(confirmations=3, bump_after=2)
-SETTINGS = Settings(rules=RULES, fees=FeePolicy(), in_flight=3)
+SETTINGS = Settings(rules=RULES, fees=FeePolicy(max_fee_cap=5 * GWEI), in_flight=3)
 MOODS = [
     "take",
     "take",
@@ -158,6 +158,13 @@ class OneKey(RuleBasedStateMachine):
     @rule()
     def stranger(self) -> None:
         self.rpc.mine([], strangers=True)
+
+    @rule(key=st.sampled_from(INTENTS))
+    def stranger_leaves_a_hole(self, key: str) -> None:
+        self.rpc.mine([], strangers=True)
+        self.intend(key)
+        trio.run(self.sender.round)
+        self.rpc.reorganise(1)
 
     @rule(
         depth=st.integers(1, RULES.confirmations - 1),
