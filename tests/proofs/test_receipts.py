@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from proofs.eip712 import Domain, EncodingError, unword, word
-from proofs.receipts import EpochRoot, NodeRegistration, PoolInvite, Receipt, TypedMessage
+from proofs.receipts import (
+    Conviction,
+    EpochRoot,
+    NodeRegistration,
+    PoolInvite,
+    Receipt,
+    TypedMessage,
+)
 from proofs.signing import SigningError, address_of, checksum_address, keccak256
 
 KEY = b"\x07" * 32
@@ -26,7 +33,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "uint128": st.integers(0, 2**128 - 1),
     "uint256": st.integers(0, 2**256 - 1),
 }
-MESSAGES: list[type[TypedMessage]] = [Receipt, EpochRoot, NodeRegistration, PoolInvite]
+MESSAGES: list[type[TypedMessage]] = [Receipt, EpochRoot, Conviction, NodeRegistration, PoolInvite]
 
 
 @st.composite
@@ -77,7 +84,7 @@ def test_field_names_are_the_contracts_in_snake_case() -> None:
     )
     assert EpochRoot.STRUCT.type_string == (
         "EpochRoot(uint256 poolId,uint64 epoch,bytes32 receiptsRoot,bytes32 payoutsRoot,"
-        "uint256 totalPayout,bytes32 dataHash)"
+        "uint64 receiptCount,uint128 totalUnits,uint128 rate,uint128 totalPayout,bytes32 dataHash)"
     )
 
 

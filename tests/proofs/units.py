@@ -24,6 +24,7 @@ from proofs.signing import address_of, checksum_address
 DOMAIN = Domain(chain_id=31337, verifying_contract=checksum_address(b"\xaa" * 20))
 UNIT = sha256(b"unit").digest()
 EOS = 2
+OWNER_KEY = b"\x0f" * 32
 PROOF = b"\xff\xd9" + bytes(256)
 GOOD = ChunkMeasure(exp_mismatches=0, mant_err_mean=0.01, mant_err_median=0.0)
 OFF = ChunkMeasure(exp_mismatches=90, mant_err_mean=40.0, mant_err_median=38.0)
@@ -71,26 +72,27 @@ def evidence(stage: int, sequences: Sequence[BundleSequence]) -> tuple[StageEvid
 def claim(
     stage: int, stages: int, items: tuple[StageEvidence, ...], /, **changes: Any
 ) -> StageClaim:
-    """A claim with `items` as evidence, truly signed; `changes` are to the receipt."""
+    """A claim with `items` as evidence, truly signed; `changes` are to the receipt. A lone stage's
+    is countersigned by the pool's owner."""
+    counter_key = OWNER_KEY if stages == 1 else stage_key((stage + 1) % stages)
     receipt = Receipt(
         job_id=UNIT,
         worker=address_of(stage_key(stage)),
         pool_id=1,
         stage=stage,
         seq=0,
-        counterparty=address_of(stage_key((stage + 1) % stages)),
+        counterparty=address_of(counter_key),
         epoch=1,
         units=0,
         commitment=evidence_commitment(items),
     ).model_copy(update=changes)
-    alone = stages == 1
     return StageClaim(
         peer_id=f"peer{stage}",
         address=address_of(stage_key(stage)),
         evidence=items,
         receipt=receipt,
         receipt_signature=receipt.sign(stage_key(stage), DOMAIN),
-        counter_signature=None if alone else receipt.sign(stage_key((stage + 1) % stages), DOMAIN),
+        counter_signature=receipt.sign(counter_key, DOMAIN),
     )
 
 
