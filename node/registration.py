@@ -40,27 +40,37 @@ class Provider:
     data_dir: Path
 
 
-def find_provider(
-    data: DataDir, named: str | None, environment: Mapping[str, str] | None = None
-) -> Provider | None:
-    """The provider of a data folder: its `provider.key`, else the `provider` setting.
-
-    An encrypted key is opened only with PRIME_NODE_PASSPHRASE. None where there is neither. Raises
-    `InputError` where the two disagree.
+def provider_address(data: DataDir, named: str | None) -> str | None:
+    """The address in the folder's `provider.key`, else the `provider` setting; nothing is opened
+    that names its address. Raises `InputError` where the two disagree.
     """
     if not data.provider_key.exists():
-        return Provider(named, None, data.path) if named else None
-    variables = os.environ if environment is None else environment
-    seen = look_at_key(data.provider_key)
-    address, key = seen.address, None
-    if not seen.encrypted or address is None or PASSPHRASE_VARIABLE in variables:
-        key = load_key(data.provider_key, environment=variables)
-        address = key.address
+        return named
+    address = look_at_key(data.provider_key).address or load_key(data.provider_key).address
     if named not in (None, address):
         raise InputError(
             f"{data.provider_key} is {address}, but the provider setting is {named}",
             "remove one of the two",
         )
+    return address
+
+
+def find_provider(
+    data: DataDir, named: str | None, environment: Mapping[str, str] | None = None
+) -> Provider | None:
+    """The provider of a data folder, None where nothing says whose it is.
+
+    An encrypted key is opened only with PRIME_NODE_PASSPHRASE. Raises `InputError`.
+    """
+    address = provider_address(data, named)
+    if address is None:
+        return None
+    variables = os.environ if environment is None else environment
+    key = None
+    if data.provider_key.exists() and (
+        not look_at_key(data.provider_key).encrypted or PASSPHRASE_VARIABLE in variables
+    ):
+        key = load_key(data.provider_key, environment=variables)
     return Provider(address, key, data.path)
 
 
@@ -78,7 +88,7 @@ async def ensure_funds(
         await request_funds(table.faucet_url.removesuffix("/faucet"), address)
         lacks = await _lacking(chain, address, tokens, gas)
     if lacks:
-        raise NodeError(f"{address} {lacks}", "send it what lacks, then start again")
+        raise NodeError(f"{address} {lacks}", "send it what lacks, then try again")
 
 
 async def _lacking(chain: ChainClient, address: str, tokens: int, gas: int) -> str:
@@ -99,20 +109,30 @@ async def stake_for(chain: ChainClient, provider: str, compute_units: int) -> in
 
 
 async def register_worker(
-    chain: ChainClient, table: ChainTable, provider: Provider, node: NodeKey, compute_units: int
+    chain: ChainClient,
+    table: ChainTable,
+    provider: Provider,
+    node: NodeKey,
+    compute_units: int,
+    least_stake: int = 0,
 ) -> None:
     """Stake for and register a node under its provider, or see that somebody has.
 
-    Raises `NodeError` naming the commands that register it where the provider's secret is not here.
+    The provider stakes what its nodes need, and at least `least_stake`, where its key is here.
+    Raises `NodeError` naming the commands that register it where the key is not.
     """
     await ensure_funds(chain, table, node.address, 0)
-    known = await chain.node(node.address)
-    if known is not None and known.provider == provider.address:
-        return
+    record = await chain.node(node.address)
+    registered = record is not None and record.provider == provider.address
     if provider.key is None:
-        raise _unregistered(provider, node.address, known.provider if known else None)
-    stake = await stake_for(chain, provider.address, compute_units)
+        if not registered:
+            raise _unregistered(provider, node.address, record.provider if record else None)
+        return
     held = await chain.stake_of(provider.address)
+    if registered and held >= least_stake:
+        return
+    needed = 0 if registered else await stake_for(chain, provider.address, compute_units)
+    stake = max(needed, least_stake)
     await ensure_funds(chain, table, provider.address, max(0, stake - held))
     await chain.ensure_registered(provider.key.secret, node.secret, stake, compute_units)
 

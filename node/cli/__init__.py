@@ -14,7 +14,22 @@ from collections.abc import Sequence
 import typer
 import typer.main
 
-from node.cli import chain, init, key, model, run, simulate, status, submit
+from node.cli import (
+    chain,
+    consent,
+    deregister,
+    init,
+    key,
+    model,
+    register_node,
+    rewards,
+    run,
+    simulate,
+    stake,
+    status,
+    submit,
+    wallet,
+)
 from node.cli.frame import Invocation
 from node.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, is_interrupt, translate
 
@@ -31,6 +46,12 @@ app.command("init", help=init.HELP)(init.command)
 app.command("run", help=run.HELP)(run.command)
 app.command("submit", help=submit.HELP)(submit.command)
 app.command("status", help=status.HELP)(status.command)
+app.command("deregister", help=deregister.HELP)(deregister.command)
+wallet.app.command("consent", help=consent.HELP)(consent.command)
+stake.app.command("register-node", help=register_node.HELP)(register_node.command)
+app.add_typer(wallet.app, name="wallet")
+app.add_typer(stake.app, name="stake")
+app.add_typer(rewards.app, name="rewards")
 app.add_typer(key.app, name="key")
 app.add_typer(model.app, name="model")
 app.add_typer(chain.app, name="chain")

@@ -38,7 +38,10 @@ def read_newest(path: Path, kinds: Sequence[str]) -> list[Event]:
                 f" WHERE kind IN ({marks}) ORDER BY id DESC LIMIT {MAX_EVENTS}",
                 tuple(kinds),
             ).fetchall()
-        return [Event(*row[:5], body=unpack(row[5])) for row in rows]
+        return [
+            Event(number, at, origin, kind, key, unpack(body))
+            for number, at, origin, kind, key, body in rows
+        ]
     except (sqlite3.Error, ValueError, msgpack.UnpackException) as exc:
         reason = " ".join(str(exc).split())
         raise JournalError(f"{path}: cannot be read: {reason}") from exc
