@@ -127,9 +127,9 @@ class SettlementFollower:
     async def _take_batch(self, batch: Batch) -> None:
         from chain.settlement_events import read_event
 
-        if getattr(batch, "rewound_to", None) is not None:
-            key = f"{batch.rewound_to}:{batch.last.hash.hex()}"
-            await self._record("chain.rewind", key, {"block": batch.rewound_to})
+        if batch.void_after is not None:
+            key = f"{batch.void_after}:{batch.last.hash.hex()}"
+            await self._record("chain.rewind", key, {"block": batch.void_after})
         for event in batch.events:
             decoded = read_event(event)
             if decoded is not None:
