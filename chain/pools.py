@@ -173,4 +173,4 @@ def _eip55(address: str | None) -> str:
     try:
         return parse_address(address or ZERO_ADDRESS)
     except ValueError as exc:
-        raise InvalidInput(str(exc)) from exc
+        raise InvalidInput(f"inviter: {exc}") from exc

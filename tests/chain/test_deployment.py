@@ -10,17 +10,20 @@ from pathlib import Path
 import pytest
 
 from chain.account import open_account
-from chain.artifacts import CONTRACTS
+from chain.artifacts import CONTRACTS, load_artifact
 from chain.client import open_chain
 from chain.database import Database
-from chain.deployment import Deployment, deploy, verify_deployment
+from chain.deployment import Deployment, DeploymentParams, deploy, verify_deployment
 from chain.devnet.server import DevChain
-from chain.errors import InvalidDeployment
+from chain.errors import InvalidDeployment, InvalidInput, Reverted, WrongCode
 from chain.faucet import request_funds
+from chain.rpc import open_rpc
+from chain.structs import message, signed_struct
 from chain.transactions.machine import State, Transaction
 from chain.transactions.manager import open_manager
 from chain.transactions.store import TransactionStore
-from proofs.receipts import EpochRoot, Receipt
+from proofs.leaves import SignedReceipt
+from proofs.receipts import Conviction, EpochRoot, Receipt
 from proofs.signing import address_of
 from tests.chain.conftest import FAST, World
 
@@ -56,46 +59,87 @@ class _Crash(Exception):
 
 
 class _DyingStore(TransactionStore):
-    """Dies once so many transactions are final."""
+    """Dies when so many transactions have come to `state`, once that is on disk."""
 
-    def __init__(self, database: Database, after: int) -> None:
+    def __init__(self, database: Database, after: int, state: State) -> None:
         super().__init__(database)
         self._left = after
+        self._state = state
 
     def save(self, tx: Transaction) -> None:
         super().save(tx)
-        self._left -= tx.state is State.CONFIRMED
+        self._left -= tx.state is self._state
         if self._left == 0:
             raise _Crash
 
 
-async def test_an_interrupted_deployment_goes_on_and_a_finished_one_stays(
+STEPS = len(CONTRACTS) + 2
+"""Transactions of a deployment: the contracts, their wiring, the domain."""
+
+
+async def test_a_deployment_goes_on_wherever_it_was_interrupted(
     devnet: DevChain, tmp_path: Path
 ) -> None:
-    key, path = os.urandom(32), tmp_path / "d.sqlite"
-    await request_funds(devnet.url, address_of(key))
-    async with open_account(devnet.url, key, path, settings=FAST) as account:
-        genesis = await account.rpc.block(0)
+    async with open_rpc(devnet.url) as rpc:
+        genesis = await rpc.block(0)
         assert genesis is not None
-        rpc = account.rpc
-        other = Database(
-            tmp_path / "e.sqlite", chain_id=31337, genesis=genesis.hash, address=address_of(key)
-        )
-        with pytest.RaisesGroup(_Crash):
-            async with open_manager(rpc, key, _DyingStore(other, after=5), FAST) as dying:
-                await deploy(rpc, dying)
-        async with open_manager(rpc, key, TransactionStore(other), FAST) as manager:
-            deployment = await deploy(rpc, manager)
-            count = await rpc.nonce(manager.address)
-            assert await deploy(rpc, manager) == deployment
-            assert await rpc.nonce(manager.address) == count == len(CONTRACTS) + 7 + 1
-        other.close()
-        await verify_deployment(rpc, deployment)
+        for step in range(1, STEPS + 1):
+            key = os.urandom(32)
+            address = address_of(key)
+            await request_funds(devnet.url, address)
+            database = Database(
+                tmp_path / address, chain_id=31337, genesis=genesis.hash, address=address
+            )
+            with pytest.RaisesGroup(_Crash):
+                # In turn before the transaction was sent, and when it was final.
+                dying = _DyingStore(database, step, (State.SIGNED, State.CONFIRMED)[step % 2])
+                async with open_manager(rpc, key, dying, FAST) as manager:
+                    await deploy(rpc, manager)
+            said: list[str] = []
+            async with open_manager(rpc, key, TransactionStore(database), FAST) as manager:
+                deployment = await deploy(rpc, manager, progress=said.append)
+                assert await deploy(rpc, manager) == deployment
+            database.close()
+            assert await rpc.nonce(address) == STEPS
+            assert len(said) == STEPS
+            assert all(any(name in line for line in said) for name in CONTRACTS)
+
+
+async def test_other_parameters_are_another_deployment(devnet: DevChain, tmp_path: Path) -> None:
+    key = os.urandom(32)
+    await request_funds(devnet.url, address_of(key))
+    async with open_account(devnet.url, key, tmp_path / "d.sqlite", settings=FAST) as account:
+        first = await deploy(account.rpc, account.manager)
+        second = await deploy(account.rpc, account.manager, DeploymentParams(bond=7))
+        assert set(first.addresses.values()).isdisjoint(second.addresses.values())
+        await verify_deployment(account.rpc, first)
+        await verify_deployment(account.rpc, second)
         with pytest.raises(InvalidDeployment, match="serves 31337"):
-            await verify_deployment(rpc, replace(deployment, chain_id=1))
+            await verify_deployment(account.rpc, replace(first, chain_id=1))
+        swapped = first.addresses | {"ComputeRegistry": first.address("DomainRegistry")}
+        with pytest.raises(WrongCode, match="is not ComputeRegistry of this version") as wrong:
+            await verify_deployment(account.rpc, replace(first, addresses=swapped))
+        assert wrong.value.contract == "ComputeRegistry"
+        with pytest.raises(InvalidInput, match="treasury"):
+            await deploy(account.rpc, account.manager, DeploymentParams(treasury="0x12"))
+        with pytest.raises(InvalidInput, match="StakeManager"):
+            await deploy(account.rpc, account.manager, DeploymentParams(slash_cap=70_000))
+        with pytest.raises(Reverted, match="InvalidParameters"):
+            await deploy(account.rpc, account.manager, DeploymentParams(answer_window=60))
     with pytest.raises(InvalidDeployment, match="PrimeToken is not at"):
         async with open_chain(devnet.url, SAMPLE, key, tmp_path / "f.sqlite", settings=FAST):
             pass
+
+
+def test_code_is_compared_but_for_what_constructors_choose() -> None:
+    artifact = load_artifact("ComputePool")
+    start, length = artifact.immutables[0]
+    code = bytearray(artifact.runtime)
+    code[start : start + length] = b"\x11" * length
+    assert artifact.matches(bytes(code))
+    assert not artifact.matches(bytes(code[:-1]))
+    code[start - 1] ^= 1
+    assert not artifact.matches(bytes(code))
 
 
 async def test_contracts_and_encodings_agree_on_every_digest(world: World) -> None:
@@ -106,7 +150,10 @@ async def test_contracts_and_encodings_agree_on_every_digest(world: World) -> No
         epoch=2**64 - 1,
         receipts_root=b"\x01" * 32,
         payouts_root=b"\x02" * 32,
-        total_payout=2**255,
+        receipt_count=2**64 - 1,
+        total_units=2**128 - 1,
+        rate=7,
+        total_payout=2**127,
         data_hash=b"\x03" * 32,
     )
     worker, counterparty = os.urandom(32), os.urandom(32)
@@ -121,14 +168,21 @@ async def test_contracts_and_encodings_agree_on_every_digest(world: World) -> No
         units=2**128 - 1,
         commitment=b"\x05" * 32,
     )
-    root_fields = tuple(root.model_dump().values())
-    fields = tuple(receipt.model_dump().values())
-    read = client.caller.read
-    assert await read("ReceiptSettlement", "rootDigest", root_fields) == root.digest(domain)
-    assert await read("ReceiptSettlement", "receiptDigest", fields) == receipt.digest(domain)
+    conviction = Conviction(
+        pool_id=3, node=address_of(worker), job_id=b"\x04" * 32, evidence=b"\x06" * 32
+    )
+
+    async def read(function: str, argument: object) -> object:
+        return await client.caller.read("ReceiptSettlement", function, argument)
+
+    assert await read("rootDigest", message(root)) == root.digest(domain)
+    assert await read("receiptDigest", message(receipt)) == receipt.digest(domain)
+    assert await read("convictionDigest", message(conviction)) == conviction.digest(domain)
     mine, theirs = receipt.sign(worker, domain), receipt.sign(counterparty, domain)
-    assert await read("ReceiptSettlement", "verifyReceipt", fields, mine, theirs) is True
-    assert await read("ReceiptSettlement", "verifyReceipt", fields, theirs, mine) is False
+    signed = SignedReceipt(receipt, mine, theirs)
+    assert await read("verifyReceipt", signed_struct(signed)) is True
+    swapped = SignedReceipt(receipt, theirs, mine)
+    assert await read("verifyReceipt", signed_struct(swapped)) is False
 
 
 async def test_keys_never_show(world: World) -> None:

@@ -243,7 +243,7 @@ def test_a_raise_is_an_eighth_at_least_and_ends_at_the_cap(base: int, tip: int, 
         ("nonce too low: next nonce 4", Refusal.NONCE_TOO_LOW),
         ("replacement transaction underpriced", Refusal.UNDERPRICED),
         ("max fee per gas less than block base fee: address 0x…", Refusal.UNDERPRICED),
-        ("insufficient funds for gas * price + value", Refusal.OTHER),
+        ("insufficient funds for gas * price + value", Refusal.NO_FUNDS),
         ("internal error", Refusal.OTHER),
     ],
 )

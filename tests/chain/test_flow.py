@@ -1,4 +1,4 @@
-"""The whole way of a token: deploy, register, pool, join, settle, claim, on every kind of chain."""
+"""Pools and their members, on every kind of chain. Settlement is in test_settlement.py."""
 
 from __future__ import annotations
 
@@ -9,32 +9,14 @@ import pytest
 
 from chain.deployment import DeploymentParams
 from chain.errors import InvalidInput, Reverted
-from chain.views import PoolState
-from proofs.merkle import MerkleTree, payout_leaf
-from proofs.receipts import EpochRoot
-from proofs.signing import address_of
+from chain.views import PoolState, Strategy
 from tests.chain.conftest import World
-
-TOKEN = 10**18
-STAKE = 100 * TOKEN
+from tests.chain.epochs import RATE, STAKE, TOKEN
 
 
-def _root(pool: int, epoch: int, payouts: dict[str, int]) -> tuple[EpochRoot, MerkleTree]:
-    tree = MerkleTree.of([payout_leaf(account, amount) for account, amount in payouts.items()])
-    root = EpochRoot(
-        pool_id=pool,
-        epoch=epoch,
-        receipts_root=os.urandom(32),
-        payouts_root=tree.root,
-        total_payout=sum(payouts.values()),
-        data_hash=os.urandom(32),
-    )
-    return root, tree
-
-
-async def test_work_is_paid(world: World) -> None:
+async def test_a_node_joins_and_leaves_a_pool(world: World) -> None:
     owner = await world.client(world.owner_key)
-    provider_key, node_key, validator_key = os.urandom(32), os.urandom(32), os.urandom(32)
+    provider_key, node_key = os.urandom(32), os.urandom(32)
     provider = await world.client(provider_key)
     node = await world.client(node_key)
 
@@ -46,14 +28,20 @@ async def test_work_is_paid(world: World) -> None:
     await provider.ensure_registered(provider_key, node_key, 2 * STAKE, 4)
     assert await node.stake_of(provider.address) == 2 * STAKE
 
-    pool = await owner.create_pool("smol", inviter=owner.address)
-    assert await owner.create_pool("smol", inviter=owner.address) == pool
+    pool = await owner.create_pool("smol", rate=RATE, inviter=owner.address)
+    assert await owner.create_pool("smol", rate=RATE, inviter=owner.address) == pool
+    with pytest.raises(InvalidInput, match="another transaction"):
+        await owner.create_pool("smol", rate=RATE + 1, inviter=owner.address)
     for _ in range(2):
         await owner.fund_pool(pool, 1_000 * TOKEN)
-    assert (await owner.pool_funds(pool)).funded == 1_000 * TOKEN
+    funds = await owner.pool_funds(pool)
+    assert (funds.strategy, funds.rate, funds.funded) == (Strategy.WORK, RATE, 1_000 * TOKEN)
+    assert funds.settlement == world.deployment.address("ReceiptSettlement")
     assert await owner.start_pool(pool) is not None
     assert await owner.start_pool(pool) is None
-    assert (await owner.pool(pool)).state is PoolState.ACTIVE
+    record_of_pool = await owner.pool(pool)
+    assert record_of_pool.state is PoolState.ACTIVE
+    assert record_of_pool.settlement == funds.settlement
 
     deadline = int(time.time()) + 600
     with pytest.raises(Reverted) as refused:
@@ -63,62 +51,11 @@ async def test_work_is_paid(world: World) -> None:
     await node.join_pool(pool, invite, deadline)
     assert await node.join_pool(pool, invite, deadline) is None
     assert await owner.is_member(pool, node.address)
-
-    assert await owner.grant_validator(address_of(validator_key)) is not None
-    assert await owner.grant_validator(address_of(validator_key)) is None
-    payouts = {node.address: 30 * TOKEN, provider.address: 12 * TOKEN}
-    root, tree = _root(pool, 1, payouts)
-    domain = owner.domain("ReceiptSettlement")
-    signatures = [(address_of(validator_key), root.sign(validator_key, domain))]
-    assert await owner.post_root(root, signatures) is not None
-    assert await owner.post_root(root, signatures) is None
-    posted = await node.latest_root(pool)
-    assert posted is not None
-    assert posted.payouts_root == tree.root
-
-    before = await node.token_balance(node.address)
-    await node.claim(pool, node.address, 30 * TOKEN, tree.proof(0))
-    assert await node.claim(pool, node.address, 30 * TOKEN, tree.proof(0)) is None
-    assert await node.token_balance(node.address) == before + 30 * TOKEN
-    assert await node.claimed(pool, node.address) == 30 * TOKEN
-    with pytest.raises(Reverted) as unproven:
-        await node.claim(pool, node.address, 31 * TOKEN, tree.proof(0))
-    assert unproven.value.name == "InvalidProof"
-
-    # Payouts are cumulative: the second epoch pays the difference only.
-    root, tree = _root(pool, 2, {node.address: 50 * TOKEN, provider.address: 12 * TOKEN})
-    await owner.post_root(root, [(address_of(validator_key), root.sign(validator_key, domain))])
-    await owner.claim(pool, node.address, 50 * TOKEN, tree.proof(0))
-    assert await node.token_balance(node.address) == before + 50 * TOKEN
-
     assert await node.leave_pool(pool) is not None
     assert await node.leave_pool(pool) is None
-    record_after = await node.node(node.address)
-    assert record_after is not None
-    assert record_after.pool_id is None
-
-
-async def test_a_different_root_for_a_settled_epoch_is_noticed(world: World) -> None:
-    owner = await world.client(world.owner_key)
-    validator = os.urandom(32)
-    await owner.grant_validator(address_of(validator))
-    pool = await owner.create_pool("p")
-    await owner.fund_pool(pool, 100)
-    await owner.start_pool(pool)
-    domain = owner.domain("ReceiptSettlement")
-    first, _ = _root(pool, 1, {owner.address: 1, address_of(validator): 2})
-    await owner.post_root(first, [(address_of(validator), first.sign(validator, domain))])
-    other, _ = _root(pool, 1, {owner.address: 2, address_of(validator): 1})
-    with pytest.raises(InvalidInput, match="another root"):
-        await owner.post_root(other, [(address_of(validator), other.sign(validator, domain))])
-
-
-async def test_a_node_of_another_provider_is_refused(world: World) -> None:
-    first, second, node = os.urandom(32), os.urandom(32), os.urandom(32)
-    await (await world.client(first)).ensure_registered(first, node, STAKE, 1)
-    client = await world.client(second)
-    with pytest.raises(InvalidInput, match="belongs to provider"):
-        await client.ensure_registered(second, node, STAKE, 1)
+    left = await node.node(node.address)
+    assert left is not None
+    assert left.pool_id is None
 
 
 async def test_a_node_may_register_itself_through_its_provider_key(world: World) -> None:
@@ -137,6 +74,8 @@ async def test_too_little_money_is_said_before_anything_is_sent(world: World) ->
     with pytest.raises(InvalidInput, match="fund it first"):
         await client.ensure_registered(key, os.urandom(32), 20_000 * TOKEN, 1)
     with pytest.raises(Reverted) as refused:
-        await client.create_pool("x" * 65)
+        await client.create_pool("x" * 65, rate=1)
     assert refused.value.name == "TextTooLong"
+    with pytest.raises(InvalidInput, match="inviter"):
+        await client.create_pool("odd", rate=1, inviter="0x12")
     assert DeploymentParams().base_stake < STAKE

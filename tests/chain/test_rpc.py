@@ -208,8 +208,8 @@ async def test_any_answer_is_a_value_or_a_typed_error(answer: object) -> None:
 
 
 GOOD_POOL = abi_encode(
-    ["(address,uint8,uint64,address,uint64,uint32,uint64,uint64,uint256,string,string)"],
-    [(ADDRESS, 1, 5, ADDRESS, 0, 2, 0, 3, 7, "name", "uri")],
+    ["(address,uint8,uint64,address,uint64,uint32,uint64,uint64,uint256,address,string,string)"],
+    [(ADDRESS, 1, 5, ADDRESS, 0, 2, 0, 3, 7, ADDRESS, "name", "uri")],
 )
 
 
