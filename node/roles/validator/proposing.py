@@ -18,14 +18,12 @@ from node.errors import InputError
 from node.protocol import COSIGN, CosignRequest
 from node.roles.validator.facts import ChainFacts
 from node.roles.validator.pending import EpochRules, PendingPool, turn_of
+from node.roles.validator.quorum import NotEnough, collect
 from node.rpc import call
 from node.settlement.follower import SettlementFollower
-from node.settlement.peers import peers_by_address
-from p2p.errors import P2PError
 from proofs.epoch import EpochError, settle
 from proofs.epoch_data import Epoch
 from proofs.errors import ProofError
-from proofs.signing import recover, sign_digest
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -34,14 +32,6 @@ RETRY_SECONDS = 2.0
 FAULT_RETRY_SECONDS = 15.0
 POST_SECONDS = 90.0
 """Longer than a proposal normally takes to be final; after that its turn has passed."""
-
-
-class NotEnough(Exception):
-    """The signatures do not carry the quorum; `unknown` are units that others have not accepted."""
-
-    def __init__(self, weight: int, needed: int, unknown: frozenset[bytes]) -> None:
-        super().__init__(f"signatures carry {weight} of the {needed} stake that is needed")
-        self.unknown = unknown
 
 
 class Proposer:
@@ -83,10 +73,9 @@ class Proposer:
                 pool.retry_at = now() + RETRY_SECONDS
                 return
             with trio.move_on_after(POST_SECONDS):
-                await self._sign_and_post(epoch)
+                await self._sign_and_post(pool, epoch)
             pool.retry_at = now() + RETRY_SECONDS  # by then the chain's event is here
         except NotEnough as exc:
-            pool.put_aside(exc.unknown, now() + self._rules.set_aside)
             pool.retry_at = now() + RETRY_SECONDS
             log.info("epoch not signed by enough", pool=pool.pool_id, reason=str(exc))
         except (EpochError, InputError) as exc:
@@ -126,9 +115,17 @@ class Proposer:
         await self._follower.blobs.put(epoch.content)
         return epoch
 
-    async def _sign_and_post(self, epoch: Epoch) -> None:
+    async def _sign_and_post(self, pool: PendingPool, epoch: Epoch) -> None:
         chain, root = self._chain, epoch.root
-        signatures = await self._collect(epoch)
+        digest = root.digest(chain.domain("ReceiptSettlement"))
+        request = CosignRequest(root=root.to_bytes())
+
+        async def ask(peer_id: str) -> bytes:
+            answer = await call(self._context, peer_id, COSIGN, request)
+            pool.put_aside(answer.unknown, self._context.now() + self._rules.set_aside)
+            return answer.signature
+
+        signatures = await collect(self._context, chain, digest, ask)
         result = await chain.post_root(root, list(signatures.items()))
         if result is not None:
             self._context.log.info(
@@ -140,46 +137,6 @@ class Proposer:
                 transaction="0x" + result.hash.hex(),
                 gas=result.gas_used,
             )
-
-    async def _collect(self, epoch: Epoch) -> dict[str, bytes]:
-        """Signatures of validators who together carry the quorum. Raises `NotEnough`."""
-        chain, context = self._chain, self._context
-        digest = epoch.root.digest(chain.domain("ReceiptSettlement"))
-        quorum = (await chain.settlement_terms()).quorum
-        needed = -(-await chain.total_weight() * quorum // 10_000)
-        own = await chain.weight_of(context.address)
-        if not own:
-            raise InputError(
-                f"{context.address} is no staked validator",
-                "a federator grants the role; its provider stakes",
-            )
-        signatures = {context.address: sign_digest(context.key, digest)}
-        weights = {context.address: own}
-        unknown: set[bytes] = set()
-        peers = peers_by_address(context.network)
-
-        async def ask(address: str, enough: trio.CancelScope) -> None:
-            request = CosignRequest(root=epoch.root.to_bytes())
-            try:
-                answer = await call(context, peers[address], COSIGN, request)
-                if not answer.signature:
-                    unknown.update(answer.unknown)
-                elif recover(digest, answer.signature) == address:
-                    weights[address] = await chain.weight_of(address)
-                    signatures[address] = answer.signature
-            except (P2PError, ProofError) as exc:
-                context.log.info("epoch not cosigned", validator=address, reason=str(exc))
-            if sum(weights.values()) >= needed:
-                enough.cancel()
-
-        if own < needed:
-            others = [v for v in await chain.validators() if v in peers and v != context.address]
-            async with trio.open_nursery() as nursery:
-                for address in others:
-                    nursery.start_soon(ask, address, nursery.cancel_scope)
-        if sum(weights.values()) < needed:
-            raise NotEnough(sum(weights.values()), needed, frozenset(unknown))
-        return signatures
 
     @property
     def _chain(self) -> ChainClient:

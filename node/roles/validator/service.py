@@ -22,6 +22,7 @@ from node.context import NodeContext
 from node.datadir import write_atomically
 from node.hardware import Device, detect_device
 from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
+from node.roles.validator.convicting import Convictions
 from node.roles.validator.replay import replay_request, to_measures
 from node.roles.validator.settling import ValidatorSettlement
 from node.rpc import call, serve
@@ -70,6 +71,7 @@ class Validator:
         self._pending: dict[bytes, Task] = {}
         self._idle = trio.Event()
         self.settlement = ValidatorSettlement(context, follower)
+        self._convictions = Convictions(context)
         self.judged = 0
         self.replay_seconds = 0.0
 
@@ -81,6 +83,7 @@ class Validator:
             nursery.start_soon(self._judge_all)
             nursery.start_soon(self._drop_engine_events)
             await nursery.start(self.settlement.run)
+            nursery.start_soon(self._convictions.run)
             for task in waiting:
                 await self._enqueue(task)
             serve(self._context.network, VERIFY, self._on_verify)
@@ -178,6 +181,8 @@ class Validator:
             await self.settlement.accept(
                 task.sender, bundle.unit_id, bundle.content_id, signed_receipts(bundle)
             )
+        else:
+            await self._convictions.note(bundle, signed.verdict)
         return signed
 
     async def _judge(self, bundle: UnitBundle) -> SignedVerdict | None:
