@@ -134,6 +134,29 @@ abstract contract Epochs is Fixture {
         return buildEpoch(noEpoch(poolId), someReceipts(poolId, 1, count, workers, 0));
     }
 
+    /// @dev The root's totals from the last leaf, at its rate.
+    function restate(Epoch memory epoch) internal pure {
+        IReceiptSettlement.EpochRoot memory root = epoch.root;
+        uint128 before = root.totalPayout - root.totalUnits * root.rate;
+        // forge-lint: disable-next-line(unsafe-typecast)
+        root.receiptCount = uint64(epoch.leaves.length);
+        root.totalUnits = epoch.leaves[epoch.leaves.length - 1].epochUnits;
+        root.totalPayout = before + root.totalUnits * root.rate;
+    }
+
+    /// @dev One more payout, whoever's.
+    function addPayout(Epoch memory epoch, address account, uint256 cumulative) internal pure {
+        uint256 count = epoch.accounts.length;
+        address[] memory accounts = new address[](count + 1);
+        uint256[] memory sums = new uint256[](count + 1);
+        for (uint256 i = 0; i < count; i++) {
+            (accounts[i], sums[i]) = (epoch.accounts[i], epoch.cumulative[i]);
+        }
+        (accounts[count], sums[count]) = (account, cumulative);
+        (epoch.accounts, epoch.cumulative) = (accounts, sums);
+        plant(epoch);
+    }
+
     /// @dev Both roots from leaves and payouts, whatever these are.
     function plant(Epoch memory epoch) internal pure {
         bytes32[] memory work = new bytes32[](epoch.leaves.length);
@@ -239,16 +262,14 @@ abstract contract Epochs is Fixture {
         return IReceiptSettlement.Posted(epoch.root, keccak256(abi.encode(epoch.signers)));
     }
 
-    function leafOf(Epoch memory epoch, uint256 index)
+    function leafOf(Epoch memory epoch, uint256 place)
         internal
         pure
-        returns (IReceiptSettlement.ProvenLeaf memory)
+        returns (IReceiptSettlement.ProvenLeaf memory proven)
     {
-        IReceiptSettlement.WorkLeaf memory leaf = epoch.leaves[index];
-        return
-            IReceiptSettlement.ProvenLeaf(
-                leaf, Merkle.proofIn(epoch.workTree, Merkle.workLeaf(leaf))
-            );
+        // A copy, which tests may falsify.
+        proven.leaf = abi.decode(abi.encode(epoch.leaves[place]), (IReceiptSettlement.WorkLeaf));
+        proven.proof = Merkle.proofIn(epoch.workTree, Merkle.workLeaf(proven.leaf));
     }
 
     /// @dev The account's leaf; cumulative 0 without proof where it has none.
