@@ -9,6 +9,7 @@ worth more than the gas, and claims of several pools share one transaction.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,14 +73,21 @@ class Reward:
 
 
 class Rewards:
-    """Finds and claims what this node's provider has earned. `claimed` is the last total, wei."""
+    """Finds and claims what `accounts` have earned: this node's provider, unless others are named
+    (anyone may claim for anyone). `claimed` is the last total, wei."""
 
-    def __init__(self, context: NodeContext, follower: SettlementFollower) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        follower: SettlementFollower,
+        accounts: Collection[str] | None = None,
+    ) -> None:
         self._context = context
         self._follower = follower
+        self._accounts = (context.provider,) if accounts is None else tuple(accounts)
         self._pools: set[int] = set()
-        self._noted: dict[int, bytes] = {}
-        self._known_claimed: dict[int, int] = {}
+        self._noted: dict[tuple[int, str], bytes] = {}
+        self._known_claimed: dict[tuple[int, str], int] = {}
         self.claimed = 0
 
     def wants(self, pool_id: int) -> bool:
@@ -111,20 +119,23 @@ class Rewards:
                 for pool_id in list(self._pools):
                     history = self._follower.history(pool_id)
                     if history.newest is not None:
-                        await self._note(history.newest)
+                        for account in self._accounts:
+                            await self._note(history.newest, account)
 
-    async def _note(self, entry: PostedEpoch) -> None:
-        """Journal this node's leaf of a posted epoch, where it has one."""
+    async def _note(self, entry: PostedEpoch, account: str) -> None:
+        """Journal an account's leaf of a posted epoch, where it has one."""
         if entry.epoch is None:
             return
-        root, account = entry.posted.root, self._context.provider
+        root, place = entry.posted.root, (entry.posted.root.pool_id, account)
         standing = entry.posted.signers_hash + root.receipts_root + root.payouts_root
         payout = entry.epoch.payout(account)
-        if payout is None or self._noted.get(root.pool_id) == standing:
+        if payout is None or self._noted.get(place) == standing:
             return
-        self._noted[root.pool_id] = standing
+        self._noted[place] = standing
         reward = Reward(entry.posted, account, payout, entry.transaction)
         key = f"{root.pool_id}:{root.epoch}:{entry.transaction}"
+        if account != self._context.provider:
+            key += f":{account}"
         await self._context.journal.append(REWARD, key, reward.to_body(), "chain")
         units = entry.epoch.units_of(account)
         self._context.log.info(
@@ -137,23 +148,27 @@ class Rewards:
         while True:
             pause = LOOK_SECONDS
             try:
-                due = [r for p in list(self._pools) if (r := self._final_reward(p)) is not None]
+                due = [reward for p in list(self._pools) for reward in self._final_rewards(p)]
                 await self._claim(chain, due)
             except ChainError as exc:
                 self._context.log.warning("claim not possible yet", reason=str(exc))
                 pause = RETRY_SECONDS
             await trio.sleep(pause)
 
-    def _final_reward(self, pool_id: int) -> Reward | None:
-        """The newest final leaf of a pool that is here."""
+    def _final_rewards(self, pool_id: int) -> list[Reward]:
+        """The newest final leaves of a pool that are here and above what is known to be paid."""
         history = self._follower.history(pool_id)
         for entry in reversed(history.entries):
-            if entry.epoch is not None and self._follower.is_final(history, entry):
-                payout = entry.epoch.payout(self._context.provider)
-                if payout is None:
-                    return None
-                return Reward(entry.posted, self._context.provider, payout, entry.transaction)
-        return None
+            if entry.epoch is None or not self._follower.is_final(history, entry):
+                continue
+            earned = entry.epoch.earned
+            return [
+                Reward(entry.posted, account, payout, entry.transaction)
+                for account in self._accounts
+                if earned.get(account, 0) > self._known_claimed.get((pool_id, account), -1)
+                and (payout := entry.epoch.payout(account)) is not None
+            ]
+        return []
 
     async def _claim(self, chain: ChainClient, rewards: list[Reward]) -> None:
         """Claim what is above what was claimed, if together it is worth its gas."""
@@ -161,10 +176,8 @@ class Rewards:
         for reward in rewards:
             total = reward.payout.cumulative
             pool_id = reward.posted.root.pool_id
-            if self._known_claimed.get(pool_id, -1) >= total:
-                continue
             claimed = await chain.claimed(pool_id, reward.account)
-            self._known_claimed[pool_id] = claimed
+            self._known_claimed[pool_id, reward.account] = claimed
             if claimed < total:
                 open_rewards.append(reward)
                 gain += total - claimed
@@ -173,7 +186,7 @@ class Rewards:
         await chain.claim_many([reward.to_claim() for reward in open_rewards])
         for reward in open_rewards:
             self.claimed = reward.payout.cumulative
-            self._known_claimed[reward.posted.root.pool_id] = self.claimed
+            self._known_claimed[reward.posted.root.pool_id, reward.account] = self.claimed
             self._context.log.info(
                 "reward claimed",
                 pool=reward.posted.root.pool_id,
