@@ -6,6 +6,7 @@ not fit the tables (late, repeated, from an older build) changes nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from node.roles.orchestrator import events as ev
@@ -34,9 +35,11 @@ class Intake:
                     self.pool.weights[event.peer_id] = event.weight
                 else:
                     self.pool.validators.pop(event.peer_id, None)
+                return self._decide_all(now)
             case ev.ChainQuorum():
                 self.pool.all_weight = event.all_weight
                 self.pool.quorum = event.basis_points
+                return self._decide_all(now)
             case ev.PeerJoined():
                 self._joined(event, now)
             case ev.PeerDeclined():
@@ -68,7 +71,7 @@ class Intake:
             case ev.ChainSettled():
                 return self._settled(event)
             case ev.Tick():
-                pass
+                return self._decide_all(now)
         return []
 
     def _announced(self, event: ev.PeerAnnounced) -> None:
@@ -203,18 +206,46 @@ class Intake:
             or unit.bundle_id != event.bundle_id
         ):
             return []
-        weight = self.pool.weights.get(event.validator, 0)
-        opinion = Opinion(event.accepted, event.faulty, event.reason, weight)
+        opinion = Opinion(event.accepted, event.faulty, event.reason, event.summary)
         unit = replace(unit, opinions={**unit.opinions, event.validator: opinion})
         self.pool.units[unit.unit_id] = unit
-        heard = unit.opinions.values()
-        if sum(o.weight for o in heard if o.accepted) >= self.pool.needed_weight:
-            return self._accept(unit, event.summary)
-        # Once so much stake rejects it that the rest carries no quorum, nothing can accept it.
+        return self._decide(unit, now)
+
+    def _decide_all(self, now: float) -> list[ev.Command]:
+        """Stakes changed or somebody is late: what was heard of a unit may be enough now."""
+        waiting = [u for u in self.pool.units.values() if u.state is UnitState.VERIFYING]
+        return [
+            command
+            for unit in waiting
+            if unit.opinions and self.pool.units[unit.unit_id] is unit
+            for command in self._decide(unit, now)
+        ]
+
+    def _decide(self, unit: Unit, now: float) -> list[ev.Command]:
+        accepting = {p: o for p, o in unit.opinions.items() if o.accepted}
+        rejecting = {p: o for p, o in unit.opinions.items() if not o.accepted}
+        if self._weight(accepting) >= self.pool.needed_weight:
+            return self._accept(unit, list(accepting.values())[-1].summary)
+        # Once so much stake rejects it that the rest carries no quorum, nothing can accept it. Who
+        # was asked is heard all the same, unless late: a ban takes more stake than that.
+        awaited = not unit.late and any(p in self.pool.validators for p in unit.unheard)
         spare = self.pool.total_weight - self.pool.needed_weight
-        if sum(o.weight for o in heard if not o.accepted) > spare:
-            return self._reject(unit, event, spare, now)
+        if self._weight(rejecting) > spare and (self._convicted(unit) or not awaited):
+            return self._reject(unit, list(rejecting.values())[-1], now)
         return []
+
+    def _convicted(self, unit: Unit) -> dict[str, str]:
+        """Whom more than half of all stake convicts, and why."""
+        found: dict[str, str] = {}
+        for opinion in unit.opinions.values():
+            against = [p for p, o in unit.opinions.items() if o.faulty == opinion.faulty]
+            if opinion.faulty and 2 * self._weight(against) > self.pool.total_weight:
+                found.setdefault(opinion.faulty, opinion.reason)
+        return found
+
+    def _weight(self, validators: Iterable[str]) -> int:
+        """The stake behind these validators, those who have left included."""
+        return sum(self.pool.weights.get(peer_id, 0) for peer_id in validators)
 
     def _accept(self, unit: Unit, summary: dict[str, object]) -> list[ev.Command]:
         self.pool.units[unit.unit_id] = unit.to(UnitState.ACCEPTED, verdict=summary)
@@ -226,28 +257,22 @@ class Intake:
             commands += self._settled(ev.ChainSettled(*paid, (unit.unit_id,)))
         return commands
 
-    def _reject(
-        self, unit: Unit, event: ev.PeerVerdict, spare: int, now: float
-    ) -> list[ev.Command]:
-        """Requeue the unit; ban whom so much stake convicts that it decides alone."""
-        rejected = unit.to(UnitState.REJECTED, verdict=event.summary)
+    def _reject(self, unit: Unit, last: Opinion, now: float) -> list[ev.Command]:
+        """Requeue the unit, and ban whom it convicts."""
+        rejected = unit.to(UnitState.REJECTED, verdict=last.summary)
         self.pool.units[unit.unit_id] = rejected
         commands: list[ev.Command] = [
             ev.ForgetUnit(unit.unit_id, unit.generation),
             ev.RecordVerdict(unit.unit_id),
         ]
-        for faulty in sorted({o.faulty for o in unit.opinions.values() if o.faulty}):
-            against = [o for o in unit.opinions.values() if o.faulty == faulty]
+        for faulty, reason in self._convicted(unit).items():
             member = self.pool.members.get(faulty)
-            if member is None or MemberState.BANNED not in member.may:
-                continue
-            if sum(opinion.weight for opinion in against) > spare:
-                reason = against[0].reason
+            if member is not None and MemberState.BANNED in member.may:
                 self.pool.members[faulty] = member.to(MemberState.BANNED, reason=reason)
                 commands.append(ev.BanWorker(faulty, reason))
                 self._discard_work_with(faulty)
                 self._release(faulty, f"{faulty} was convicted: {reason}", now)
-        self.pool.units[unit.unit_id] = rejected.requeued(f"rejected: {event.reason}")
+        self.pool.units[unit.unit_id] = rejected.requeued(f"rejected: {last.reason}")
         return commands
 
     def _credit(self, unit: Unit) -> None:

@@ -171,6 +171,7 @@ class Reconciler:
                 unit,
                 asked=tuple(dict.fromkeys((*unit.asked, *wanted))),
                 verify_by=now + self.pool.policy.verify_timeout if overdue else unit.verify_by,
+                late=unit.late or (overdue and bool(unit.unheard)),
             )
             commands += [ev.VerifyUnit(unit.unit_id, peer_id) for peer_id in wanted]
         return commands

@@ -108,19 +108,20 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Opinion:
-    """One validator's verdict on a unit's bundle, and the stake behind it (wei) when it came.
-    `faulty` is the peer it convicts, "" for none."""
+    """One validator's verdict on a unit's bundle. `faulty` is the peer it convicts, "" for none;
+    `summary` is what rows of the dataset say of it."""
 
     accepted: bool
     faulty: str
     reason: str
-    weight: int
+    summary: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Unit:
     """`verify_by` and `progress_at` (the last new token, or the assignment) are monotonic seconds
-    of this run; `asked` are the validators who have its bundle, `opinions` what they said."""
+    of this run; `asked` are the validators who have its bundle, `opinions` what they said, `late`
+    whether one of them let `verify_by` pass."""
 
     unit_id: bytes
     job_id: str
@@ -137,6 +138,7 @@ class Unit:
     transaction: str = ""
     epoch: int = 0
     verify_by: float = 0.0
+    late: bool = False
     progress_at: float = 0.0
     history: tuple[str, ...] = ()
 
@@ -182,6 +184,7 @@ class Unit:
             bundle_id=b"",
             asked=(),
             opinions={},
+            late=False,
             verdict=None,
             group_id=b"",
             generation=0,
@@ -191,7 +194,8 @@ class Unit:
     def resumed(self) -> Unit:
         """As a restart finds it: with a validator or done as it was, else QUEUED from nothing."""
         if self.state in (UnitState.VERIFYING, UnitState.ACCEPTED, UnitState.SETTLED):
-            return replace(self, asked=(), opinions={}, verify_by=0.0, progress_at=0.0)
+            kept = replace(self, asked=(), opinions={}, late=False)
+            return replace(kept, verify_by=0.0, progress_at=0.0)
         if self.state is UnitState.EXPIRED:
             return self
         return replace(
@@ -202,6 +206,7 @@ class Unit:
             bundle_id=b"",
             asked=(),
             opinions={},
+            late=False,
             verdict=None,
             group_id=b"",
             generation=0,

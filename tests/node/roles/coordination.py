@@ -8,7 +8,7 @@ from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.coordinator import Coordinator
 from node.roles.orchestrator.groups import Group
 from node.roles.orchestrator.pool import Policy
-from node.roles.orchestrator.units import Sequence, Unit
+from node.roles.orchestrator.units import Sequence, Unit, UnitState
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 
 LAYERS = 30
@@ -48,7 +48,7 @@ def unit(number: int, size: int = 2) -> Unit:
 
 
 class Pool:
-    """A coordinator with a clock and helpers that play the workers' and validator's part."""
+    """A coordinator with a clock and helpers that play the workers' and validators' part."""
 
     def __init__(self, stages: int = 3) -> None:
         policy = Policy(stages=stages, formation_wait=10.0, verify_timeout=60.0)
@@ -101,7 +101,28 @@ class Pool:
         self.pool.set_bundle(current.unit_id, bundle_id)
         return bundle_id
 
-    def verdict(self, target: Unit, accepted: bool = True, faulty: str = "") -> list[ev.Command]:
+    def validators(self, **weights: int) -> None:
+        """These validators are here, with their stake; 0 takes one away."""
+        for peer_id, weight in weights.items():
+            self.feed(ev.PeerValidates(peer_id, weight))
+
+    def verdict(
+        self, target: Unit, accepted: bool = True, faulty: str = "", judge: str = "v1"
+    ) -> list[ev.Command]:
         bundle_id = self.bundle(target)
         reason = "" if accepted else "boundary is off"
-        return self.feed(ev.PeerVerdict(target.unit_id, bundle_id, accepted, faulty, reason, {}))
+        summary: dict[str, object] = {"validator": judge}
+        return self.feed(
+            ev.PeerVerdict(judge, target.unit_id, bundle_id, accepted, faulty, reason, summary)
+        )
+
+    def asked(self, target: Unit) -> list[str]:
+        """Validators that were asked about a unit so far, in order, each time."""
+        return [
+            c.validator
+            for c in self.commands
+            if isinstance(c, ev.VerifyUnit) and c.unit_id == target.unit_id
+        ]
+
+    def state(self, target: Unit) -> UnitState:
+        return self.pool.units[target.unit_id].state

@@ -55,7 +55,7 @@ def test_a_group_takes_what_is_there_after_the_wait() -> None:
 def test_units_are_assigned_when_the_group_runs_and_settle_at_the_end() -> None:
     pool, work = Pool(), unit(1)
     pool.feed(ev.OperatorSubmitted((work,)))
-    pool.feed(ev.PeerValidates("v1", True))
+    pool.validators(v1=1)
     group = pool.up()
     assert ev.AssignUnit(group.group_id, group.generation, work.unit_id) in pool.commands
     pool.produce(work)
@@ -78,7 +78,7 @@ def test_the_window_bounds_sequences_in_flight() -> None:
     pool.up()
     assigned = [c for c in pool.commands if isinstance(c, ev.AssignUnit)]
     assert len(assigned) == 2  # two units of two sequences: the second one reaches the window
-    pool.feed(ev.PeerValidates("v1", True))
+    pool.validators(v1=1)
     pool.produce(works[0])
     assigned = [c for c in pool.commands if isinstance(c, ev.AssignUnit)]
     assert len(assigned) == 3
@@ -114,7 +114,7 @@ def test_a_spare_takes_the_dead_workers_place() -> None:
 def test_a_unit_whose_evidence_died_is_proven_again() -> None:
     pool, work = Pool(), unit(1, size=1)
     pool.feed(ev.OperatorSubmitted((work,)))
-    pool.feed(ev.PeerValidates("v1", True))
+    pool.validators(v1=1)
     group = pool.up()
     only = work.sequences[0].sequence_id
     pool.feed(ev.PeerFinished(group.generation, work.unit_id, only, "length", tuple(range(8)), "t"))
@@ -146,7 +146,7 @@ def test_a_conviction_bans_repairs_and_starts_the_groups_work_again() -> None:
     pool = Pool()
     works = (unit(1), unit(2))
     pool.feed(ev.OperatorSubmitted(works))
-    pool.feed(ev.PeerValidates("v1", True))
+    pool.validators(v1=1)
     group = pool.up()
     first = works[1].sequences[0].sequence_id
     pool.feed(ev.PeerTokens(group.generation, works[1].unit_id, first, 0, (7,)))
@@ -167,18 +167,18 @@ def test_a_conviction_bans_repairs_and_starts_the_groups_work_again() -> None:
 def test_a_verdict_on_another_bundle_is_ignored() -> None:
     pool, work = Pool(), unit(1)
     pool.feed(ev.OperatorSubmitted((work,)))
-    pool.feed(ev.PeerValidates("v1", True))
+    pool.validators(v1=1)
     pool.up()
     pool.produce(work)
     pool.bundle(work)
-    assert pool.feed(ev.PeerVerdict(work.unit_id, b"x" * 32, True, "", "", {})) == []
+    assert pool.feed(ev.PeerVerdict("v1", work.unit_id, b"x" * 32, True, "", "", {})) == []
     assert pool.pool.units[work.unit_id].state is UnitState.VERIFYING
 
 
 def test_a_unit_rejected_too_often_expires() -> None:
     pool, work = Pool(), unit(1)
     pool.feed(ev.OperatorSubmitted((work,)))
-    pool.feed(ev.PeerValidates("v1", True))
+    pool.validators(v1=1)
     pool.up()
     for _ in range(MAX_ATTEMPTS):
         pool.produce(work)
@@ -187,18 +187,22 @@ def test_a_unit_rejected_too_often_expires() -> None:
     assert pool.feed(ev.Tick()) == []
 
 
-def test_a_silent_validator_is_asked_again_and_then_another_one() -> None:
+def test_every_validator_is_asked_at_once_and_a_silent_one_again() -> None:
     pool, work = Pool(), unit(1)
     pool.feed(ev.OperatorSubmitted((work,)))
-    pool.feed(ev.PeerValidates("v1", True))
-    pool.feed(ev.PeerValidates("v2", True))
+    pool.validators(v1=1, v2=1)
     pool.up()
     pool.produce(work)
-    pool.now += 60.0
-    asked = [c.validator for c in pool.feed(ev.Tick()) if isinstance(c, ev.VerifyUnit)]
-    first = next(c.validator for c in pool.commands if isinstance(c, ev.VerifyUnit))
-    assert len(asked) == 1
-    assert asked != [first]
+    assert pool.asked(work) == ["v1", "v2"]
+    pool.now += 59.0
+    assert pool.feed(ev.Tick()) == []
+    pool.verdict(work, judge="v2")
+    pool.now += 1.0
+    assert pool.feed(ev.Tick()) == [ev.VerifyUnit(work.unit_id, "v1")]
+    pool.now += 59.0
+    assert pool.feed(ev.Tick()) == []
+    pool.now += 1.0
+    assert pool.feed(ev.Tick()) == [ev.VerifyUnit(work.unit_id, "v1")]
 
 
 def test_three_missed_pings_are_a_death() -> None:

@@ -15,7 +15,9 @@ from tests.node.roles.coordination import WORKERS, Pool, unit
 
 PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
 OTHER_EVENTS = ["up", "broken", "claims_failed", "refused", "accept", "reject", "settle", "tick"]
-EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS])
+JUDGE_EVENTS = ["validates", "quorum"]
+JUDGES = ("v1", "v2", "v3")
+EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS, *JUDGE_EVENTS])
 
 
 @settings(max_examples=200, deadline=None)
@@ -26,13 +28,14 @@ def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: in
     pool = Pool(stages=choose.choice([0, 2, 3]))
     works = tuple(unit(n) for n in range(1, 4))
     pool.feed(ev.OperatorSubmitted(works))
-    pool.feed(ev.PeerValidates("v1", True))
+    pool.validators(v1=3, v2=2, v3=1)
     settled: list[bytes] = []
     for name in names:
         pool.now += choose.random() * 5
         for command in pool.feed(_event(name, pool, works, choose)):
             if isinstance(command, ev.RecordSettled):
                 settled.append(command.unit_id)
+        _check_stake(pool)
         live = [g for g in pool.pool.groups.values() if g.live]
         peers = [p for g in live if g.state is not GroupState.REPAIRING for p in g.peers]
         assert len(peers) == len(set(peers))
@@ -40,6 +43,20 @@ def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: in
         for work in works:
             for s in pool.pool.units[work.unit_id].sequences:
                 assert len(s.output_ids) <= s.max_tokens
+
+
+def _check_stake(pool: Pool) -> None:
+    """A unit waits as long as the stake that was heard decides nothing, and no longer."""
+    tables = pool.pool
+    spare = tables.total_weight - tables.needed_weight
+    for current in tables.units.values():
+        heard = current.opinions.items()
+        pro = sum(tables.weights.get(p, 0) for p, o in heard if o.accepted)
+        con = sum(tables.weights.get(p, 0) for p, o in heard if not o.accepted)
+        if current.state is UnitState.VERIFYING:
+            assert pro < tables.needed_weight
+            awaited = any(peer_id in tables.validators for peer_id in current.unheard)
+            assert con <= spare or awaited
 
 
 def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> ev.Event:
@@ -85,7 +102,14 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> ev
                 pool.bundle(current)
             bundle_id = pool.pool.units[current.unit_id].bundle_id
             faulty = peer if name == "reject" and choose.random() < 0.3 else ""
-            return ev.PeerVerdict(current.unit_id, bundle_id, name == "accept", faulty, name, {})
+            judge = choose.choice(JUDGES)
+            return ev.PeerVerdict(
+                judge, current.unit_id, bundle_id, name == "accept", faulty, name, {}
+            )
+        case "validates":
+            return ev.PeerValidates(choose.choice(JUDGES), choose.randrange(4))
+        case "quorum":
+            return ev.ChainQuorum(choose.randrange(12), choose.choice([5001, 6667, 10_000]))
         case "settle":
             return ev.ChainSettled(1, "0x1", (current.unit_id,))
     return ev.Tick()

@@ -48,7 +48,7 @@ def test_tokens_hold_the_stall_off_and_a_finished_unit_clears_it() -> None:
     pool.now += 1
     pool.feed(ev.Tick())
     pool.build_done()
-    pool.feed(ev.PeerValidates("v1", True))
+    pool.validators(v1=1)
     pool.produce(work)
     assert pool.pool.groups[group.group_id].stalls == 0
 
@@ -128,19 +128,23 @@ def test_a_unit_that_is_refused_starts_again_and_expires_at_last() -> None:
     assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
 
 
-def test_a_rejected_unit_goes_to_another_validator() -> None:
-    pool, works = Pool(), (unit(1), unit(2))
-    pool.feed(ev.OperatorSubmitted(works))
-    pool.feed(ev.PeerValidates("v1", True))
-    pool.feed(ev.PeerValidates("v2", True))
+def test_a_rejected_unit_is_judged_anew_by_all_and_old_opinions_are_forgotten() -> None:
+    pool, work = Pool(), unit(1)
+    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.validators(v1=1, v2=1)
     pool.up()
-    for work in works:
-        pool.produce(work)
-    for work in works:
-        first = pool.pool.units[work.unit_id].validator
-        pool.verdict(work, accepted=False)
-        pool.produce(work)
-        assert pool.pool.units[work.unit_id].validator not in ("", first)
+    pool.produce(work)
+    pool.verdict(work, judge="v2")
+    pool.verdict(work, accepted=False)
+    again = pool.pool.units[work.unit_id]
+    assert (again.state, again.attempt) == (UnitState.ASSIGNED, 1)
+    assert (again.asked, again.opinions) == ((), {})
+    pool.produce(work)
+    assert pool.asked(work) == ["v1", "v2"] * 2
+    pool.verdict(work, judge="v1")
+    assert pool.state(work) is UnitState.VERIFYING
+    pool.verdict(work, judge="v2")
+    assert pool.state(work) is UnitState.ACCEPTED
 
 
 def test_strangers_do_not_grow_the_tables_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

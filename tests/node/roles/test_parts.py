@@ -1,7 +1,10 @@
-"""The small pure parts of the roles: ledgers, jobs, terms, life, device."""
+"""The small pure parts of the roles: jobs, terms, life, device."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import msgpack
 import pytest
 
 from node.errors import InputError, ResourceError
@@ -9,11 +12,8 @@ from node.hardware import detect_device
 from node.lifecycle import IllegalState, Lifecycle, NodeState
 from node.prompts import Prompt
 from node.roles.orchestrator.jobs import JobCutter, unit_from_body, unit_to_body
+from node.roles.orchestrator.units import Opinion
 from node.roles.terms import PoolTerms
-from node.roles.validator import epochs
-from node.roles.validator.epochs import PoolLedger
-from proofs.receipts import Receipt
-from proofs.signing import address_of
 
 
 class Words:
@@ -31,53 +31,6 @@ def prompt(text: str = "one two", **fields: object) -> Prompt:
 
 
 CUTTER = JobCutter(Words(), b"m" * 32, "tiny", context_length=16, unit_size=2, vocab_size=200)
-
-
-def receipt(number: int) -> Receipt:
-    worker = address_of(bytes([number]) * 32)
-    return Receipt(
-        job_id=bytes([number]) * 32,
-        worker=worker,
-        pool_id=1,
-        stage=0,
-        seq=0,
-        counterparty=worker,
-        epoch=1,
-        units=1,
-        commitment=bytes(32),
-    )
-
-
-def taken(ledger: PoolLedger, number: int, now: float) -> bytes:
-    item = receipt(number)
-    ledger.take(item.job_id, (item,), {item.worker: f"peer{number}"}, now)
-    return item.job_id
-
-
-def test_an_epoch_is_due_when_it_is_quiet_or_late_or_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    ledger = PoolLedger(1)
-    assert not ledger.due(1e9)
-    taken(ledger, 1, 100.0)
-    assert not ledger.due(100.0 + epochs.QUIET_SECONDS - 0.1)
-    assert ledger.due(100.0 + epochs.QUIET_SECONDS)
-    taken(ledger, 2, 100.0 + epochs.MAX_SECONDS - 0.1)
-    assert not ledger.due(100.0 + epochs.MAX_SECONDS - 0.05)
-    assert ledger.due(100.0 + epochs.MAX_SECONDS)
-    monkeypatch.setattr(epochs, "MAX_UNITS", 2)
-    assert ledger.due(100.0 + epochs.MAX_SECONDS - 0.1)
-    ledger.retry_at = 1000.0
-    assert not ledger.due(999.0)
-    assert ledger.due(1000.0)
-
-
-def test_a_paid_unit_leaves_the_ledger_and_its_worker_with_it() -> None:
-    ledger = PoolLedger(1)
-    first, second = taken(ledger, 1, 0.0), taken(ledger, 2, 1.0)
-    ledger.paid([first, b"unknown"], {"a": 5}, 10.0)
-    assert list(ledger.units) == [second]
-    assert list(ledger.peers.values()) == ["peer2"]
-    assert ledger.earned == {"a": 5}
-    assert ledger.oldest == 10.0
 
 
 def test_the_same_job_is_cut_into_the_same_units() -> None:
@@ -98,8 +51,8 @@ def test_a_prompt_over_the_context_is_named() -> None:
 def test_a_unit_goes_through_the_journal_unchanged() -> None:
     (unit, *_) = CUTTER.cut("k", (prompt(max_tokens=4, stop=["x"], temperature=0.5),))
     grown = unit.with_sequence(unit.sequences[0].ended(1, "eos", (7, 2), "t"), 3.0)
-    import msgpack
-
+    opinion = Opinion(False, "w1", "off", {"figures": {"tokens": 1.5}})
+    grown = replace(grown, asked=("v1", "v2"), opinions={"v1": opinion}, late=True)
     packed = msgpack.packb(unit_to_body(grown))
     assert unit_from_body(msgpack.unpackb(packed, use_list=False)) == grown
 
@@ -122,13 +75,13 @@ def test_the_text_ends_before_a_stop_string_and_without_the_final_eos(
 
 
 def test_terms_survive_the_chain_and_foreign_ones_are_named() -> None:
-    terms = PoolTerms(model_id="ab" * 32, model="m", price_per_unit="15")
+    terms = PoolTerms(model_id="ab" * 32, model="m")
     assert PoolTerms.from_uri(terms.to_uri()) == terms
     for uri in ("", "https://x", "prime-terms:", "prime-terms:{}", "prime-terms:[1]"):
         with pytest.raises(InputError, match="terms"):
             PoolTerms.from_uri(uri)
     with pytest.raises(InputError, match="malformed"):
-        PoolTerms.from_uri(terms.to_uri().replace('"15"', '"-1"'))
+        PoolTerms.from_uri(terms.to_uri().replace("ab" * 32, "ab" * 31))
 
 
 def test_a_node_drains_from_anywhere_and_never_comes_back() -> None:
