@@ -61,6 +61,8 @@ class SettlementFollower:
         self._nursery: trio.Nursery | None = None
         self._filling: set[tuple[int, int, bytes]] = set()
         self._changed = trio.Event()
+        self._rewinds = 0
+        self._dispute_steps: list[tuple[int, int, bytes | None]] = []
         self.version = 0
         self.histories: dict[int, PoolHistory] = {}
         self.disputes: dict[int, bytes] = {}
@@ -133,7 +135,9 @@ class SettlementFollower:
         for event in batch.events:
             decoded = read_event(event)
             if decoded is not None:
-                where = f"{event.block_number}:{event.log_index}:{event.tx_hash.hex()}"
+                # A transaction may come back where it was, in the block that replaced its own.
+                place = f"{event.block_number}:{event.log_index}:{event.tx_hash.hex()}"
+                where = f"{self._rewinds}:{place}"
                 await self._take(decoded, where, event.block_number, event.tx_hash)
 
     async def _take(self, event: SettlementEvent, where: str, block: int, tx: bytes) -> None:
@@ -150,16 +154,19 @@ class SettlementFollower:
                 }
                 await self._record("chain.root", where, body)
             case RootVoided(pool_id=pool_id, epoch=epoch):
-                await self._record("chain.void", where, {"pool_id": pool_id, "epoch": epoch})
+                body = {"pool_id": pool_id, "epoch": epoch, "block": block}
+                await self._record("chain.void", where, body)
             case DisputeOpened(dispute_id=dispute_id, dispute=dispute):
-                body = {"id": dispute_id, "root": dispute.root}
+                body = {"id": dispute_id, "root": dispute.root, "block": block}
                 await self._record("chain.dispute", where, body)
             case DisputeClosed(dispute_id=dispute_id):
-                await self._record("chain.answered", where, {"id": dispute_id})
+                body = {"id": dispute_id, "block": block}
+                await self._record("chain.answered", where, body)
 
     async def _record(self, kind: str, key: str, body: dict[str, Any]) -> None:
         """Journal what the chain says, then act on it."""
-        await self._context.journal.append(kind, key, body, origin="chain")
+        fresh = await self._context.journal.append(kind, key, body, origin="chain")
+        self._rewinds += fresh and kind == "chain.rewind"
         if self._apply(kind, body):
             self._fill_all()
             self._notify()
@@ -167,6 +174,7 @@ class SettlementFollower:
     async def _restore(self) -> None:
         for event in await self._context.journal.events(list(KINDS)):
             self._apply(event.kind, event.body)
+            self._rewinds += event.kind == "chain.rewind"
         for history in self.histories.values():
             for entry in history.missing():
                 content = await self.blobs.get(entry.posted.root.data_hash)
@@ -185,15 +193,31 @@ class SettlementFollower:
                 )
                 return self.history(root.pool_id).post(entry)
             case "chain.void":
-                return self.history(body["pool_id"]).void(body["epoch"]) is not None
+                return self.history(body["pool_id"]).void(body["epoch"], body["block"]) is not None
             case "chain.rewind":
                 for history in self.histories.values():
                     history.rewind(body["block"])
+                self._rewind_disputes(body["block"])
             case "chain.dispute":
-                self.disputes[body["id"]] = body["root"]
+                self._dispute_changed(body["block"], body["id"], body["root"])
             case "chain.answered":
-                self.disputes.pop(body["id"], None)
+                self._dispute_changed(body["block"], body["id"], None)
         return True
+
+    def _dispute_changed(self, block: int, dispute_id: int, root: bytes | None) -> None:
+        """Opened (about a root's hash) or closed."""
+        self._dispute_steps.append((block, dispute_id, root))
+        if root is None:
+            self.disputes.pop(dispute_id, None)
+        else:
+            self.disputes[dispute_id] = root
+
+    def _rewind_disputes(self, block: int) -> None:
+        steps = [step for step in self._dispute_steps if step[0] <= block]
+        self._dispute_steps.clear()
+        self.disputes.clear()
+        for step in steps:
+            self._dispute_changed(*step)
 
     # -- leaves --------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """What the chain says was settled in one pool, epoch by epoch, and what that leaves to pay.
 
 Pure. An entry comes from a `RootPosted` event; its published data are filled in when they have been
-fetched and rebuild exactly that root. A voided root is taken away, and so is what a reorganisation
-took from the chain. The next epoch can be made only when every epoch before it is filled in.
+fetched and rebuild exactly that root. A voided root is taken away, and what a reorganisation took
+from the chain is undone, be it a root or its voiding. The next epoch can be made only when every
+epoch before it is filled in.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class PoolHistory:
 
     pool_id: int
     entries: list[PostedEpoch] = field(default_factory=list)
+    _steps: list[tuple[int, PostedEpoch | None]] = field(default_factory=list)
+    """The block of every root, and (with the entry) of every voiding, in order."""
 
     @property
     def last(self) -> int:
@@ -82,6 +85,7 @@ class PoolHistory:
         if entry.number != self.last + 1:
             return False
         self.entries.append(entry)
+        self._steps.append((entry.block, None))
         return True
 
     def fill(self, number: int, epoch: Epoch) -> bool:
@@ -92,10 +96,18 @@ class PoolHistory:
         self.entries[number - 1] = replace(entry, epoch=epoch)
         return True
 
-    def void(self, number: int) -> PostedEpoch | None:
-        """Take the newest root away, if it is this one's."""
-        return self.entries.pop() if number and number == self.last else None
+    def void(self, number: int, block: int) -> PostedEpoch | None:
+        """Take the newest root away, if it is this one's, as was done in `block`."""
+        if not number or number != self.last:
+            return None
+        self._steps.append((block, self.entries.pop()))
+        return self._steps[-1][1]
 
     def rewind(self, block: int) -> None:
-        """Forget what was posted after `block`."""
-        self.entries = [entry for entry in self.entries if entry.block <= block]
+        """Undo what happened after `block`."""
+        while self._steps and self._steps[-1][0] > block:
+            _, voided = self._steps.pop()
+            if voided is None:
+                self.entries.pop()
+            else:
+                self.entries.append(voided)
