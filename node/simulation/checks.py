@@ -34,6 +34,7 @@ def run_checks(outcome: Outcome) -> list[Check]:
         _settled(outcome),
         _paid(outcome),
         _blame(outcome),
+        _slashed(outcome),
         _clean(outcome),
     ]
     return [check for check in checks if check is not None]
@@ -146,6 +147,21 @@ def _blame(outcome: Outcome) -> Check | None:
         return Check("nobody was blamed", True, "no unit was rejected")
     text = f"blamed: {', '.join(sorted(blamed)) or 'nobody'}; {len(outcome.rejections)} rejections"
     return Check("the dishonest were named, and nobody else", guilty <= blamed <= told, text)
+
+
+def slashed(outcome: Outcome) -> dict[str, int]:
+    """Who lost how much of its stake, in the smallest unit."""
+    after = outcome.stakes_after
+    losses = {n: before - after.get(n, before) for n, before in outcome.stakes_before.items()}
+    return {name: loss for name, loss in losses.items() if loss}
+
+
+def _slashed(outcome: Outcome) -> Check:
+    """Stake is taken from the dishonest only; not every cheat is convicted (threat model)."""
+    lost = slashed(outcome)
+    told = {fault.node for fault in outcome.options.faults if fault.kind != CRASH}
+    text = ", ".join(f"{name} lost {loss / 10**18:.3f}" for name, loss in lost.items())
+    return Check("no honest stake was slashed", lost.keys() <= told, text or "nobody lost stake")
 
 
 def _clean(outcome: Outcome) -> Check:

@@ -32,6 +32,14 @@ class Ledger:
             for name in self._network.options.worker_names
         }
 
+    async def stakes(self) -> Balances:
+        """What every worker's and validator's provider has staked now."""
+        options = self._network.options
+        return {
+            name: await self._chain.stake_of(self._network.nodes[name].provider)
+            for name in (*options.worker_names, *options.validator_names)
+        }
+
     async def unclaimed(self, pool_id: int) -> int:
         """What the pool's newest root owes beyond what was claimed, in the smallest unit."""
         owed = (await self._chain.epochs_of(pool_id)).total_payout

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from node.cli.frame import console, human_bytes, table
 from node.datadir import write_atomically
-from node.simulation.checks import crashed_names, dishonest_names, earned, names_by_peer
+from node.simulation.checks import (
+    crashed_names,
+    dishonest_names,
+    earned,
+    names_by_peer,
+    slashed,
+)
 
 if TYPE_CHECKING:
     from node.simulation.runner import Outcome
@@ -89,6 +95,7 @@ def _workers(outcome: Outcome) -> list[dict[str, Any]]:
     found = []
     for name in outcome.options.worker_names:
         stage = by_name.get(name, {})
+        lost = slashed(outcome).get(name, 0)
         notes = [n for n, names in (("dishonest", dishonest_names), ("killed", crashed_names))
                  if name in names(outcome)]  # fmt: skip
         found.append(
@@ -101,7 +108,8 @@ def _workers(outcome: Outcome) -> list[dict[str, Any]]:
                 "balance_before": str(outcome.before.get(name, 0)),
                 "balance_after": str(outcome.after.get(name, 0)),
                 "earned": str(gains.get(name, 0)),
-                "note": ", ".join(notes),
+                "slashed": str(lost),
+                "note": ", ".join([*notes, f"slashed {_tokens(str(lost))}"] if lost else notes),
             }
         )
     return found

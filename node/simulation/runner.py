@@ -50,6 +50,8 @@ class Outcome:
     rows: list[dict[str, Any]] = field(default_factory=list)
     before: Balances = field(default_factory=dict)
     after: Balances = field(default_factory=dict)
+    stakes_before: Balances = field(default_factory=dict)
+    stakes_after: Balances = field(default_factory=dict)
     memory: MemoryWatch = field(default_factory=MemoryWatch)
     failed_children: list[str] = field(default_factory=list)
     interrupted: bool = True
@@ -148,6 +150,7 @@ async def _run(outcome: Outcome, progress: Progress) -> None:
         progress.stage("forming a group")
         async with _api(network) as api, open_ledger(network) as ledger:
             outcome.before = await ledger.balances()
+            outcome.stakes_before = await ledger.stakes()
             await _wait_for_group(api, outcome)
             seconds["network up"] = time.monotonic() - started
             progress.stage("completing prompts")
@@ -160,6 +163,7 @@ async def _run(outcome: Outcome, progress: Progress) -> None:
             seconds["claimed"] = time.monotonic() - begun
             await _collect(api, outcome, job_id)
             outcome.after = await ledger.balances()
+            outcome.stakes_after = await ledger.stakes()
         seconds["all"] = time.monotonic() - started
         nursery.cancel_scope.cancel()
 
