@@ -1,4 +1,4 @@
-"""Calling the deployed contracts: reads, and steps that are taken only while they are needed.
+"""Calling the deployed contracts: steps that are taken only while they are needed.
 
 A step of the protocol (approve, register, join, claim, …) must happen once, though the process that
 wants it may die anywhere. `planned` makes it so: first what an earlier run left unfinished under
@@ -13,7 +13,7 @@ so by the contract's error; a step names the errors that say "done already".
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ from chain.abi import AbiError
 from chain.artifacts import load_artifact
 from chain.deployment import Deployment
 from chain.errors import BadResponse, InvalidInput, Reverted, TransactionFailed
-from chain.rpc import MALFORMED, Rpc
+from chain.reader import ContractReader
+from chain.rpc import Rpc
 from chain.transactions.manager import TransactionManager, TxResult
 from proofs.eip712 import Domain
 
@@ -38,7 +39,7 @@ class Call:
     spend: int = 0
 
 
-class ContractCaller:
+class ContractCaller(ContractReader):
     """The contracts of one deployment, called from one key. `clock` gives Unix seconds."""
 
     def __init__(
@@ -48,54 +49,9 @@ class ContractCaller:
         deployment: Deployment,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.rpc = rpc
+        super().__init__(rpc, deployment, clock)
         self.manager = manager
-        self.deployment = deployment
-        self._clock = clock
         self._steps = trio.Lock()
-        self._contracts: dict[str, Any] = {}
-
-    async def now(self) -> int:
-        """Unix seconds that the next block will not be before, or nearly so.
-
-        The head's time, or the clock's: a chain that mines on demand stands still while it idles.
-        """
-        head = await self.rpc.block("latest")
-        return max(head.timestamp if head is not None else 0, int(self._clock()))
-
-    async def read(self, contract: str, function: str, *args: object, at: str | None = None) -> Any:
-        """Result of a view function; structs and several results are named tuples.
-
-        `at` is another address with the same interface. Raises ChainError.
-        """
-        self.encode(contract, function, *args)  # or web3 could blame the endpoint for them below
-        fitted = load_artifact(contract).abi.arguments(function, *args)
-        try:
-            return await self._contract(contract, at).functions[function](*fitted).call()
-        except MALFORMED as exc:
-            raise BadResponse(
-                f"{self.rpc.url}: {contract}.{function} returned something unexpected; "
-                "is the deployment of this version?"
-            ) from exc
-
-    def _contract(self, name: str, at: str | None) -> Any:
-        """web3's view of a contract, on our endpoint."""
-        if at is not None:
-            return self._bound(name, at)
-        if name not in self._contracts:
-            self._contracts[name] = self._bound(name, self.deployment.address(name))
-        return self._contracts[name]
-
-    def _bound(self, name: str, address: str) -> Any:
-        entries = load_artifact(name).abi.entries
-        return self.rpc.web3.eth.contract(address, abi=entries, decode_tuples=True)
-
-    def encode(self, contract: str, function: str, *args: object) -> bytes:
-        """Calldata; raises InvalidInput for arguments that do not fit."""
-        try:
-            return load_artifact(contract).abi.encode(function, *args)
-        except AbiError as exc:
-            raise InvalidInput(str(exc)) from exc
 
     async def step(
         self,
@@ -182,21 +138,6 @@ class ContractCaller:
             if found == name:
                 return arguments
         raise BadResponse(f"transaction 0x{result.hash.hex()} emitted no {name}")
-
-    async def past_events(
-        self, contract: str, name: str, first: int, last: int, indexed: Sequence[int]
-    ) -> list[dict[str, Any]]:
-        """Arguments of events in blocks `first` to `last`, the newest first.
-
-        Only those whose first indexed arguments, unsigned integers, are `indexed`.
-        """
-        abi = load_artifact(contract).abi
-        topics = [abi.topic(name), *(value.to_bytes(32, "big") for value in indexed)]
-        logs = await self.rpc.logs(first, last, [self.deployment.address(contract)], topics)
-        try:
-            return [abi.decode_event(log)[1] for log in reversed(logs)]
-        except AbiError as exc:
-            raise BadResponse(f"{self.rpc.url} sent logs that were not asked for") from exc
 
     async def _approve(self, name: str, contract: str, amount: int) -> None:
         spender = self.deployment.address(contract)

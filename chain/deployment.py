@@ -15,51 +15,21 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from chain.abi import AbiError
 from chain.artifacts import CONTRACTS, load_artifact
 from chain.concurrency import for_each
 from chain.errors import (
     BadResponse,
     InvalidDeployment,
-    InvalidInput,
     TransactionFailed,
     WrongCode,
 )
 from chain.hexdata import parse_address
+from chain.parameters import TOKEN, DeploymentParams
 from chain.rpc import Rpc
 from chain.transactions.manager import TransactionManager
 from chain.wiring import wiring_calls
 
-TOKEN = 10**18
-
-
-@dataclass(frozen=True)
-class DeploymentParams:
-    """What the contracts are constructed with.
-
-    Amounts are in token units of 1e-18, times in seconds, shares in basis points: `slash_cap` of a
-    provider's tokens a day, `bounty_share` of what is slashed, `quorum` of the validators' stake,
-    `signer_slash` and `conviction_slash` of the tokens of whoever signed a void root or was
-    convicted. `treasury` None is the deployer. The windows together must be shorter than the
-    unbonding period, so that signers cannot leave before a fault is proved. The defaults suit a
-    development chain: everything takes seconds.
-    """
-
-    initial_supply: int = 1_000_000_000 * TOKEN
-    treasury: str | None = None
-    unbonding_period: int = 60
-    base_stake: int = 10 * TOKEN
-    stake_per_unit: int = TOKEN
-    slash_cap: int = 5_000
-    bounty_share: int = 2_000
-    reclaim_delay: int = 60
-    quorum: int = 6_667
-    challenge_window: int = 2
-    answer_window: int = 10
-    bond: int = TOKEN
-    signer_slash: int = 5_000
-    conviction_slash: int = 1_000
-    domain_name: str = "inference"
+__all__ = ["TOKEN", "Deployment", "DeploymentParams", "deploy", "verify_deployment"]
 
 
 @dataclass(frozen=True)
@@ -156,6 +126,7 @@ class _Deployer:
         self._first_block = 0
 
     async def run(self) -> Deployment:
+        self._params.check()
         await self._create_contracts()
         calls = wiring_calls(self._at, self._manager.address)
         data = load_artifact("PrimeAccess").abi.encode("multicall", calls)
@@ -178,7 +149,7 @@ class _Deployer:
         await self._create("DomainRegistry", access)
         registries = (at["ComputeRegistry"], at["DomainRegistry"])
         stake_terms = (
-            self._treasury(),
+            parse_address(params.treasury or admin),
             params.unbonding_period,
             params.base_stake,
             params.stake_per_unit,
@@ -202,18 +173,9 @@ class _Deployer:
             "ReceiptSettlement", access, token, network, at["ComputePool"], purse, terms
         )
 
-    def _treasury(self) -> str:
-        try:
-            return parse_address(self._params.treasury or self._manager.address)
-        except ValueError as exc:
-            raise InvalidInput(f"deployment parameters: treasury: {exc}") from exc
-
     async def _create(self, name: str, *args: object) -> None:
         artifact = load_artifact(name)
-        try:
-            data = artifact.abi.encode_constructor(artifact.bytecode, *args)
-        except AbiError as exc:
-            raise InvalidInput(f"deployment parameters: {exc}") from exc
+        data = artifact.abi.encode_constructor(artifact.bytecode, *args)
         key = f"deploy/{self._tag}/{name}"
         result = await self._manager.send(key, None, data)
         receipt = await self._rpc.receipt(result.hash)
