@@ -80,7 +80,7 @@ async def open_roles(
     follower = SettlementFollower(
         context,
         EpochBlobs(context),
-        all_epochs="validator" in wanted,
+        all_epochs=bool({"validator", "orchestrator"} & {*wanted}),
         poll=SETTLEMENT_POLL_SECONDS,
         confirmations=confirmations,
     )

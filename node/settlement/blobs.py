@@ -15,6 +15,7 @@ import trio
 
 from node.context import NodeContext
 from node.datadir import write_atomically
+from node.errors import InputError
 from node.protocol import FETCH, FetchedChunk, FetchRequest
 from node.rpc import call, serve
 from p2p.errors import P2PError, Refused
@@ -22,7 +23,9 @@ from proofs.epoch_data import MAX_DATA_BYTES, data_hash
 
 CHUNK_BYTES = 2 * 2**20
 PROVIDER_SECONDS = 5.0
+PEER_SECONDS = 60.0
 MAX_PEERS = 32
+MAX_CHUNKS = MAX_DATA_BYTES // CHUNK_BYTES + 1
 
 
 class EpochBlobs:
@@ -38,8 +41,8 @@ class EpochBlobs:
     async def put(self, content: bytes) -> bytes:
         """Keep content and offer it; returns its hash. Raises `InputError` if the disk refuses."""
         digest = data_hash(content)
-        path = self._path(digest)
-        if not path.exists():
+        if await self.get(digest) is None:
+            path = self._path(digest)
             await trio.to_thread.run_sync(write_atomically, path, content, 0o600)
         return digest
 
@@ -72,9 +75,15 @@ class EpochBlobs:
                 tried.add(peer_id)
                 content = await self._from_peer(peer_id, digest)
                 if content is not None:
-                    await self.put(content)
+                    await self._keep(content)
                     return content
         return None
+
+    async def _keep(self, content: bytes) -> None:
+        try:
+            await self.put(content)
+        except InputError as exc:
+            self._context.log.warning("epoch data not kept", reason=str(exc))
 
     def _neighbours(self) -> list[str]:
         network = self._context.network
@@ -89,20 +98,24 @@ class EpochBlobs:
             return []
 
     async def _from_peer(self, peer_id: str, digest: bytes) -> bytes | None:
-        content = b""
-        try:
-            while True:
-                request = FetchRequest(digest=digest, offset=len(content))
-                chunk = await call(self._context, peer_id, FETCH, request)
-                content += chunk.data
-                if chunk.total > MAX_DATA_BYTES or len(content) > chunk.total or not chunk.data:
-                    return None
-                if len(content) == chunk.total:
-                    break
-        except P2PError as exc:
-            self._context.log.debug("epoch data not fetched", peer=peer_id, reason=str(exc))
-            return None
-        return content if data_hash(content) == digest else None
+        with trio.move_on_after(PEER_SECONDS):
+            try:
+                content = await self._read(peer_id, digest)
+                return content if data_hash(content) == digest else None
+            except P2PError as exc:
+                self._context.log.debug("epoch data not fetched", peer=peer_id, reason=str(exc))
+        return None
+
+    async def _read(self, peer_id: str, digest: bytes) -> bytes:
+        """What a peer says is the content. It ends in `MAX_CHUNKS`, or the rest is not read."""
+        content = bytearray()
+        for _ in range(MAX_CHUNKS):
+            request = FetchRequest(digest=digest, offset=len(content))
+            chunk = await call(self._context, peer_id, FETCH, request)
+            content += chunk.data
+            if chunk.total > MAX_DATA_BYTES or len(content) >= chunk.total or not chunk.data:
+                break
+        return bytes(content)
 
     async def _on_fetch(self, peer_id: str, request: FetchRequest) -> FetchedChunk:
         path = self._path(request.digest)

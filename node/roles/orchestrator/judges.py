@@ -49,5 +49,8 @@ class Judges:
         if quorum != self._quorum:
             await self._feed(quorum)
             self._quorum = quorum
-        found = {p: await chain.weight_of(address_of_peer(p)) for p in sorted(announced)}
+        # Anybody may announce the role; only those who have it are worth a question to the chain.
+        validators = set(await chain.validators())
+        addresses = {peer_id: address_of_peer(peer_id) for peer_id in sorted(announced)}
+        found = {p: await chain.weight_of(a) for p, a in addresses.items() if a in validators}
         return {peer_id: weight for peer_id, weight in found.items() if weight}

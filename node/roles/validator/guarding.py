@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from chain.structs import Dispute
 
 TURN_SECONDS = 1.5
+RETRY_SECONDS = 3.0
 MAX_OPEN_DISPUTES = 256
 
 
@@ -71,20 +72,31 @@ class Guard:
             nursery.start_soon(self._audit, history, entry)
 
     async def _audit(self, history: PoolHistory, entry: PostedEpoch) -> None:
+        """Until it is done: a chain that does not answer now answers later."""
         from chain.errors import ChainError
 
-        if entry.epoch is None:
-            await self._wait_for_data(history, entry)
-            if self._gone(history, entry, filled=True):
+        while not self._gone(history, entry, filled=entry.epoch is None):
+            try:
+                if entry.epoch is None:
+                    await self._wait_for_data(history, entry)
+                    if self._gone(history, entry, filled=True):
+                        return
+                faults = await self._faults(history, entry)
+                if faults:
+                    await self._accuse(history, entry, faults)
                 return
-        receipts = [i.signed for i in entry.epoch.data.receipts] if entry.epoch is not None else []
-        try:
-            facts = await self._facts.before(history, entry.number, receipts)
-            faults = await trio.to_thread.run_sync(audit, entry.posted.root, entry.epoch, facts)
-            if faults:
-                await self._accuse(history, entry, faults)
-        except (ChainError, InputError, ProofError) as exc:
-            self._context.log.error("posted root not disputed", reason=str(exc))
+            except ChainError as exc:
+                self._context.log.warning("posted root not audited yet", reason=str(exc))
+            except (InputError, ProofError) as exc:
+                self._context.log.error("posted root not disputed", reason=str(exc))
+                return
+            await trio.sleep(RETRY_SECONDS)
+
+    async def _faults(self, history: PoolHistory, entry: PostedEpoch) -> list[Fault]:
+        epoch = entry.epoch
+        receipts = [item.signed for item in epoch.data.receipts] if epoch is not None else []
+        facts = await self._facts.before(history, entry.number, receipts)
+        return await trio.to_thread.run_sync(audit, entry.posted.root, epoch, facts)
 
     async def _wait_for_data(self, history: PoolHistory, entry: PostedEpoch) -> None:
         """Until the data are here, the root is gone, or half of its window is over."""
@@ -188,24 +200,36 @@ class Guard:
     # -- answers -------------------------------------------------------------------------------
 
     async def _answer(self, dispute_id: int) -> None:
-        from chain.errors import ChainError
+        """Until the dispute is over: its root's signers lose stake where nobody answers."""
+        from chain.errors import ChainError, Reverted
 
-        try:
-            dispute = await self._chain.dispute(dispute_id)
-            if dispute is None:
+        while dispute_id in self._follower.disputes:
+            try:
+                await self._try_answer(dispute_id)
                 return
-            history = self._follower.history(dispute.pool_id)
-            entry = history.get(dispute.epoch)
-            if entry is None or not await self._right(history, entry):
-                await self._uphold_in_turn(dispute_id, dispute, entry)
+            except (Reverted, InputError, ProofError) as exc:
+                self._context.log.error("dispute not answered", dispute=dispute_id, reason=str(exc))
                 return
-            await trio.sleep(await self._delay(dispute.pool_id, dispute.epoch))
-            if await self._chain.dispute(dispute_id) is None:
-                return
-            await self._give_answer(dispute_id, dispute, history, entry)
-            self._context.log.info("dispute answered", dispute=dispute_id)
-        except (ChainError, InputError, ProofError) as exc:
-            self._context.log.error("dispute not answered", dispute=dispute_id, reason=str(exc))
+            except ChainError as exc:
+                self._context.log.warning(
+                    "dispute not answered yet", dispute=dispute_id, reason=str(exc)
+                )
+            await trio.sleep(RETRY_SECONDS)
+
+    async def _try_answer(self, dispute_id: int) -> None:
+        dispute = await self._chain.dispute(dispute_id)
+        if dispute is None:
+            return
+        history = self._follower.history(dispute.pool_id)
+        entry = history.get(dispute.epoch)
+        if entry is None or not await self._right(history, entry):
+            await self._uphold_in_turn(dispute_id, dispute, entry)
+            return
+        await trio.sleep(await self._delay(dispute.pool_id, dispute.epoch))
+        if await self._chain.dispute(dispute_id) is None:
+            return
+        await self._give_answer(dispute_id, dispute, history, entry)
+        self._context.log.info("dispute answered", dispute=dispute_id)
 
     async def _right(self, history: PoolHistory, entry: PostedEpoch) -> bool:
         """Whether the root passes the audit; data that are still coming are waited for."""
@@ -215,10 +239,7 @@ class Guard:
             if filled is None or filled.epoch is None:
                 return False
             entry = filled
-        assert entry.epoch is not None
-        receipts = [item.signed for item in entry.epoch.data.receipts]
-        facts = await self._facts.before(history, entry.number, receipts)
-        return not await trio.to_thread.run_sync(audit, entry.posted.root, entry.epoch, facts)
+        return not await self._faults(history, entry)
 
     async def _give_answer(
         self, dispute_id: int, dispute: Dispute, history: PoolHistory, entry: PostedEpoch

@@ -9,7 +9,7 @@ instead of holding up the rest.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proofs.epoch_data import MAX_RECEIPTS
@@ -85,6 +85,15 @@ class PendingPool:
                 break
             chosen.append(unit_id)
         return chosen
+
+
+def payable(receipts: Collection[SignedReceipt], owners: Mapping[str, str], creator: str) -> bool:
+    """Whether the chain would let these be paid: no stranger worked, and none countersigned."""
+    return all(
+        item.receipt.worker in owners
+        and (item.receipt.counterparty in owners or item.receipt.counterparty == creator)
+        for item in receipts
+    )
 
 
 def turn_of(address: str, validators: Sequence[str], pool_id: int, epoch: int) -> int:

@@ -17,7 +17,7 @@ from node.context import NodeContext
 from node.errors import InputError
 from node.protocol import COSIGN, CosignRequest
 from node.roles.validator.facts import ChainFacts
-from node.roles.validator.pending import EpochRules, PendingPool, turn_of
+from node.roles.validator.pending import EpochRules, PendingPool, payable, turn_of
 from node.roles.validator.quorum import NotEnough, collect
 from node.rpc import call
 from node.settlement.follower import SettlementFollower
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 RETRY_SECONDS = 2.0
 FAULT_RETRY_SECONDS = 15.0
+STRANGE_SECONDS = 60.0
+"""How long a unit is left out that names somebody who is no provider's node."""
 POST_SECONDS = 90.0
 """Longer than a proposal normally takes to be final; after that its turn has passed."""
 
@@ -91,14 +93,14 @@ class Proposer:
         number = history.last + 1
         if history.last and not await chain.is_final(pool.pool_id, history.last):
             return None
-        receipts = [
-            item
-            for unit_id in pool.choose(self._context.now(), number, self._rules)
-            for item in pool.units[unit_id]
-        ]
+        now = self._context.now()
+        units = {u: pool.units[u] for u in pool.choose(now, number, self._rules)}
+        facts = await self._facts.before(history, number, [i for u in units.values() for i in u])
+        strange = {u for u, i in units.items() if not payable(i, facts.owners, facts.creator)}
+        pool.put_aside(strange, now + STRANGE_SECONDS)
+        receipts = [item for u, items in units.items() if u not in strange for item in items]
         if not receipts:
             return None
-        facts = await self._facts.before(history, number, receipts)
         budget = await self._facts.budget(pool.pool_id, sum(facts.earned.values()))
         epoch = await trio.to_thread.run_sync(
             lambda: settle(

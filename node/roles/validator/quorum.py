@@ -36,6 +36,8 @@ async def collect(
     All other validators whose records are here are asked at once; what is enough is not waited
     beyond. Raises `NotEnough`, `InputError` where this node is no staked validator, `ChainError`.
     """
+    from chain.errors import ChainError
+
     quorum = (await chain.settlement_terms()).quorum
     needed = -(-await chain.total_weight() * quorum // 10_000)
     own = await chain.weight_of(context.address)
@@ -54,7 +56,7 @@ async def collect(
             if signature and recover(digest, signature) == address:
                 weights[address] = await chain.weight_of(address)
                 signatures[address] = signature
-        except (P2PError, ProofError) as exc:
+        except (P2PError, ProofError, ChainError) as exc:
             context.log.info("not cosigned", validator=address, reason=str(exc))
         if sum(weights.values()) >= needed:
             enough.cancel()

@@ -20,7 +20,7 @@ from node.roles.validator.pending import EpochRules, PendingPool
 from node.roles.validator.proposing import Proposer
 from node.rpc import serve
 from node.settlement.follower import SettlementFollower
-from proofs.leaves import SignedReceipt
+from proofs.leaves import Posted, SignedReceipt
 from proofs.receipts import Receipt
 
 RECHECK_SECONDS = 1.0
@@ -120,15 +120,19 @@ class ValidatorSettlement:
             pool.paid(self._follower.history(pool.pool_id).paid_units(), self._context.now())
 
     async def _watch_paid(self) -> None:
-        version = self._follower.version
-        known = {p: h.last for p, h in self._follower.histories.items()}
+        version, known = self._follower.version, self._roots()
         while True:
             self._drop_paid()
             version = await self._follower.wait_changed(version)
-            last = {p: h.last for p, h in self._follower.histories.items()}
-            if any(last.get(pool_id, 0) < count for pool_id, count in known.items()):
+            roots = self._roots()
+            if any(roots[pool_id][: len(before)] != before for pool_id, before in known.items()):
                 await self.restore()  # a root is gone: what it paid waits again
-            known = last
+            known = roots
+
+    def _roots(self) -> dict[int, list[Posted]]:
+        """What stands on chain; two looks tell a root that was replaced, too."""
+        histories = self._follower.histories.items()
+        return {pool_id: [e.posted for e in history.entries] for pool_id, history in histories}
 
     async def _propose_all(self) -> None:
         """One proposal of a pool at a time; pools do not wait for one another."""
