@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from node.errors import InputError
-from node.keystore import KeyFileError, NodeKey, generate_key, load_key, save_key
+from node.keystore import KeyFileError, NodeKey, generate_key, parse_key, save_key
 from node.networkfile import ChainTable, NetworkFile
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ async def run_dev_chain(
         deployment = await deploy_on_devnet(
             chain.url, deployer.secret, MEMORY, settings=Settings(poll=POLL_SECONDS)
         )
-        await _grant(chain.url, deployment, deployer, validators)
+        await grant_validators(chain.url, deployment, deployer, validators)
         table = ChainTable(
             rpc_url=chain.url,
             chain_id=deployment.chain_id,
@@ -104,8 +104,8 @@ def _remote(rpc_url: str) -> RemoteChain | None:
     from chain.devnet.remote import RemoteChain
 
     try:
-        key = NodeKey(bytes.fromhex(os.environ.get(FUNDER_VARIABLE, "").removeprefix("0x")))
-    except (ValueError, KeyFileError) as exc:
+        key = parse_key(os.environ.get(FUNDER_VARIABLE, ""))
+    except KeyFileError as exc:
         raise InputError(
             f"--rpc-url needs the key of an account with gas money in {FUNDER_VARIABLE}",
             "64 hex digits; a key is never given as a flag",
@@ -113,25 +113,14 @@ def _remote(rpc_url: str) -> RemoteChain | None:
     return RemoteChain(rpc_url, key.secret)
 
 
-async def grant_validator(network_file: Path, address: str) -> None:
-    """Give the validator role on the running development chain of a network file."""
-    table = NetworkFile.load(network_file).chain
-    if table is None:
-        raise InputError(f"{network_file}: names no chain", "prime-node chain dev writes it")
-    from chain.deployment import Deployment
-
-    key = load_key(deployer_key_path(network_file))
-    await _grant(table.rpc_url, Deployment.from_dict(table.deployment()), key, [address])
-
-
-async def _grant(
-    url: str, deployment: Deployment, deployer: NodeKey, validators: Sequence[str]
+async def grant_validators(
+    url: str, deployment: Deployment, federator: NodeKey, validators: Sequence[str]
 ) -> None:
-    """Give the validator role; the transactions' memory may end here, since the chain's does."""
+    """Admit validators; who was admitted the chain shows, so nothing is remembered here."""
     from chain.client import open_chain
     from chain.transactions.manager import Settings
 
     settings = Settings(poll=POLL_SECONDS)
-    async with open_chain(url, deployment, deployer.secret, MEMORY, settings=settings) as chain:
+    async with open_chain(url, deployment, federator.secret, MEMORY, settings=settings) as chain:
         for validator in validators:
             await chain.grant_validator(validator)

@@ -1,4 +1,4 @@
-"""`prime-node chain`: a chain for development."""
+"""`prime-node chain`: a chain for development, and contracts on any chain."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from node.cli import ask, chain_deploy
+from node.cli.chain_deploy import DEFAULT_FILE, KeyFileOption, NetworkFileOption
 from node.cli.frame import JsonOption
 
 if TYPE_CHECKING:
     from node.devchain import DevNetwork
 
-app = typer.Typer(no_args_is_help=True, help="A chain for development.")
-NetworkFileOption = Annotated[
-    Path, typer.Option("--network-file", help="The network file to write or read.")
-]
-DEFAULT_FILE = Path("network.toml")
+app = typer.Typer(no_args_is_help=True, help="A chain for development; contracts on any chain.")
+app.command("deploy", help=chain_deploy.DEPLOY_HELP)(chain_deploy.deploy)
+app.command("verify", help=chain_deploy.VERIFY_HELP)(chain_deploy.verify)
 
 
 @app.command("dev")
@@ -96,10 +96,13 @@ def dev(
 def grant(
     address: Annotated[str, typer.Argument(help="The node address of the validator.")],
     network_file: NetworkFileOption = DEFAULT_FILE,
+    key_file: KeyFileOption = None,
 ) -> None:
-    """Give a node the validator role on the running development chain.
+    """Give a node the validator role.
 
-    Verdicts and epoch roots count only from validators with this role.
+    Its signatures on epoch roots then count with its provider's stake, once it is registered. On a
+    development chain that runs here nothing else is needed; on another chain give a federator's
+    key, which the deployer's is at first: `--key-file`, or PRIME_NODE_FUNDER_KEY.
 
     Example:
 
@@ -109,9 +112,10 @@ def grant(
     """
     import trio
 
-    from node.devchain import grant_validator
+    from node.deploying import grant_validator
 
-    trio.run(grant_validator, network_file.absolute(), check_address(address))
+    checked = check_address(address)
+    trio.run(grant_validator, network_file.absolute(), checked, key_file, ask.passphrase)
     typer.echo(f"granted: {address} is a validator")
 
 
