@@ -263,8 +263,8 @@ def show(rows: list[Row]) -> None:
         )
     rest = ("receipts", "claim", "later", "ask leaf", "answer", "ask payout", "answer", "make s",
             "audit s", "bytes")  # fmt: skip
-    widths = (8, 8, 8, 9, 8, 11, 8, 7, 8, 6)
-    print("\n" + " ".join(f"{word:>{w}}" for word, w in zip(rest, widths, strict=True)))
+    spaces = (8, 8, 8, 9, 8, 11, 8, 7, 8, 6)
+    print("\n" + " ".join(f"{word:>{w}}" for word, w in zip(rest, spaces, strict=True)))
     for row in rows:
         print(
             f"{row.receipts:8,} {row.claim_first:8,} {row.claim_later:8,} {row.ask_receipt:9,}"
