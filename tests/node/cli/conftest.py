@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tests.chain.conftest import World
 
 
+WINDOW, UNBONDING = 600, 1000
+"""Seconds in which the chain's roots can be disputed and stake unbonds; tests put the clock on."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     code: int
@@ -76,9 +80,11 @@ class OnChain:
 
     async def pass_time(self, seconds: int) -> None:
         """Put the chain's clock forward, and make a block there."""
-        owner = await self.world.client(self.world.owner_key)
-        await owner.rpc.request("evm_increaseTime", [seconds])
-        await owner.rpc.request("evm_mine", [])
+        from chain.rpc import open_rpc
+
+        async with open_rpc(self.world.dev.url) as rpc:
+            await rpc.request("evm_increaseTime", [seconds])
+            await rpc.request("evm_mine", [])
 
 
 @pytest.fixture
@@ -86,13 +92,15 @@ async def onchain(tmp_path: Path, nursery: trio.Nursery, cli: Cli) -> OnChain:
     """A fresh chain; imported here, so that the tests without one start quickly."""
     from chain.devnet.bootstrap import deploy_on_devnet
     from chain.devnet.server import serve_devnet
+    from chain.parameters import DeploymentParams
     from node.networkfile import ChainTable, NetworkFile
     from tests.chain.conftest import FAST, World
 
     dev = await nursery.start(partial(serve_devnet, "127.0.0.1", 0, backend="py-evm"))
     owner = os.urandom(32)
     path = tmp_path / "deployer.sqlite"
-    deployment = await deploy_on_devnet(dev.url, owner, path, settings=FAST)
+    params = DeploymentParams(challenge_window=WINDOW, unbonding_period=UNBONDING)
+    deployment = await deploy_on_devnet(dev.url, owner, path, params, settings=FAST)
     table = ChainTable(
         rpc_url=dev.url,
         chain_id=deployment.chain_id,

@@ -11,7 +11,7 @@ from node.amounts import UNIT
 from node.consent import Consent
 from node.keystore import load_key
 from node.registration import Provider, register_worker
-from tests.node.cli.conftest import OnChain
+from tests.node.cli.conftest import UNBONDING, OnChain
 
 
 async def new_key(onchain: OnChain, folder: Path, *which: str) -> str:
@@ -41,7 +41,7 @@ async def test_stake_comes_and_goes(onchain: OnChain, tmp_path: Path) -> None:
     early = await onchain.refused("stake", "withdraw", *at)
     assert "too early: 4.5 PRIME are free at" in early
 
-    await onchain.pass_time(61)
+    await onchain.pass_time(UNBONDING)
     taken = await onchain.json("stake", "withdraw", *at)
     assert taken["unbonding"] == "0"
     assert taken["transaction"] is not None
