@@ -41,7 +41,8 @@ INTENTS = [f"pay/{number}" for number in range(5)]
 
 
 class DyingStore(TransactionStore):
-    """Dies at a write: just before it, or just after."""
+    """Dies at a write: just before it, or just after. Sees to it that no nonce is given out while
+    a lower one may yet be refused, nor one that another transaction holds."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
@@ -49,6 +50,11 @@ class DyingStore(TransactionStore):
         self.written = False
 
     def save(self, tx: Transaction) -> None:
+        known = self.get(tx.key)
+        if tx.nonce is not None and known is not None and known.nonce is None:
+            for other in self.unfinished():
+                assert other.nonce != tx.nonce
+                assert other.state is not State.SIGNED or (other.nonce or 0) > tx.nonce
         last = self.writes_to_live == 0
         if self.writes_to_live is not None:
             self.writes_to_live -= 1
@@ -60,7 +66,7 @@ class DyingStore(TransactionStore):
 
 
 class WatchedRpc(HostileRpc):
-    """Sees to it that nothing is offered that is not stored, nor behind something refused."""
+    """Sees to it that nothing is offered that is not stored."""
 
     def __init__(self, store: TransactionStore) -> None:
         super().__init__()
@@ -70,11 +76,6 @@ class WatchedRpc(HostileRpc):
         open_ = self._store.unfinished()
         mine = [tx for tx in open_ if raw in {attempt.raw for attempt in tx.attempts}]
         assert len(mine) == 1, "bytes were offered that are not stored"
-        if mine[0].state is State.SIGNED:
-            for other in open_:
-                below = other.nonce is not None and other.nonce < (mine[0].nonce or 0)
-                # One that went back by a reorganisation may be below; it was accepted once.
-                assert not (below and other.state is State.SIGNED and other.sent_at is None)
         await super().send_raw(raw)
 
 
