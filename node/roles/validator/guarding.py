@@ -6,8 +6,8 @@ answered in time, the root is voided. A dispute about a root that passed the aud
 Honest validators all do the same, so each waits for its turn and looks whether it is still needed;
 that costs a few seconds of the window and saves the others' gas and bonds.
 
-A root whose data cannot be had before half of its window is over is disputed, too, at a leaf that
-nobody could foresee: signers who publish nothing must answer for it.
+A root whose data cannot be had in half of the time that its window leaves is disputed, too, at a
+leaf that nobody could foresee: signers who publish nothing must answer for it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Guard:
         while not self._gone(history, entry, filled=entry.epoch is None):
             try:
                 if entry.epoch is None:
-                    await self._wait_for_data(history, entry)
+                    await self._wait_for_data(history, entry, self._patience(entry))
                     if self._gone(history, entry, filled=True):
                         return
                 faults = await self._faults(history, entry)
@@ -92,18 +92,22 @@ class Guard:
                 return
             await trio.sleep(RETRY_SECONDS)
 
+    def _patience(self, entry: PostedEpoch) -> float:
+        """When a root without data is disputed: half of the time that is left, as of now; a node
+        that comes late has only begun to look for them. A root that is final cannot be."""
+        now = self._context.wall()
+        return (now + entry.claimable_at) / 2 if now < entry.claimable_at else float("inf")
+
     async def _faults(self, history: PoolHistory, entry: PostedEpoch) -> list[Fault]:
         epoch = entry.epoch
         receipts = [item.signed for item in epoch.data.receipts] if epoch is not None else []
         facts = await self._facts.before(history, entry.number, receipts)
         return await trio.to_thread.run_sync(audit, entry.posted.root, epoch, facts)
 
-    async def _wait_for_data(self, history: PoolHistory, entry: PostedEpoch) -> None:
-        """Until the data are here, the root is gone, or half of its window is over."""
-        terms = await self._chain.settlement_terms()
-        left = entry.claimable_at - terms.challenge_window / 2 - self._context.wall()
+    async def _wait_for_data(self, history: PoolHistory, entry: PostedEpoch, until: float) -> None:
+        """Until the data are here, the root is gone, or it is `until` (Unix s)."""
         version = self._follower.version
-        with trio.move_on_after(max(left, 0.0)):
+        with trio.move_on_after(max(until - self._context.wall(), 0.0)):
             while not self._gone(history, entry, filled=True):
                 version = await self._follower.wait_changed(version)
 
@@ -222,7 +226,7 @@ class Guard:
             return
         history = self._follower.history(dispute.pool_id)
         entry = history.get(dispute.epoch)
-        if entry is None or not await self._right(history, entry):
+        if entry is None or not await self._right(history, entry, dispute):
             await self._uphold_in_turn(dispute_id, dispute, entry)
             return
         await trio.sleep(await self._delay(dispute.pool_id, dispute.epoch))
@@ -231,10 +235,11 @@ class Guard:
         await self._give_answer(dispute_id, dispute, history, entry)
         self._context.log.info("dispute answered", dispute=dispute_id)
 
-    async def _right(self, history: PoolHistory, entry: PostedEpoch) -> bool:
+    async def _right(self, history: PoolHistory, entry: PostedEpoch, dispute: Dispute) -> bool:
         """Whether the root passes the audit; data that are still coming are waited for."""
         if entry.epoch is None:
-            await self._wait_for_data(history, entry)
+            until = (self._context.wall() + dispute.answer_by) / 2
+            await self._wait_for_data(history, entry, until)
             filled = history.get(entry.number)
             if filled is None or filled.epoch is None:
                 return False
