@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from proofs.audit import Work
 from proofs.epoch_data import Epoch
 from proofs.leaves import Posted
+from proofs.receipts import EpochRoot
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,23 @@ class PostedEpoch:
 
 @dataclass
 class PoolHistory:
-    """The epochs of one pool from the first to the newest."""
+    """The epochs of one pool from the first to the newest.
+
+    What was paid is looked up for every unit, so it is indexed as epochs are filled in order, and
+    anew where one is taken away.
+    """
 
     pool_id: int
     entries: list[PostedEpoch] = field(default_factory=list)
+    _paid: dict[Work, tuple[int, int]] = field(default_factory=dict, repr=False)
+    _units: set[bytes] = field(default_factory=set, repr=False)
+    _indexed: int = field(default=0, repr=False)
     _steps: list[tuple[int, PostedEpoch | None]] = field(default_factory=list)
     """The block of every root, and (with the entry) of every voiding, in order."""
+
+    def was_voided(self, root: EpochRoot) -> bool:
+        """Whether exactly this root was voided; the contract does not take it again."""
+        return any(entry is not None and entry.posted.root == root for _, entry in self._steps)
 
     @property
     def last(self) -> int:
@@ -67,15 +79,11 @@ class PoolHistory:
 
     def paid(self, until: int) -> dict[Work, tuple[int, int]]:
         """Which leaf of the epochs up to `until` paid for which work: (epoch, index)."""
-        found: dict[Work, tuple[int, int]] = {}
-        for entry in self.entries[:until]:
-            for index, work in enumerate(entry.epoch.work if entry.epoch is not None else ()):
-                found.setdefault(work, (entry.number, index))
-        return found
+        return {work: place for work, place in self._paid.items() if place[0] <= until}
 
-    def paid_units(self) -> set[bytes]:
-        """Job ids that any epoch has paid."""
-        return {job for job, _ in self.paid(self.last)}
+    def has_paid(self, job_id: bytes) -> bool:
+        """Whether any epoch has paid the unit."""
+        return job_id in self._units
 
     def post(self, entry: PostedEpoch) -> bool:
         """Take a posted root in; False when it is known or out of turn."""
@@ -89,11 +97,13 @@ class PoolHistory:
         return True
 
     def fill(self, number: int, epoch: Epoch) -> bool:
-        """Add the data of an epoch; False where they are not the posted root's."""
+        """Add the data of an epoch; False where their trees are not the posted root's. What a root
+        states beside its trees can be wrong, too; that is for the audit to find."""
         entry = self.get(number)
-        if entry is None or epoch.root != entry.posted.root:
+        if entry is None or not _same_trees(epoch.root, entry.posted.root):
             return False
         self.entries[number - 1] = replace(entry, epoch=epoch)
+        self._index()
         return True
 
     def void(self, number: int, block: int) -> PostedEpoch | None:
@@ -101,6 +111,7 @@ class PoolHistory:
         if not number or number != self.last:
             return None
         self._steps.append((block, self.entries.pop()))
+        self._reindex()
         return self._steps[-1][1]
 
     def rewind(self, block: int) -> None:
@@ -111,3 +122,20 @@ class PoolHistory:
                 self.entries.pop()
             else:
                 self.entries.append(voided)
+        self._reindex()
+
+    def _index(self) -> None:
+        """Take in epochs that are filled and follow on what is indexed."""
+        while (entry := self.get(self._indexed + 1)) is not None and entry.epoch is not None:
+            for index, work in enumerate(entry.epoch.work):
+                self._paid.setdefault(work, (entry.number, index))
+                self._units.add(work[0])
+            self._indexed += 1
+
+    def _reindex(self) -> None:
+        self._paid, self._units, self._indexed = {}, set(), 0
+        self._index()
+
+
+def _same_trees(one: EpochRoot, other: EpochRoot) -> bool:
+    return (one.receipts_root, one.payouts_root) == (other.receipts_root, other.payouts_root)

@@ -109,7 +109,7 @@ class ValidatorSettlement:
             return
         pool_id = receipts[0].receipt.pool_id
         pool = self._pools.setdefault(pool_id, PendingPool(pool_id))
-        if unit_id not in self._follower.history(pool_id).paid_units():
+        if not self._follower.history(pool_id).has_paid(unit_id):
             pool.take(unit_id, receipts, self._context.now())
         self._arrived.set()
         self._arrived = trio.Event()
@@ -117,7 +117,9 @@ class ValidatorSettlement:
     def _drop_paid(self) -> None:
         """Bring what waits up to what the chain has paid; a voided epoch's units wait again."""
         for pool in self._pools.values():
-            pool.paid(self._follower.history(pool.pool_id).paid_units(), self._context.now())
+            history = self._follower.history(pool.pool_id)
+            paid = [unit_id for unit_id in pool.units if history.has_paid(unit_id)]
+            pool.paid(paid, self._context.now())
 
     async def _watch_paid(self) -> None:
         version, known = self._follower.version, self._roots()
