@@ -195,6 +195,5 @@ def _show(account: str, earnings: Sequence[Earning]) -> None:
         )
         for earning in earnings
     ]
-    console().print(
-        table(f"rewards of {account} in PRIME", ("pool", "pays", *_COLUMNS, "until"), rows)
-    )
+    typer.echo(f"provider  {account}")
+    console().print(table("rewards in PRIME", ("pool", "pays", *_COLUMNS, "until"), rows))
