@@ -83,6 +83,8 @@ def audit(root: EpochRoot, epoch: Epoch | None, facts: Facts) -> list[Fault]:
         return [Unfounded("the published receipts are others")]
     if epoch.root.payouts_root != root.payouts_root:
         return [Unfounded("the published payouts are others")]
+    if epoch.root.receipt_count < root.receipt_count:
+        return [BadReceipt(epoch.root.receipt_count, "there is no such leaf")]
     if epoch.root.receipt_count != root.receipt_count:
         return [Unfounded("it states another number of receipts")]
     faults: list[Fault] = [*_counted_twice(root.epoch, epoch, facts)]

@@ -47,11 +47,13 @@ def settle(
     price: int,
     available: int,
     earned: Mapping[str, int],
+    attempt: int = 0,
 ) -> Epoch:
     """Settle one epoch of a pool.
 
     `owners` maps workers to the accounts that are paid, `price` is the pool's wei a unit,
-    `available` what of its budget no root has promised, `earned` the cumulative payouts so far.
+    `available` what of its budget no root has promised, `earned` the cumulative payouts so far;
+    another `attempt` gives another root of the same content.
     Raises EpochError for no receipts, a worker without an owner, a receipt of another pool or of a
     later epoch, a receipt without two valid signatures, two receipts for one stage of one unit, or
     a budget that pays nothing. That a unit is not settled in two epochs is for the caller to see
@@ -73,6 +75,7 @@ def settle(
     data = EpochData(
         pool_id=pool_id,
         epoch=epoch,
+        attempt=attempt,
         rate=rate,
         receipts=tuple(
             PaidReceipt(

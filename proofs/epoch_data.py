@@ -79,13 +79,18 @@ class PaidAccount(CanonicalModel):
 
 
 class EpochData(CanonicalModel):
-    """The receipts of one epoch and the payouts after it. `rate` is wei a unit."""
+    """The receipts of one epoch and the payouts after it. `rate` is wei a unit.
+
+    The contract never takes a root again that was voided, so what is right but was withheld, or
+    cancelled, needs another root: `attempt` makes one of the same content.
+    """
 
     MAX_BYTES: ClassVar[int] = MAX_DATA_BYTES
 
     version: Literal[1] = 1
     pool_id: Uint64
     epoch: Uint64
+    attempt: Uint64 = 0
     rate: Wide
     receipts: Annotated[
         tuple[PaidReceipt, ...], FailFast(), Field(min_length=1, max_length=MAX_RECEIPTS)

@@ -9,6 +9,7 @@ signed is kept and published by this node, too, before the signature leaves it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import trio
@@ -47,6 +48,12 @@ def unaccepted(epoch: Epoch, accepted: Accepted) -> tuple[bytes, ...]:
     return tuple(foreign)
 
 
+def torn_apart(epoch: Epoch, accepted: Accepted) -> bool:
+    """Whether a unit is paid without all of its receipts; the rest would never be paid."""
+    counts = Counter(item.receipt.job_id for item in epoch.data.receipts)
+    return any(len(accepted.get(unit_id, ())) != count for unit_id, count in counts.items())
+
+
 class Cosigner:
     """Answers `cosign`."""
 
@@ -75,6 +82,8 @@ class Cosigner:
         history = self._follower.history(root.pool_id)
         if root.epoch != history.last + 1 or not history.complete(history.last):
             raise Refused("not_next", f"I know {history.last} epochs of pool {root.pool_id}")
+        if not await self._facts.settled_until(history):
+            raise Refused("not_final", f"epoch {history.last} of pool {root.pool_id} is not final")
         content = await self._follower.blobs.fetch(root.data_hash, (peer_id,))
         if content is None:
             raise Refused("no_data", "the epoch's data are not to be had")
@@ -88,6 +97,8 @@ class Cosigner:
         unknown = unaccepted(epoch, accepted)
         if unknown:
             return Cosigned(signature=b"", unknown=unknown)
+        if torn_apart(epoch, accepted):
+            raise Refused("bad_epoch", "it pays a unit's stages in part")
         receipts = [item.signed for item in epoch.data.receipts]
         facts = await self._facts.before(history, root.epoch, receipts)
         faults = await trio.to_thread.run_sync(audit, root, epoch, facts)

@@ -55,6 +55,18 @@ class ChainFacts:
             self._creators[pool_id] = (await self._chain.pool(pool_id)).creator
         return self._creators[pool_id]
 
+    async def settled_until(self, history: PoolHistory) -> bool:
+        """Whether the last epoch known here stands on chain, and nothing can undo it any more. What
+        is signed before that could come to stand on another root than was meant."""
+        newest = history.newest
+        if newest is None:
+            return True
+        chain = self._chain
+        standing = await chain.root_hash(history.pool_id, newest.number)
+        if standing != newest.posted.hash(chain.domain("ReceiptSettlement")):
+            return False
+        return await chain.is_final(history.pool_id, newest.number)
+
     async def before(
         self, history: PoolHistory, number: int, receipts: Iterable[SignedReceipt]
     ) -> Facts:

@@ -58,6 +58,10 @@ class Proposer:
         chain = self._context.chain
         if due == float("inf") or chain is None or not history.complete(history.last):
             return float("inf")
+        if history.newest is not None:
+            # Nobody can go before the last root is final; turns are counted from then on.
+            now = self._context.now()
+            due = max(due, now + history.newest.claimable_at - self._context.wall())
         validators = await chain.validators()
         turn = turn_of(self._context.address, validators, pool.pool_id, history.last + 1)
         if turn == len(validators):
@@ -69,15 +73,17 @@ class Proposer:
         from chain.errors import ChainError
 
         log, now = self._context.log, self._context.now
+        unknown: set[bytes] = set()
         try:
             epoch = await self._make(pool)
             if epoch is None:
                 pool.retry_at = now() + RETRY_SECONDS
                 return
             with trio.move_on_after(POST_SECONDS):
-                await self._sign_and_post(pool, epoch)
+                await self._sign_and_post(epoch, unknown)
             pool.retry_at = now() + RETRY_SECONDS  # by then the chain's event is here
         except NotEnough as exc:
+            pool.put_aside(unknown, now() + self._rules.set_aside)
             pool.retry_at = now() + RETRY_SECONDS
             log.info("epoch not signed by enough", pool=pool.pool_id, reason=str(exc))
         except (EpochError, InputError) as exc:
@@ -89,9 +95,9 @@ class Proposer:
 
     async def _make(self, pool: PendingPool) -> Epoch | None:
         """The next epoch over what is ready, None while the last one is not final."""
-        chain, history = self._chain, self._follower.history(pool.pool_id)
+        history = self._follower.history(pool.pool_id)
         number = history.last + 1
-        if history.last and not await chain.is_final(pool.pool_id, history.last):
+        if not await self._facts.settled_until(history):
             return None
         now = self._context.now()
         units = {u: pool.units[u] for u in pool.choose(now, number, self._rules)}
@@ -102,29 +108,38 @@ class Proposer:
         if not receipts:
             return None
         budget = await self._facts.budget(pool.pool_id, sum(facts.earned.values()))
-        epoch = await trio.to_thread.run_sync(
-            lambda: settle(
-                receipts,
-                facts.owners,
-                domain=facts.domain,
-                pool_id=pool.pool_id,
-                epoch=number,
-                price=budget.price,
-                available=budget.available,
-                earned=facts.earned,
-            )
-        )
+
+        def make() -> Epoch:
+            attempt = 0
+            while True:
+                epoch = settle(
+                    receipts,
+                    facts.owners,
+                    domain=facts.domain,
+                    pool_id=pool.pool_id,
+                    epoch=number,
+                    price=budget.price,
+                    available=budget.available,
+                    earned=facts.earned,
+                    attempt=attempt,
+                )
+                if not history.was_voided(epoch.root):
+                    return epoch
+                attempt += 1
+
+        epoch = await trio.to_thread.run_sync(make)
         await self._follower.blobs.put(epoch.content)
         return epoch
 
-    async def _sign_and_post(self, pool: PendingPool, epoch: Epoch) -> None:
+    async def _sign_and_post(self, epoch: Epoch, unknown: set[bytes]) -> None:
+        """What other validators have not accepted goes into `unknown`."""
         chain, root = self._chain, epoch.root
         digest = root.digest(chain.domain("ReceiptSettlement"))
         request = CosignRequest(root=root.to_bytes())
 
         async def ask(peer_id: str) -> bytes:
             answer = await call(self._context, peer_id, COSIGN, request)
-            pool.put_aside(answer.unknown, self._context.now() + self._rules.set_aside)
+            unknown.update(answer.unknown)
             return answer.signature
 
         signatures = await collect(self._context, chain, digest, ask)
