@@ -1,0 +1,95 @@
+"""What goes wrong in a scenario: processes die, one stays away, the chain changes its mind.
+
+Everything random comes from the scenario's seed. One honest validator always runs: that somebody
+honest watches within the challenge window is what the protocol rests on.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from chain.client import ChainClient
+from chain.errors import ChainError
+from tests.integration.settlement.processes import NodeProcess
+from tests.integration.settlement.waiting import until
+
+BLOCK_SECONDS = 0.25
+LONGEST_AWAY_SECONDS = 15.0
+
+
+class Chaos:
+    """Kills, absence and reorganisations of one scenario."""
+
+    def __init__(
+        self,
+        random_: random.Random,
+        chain: ChainClient,
+        honest: list[NodeProcess],
+        others: list[NodeProcess],
+        epoch: Callable[[], Awaitable[int]],
+    ) -> None:
+        self._random = random_
+        self._chain = chain
+        self._honest = honest
+        self._others = others
+        self._epoch = epoch
+        self.kills = 0
+        self.reorgs: list[int] = []
+        self.absences = 0
+
+    async def mine(self) -> None:
+        """Blocks come whether anybody sends transactions or not."""
+        while True:
+            await self._chain.rpc.request("evm_mine", [])
+            await trio.sleep(BLOCK_SECONDS)
+
+    async def kill(self, pause: tuple[float, float]) -> None:
+        """Kill one process after another at random moments, and start it again."""
+        while True:
+            await trio.sleep(self._random.uniform(*pause))
+            victim = self._random.choice([*self._honest, *self._others])
+            if victim.held_down or not victim.serving or not self._spared(victim):
+                continue
+            victim.kill()
+            self.kills += 1
+            await trio.sleep(self._random.uniform(0.0, 1.0))
+            victim.start()
+            await victim.wait_serving()
+
+    async def stay_away(self) -> None:
+        """Keep one honest validator down until two epochs have passed without it, or a while."""
+        victim = self._random.choice(self._honest)
+
+        async def dispensable() -> bool:
+            return victim.serving and self._spared(victim)
+
+        await until(dispensable)
+        victim.held_down = True
+        victim.kill()
+        self.absences += 1
+        back_at = await self._epoch() + 2
+
+        async def missed_enough() -> bool:
+            return await self._epoch() >= back_at
+
+        with trio.move_on_after(LONGEST_AWAY_SECONDS):
+            await until(missed_enough)
+        victim.start()
+        await victim.wait_serving()
+        victim.held_down = False
+
+    async def reorganise(self, depth: int) -> None:
+        """Replace the newest blocks by empty ones; what was in them must be sent again."""
+        try:
+            head = await self._chain.rpc.block_number()
+            await self._chain.rpc.request("anvil_reorg", [depth, []])
+        except ChainError as exc:
+            raise AssertionError(f"no reorganisation: {exc}") from exc
+        self.reorgs.append(head)
+
+    def _spared(self, victim: NodeProcess) -> bool:
+        """Whether an honest validator serves besides the victim."""
+        return any(node.serving for node in self._honest if node is not victim)

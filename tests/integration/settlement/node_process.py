@@ -1,0 +1,178 @@
+"""A real node's process, but for the torch engine: verdicts come in from the scenario's driver.
+
+`python -m tests.integration.settlement.node_process --data-dir … --network-file … --role …`
+
+Data folder, key, journal, network, chain client, follower and the roles' settlement parts are those
+of `prime-node run`. A worker's process claims for the accounts it is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import structlog
+import trio
+
+from chain.client import open_chain
+from chain.deployment import Deployment
+from chain.transactions.machine import Rules
+from chain.transactions.manager import Settings
+from node.config import NodeConfig
+from node.context import NodeContext
+from node.datadir import DataDir, NodeStatusFile
+from node.journal import open_journal
+from node.keystore import load_key
+from node.logs import configure_logging
+from node.metrics import NodeMetrics
+from node.networkfile import NetworkFile
+from node.protocol import Done
+from node.record import make_record
+from node.roles.assembly import Roles
+from node.roles.validator.pending import EpochRules
+from node.roles.validator.settling import ValidatorSettlement
+from node.roles.worker.rewards import Rewards
+from node.rpc import serve
+from node.settlement.blobs import EpochBlobs
+from node.settlement.follower import SettlementFollower
+from p2p.network import NetworkConfig, open_network
+from proofs.signing import keccak256
+from tests.integration.settlement.cheating import Cheat, CheatingSettlement
+from tests.integration.settlement.feeding import FEED, FeedRequest, receipts_of
+
+CHAIN_POLL_SECONDS = 0.2
+FOLLOWER_POLL_SECONDS = 0.25
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--network-file", type=Path, required=True)
+    parser.add_argument("--listen", required=True)
+    parser.add_argument("--role", choices=["validator", "worker"], required=True)
+    parser.add_argument("--provider", required=True)
+    parser.add_argument("--accounts", nargs="*", default=[])
+    parser.add_argument("--pool", type=int, required=True)
+    parser.add_argument("--max-units", type=int, default=256)
+    parser.add_argument("--quiet", type=float, default=1.0)
+    parser.add_argument("--turn", type=float, default=2.0)
+    parser.add_argument("--set-aside", type=float, default=2.0)
+    parser.add_argument("--cheat", type=Cheat, choices=list(Cheat), default=None)
+    parser.add_argument("--cheat-from", type=int, default=2)
+    return parser.parse_args()
+
+
+@asynccontextmanager
+async def open_context(
+    options: argparse.Namespace, file: NetworkFile
+) -> AsyncIterator[NodeContext]:
+    """As `node.runtime` makes it."""
+    table = file.chain
+    assert table is not None
+    config = NodeConfig(
+        data_dir=options.data_dir,
+        network_file=options.network_file,
+        roles=(options.role,),
+        listen=(options.listen,),
+    )
+    data = DataDir(config.data_dir)
+    key = load_key(data.node_key)
+    settings = Settings(rules=Rules(confirmations=table.confirmations), poll=CHAIN_POLL_SECONDS)
+    network_config = NetworkConfig(
+        listen=config.listen, bootstrap=file.bootstrap, network=file.name, data_dir=data.path
+    )
+    async with AsyncExitStack() as stack:
+        stack.enter_context(data.lock())
+        journal = await stack.enter_async_context(open_journal(data.journal, time.time))
+        network = await stack.enter_async_context(open_network(network_config, key.secret))
+        await network.bootstrap(10.0)
+        chain = await stack.enter_async_context(
+            open_chain(
+                table.rpc_url,
+                Deployment.from_dict(table.deployment()),
+                key.secret,
+                data.chain,
+                settings=settings,
+            )
+        )
+        yield NodeContext(
+            config=config,
+            network_name=file.name,
+            key=key.secret,
+            peer_id=network.peer_id,
+            address=key.address,
+            provider=options.provider,
+            network=network,
+            journal=journal,
+            chain=chain,
+            metrics=NodeMetrics(),
+            engine_dir=data.engine,
+            blobs=data.blobs,
+            log=structlog.get_logger("node"),
+        )
+
+
+async def main(options: argparse.Namespace) -> None:
+    configure_logging("json", "info")
+    file = NetworkFile.load(options.network_file)
+    assert file.chain is not None
+    async with open_context(options, file) as context, trio.open_nursery() as nursery:
+        follower = SettlementFollower(
+            context,
+            EpochBlobs(context),
+            all_epochs=options.role == "validator",
+            poll=FOLLOWER_POLL_SECONDS,
+            confirmations=file.chain.confirmations,
+        )
+        follower.wants = lambda pool_id: pool_id == options.pool
+        if options.role == "validator":
+            await start_validator(options, context, follower, nursery)
+        else:
+            rewards = Rewards(context, follower, options.accounts)
+            await rewards.restore()
+            await nursery.start(follower.run)
+            await rewards.joined(options.pool)
+            nursery.start_soon(rewards.run)
+        record = make_record(context, Roles(follower, None, None, None, 0), "")
+        await context.network.publish_record(record)
+        status = NodeStatusFile(os.getpid(), "", context.peer_id, context.network.addresses)
+        DataDir(options.data_dir).write_status(status)
+        context.log.info("serving", role=options.role)
+
+
+async def start_validator(
+    options: argparse.Namespace,
+    context: NodeContext,
+    follower: SettlementFollower,
+    nursery: trio.Nursery,
+) -> None:
+    rules = EpochRules(
+        max_units=options.max_units,
+        quiet=options.quiet,
+        turn=options.turn,
+        set_aside=options.set_aside,
+    )
+    if options.cheat is None:
+        settlement = ValidatorSettlement(context, follower, rules)
+    else:
+        settlement = CheatingSettlement(context, follower, rules, options.cheat, options.cheat_from)
+
+    async def on_feed(peer_id: str, request: FeedRequest) -> Done:
+        async with trio.open_nursery() as accepting:
+            for unit in request.units:
+                receipts, bundle = receipts_of(unit), keccak256(unit.unit_id)
+                accepting.start_soon(settlement.accept, peer_id, unit.unit_id, bundle, receipts)
+        return Done()
+
+    await nursery.start(follower.run)
+    await settlement.restore()
+    await nursery.start(settlement.run)
+    serve(context.network, FEED, on_feed)
+
+
+if __name__ == "__main__":
+    trio.run(main, arguments(), strict_exception_groups=True)

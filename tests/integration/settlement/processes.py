@@ -1,0 +1,92 @@
+"""Node processes of a scenario: started, killed with SIGKILL, started again in the same folder."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from node.datadir import DataDir
+from node.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[3]
+PROGRAM = "tests.integration.settlement.node_process"
+READY_SECONDS = 120
+"""For a busy machine; a process takes a few seconds."""
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass
+class NodeProcess:
+    """One node, through all of its lives. `kills` counts them."""
+
+    name: str
+    peer_id: str
+    folder: Path
+    arguments: Sequence[str]
+    kills: int = 0
+    held_down: bool = False
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def log_path(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def serving(self) -> bool:
+        """Whether this life of the process serves already."""
+        if self._process is None or not self.running:
+            return False
+        try:
+            return DataDir(self.folder).read_status().pid == self._process.pid
+        except InputError:
+            return False
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", PROGRAM, "--data-dir", str(self.folder), *self.arguments]
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT
+            )
+
+    async def wait_serving(self) -> None:
+        """Raises AssertionError with the end of its log when it ends instead."""
+        with trio.move_on_after(READY_SECONDS):
+            while not self.serving:
+                assert self.running, f"{self.name} ended:\n{self.log_tail()}"
+                await trio.sleep(0.05)
+            return
+        raise AssertionError(f"{self.name} does not serve:\n{self.log_tail()}")
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is finished, flushed or said."""
+        if self._process is not None and self.running:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+            self.kills += 1
+
+    def stop(self) -> None:
+        """End it for good."""
+        if self._process is not None and self.running:
+            self._process.kill()
+            self._process.wait()
+
+    def log_tail(self, size: int = 3_000) -> str:
+        return self.log_path.read_text(errors="replace")[-size:]
