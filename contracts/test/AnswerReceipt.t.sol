@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {IComputeRegistry} from "src/interfaces/IComputeRegistry.sol";
 import {IReceiptSettlement} from "src/interfaces/IReceiptSettlement.sol";
 import {Epochs} from "./utils/Epochs.sol";
 
@@ -101,6 +102,31 @@ contract AnswerReceiptTest is Epochs {
         Epoch memory epoch = epochWith(receipt, workerKey(0), workerKey(1));
         post(epoch);
         answerReceipt(disputeReceipt(epoch, 0, STRANGER), epoch, 0);
+    }
+
+    /// @dev Where a node goes later changes nothing about what it did.
+    function test_a_node_that_left_or_came_back_belongs_to_its_first_owner() public {
+        Epoch memory epoch = firstEpoch(poolId, 2, 1);
+        post(epoch);
+        uint256 one = disputeReceipt(epoch, 0, STRANGER);
+        uint256 two = disputeReceipt(epoch, 1, STRANGER);
+        vm.prank(workerProvider(0));
+        network.removeNode(worker(0));
+        network.setBlacklisted(workerProvider(0), true);
+        answerReceipt(one, epoch, 0);
+        network.setBlacklisted(workerProvider(0), false);
+        bytes memory signature = signNode(workerKey(0), workerProvider(1), block.timestamp);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IComputeRegistry.NodeOwnedBy.selector, worker(0), workerProvider(0)
+            )
+        );
+        vm.prank(workerProvider(1));
+        network.registerNode(worker(0), "", 1, block.timestamp, signature);
+        registerNode(workerProvider(0), workerKey(0), 1);
+        answerReceipt(two, epoch, 1);
+        vm.warp(START + WINDOW);
+        claim(epoch, workerProvider(0));
     }
 
     function test_out_of_order_by_receipt_or_twice() public {
