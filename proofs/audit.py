@@ -19,6 +19,10 @@ Work = tuple[bytes, int]
 """(job id, stage): paid once in a pool."""
 
 
+UNSIGNED = "it is not signed by both sides"
+"""Of a receipt as it was published: its signers could have a right one nevertheless."""
+
+
 @dataclass(frozen=True)
 class BadReceipt:
     """Leaf `index` cannot be answered for."""
@@ -112,7 +116,7 @@ def _receipts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadReceipt]:
             "it is for another pool": receipt.pool_id == root.pool_id,
             "it is for a later epoch": receipt.epoch <= root.epoch,
             "it is for no work": receipt.units > 0,
-            "it is not signed by both sides": item.signed.valid(facts.domain),
+            UNSIGNED: item.signed.valid(facts.domain),
             "it pays another account": facts.owners.get(receipt.worker) == leaf.account,
             "a stranger countersigned it": known,
             "it is out of order": before is None or before < place,
