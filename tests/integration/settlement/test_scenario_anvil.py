@@ -1,0 +1,64 @@
+"""Ten thousand receipts of fifty workers over twenty epochs on anvil, with everything going wrong.
+
+One of three validators is dishonest and could post roots alone, an honest one is away for a while,
+processes are killed at random moments, and the chain reorganises twice, five blocks deep. Takes
+about five minutes on two cores.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from chain.devnet.anvil import find_anvil
+from chain.devnet.server import DevChain, serve_devnet
+from tests.integration.settlement.cheating import Cheat
+from tests.integration.settlement.checks import balances, check
+from tests.integration.settlement.scenario import Plan, open_scenario
+
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.timeout(1_200),
+    pytest.mark.skipif(
+        find_anvil() is None, reason="anvil not found: install Foundry, or `npm ci` in contracts/"
+    ),
+]
+DEADLINE_SECONDS = 1_100
+DEPTH = 5
+
+PLAN = Plan(
+    seed=2026,
+    workers=50,
+    claimers=5,
+    units=2_500,
+    stages=4,
+    epochs=20,
+    cheat=Cheat.OVERPAY,
+    cheat_from=11,
+    confirmations=DEPTH + 1,
+    challenge_window=8,
+    answer_window=8,
+    kill_pause=(4.0, 12.0),
+    reorgs=2,
+    reorg_depth=DEPTH,
+    mining=True,
+)
+
+
+async def test_ten_thousand_receipts_are_paid_to_the_wei(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    dev: DevChain = await nursery.start(partial(serve_devnet, "127.0.0.1", 0, backend="anvil"))
+    with trio.fail_after(DEADLINE_SECONDS):
+        async with open_scenario(PLAN, dev.url, tmp_path) as scenario:
+            before = await balances(scenario)
+            await scenario.run()
+            found = await check(scenario, before)
+            assert len(scenario.ledger.work) == 10_000
+            assert len(found.standing) >= PLAN.epochs
+            assert len(scenario.chaos.reorgs) == PLAN.reorgs
+            assert scenario.chaos.kills > 0
+            assert scenario.chaos.absences == 1
