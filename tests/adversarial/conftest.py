@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,10 @@ from node.roles.orchestrator.groups import Group, GroupState
 from node.roles.orchestrator.pool import Policy
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.units import Unit, UnitState
+from node.roles.validator.pending import EpochRules
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
+from tests.adversarial.court import open_court
 from tests.adversarial.harness import (
     Node,
     make_orchestrator,
@@ -27,7 +29,10 @@ from tests.adversarial.harness import (
     running,
     until,
 )
-from tests.adversarial.standins import LAYERS, POOL, Engine, Ledger, Ring
+from tests.adversarial.ledger import Ledger, Reader
+from tests.adversarial.standins import LAYERS, POOL, Engine, Ring
+
+RULES = EpochRules(quiet=0.0, turn=0.5, set_aside=0.1)
 
 
 @dataclass
@@ -41,9 +46,16 @@ class Net:
     nodes: dict[str, Node]
     workers: dict[str, Worker]
     engines: dict[str, Engine]
-    judge: Node | None = None
-    validator: Validator | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    judges: list[Node] = field(default_factory=list)
+    validators: list[Validator] = field(default_factory=list)
+
+    @property
+    def judge(self) -> Node:
+        return self.judges[0]
+
+    @property
+    def validator(self) -> Validator:
+        return self.validators[0]
 
     @property
     def group(self) -> Group:
@@ -78,8 +90,9 @@ class Net:
 
 @asynccontextmanager
 async def open_net(
-    folder: Path, *, judge: bool = True, policy: Policy | None = None
+    folder: Path, *, judges: Sequence[int] = (1,), policy: Policy | None = None
 ) -> AsyncIterator[Net]:
+    """`judges` are the stakes of the validators."""
     ledger, ring = Ledger(), Ring()
     async with AsyncExitStack() as stack:
 
@@ -102,14 +115,21 @@ async def open_net(
             net.workers[host.peer_id] = worker
             await stack.enter_async_context(running(host, worker=worker))
             await host.announce("worker")
-        if judge:
-            net.judge = await node(5, "validator", boss)
-            ledger.validators.add(net.judge.address)
-            net.validator = make_validator(net.judge, Engine(ring))
-            await stack.enter_async_context(running(net.judge, validator=net.validator))
-            await net.judge.announce("validator")
+        for number, weight in enumerate(judges, 5):
+            judge = await node(20 + number, "validator", boss)
+            ledger.weights[judge.address] = weight
+            validator = make_validator(judge, Engine(ring))
+            net.judges.append(judge)
+            net.validators.append(validator)
+            await stack.enter_async_context(running(judge, validator=validator))
+            await judge.announce("validator")
         await net.formed()
         yield net
+
+
+@pytest.fixture(autouse=True)
+def _events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chain.events.EventReader", Reader)
 
 
 @pytest.fixture
@@ -121,11 +141,25 @@ def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
 
     monkeypatch.setattr("node.roles.worker.stage.open_model", found)
     monkeypatch.setattr("node.roles.validator.service.open_model", found)
-    monkeypatch.setattr("node.roles.validator.epochs.QUIET_SECONDS", 0.0)
-    monkeypatch.setattr("node.roles.validator.epochs.TICK_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.validator.settling.EpochRules", lambda: RULES)
+    monkeypatch.setattr("node.roles.validator.settling.RECHECK_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.validator.proposing.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.validator.convicting.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.validator.convicting.TURN_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.worker.rewards.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("node.settlement.follower.FIRST_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("node.settlement.follower.LAST_RETRY_SECONDS", 0.05)
     monkeypatch.setattr("node.roles.orchestrator.watch.PING_EVERY_SECONDS", 0.2)
     monkeypatch.setattr("node.roles.worker.stage.StageHost._endpoint", _no_data_plane, raising=True)
     return lambda **options: open_net(tmp_path, **options)
+
+
+@pytest.fixture
+def court(net: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+    """`open_court`; of `net` it has the patches alone."""
+    monkeypatch.setattr("node.roles.validator.service.FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("node.roles.validator.service.LAST_RETRY_SECONDS", 0.01)
+    return lambda: open_court(tmp_path)
 
 
 async def _no_data_plane(host: object, assignment: object, answer: Any) -> Any:

@@ -28,11 +28,14 @@ from node.roles.orchestrator.pool import Policy
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
+from node.settlement.blobs import EpochBlobs
+from node.settlement.follower import SettlementFollower
 from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.signing import address_of
-from tests.adversarial.standins import EOS, LAYERS, MODEL, POOL, VOCAB, Chain, Engine, Ledger
+from tests.adversarial.ledger import Chain, Ledger
+from tests.adversarial.standins import EOS, LAYERS, MODEL, POOL, VOCAB, Engine
 
 SECONDS = 30.0
 
@@ -68,6 +71,14 @@ class Node:
         self.peer_id = context.peer_id
         self.address = context.address
         self.network: Network = context.network
+        roles = context.config.roles
+        self.follower = SettlementFollower(
+            context,
+            EpochBlobs(context),
+            all_epochs="worker" not in roles,
+            poll=0.05,
+            confirmations=1,
+        )
 
     async def ask(self, peer_id: str, method: Method[Any, Any], body: Body | bytes) -> Any:
         """Send a body, or raw bytes in its place; the decoded map of the answer."""
@@ -107,11 +118,13 @@ async def open_node(
     ledger: Ledger | None = None,
     role: str = "worker",
 ) -> AsyncIterator[Node]:
-    """A host whose journal and blobs live in `folder`."""
+    """A host whose journal and blobs live in `folder`; with a ledger it is its own provider's."""
     await trio.Path(folder / "blobs").mkdir(parents=True, exist_ok=True)
     key = key_of(number)
     address = address_of(key)
     config = NodeConfig.model_validate({"data_dir": folder, "roles": (role,)})
+    if ledger is not None:
+        ledger.owners.setdefault(address, address)
     bootstrap = boot.network.addresses if boot is not None else ()
     async with (
         open_network(NetworkConfig(network="test", bootstrap=bootstrap), key) as network,
@@ -139,11 +152,11 @@ async def open_node(
 
 
 def make_worker(node: Node, engine: Engine) -> Worker:
-    return Worker(node.context, engine, Device("cpu", "test", 1 << 30))  # type: ignore[arg-type]
+    return Worker(node.context, engine, Device("cpu", "test", 1 << 30), node.follower)  # type: ignore[arg-type]
 
 
 def make_validator(node: Node, engine: Engine) -> Validator:
-    return Validator(node.context, engine)  # type: ignore[arg-type]
+    return Validator(node.context, engine, node.follower)  # type: ignore[arg-type]
 
 
 def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
@@ -155,6 +168,7 @@ def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
         cutter,
         Builder(node.context, terms),
         Inviter(node.context, POOL, MODEL, "tiny"),
+        node.follower,
     )
 
 
@@ -167,7 +181,8 @@ async def running(
     orchestrator: Orchestrator | None = None,
 ) -> AsyncIterator[Roles]:
     """The node's roles served as `node.runtime` serves them, until the block is left."""
-    roles = Roles(node.context, worker, validator, orchestrator, POOL if orchestrator else 0)
+    roles = Roles(node.follower, worker, validator, orchestrator, POOL if orchestrator else 0)
+    node.follower.wants = roles.wants
     async with trio.open_nursery() as nursery:
         await nursery.start(roles.run)
         yield roles

@@ -1,4 +1,4 @@
-"""Stand-ins for what is heavy: the engine process and the chain. Same method names, no I/O."""
+"""A stand-in for the engine process: the same requests, no model."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from typing import Any
 
 import trio
 
-from chain.errors import ChainUnreachable
-from node.roles.terms import PoolTerms
 from pipeline.engine import messages as m
 from pipeline.engine.errors import EngineError
 from proofs.bundle import ROWS_PER_PROOF
 from proofs.eip712 import Domain
-from proofs.receipts import EpochRoot
-from proofs.signing import checksum_address, sign_digest
+from proofs.signing import checksum_address
 
 LAYERS = 30
 VOCAB = 1000
@@ -37,7 +34,7 @@ class Ring:
 
 
 class Engine:
-    """`generate` False makes stage 0 take work and stay silent."""
+    """`generate` False makes stage 0 take work and stay silent, `mismatches` a replay find some."""
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
@@ -47,6 +44,7 @@ class Engine:
         self.requests: list[tuple[str, m.Message]] = []
         self.refuse: dict[str, str] = {}
         self.extra_rows = 0
+        self.mismatches = 0
         self._send, self.events = trio.open_memory_channel[tuple[str, m.Message]](4096)
 
     async def request(self, op: str, body: Any, timeout: float) -> Any:
@@ -119,7 +117,10 @@ class Engine:
         items = []
         for sequence in body.sequences:
             count = len(sequence.output_ids)
-            chunk = m.ChunkMeasure(exp_mismatches=0, mant_err_mean=0.01, mant_err_median=0.0)
+            off = 40.0 if self.mismatches else 0.0
+            chunk = m.ChunkMeasure(
+                exp_mismatches=self.mismatches, mant_err_mean=off, mant_err_median=off
+            )
             chunks = (chunk,) * -(-count // ROWS_PER_PROOF)
             items.append(
                 m.ReplayedSequence(
@@ -133,88 +134,3 @@ class Engine:
 
 def _link(stage: int, sequence_id: bytes) -> bytes:
     return sha256(b"%d" % stage + sequence_id).digest()
-
-
-@dataclass
-class Ledger:
-    """The chain's state, shared by the clients of all nodes of a test."""
-
-    creators: dict[int, str] = field(default_factory=dict)
-    open_pools: set[int] = field(default_factory=set)
-    members: set[tuple[int, str]] = field(default_factory=set)
-    validators: set[str] = field(default_factory=set)
-    roots: dict[int, list[EpochRoot]] = field(default_factory=dict)
-    posts: int = 0
-    paid: dict[str, int] = field(default_factory=dict)
-    refuse_roots: set[int] = field(default_factory=set)
-
-
-class Chain:
-    """What roles use of `chain.client.ChainClient`, for the node with this key."""
-
-    def __init__(self, ledger: Ledger, key: bytes, address: str) -> None:
-        self.ledger, self._key, self.address = ledger, key, address
-
-    def domain(self, contract: str) -> Domain:
-        return DOMAIN
-
-    async def pool(self, pool_id: int) -> Any:
-        creator = self.ledger.creators.get(pool_id, "0x" + "0" * 40)
-        terms = PoolTerms(model_id=MODEL.hex(), model="tiny", price_per_unit=str(PRICE))
-        return SimpleNamespace(
-            pool_id=pool_id,
-            creator=creator,
-            inviter=None if pool_id in self.ledger.open_pools else creator,
-            uri=terms.to_uri(),
-        )
-
-    async def pool_funds(self, pool_id: int) -> Any:
-        return SimpleNamespace(funded=10**24, committed=0)
-
-    async def node(self, address: str) -> None:
-        return None
-
-    async def is_member(self, pool_id: int, node: str) -> bool:
-        return (pool_id, node) in self.ledger.members
-
-    async def is_validator(self, address: str) -> bool:
-        return address in self.ledger.validators
-
-    async def invite_digest(self, pool_id: int, node: str, deadline: int) -> bytes:
-        return sha256(f"{pool_id}:{node}:{deadline}".encode()).digest()
-
-    async def sign_invite(self, pool_id: int, node: str, deadline: int) -> bytes:
-        return sign_digest(self._key, await self.invite_digest(pool_id, node, deadline))
-
-    async def join_pool(self, pool_id: int, signature: bytes, deadline: int) -> None:
-        self.ledger.members.add((pool_id, self.address))
-
-    async def leave_pool(self, pool_id: int) -> None:
-        self.ledger.members.discard((pool_id, self.address))
-
-    async def eject_node(self, pool_id: int, node: str) -> None:
-        self.ledger.members.discard((pool_id, node))
-
-    async def next_epoch(self, pool_id: int) -> int:
-        return len(self.ledger.roots.get(pool_id, [])) + 1
-
-    async def latest_root(self, pool_id: int) -> EpochRoot | None:
-        roots = self.ledger.roots.get(pool_id)
-        return roots[-1] if roots else None
-
-    async def post_root(self, root: EpochRoot, signatures: object) -> Any:
-        if root.pool_id in self.ledger.refuse_roots:
-            raise ChainUnreachable("http://test", "this pool's roots are refused")
-        roots = self.ledger.roots.setdefault(root.pool_id, [])
-        if len(roots) >= root.epoch:
-            return None
-        self.ledger.posts += 1
-        roots.append(root)
-        return SimpleNamespace(hash=bytes([len(roots)]) * 32, gas_used=1)
-
-    async def claimed(self, pool_id: int, account: str) -> int:
-        return self.ledger.paid.get(account, 0)
-
-    async def claim(self, pool_id: int, account: str, amount: int, proof: object) -> Any:
-        self.ledger.paid[account] = amount
-        return SimpleNamespace(hash=b"\x01" * 32)

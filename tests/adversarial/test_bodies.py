@@ -13,7 +13,8 @@ from node.roles.orchestrator.units import UnitState
 
 METHODS = {value.name: value for value in vars(protocol).values() if isinstance(value, Method)}
 WORKER = ("ping", "invite", "load", "edge", "ring", "assign", "claim", "countersign")
-ORCHESTRATOR = ("progress", "trouble", "verdict", "settled")
+ORCHESTRATOR = ("progress", "trouble", "verdict")
+VALIDATOR = ("verify", "cosign", "convict")
 REF = {"group_id": b"g" * 32, "generation": 1, "stage": 0}
 GARBAGE = (
     b"",
@@ -39,8 +40,9 @@ TURNED_AWAY = {
 
 async def test_garbage_from_a_stranger_is_refused_on_every_method(net) -> None:
     async with net() as network:
-        served = [(network.stage(0), name) for name in (*WORKER, "forget", "settled")]
-        served += [(network.boss, name) for name in ORCHESTRATOR] + [(network.judge, "verify")]
+        served = [(network.stage(0), name) for name in (*WORKER, "forget", "fetch")]
+        served += [(network.boss, name) for name in (*ORCHESTRATOR, "fetch")]
+        served += [(network.judge, name) for name in (*VALIDATOR, "fetch")]
         assert {name for _, name in served} == set(METHODS)
         for node, name in served:
             for data in GARBAGE:
@@ -51,7 +53,7 @@ async def test_garbage_from_a_stranger_is_refused_on_every_method(net) -> None:
 
 
 async def test_garbage_from_those_who_may_ask_is_refused_too(net) -> None:
-    async with net(judge=False) as network:
+    async with net(judges=()) as network:
         worker = network.stage(0)
         for name in WORKER:
             sender = network.stage(1) if name in ("edge", "countersign") else network.boss
@@ -65,7 +67,7 @@ async def test_garbage_from_those_who_may_ask_is_refused_too(net) -> None:
 
 
 async def test_an_oversized_body_is_not_read(net) -> None:
-    async with net(judge=False) as network:
+    async with net(judges=()) as network:
         method = METHODS["trouble"]
         data = bytes(method.max_request + 1)
         assert await network.stage(0).refused(network.boss.peer_id, method, data) == "too_large"

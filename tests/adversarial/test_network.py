@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from node.dataset import dataset_rows
 from node.roles.orchestrator.units import UnitState
-from tests.adversarial.standins import LAYERS, PRICE
+from tests.adversarial.harness import eventually
+from tests.adversarial.standins import LAYERS, POOL, PRICE
 
 
 async def test_work_is_done_proven_settled_and_paid(net) -> None:
@@ -15,6 +16,8 @@ async def test_work_is_done_proven_settled_and_paid(net) -> None:
         rows = dataset_rows(network.orchestrator, units[0].job_id)
         assert [row["completion"] for row in rows] == ["<0><1><2><3>"] * 3
         tokens = sum(3 + 4 for _ in units)
-        total = network.ledger.roots[7][-1].total_payout
-        assert total == LAYERS * tokens * PRICE
+        await eventually(lambda: network.ledger.total(POOL) == LAYERS * tokens * PRICE)
+        paid = network.ledger.paid
+        await eventually(lambda: sum(paid.values()) == LAYERS * tokens * PRICE)
+        assert {account for _, account in paid} == {n.address for n in network.nodes.values()}
         assert not network.orchestrator.rejections

@@ -9,19 +9,18 @@ import pytest
 from node.protocol import (
     CLAIM,
     PROGRESS,
-    SETTLED,
     TROUBLE,
     VERDICT,
     ClaimAnswer,
     ClaimRequest,
     FinishedRun,
     Progress,
-    Settled,
     StageRef,
     TokenRun,
     Trouble,
     VerdictNotice,
 )
+from node.roles.orchestrator.events import Tick
 from node.roles.orchestrator.groups import GroupState
 from node.roles.orchestrator.members import TROUBLES_TO_REST, MemberState
 from node.roles.orchestrator.pool import Policy
@@ -64,7 +63,7 @@ async def silent(network: Any) -> Any:
 
 
 async def test_progress_counts_only_from_stage_0_of_the_running_build(net) -> None:
-    async with net(judge=False) as network:
+    async with net(judges=()) as network:
         unit = await silent(network)
         boss, pool = network.boss.peer_id, network.orchestrator.pool
         report = tokens(network, unit, 0, (10,))
@@ -76,7 +75,7 @@ async def test_progress_counts_only_from_stage_0_of_the_running_build(net) -> No
 
 
 async def test_tokens_beyond_the_limits_change_nothing(net) -> None:
-    async with net(judge=False) as network:
+    async with net(judges=()) as network:
         unit = await silent(network)
         boss, pool = network.boss.peer_id, network.orchestrator.pool
         for report in (
@@ -95,7 +94,7 @@ async def test_tokens_beyond_the_limits_change_nothing(net) -> None:
 
 
 async def test_repeated_progress_is_not_counted_and_text_is_not_taken_from_the_worker(net) -> None:
-    async with net(judge=False) as network:
+    async with net(judges=()) as network:
         unit = await silent(network)
         boss = network.boss.peer_id
         for _ in range(50):
@@ -107,7 +106,7 @@ async def test_repeated_progress_is_not_counted_and_text_is_not_taken_from_the_w
 
 
 async def test_a_token_outside_the_vocabulary_rests_stage_0(net) -> None:
-    async with net(judge=False) as network:
+    async with net(judges=()) as network:
         unit = await silent(network)
         liar = network.stage(0)
         report = tokens(network, unit, 0, (VOCAB,))
@@ -193,7 +192,7 @@ async def test_rows_that_differ_from_the_output_convict_nobody(
 
 
 async def test_a_flood_of_trouble_ends_with_its_sender_at_rest(net) -> None:
-    async with net(judge=False) as network:
+    async with net(judges=()) as network:
         liar, orchestrator = network.stage(1), network.orchestrator
         members = orchestrator.pool.members
         for _ in range(TROUBLES_TO_REST):
@@ -209,7 +208,7 @@ async def test_a_flood_of_trouble_ends_with_its_sender_at_rest(net) -> None:
 
 async def test_a_ring_that_answers_pings_but_brings_no_tokens_is_rebuilt(net) -> None:
     policy = Policy(stages=2, stall_timeout=0.2)
-    async with net(judge=False, policy=policy) as network:
+    async with net(judges=(), policy=policy) as network:
         network.engine(0).generate = False
         (unit,) = await network.submit()
         orchestrator = network.orchestrator
@@ -254,7 +253,7 @@ async def test_only_a_validator_that_was_asked_may_judge(net) -> None:
         nan = verdict_of(unit, network, judge.context.key, figures={"tokens": float("nan")})
         assert await judge.refused(boss, VERDICT, nan) == "bad_verdict"
         assert network.orchestrator.pool.units[unit.unit_id].state is UnitState.VERIFYING
-        network.ledger.validators.clear()
+        network.ledger.weights.clear()
         own = verdict_of(unit, network, judge.context.key)
         assert await judge.refused(boss, VERDICT, own) == "not_a_validator"
 
@@ -277,35 +276,23 @@ async def test_rejections_of_other_bundles_leave_no_trace(net) -> None:
         assert network.orchestrator.pool.units[unit.unit_id].state is UnitState.VERIFYING
 
 
-async def test_a_settlement_is_believed_only_from_the_validator_that_accepted_the_unit(
-    net, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("node.roles.validator.epochs.TICK_SECONDS", 3600.0)
+async def test_a_settlement_is_believed_only_from_the_chain_and_once_it_is_final(net) -> None:
     async with net() as network:
+        network.ledger.window = 3600
         (unit,) = await network.submit()
-        unit = await network.reached(unit, UnitState.ACCEPTED)
-        network.ledger.refuse_roots.add(POOL)
-        notice = Settled(
-            pool_id=POOL,
-            epoch=1,
-            transaction="0x" + "ab" * 32,
-            payouts_root=b"r" * 32,
-            unit_ids=(unit.unit_id,),
-            claim=None,
-        )
-        boss, mallory, judge = network.boss.peer_id, network.mallory, network.judge
-        assert await mallory.refused(boss, SETTLED, notice) == "not_a_validator"
-        assert await judge.refused(boss, SETTLED, notice) == "unknown_epoch"
-        network.ledger.refuse_roots.clear()
-        await network.validator.epochs.close_now()
-        network.ledger.validators.add(mallory.address)
-        wrong_root = notice.model_copy(update={"payouts_root": b"x" * 32})
-        assert await judge.refused(boss, SETTLED, wrong_root) == "bad_root"
-        wrong_pool = notice.model_copy(update={"pool_id": POOL + 1})
-        root = network.ledger.roots[POOL][-1]
-        true_root = notice.model_copy(update={"payouts_root": root.payouts_root})
-        await mallory.ask(boss, SETTLED, true_root)  # a validator, but not the one that judged
-        assert network.orchestrator.pool.units[unit.unit_id].transaction != notice.transaction
-        await mallory.ask(boss, SETTLED, wrong_pool)
-        settled = network.orchestrator.pool.units[unit.unit_id]
-        assert settled.transaction != notice.transaction
+        await network.reached(unit, UnitState.ACCEPTED)
+        history = network.boss.follower.history(POOL)
+        await eventually(lambda: history.newest is not None and history.newest.epoch is not None)
+        await network.orchestrator.feed(Tick())
+        pool = network.orchestrator.pool
+        assert pool.units[unit.unit_id].state is UnitState.ACCEPTED  # it may yet be disputed
+        assert await network.boss.context.journal.events(["chain.settled"]) == []
+        network.ledger.void(POOL)
+        await eventually(lambda: network.ledger.posts == 2)
+        assert pool.units[unit.unit_id].state is UnitState.ACCEPTED
+        network.ledger.window = 0
+        network.ledger.void(POOL)
+        settled = await network.reached(unit, UnitState.SETTLED)
+        assert settled.epoch == 1
+        assert settled.transaction == network.boss.follower.history(POOL).newest.transaction
+        assert network.ledger.posts == 3

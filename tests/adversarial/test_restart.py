@@ -15,7 +15,8 @@ from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.units import UnitState
 from tests.adversarial.harness import Node, make_orchestrator, open_node, running
-from tests.adversarial.standins import POOL, Ledger
+from tests.adversarial.ledger import Ledger
+from tests.adversarial.standins import POOL
 
 PROMPTS = (Prompt.model_validate({"prompt": "p", "max_tokens": 4}),)
 PEERS = ("w1", "w2")
@@ -59,7 +60,7 @@ async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
         return
     for stage in range(2):
         await orchestrator.feed(ev.PeerClaimed(unit.unit_id, group.generation, stage, b"claim"))
-    await orchestrator.feed(ev.PeerValidates("v1", True))
+    await orchestrator.feed(ev.PeerValidates("v1", 1))
     await record_bundle(orchestrator, unit.unit_id, b"b" * 32)
     if state is UnitState.VERIFYING:
         return
@@ -81,7 +82,7 @@ async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
         bundle = pool.units[unit.unit_id].bundle_id
         reason = "off" if rejected else ""
         await orchestrator.feed(
-            ev.PeerVerdict(unit.unit_id, bundle, not rejected, "", reason, {"accepted": True})
+            ev.PeerVerdict("v1", unit.unit_id, bundle, not rejected, "", reason, {"accepted": True})
         )
     if state is UnitState.SETTLED:
         await orchestrator.feed(ev.ChainSettled(3, "0x" + "ab" * 32, (unit.unit_id,)))

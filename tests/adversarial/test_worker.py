@@ -17,19 +17,15 @@ from node.protocol import (
     EDGE,
     INVITE,
     LOAD,
-    SETTLED,
     Assign,
-    ClaimProof,
     ClaimRequest,
     EdgeRequest,
-    Settled,
     StageRef,
 )
 from proofs.bundle import StageClaim
-from proofs.merkle import MerkleTree, payout_leaf
-from proofs.receipts import EpochRoot
-from tests.adversarial.harness import Node, eventually, make_worker, open_node, running
-from tests.adversarial.standins import POOL, Chain, Engine, Ledger, Ring
+from tests.adversarial.harness import Node, make_worker, open_node, running
+from tests.adversarial.ledger import Ledger
+from tests.adversarial.standins import POOL, Engine, Ring
 from tests.adversarial.workbench import GROUP, SEQUENCE, TOKENS, Bench
 
 
@@ -198,57 +194,15 @@ async def test_a_unit_that_nobody_spoke_of_is_not_countersigned(
             assert code == "unknown_unit"
 
 
-def root_for(accounts: dict[str, int], epoch: int) -> tuple[EpochRoot, MerkleTree]:
-    tree = MerkleTree.of([payout_leaf(*item) for item in accounts.items()])
-    root = EpochRoot(
-        pool_id=POOL,
-        epoch=epoch,
-        receipts_root=b"r" * 32,
-        payouts_root=tree.root,
-        total_payout=sum(accounts.values()),
-        data_hash=b"d" * 32,
-    )
-    return root, tree
-
-
-async def test_only_a_leaf_of_the_root_on_chain_is_claimed(bench) -> None:
+async def test_a_lone_stage_leaves_its_receipt_for_the_pools_owner_to_countersign(bench) -> None:
     async with bench() as b:
-        own, chain = b.first.address, b.first.context.chain
-        assert isinstance(chain, Chain)
-        root, tree = root_for({own: 50, b.mallory.address: 70}, 2)
-        b.ledger.roots[POOL] = [root.model_copy(update={"epoch": 1}), root]
-
-        def notice(**changes: Any) -> Settled:
-            claim = ClaimProof(
-                account=changes.pop("account", own),
-                cumulative=changes.pop("cumulative", "50"),
-                proof=changes.pop("proof", tree.proof(0)),
-            )
-            fields = {
-                "pool_id": POOL,
-                "epoch": 2,
-                "transaction": "",
-                "payouts_root": tree.root,
-                "unit_ids": (),
-                "claim": claim,
-            }
-            return Settled.model_validate(fields | changes)
-
-        first = b.first.peer_id
-        for changes, code in (
-            ({"account": b.mallory.address, "cumulative": "70"}, "not_mine"),
-            ({"cumulative": "51"}, "bad_leaf"),
-            ({"cumulative": "9" * 78}, "bad_leaf"),
-            ({"proof": ()}, "bad_leaf"),
-            ({"epoch": 3}, "unknown_epoch"),
-            ({"pool_id": POOL + 1}, "unknown_epoch"),
-        ):
-            assert await b.mallory.refused(first, SETTLED, notice(**changes)) == code, changes
-        for epoch in (0, 1):  # a flood of old epochs fills no journal
-            await b.mallory.ask(first, SETTLED, notice(epoch=epoch, cumulative="999"))
-        assert await b.first.context.journal.events(["peer.reward"]) == []
-        for _ in range(3):
-            await b.mallory.ask(first, SETTLED, notice())
-        assert len(await b.first.context.journal.events(["peer.reward"])) == 1
-
-        await eventually(lambda: b.ledger.paid.get(own) == 50)
+        await b.loaded()
+        (one, _) = b.order(0).stages
+        alone = (one.model_copy(update={"last_layer": 30}),)
+        await b.boss.ask(b.first.peer_id, LOAD, b.order(0, generation=2, stages=alone))
+        ref = StageRef(group_id=GROUP, generation=2, stage=0)
+        answer = await b.boss.ask(b.first.peer_id, CLAIM, b.claim(0, ref=ref))
+        claim = StageClaim.from_bytes(answer["claim"])
+        assert claim.receipt.counterparty == b.boss.address
+        assert claim.receipt.units == 30 * TOKENS
+        assert claim.counter_signature is None

@@ -18,7 +18,8 @@ from pipeline.engine.messages import SequenceSpec
 from proofs.receipts import Receipt
 from proofs.signing import sign_digest
 from tests.adversarial.harness import Node
-from tests.adversarial.standins import DOMAIN, LAYERS, MODEL, POOL, Engine, Ledger
+from tests.adversarial.ledger import Ledger
+from tests.adversarial.standins import DOMAIN, LAYERS, MODEL, POOL, Engine
 
 GROUP = b"g" * 32
 UNIT = b"u" * 32

@@ -1,0 +1,155 @@
+"""Validators whose pool owners and fellow validators are played by the test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
+from node.roles.validator.service import Validator
+from node.rpc import serve
+from proofs.bundle import (
+    BundleSequence,
+    FinishReason,
+    StageClaim,
+    StageEvidence,
+    UnitBundle,
+    evidence_commitment,
+    input_digest,
+)
+from proofs.receipts import Receipt
+from proofs.verdict_messages import SignedVerdict
+from tests.adversarial.harness import Node, eventually, make_validator, open_node, running
+from tests.adversarial.ledger import Ledger
+from tests.adversarial.standins import DOMAIN, LAYERS, MODEL, POOL, PRICE, PROOF, Engine, Ring
+
+TOKENS = 7
+WORK = LAYERS * TOKENS * PRICE
+"""What one unit earns, wei."""
+
+
+def bundle_of(worker: Node, boss: Node, unit: bytes, pool_id: int, last: int) -> UnitBundle:
+    """A unit that `worker` truly did alone for `boss`; `last` is its last token."""
+    sequence = BundleSequence(
+        sequence_id=sha256(unit).digest()[:16],
+        prompt_ids=(3, 4, 5),
+        output_ids=(10, 11, 12, last),
+        max_tokens=4,
+        reason=FinishReason.LENGTH,
+    )
+    evidence = StageEvidence(
+        sequence_id=sequence.sequence_id,
+        rows=4,
+        proofs=(PROOF,),
+        sent=b"s" * 32,
+        received=input_digest(sequence),
+    )
+    receipt = Receipt(
+        job_id=sha256(unit).digest(),
+        worker=worker.address,
+        pool_id=pool_id,
+        stage=0,
+        seq=1,
+        counterparty=boss.address,
+        epoch=1,
+        units=LAYERS * TOKENS,
+        commitment=evidence_commitment((evidence,)),
+    )
+    claim = StageClaim(
+        peer_id=worker.peer_id,
+        address=worker.address,
+        evidence=(evidence,),
+        receipt=receipt,
+        receipt_signature=receipt.sign(worker.context.key, DOMAIN),
+        counter_signature=receipt.sign(boss.context.key, DOMAIN),
+    )
+    return UnitBundle(
+        unit_id=sha256(unit).digest(),
+        group_id=b"g" * 32,
+        generation=1,
+        model_id=MODEL,
+        boundaries=(LAYERS,),
+        stages=(claim,),
+        sequences=(sequence,),
+    )
+
+
+def ask(unit: UnitBundle) -> VerifyRequest:
+    return VerifyRequest(bundle=unit.to_bytes())
+
+
+@dataclass
+class Court:
+    """`owner` owns the pool, `rival` another one, and each works for the other; verdicts that they
+    got are in `verdicts`. `judge` is the validator under test, alone unless `weights` say else."""
+
+    folder: Path
+    owner: Node
+    rival: Node
+    ledger: Ledger
+    engine: Engine
+    deaf: bool = False
+    verdicts: list[bytes] = field(default_factory=list)
+    judge: Node | None = None
+    validator: Validator | None = None
+
+    @asynccontextmanager
+    async def session(self, weight: int = 1) -> AsyncIterator[Court]:
+        """One run of the validator; the next one finds its journal."""
+        self.engine = Engine(self.engine.ring)
+        async with open_node(
+            5, self.folder / "judge", boot=self.owner, ledger=self.ledger, role="validator"
+        ) as self.judge:
+            self.ledger.weights[self.judge.address] = weight
+            self.validator = make_validator(self.judge, self.engine)
+            async with running(self.judge, validator=self.validator):
+                yield self
+
+    def bundle(
+        self, unit: bytes = b"u", *, pool_id: int = POOL, last: int = 13, boss: Node | None = None
+    ) -> UnitBundle:
+        owner, worker = self.owner, self.rival
+        if pool_id == POOL + 1:
+            owner, worker = worker, owner
+        return bundle_of(worker, boss or owner, unit, pool_id, last)
+
+    async def verify(self, unit: UnitBundle, sender: Node | None = None) -> None:
+        assert self.judge is not None
+        await (sender or self.owner).ask(self.judge.peer_id, VERIFY, ask(unit))
+
+    async def refused(self, unit: UnitBundle, sender: Node | None = None) -> str:
+        assert self.judge is not None
+        return await (sender or self.owner).refused(self.judge.peer_id, VERIFY, ask(unit))
+
+    async def judged(self, *units: UnitBundle) -> None:
+        await eventually(lambda: all(u.content_id in self.verdicts for u in units))
+
+    def paid(self) -> int:
+        return self.ledger.total(POOL)
+
+
+@asynccontextmanager
+async def open_court(folder: Path) -> AsyncIterator[Court]:
+    ledger = Ledger()
+    async with AsyncExitStack() as stack:
+        owner = await stack.enter_async_context(open_node(20, folder / "owner", ledger=ledger))
+        rival = await stack.enter_async_context(
+            open_node(21, folder / "rival", boot=owner, ledger=ledger)
+        )
+        ledger.creators |= {POOL: owner.address, POOL + 1: rival.address}
+        court = Court(folder, owner, rival, ledger, Engine(Ring()))
+
+        async def on_verdict(peer_id: str, notice: VerdictNotice) -> Done:
+            if court.deaf:
+                raise RuntimeError("this orchestrator takes no verdicts")
+            signed = SignedVerdict.from_bytes(notice.verdict)
+            assert signed.verdict.accepted, signed.verdict.reason
+            court.verdicts.append(signed.verdict.bundle_id)
+            return Done()
+
+        for node in (owner, rival):
+            serve(node.network, VERDICT, on_verdict)
+        yield court
