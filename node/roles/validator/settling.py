@@ -64,6 +64,8 @@ class ValidatorSettlement:
         }
         key = f"{sender}:{unit_id.hex()}"
         if await self._context.journal.append("self.accepted", key, body):
+            if not receipts:
+                self._context.log.info("not paid: ordered from itself", unit=unit_id.hex()[:12])
             self._take(unit_id, sender, bundle_id, tuple(receipts))
 
     async def restore(self) -> None:
