@@ -80,7 +80,7 @@ contract RewardsDistributor is IRewardsDistributor, AccessManaged {
         if (book.strategy == Strategy.FIXED) {
             earned = book.rate * unitSeconds;
         } else if (book.strategy == Strategy.SHARE && ended) {
-            earned = unitSeconds == 0 ? 0 : Math.mulDiv(book.funded, unitSeconds, totalUnitSeconds);
+            earned = unitSeconds == 0 ? 0 : book.funded * unitSeconds / totalUnitSeconds;
         } else {
             revert WrongStrategy(book.strategy);
         }

@@ -97,7 +97,7 @@ contract StakeManager is IStakeManager, AccessManaged {
         if (position.validating) totalWeight += amount;
         SlashWindow storage window = _windows[provider];
         if (_isOpen(window)) {
-            window.allowance += SafeCast.toUint192(Math.mulDiv(amount, slashCap, ONE));
+            window.allowance += SafeCast.toUint192(amount * slashCap / ONE);
         }
         emit Staked(provider, amount);
     }
@@ -152,7 +152,7 @@ contract StakeManager is IStakeManager, AccessManaged {
         Position storage position = _positions[provider];
         uint256 held = uint256(position.active) + position.unbonding;
         (uint64 openedAt, uint256 allowance) = _slashAllowance(provider);
-        amount = Math.min(Math.mulDiv(held, basisPoints, ONE), allowance);
+        amount = Math.min(held * basisPoints / ONE, allowance);
         if (amount == 0) return 0;
         _windows[provider] = SlashWindow(openedAt, SafeCast.toUint192(allowance - amount));
 
@@ -162,7 +162,7 @@ contract StakeManager is IStakeManager, AccessManaged {
         totalActive -= fromActive;
         totalUnbonding -= amount - fromActive;
         if (position.validating) totalWeight -= fromActive;
-        uint256 bounty = informer == address(0) ? 0 : Math.mulDiv(amount, bountyShare, ONE);
+        uint256 bounty = informer == address(0) ? 0 : amount * bountyShare / ONE;
         emit Slashed(provider, amount, reason, informer, bounty);
         if (bounty != 0) token.safeTransfer(informer, bounty);
         token.safeTransfer(treasury, amount - bounty);
@@ -217,7 +217,7 @@ contract StakeManager is IStakeManager, AccessManaged {
         uint256 held = uint256(position.active) + position.unbonding;
         SlashWindow storage window = _windows[provider];
         if (_isOpen(window)) return (window.openedAt, Math.min(window.allowance, held));
-        return (uint64(block.timestamp), Math.mulDiv(held, slashCap, ONE));
+        return (uint64(block.timestamp), held * slashCap / ONE);
     }
 
     function _isOpen(SlashWindow storage window) private view returns (bool) {
