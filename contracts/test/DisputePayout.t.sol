@@ -112,10 +112,14 @@ contract DisputePayoutTest is Epochs {
 
     function test_an_account_that_is_new_can_ask_without_any_leaf() public {
         Epoch memory epoch = firstEpoch(poolId, 3, 3);
-        drop(epoch, sorted[1]);
+        dropPayout(epoch, 1);
         post(epoch);
         uint256 disputeId = disputeOmission(epoch, noEpoch(poolId), sorted[1], STRANGER);
         refuse(disputeId, epoch, noEpoch(poolId), sorted[1], invalid("payout"));
+        IReceiptSettlement.PayoutAnswer memory claimed =
+            payoutAnswer(epoch, noEpoch(poolId), sorted[1]);
+        claimed.payout.cumulative = uint256(unitsOf(epoch, sorted[1])) * RATE;
+        refuseWith(disputeId, epoch, noEpoch(poolId), claimed, noProof());
         // Nor will another account's place in the tree do.
         IReceiptSettlement.PayoutAnswer memory answer =
             payoutAnswer(epoch, noEpoch(poolId), sorted[0]);
@@ -273,13 +277,6 @@ contract DisputePayoutTest is Epochs {
     function alter(Epoch memory epoch, address account, uint256 cumulative) private pure {
         for (uint256 i = 0; i < epoch.accounts.length; i++) {
             if (epoch.accounts[i] == account) epoch.cumulative[i] = cumulative;
-        }
-        plant(epoch);
-    }
-
-    function drop(Epoch memory epoch, address account) private pure {
-        for (uint256 i = 0; i < epoch.accounts.length; i++) {
-            if (epoch.accounts[i] == account) epoch.accounts[i] = address(0xDEAD);
         }
         plant(epoch);
     }

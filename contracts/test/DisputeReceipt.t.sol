@@ -191,6 +191,7 @@ contract DisputeReceiptTest is Epochs {
         public
     {
         count = 1 + count % 40;
+        // forge-lint: disable-next-line(unsafe-typecast)
         at %= uint64(count);
         Epoch memory epoch = firstEpoch(poolId, count, 1 + workers % 5);
         post(epoch);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IReceiptSettlement} from "src/interfaces/IReceiptSettlement.sol";
 import {Epochs} from "./utils/Epochs.sol";
 
@@ -89,10 +90,10 @@ contract GasTest is Epochs {
             epoch.accounts[who] = workerProvider(who);
             epoch.cumulative[who] += 1_000 * uint256(RATE);
             epoch.leaves[i] = IReceiptSettlement.WorkLeaf({
-                index: uint64(i),
+                index: SafeCast.toUint64(i),
                 account: epoch.accounts[who],
-                accountUnits: uint128(1_000 * (i % each + 1)),
-                epochUnits: uint128(1_000 * (i + 1)),
+                accountUnits: SafeCast.toUint128(1_000 * (i % each + 1)),
+                epochUnits: SafeCast.toUint128(1_000 * (i + 1)),
                 receipt: keccak256(abi.encode(i))
             });
         }

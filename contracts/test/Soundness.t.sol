@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity 0.8.37;
 
+import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 import {IReceiptSettlement} from "src/interfaces/IReceiptSettlement.sol";
 import {Adversary} from "./utils/Adversary.sol";
 
@@ -41,7 +42,7 @@ contract SoundnessTest is Adversary {
         }
         // Everyone who may have been left out, and some who certainly were.
         for (uint256 i = 0; i < ACCOUNTS + 3; i++) {
-            address account = i < ACCOUNTS ? workerProvider(i) : address(uint160(seed >> i));
+            address account = i < ACCOUNTS ? workerProvider(i) : anyone(seed >> i);
             uint256 disputeId = disputeOmission(epoch, previous, account, STRANGER);
             answerPayout(disputeId, epoch, previous, account);
             disputeId = disputeOmission(epoch, noEpoch(0), account, STRANGER);
@@ -117,10 +118,10 @@ contract SoundnessTest is Adversary {
             uint256 random = uint256(keccak256(abi.encode(seed, i)));
             receipts[i] = receiptFor(
                 poolId,
-                uint64(random % (previous.root.epoch + 2)),
+                SafeCast.toUint64(random % (previous.root.epoch + 2)),
                 (random >> 16) % accounts,
                 random,
-                1 + uint128((random >> 32) % 1_000)
+                upTo(random, 1_000)
             );
         }
         return buildEpoch(previous, receipts);
@@ -137,10 +138,10 @@ contract SoundnessTest is Adversary {
         IReceiptSettlement.WorkLeaf memory leaf = epoch.leaves[at];
         IReceiptSettlement.SignedReceipt memory signed = epoch.receipts[at];
         if (fault < 6) {
-            if (fault == 0) leaf.accountUnits += 1 + uint128(random >> 64) % 1_000;
-            if (fault == 1) leaf.epochUnits += 1 + uint128(random >> 64) % 1_000;
-            if (fault == 2) leaf.account = address(uint160(random));
-            if (fault == 3) leaf.index += 1 + uint64(random >> 64) % 8;
+            if (fault == 0) leaf.accountUnits += upTo(random, 1_000);
+            if (fault == 1) leaf.epochUnits += upTo(random, 1_000);
+            if (fault == 2) leaf.account = anyone(random);
+            if (fault == 3) leaf.index += SafeCast.toUint64(upTo(random, 8));
             if (fault == 4) leaf.receipt = keccak256(abi.encode(random));
             if (fault == 5) {
                 for (uint256 i = at; i < count; i++) {
@@ -183,20 +184,23 @@ contract SoundnessTest is Adversary {
         uint256 count = epoch.leaves.length;
         uint256 at = random % count;
         uint256 payout = random % epoch.accounts.length;
-        if (fault == 13) epoch.cumulative[payout] += 1 + (random >> 64) % 1 ether;
-        if (fault == 14) epoch.cumulative[payout] -= 1 + (random >> 64) % epoch.cumulative[payout];
-        if (fault == 15) epoch.accounts[payout] = address(0xDEAD);
-        if (fault == 16) addPayout(epoch, epoch.accounts[payout], 1 + (random >> 64) % 1 ether);
-        if (fault == 17) addPayout(epoch, address(0xDEAD), 1 + (random >> 64) % 1 ether);
+        if (fault == 13) epoch.cumulative[payout] += upTo(random, 1 ether);
+        if (fault == 14) epoch.cumulative[payout] -= upTo(random, epoch.cumulative[payout]);
+        if (fault == 15) {
+            if (epoch.accounts.length == 1) return false;
+            dropPayout(epoch, payout);
+        }
+        if (fault == 16) addPayout(epoch, epoch.accounts[payout], upTo(random, 1 ether));
+        if (fault == 17) addPayout(epoch, address(0xDEAD), upTo(random, 1 ether));
         if (fault == 18) {
-            epoch.root.totalUnits += 1 + uint128(random >> 64) % 1_000;
+            epoch.root.totalUnits += upTo(random, 1_000);
             epoch.root.totalPayout =
                 previous.root.totalPayout + epoch.root.totalUnits * epoch.root.rate;
         }
-        if (fault == 19) epoch.root.receiptCount += 1 + uint64(random >> 64) % 8;
+        if (fault == 19) epoch.root.receiptCount += SafeCast.toUint64(upTo(random, 8));
         if (fault == 20) {
             if (count == 1) return false;
-            epoch.root.receiptCount -= 1 + uint64(random >> 64) % uint64(count - 1);
+            epoch.root.receiptCount -= SafeCast.toUint64(upTo(random, count - 1));
         }
         if (fault == 21) {
             // Two neighbours change places, with right sums.
@@ -225,6 +229,16 @@ contract SoundnessTest is Adversary {
         }
         plant(epoch);
         return true;
+    }
+
+    /// @dev From 1 to `most`.
+    function upTo(uint256 random, uint256 most) private pure returns (uint128) {
+        return SafeCast.toUint128(1 + (random >> 64) % most);
+    }
+
+    function anyone(uint256 random) private pure returns (address) {
+        // forge-lint: disable-next-line(unsafe-typecast)
+        return address(uint160(random));
     }
 
     function rebuild(

@@ -257,7 +257,7 @@ interface IReceiptSettlement {
         SignedReceipt calldata signed
     ) external;
 
-    /// @notice Answers a PAYOUT or OMISSION dispute. Half of the bond goes to the caller, half to the treasury.
+    /// @notice As `answerReceipt`, for PAYOUT and OMISSION disputes.
     /// @param previous The root of the epoch before; ignored for epoch 1.
     function answerPayout(
         uint256 disputeId,

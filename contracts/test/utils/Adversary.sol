@@ -72,6 +72,7 @@ abstract contract Adversary is Epochs {
     ) private returns (bool) {
         IReceiptSettlement.PayoutAnswer memory answer;
         for (uint256 i = 0; i <= epoch.accounts.length; i++) {
+            // Without a leaf: that nothing is due, or that no proof is needed.
             answer.payout.cumulative = 0;
             if (i != 0 && epoch.accounts[i - 1] != account) continue;
             if (i != 0) answer.payout = proven(epoch, account, epoch.cumulative[i - 1]);
@@ -82,6 +83,11 @@ abstract contract Adversary is Epochs {
                     answer.previous = proven(previous, account, previous.cumulative[j - 1]);
                 }
                 if (canPlace(disputeId, epoch, previous, answer)) return true;
+                if (i != 0) continue;
+                answer.payout.cumulative =
+                    answer.previous.cumulative + uint256(unitsOf(epoch, account)) * epoch.root.rate;
+                if (canPlace(disputeId, epoch, previous, answer)) return true;
+                answer.payout.cumulative = 0;
             }
         }
         return false;

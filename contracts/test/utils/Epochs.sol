@@ -83,6 +83,19 @@ abstract contract Epochs is Receipts {
         plant(epoch);
     }
 
+    /// @dev Without one payout; there must be another one left.
+    function dropPayout(Epoch memory epoch, uint256 place) internal pure {
+        uint256 count = epoch.accounts.length - 1;
+        address[] memory accounts = new address[](count);
+        uint256[] memory sums = new uint256[](count);
+        for (uint256 i = 0; i < count; i++) {
+            uint256 from = i < place ? i : i + 1;
+            (accounts[i], sums[i]) = (epoch.accounts[from], epoch.cumulative[from]);
+        }
+        (epoch.accounts, epoch.cumulative) = (accounts, sums);
+        plant(epoch);
+    }
+
     /// @dev Both roots from leaves and payouts, whatever these are.
     function plant(Epoch memory epoch) internal pure {
         bytes32[] memory work = new bytes32[](epoch.leaves.length);
