@@ -12,6 +12,7 @@ Keys are 32 raw bytes, passed in and never kept. Signing is deterministic (RFC 6
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Annotated
 
 from coincurve import PrivateKey, PublicKey
@@ -23,6 +24,11 @@ from proofs.errors import ProofError
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SIGNATURE_LENGTH = 65
 ZERO_ADDRESS = "0x" + "0" * 40
+
+
+KNOWN_ADDRESSES = 1 << 14
+"""The same few addresses stand in every receipt of an epoch; hashing them anew is most of the work
+of reading it."""
 
 
 class SigningError(ProofError):
@@ -38,6 +44,7 @@ def keccak256(data: bytes) -> bytes:
     return _keccak.new(data=data, digest_bits=256).digest()
 
 
+@lru_cache(maxsize=KNOWN_ADDRESSES)
 def checksum_address(address: bytes) -> str:
     """EIP-55 text of a 20-byte address. Raises SigningError."""
     if len(address) != 20:
