@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from chain.client import Account, ChainClient, open_account, open_chain
-from chain.deployment import Deployment
+from chain.deployment import Deployment, DeploymentParams
 from chain.devnet.anvil import find_anvil
 from chain.devnet.bootstrap import deploy_on_devnet
 from chain.devnet.server import DevChain, serve_devnet
@@ -71,10 +71,18 @@ class World:
 
 
 @pytest.fixture
-async def world(any_devnet: DevChain, tmp_path: Path, nursery: trio.Nursery) -> World:
+def params() -> DeploymentParams:
+    """What `world` is deployed with; modules put their own in its place."""
+    return DeploymentParams()
+
+
+@pytest.fixture
+async def world(
+    any_devnet: DevChain, tmp_path: Path, nursery: trio.Nursery, params: DeploymentParams
+) -> World:
     owner = os.urandom(32)
     path = tmp_path / f"{address_of(owner)}.sqlite"
-    deployment = await deploy_on_devnet(any_devnet.url, owner, path, settings=FAST)
+    deployment = await deploy_on_devnet(any_devnet.url, owner, path, params, settings=FAST)
     return World(any_devnet, deployment, owner, tmp_path, nursery)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import trio
 
 from chain.client import ChainClient
+from chain.deployment import DeploymentParams
 from chain.settlement import Claim
 from proofs.eip712 import Domain
 from proofs.epoch import settle
@@ -23,6 +24,12 @@ STAKE = 100 * TOKEN
 RATE = TOKEN // 1000
 BUDGET = 1_000 * TOKEN
 UNITS = 50
+WINDOW = 120
+"""Seconds to question a root: more than a test takes on a busy machine, so that only `pass_time`
+ends it."""
+LONG_WINDOWS = DeploymentParams(
+    challenge_window=WINDOW, answer_window=3 * WINDOW, unbonding_period=5 * WINDOW
+)
 
 Signatures = list[tuple[str, bytes]]
 
@@ -59,25 +66,31 @@ class Arena:
         return {worker.node: worker.account for worker in self.workers}
 
     def receipt(
-        self, worker: int, *, job: bytes | None = None, epoch: int = 1, **changes: object
+        self,
+        worker: int,
+        *,
+        job: bytes | None = None,
+        epoch: int = 1,
+        countersigned_by: bytes | None = None,
     ) -> SignedReceipt:
-        """Work of one worker, countersigned by the next one."""
+        """Work of one worker, countersigned by the next one, or with another key."""
         mine, other = self.workers[worker], self.workers[(worker + 1) % len(self.workers)]
+        counter_key = countersigned_by or other.node_key
         receipt = Receipt(
             job_id=job or os.urandom(32),
             worker=mine.node,
             pool_id=self.pool,
             stage=worker,
             seq=0,
-            counterparty=other.node,
+            counterparty=address_of(counter_key),
             epoch=epoch,
             units=UNITS,
             commitment=os.urandom(32),
-        ).model_copy(update=changes)
+        )
         return SignedReceipt(
             receipt,
             receipt.sign(mine.node_key, self.domain),
-            receipt.sign(other.node_key, self.domain),
+            receipt.sign(counter_key, self.domain),
         )
 
     def settle(

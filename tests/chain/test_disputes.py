@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from chain.deployment import DeploymentParams
 from chain.errors import Reverted
 from chain.events import EventReader
 from chain.settlement_events import DisputeClosed, DisputeOpened, Outcome, read_event
@@ -15,9 +16,24 @@ from proofs.leaves import Posted, ProvenPayout, SignedReceipt
 from proofs.merkle import MerkleTree, payout_leaf
 from proofs.receipts import Conviction
 from tests.chain.conftest import World
-from tests.chain.epochs import RATE, STAKE, TOKEN, UNITS, Arena, forged, open_arena
+from tests.chain.epochs import (
+    LONG_WINDOWS,
+    RATE,
+    STAKE,
+    TOKEN,
+    UNITS,
+    WINDOW,
+    Arena,
+    forged,
+    open_arena,
+)
 
 BOND = TOKEN
+
+
+@pytest.fixture
+def params() -> DeploymentParams:
+    return LONG_WINDOWS
 
 
 async def first_epoch(arena: Arena) -> tuple[Epoch, Posted]:
@@ -61,7 +77,7 @@ async def test_a_right_root_answers_every_question(world: World) -> None:
         2 * UNITS * RATE,
     )
     assert asked.root == posted.hash(arena.domain)
-    await arena.pass_time(3)
+    await arena.pass_time(WINDOW)
     assert (await owner.epochs_of(arena.pool)).open_disputes == 4
     assert not await owner.is_final(arena.pool, 1), "open questions hold it up"
 
@@ -113,7 +129,7 @@ async def test_a_root_that_nobody_can_answer_for_is_void(world: World) -> None:
         await owner.answer_payout(first, posted, None, answer)
     assert unproven.value.name == "InvalidAnswer"
 
-    await arena.pass_time(11)
+    await arena.pass_time(3 * WINDOW + 1)
     before = await challenger.token_balance(challenger.address)
     assert await challenger.uphold(first, posted) is not None
     assert await challenger.uphold(first, posted) is None
@@ -150,7 +166,7 @@ async def test_work_counted_again_proves_itself(world: World) -> None:
     job = os.urandom(32)
     epoch = arena.settle([arena.receipt(0, job=job), arena.receipt(1)])
     posted = await arena.post(epoch.root)
-    await arena.pass_time(3)
+    await arena.pass_time(WINDOW)
     # A new receipt for the same stage of the same unit, in the epoch after.
     later = arena.settle(
         [arena.receipt(0, job=job, epoch=2), arena.receipt(1, epoch=2)],

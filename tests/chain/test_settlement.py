@@ -7,27 +7,29 @@ import time
 import pytest
 import trio
 
-from chain.client import ChainClient
+from chain.deployment import DeploymentParams
 from chain.errors import InvalidInput, Reverted
 from chain.events import EventReader
 from chain.settlement_events import RootPosted, RootVoided, read_event
 from chain.structs import NO_HASH
 from tests.chain.conftest import World
-from tests.chain.epochs import BUDGET, RATE, UNITS, forged, open_arena
+from tests.chain.epochs import BUDGET, LONG_WINDOWS, RATE, TOKEN, UNITS, WINDOW, forged, open_arena
 
 
-async def wait_final(client: ChainClient, pool: int, epoch: int) -> None:
-    """Until an idle chain's challenge window is over: about two seconds."""
-    claimable_at = (await client.epochs_of(pool)).claimable_at
-    await trio.sleep(max(0, claimable_at - time.time()) + 0.05)
-    assert await client.is_final(pool, epoch)
+@pytest.fixture
+def params() -> DeploymentParams:
+    return LONG_WINDOWS
 
 
 async def test_from_root_to_tokens(world: World) -> None:
     arena = await open_arena(world)
     owner, pool = arena.owner, arena.pool
     terms = await owner.settlement_terms()
-    assert (terms.quorum, terms.challenge_window, terms.answer_window) == (6_667, 2, 10)
+    assert (terms.quorum, terms.challenge_window, terms.answer_window) == (
+        6_667,
+        WINDOW,
+        3 * WINDOW,
+    )
 
     epoch = arena.settle([arena.receipt(0), arena.receipt(0), arena.receipt(1), arena.receipt(1)])
     posted = arena.posted(epoch.root)
@@ -46,8 +48,8 @@ async def test_from_root_to_tokens(world: World) -> None:
     assert epochs.total_payout == epoch.root.total_payout == 4 * UNITS * RATE
     assert (await owner.pool_funds(pool)).committed == epochs.total_payout
 
-    # Nobody makes a block here: the window ends all the same.
-    await wait_final(owner, pool, 1)
+    await arena.pass_time(WINDOW)
+    assert await owner.is_final(pool, 1)
     first, second = arena.claims(posted, epoch)
     account = arena.workers[0].client
     before = {w.account: await owner.token_balance(w.account) for w in arena.workers}
@@ -68,7 +70,7 @@ async def test_from_root_to_tokens(world: World) -> None:
     again = await arena.post(later.root)
     assert await owner.is_final(pool, 1)
     assert not await owner.is_final(pool, 2)
-    await wait_final(owner, pool, 2)
+    await arena.pass_time(WINDOW)
     assert len(await owner.claim_many(arena.claims(again, later))) == 1
     funds = await owner.pool_funds(pool)
     assert funds.paid == funds.committed == 6 * UNITS * RATE
@@ -130,7 +132,7 @@ async def test_one_claim_made_meanwhile_does_not_spoil_the_batch(world: World) -
     arena = await open_arena(world)
     epoch = arena.settle([arena.receipt(0), arena.receipt(1)])
     posted = await arena.post(epoch.root)
-    await arena.pass_time(3)
+    await arena.pass_time(WINDOW)
     first, second = arena.claims(posted, epoch)
     owner, rival = arena.owner, arena.workers[0].client
 
@@ -160,10 +162,30 @@ async def test_more_claims_than_fit_one_transaction(
     arena = await open_arena(world, validators=1, workers=3)
     epoch = arena.settle([arena.receipt(0), arena.receipt(1), arena.receipt(2)])
     posted = await arena.post(epoch.root)
-    await arena.pass_time(3)
+    await arena.pass_time(WINDOW)
     monkeypatch.setattr("chain.settlement.CLAIM_GAS", 6_000_000)
     claims = arena.claims(posted, epoch)
     assert len(await arena.owner.claim_many(claims)) == 2
     assert await arena.owner.claim_many(claims) == []
     for claim in claims:
         assert await arena.owner.claimed(arena.pool, claim.account) == claim.cumulative
+
+
+class TestAtDevelopmentSpeed:
+    """With the windows that a development chain has."""
+
+    @pytest.fixture
+    def params(self) -> DeploymentParams:
+        return DeploymentParams()
+
+    async def test_the_window_ends_though_nobody_makes_a_block(self, world: World) -> None:
+        arena = await open_arena(world, validators=1, workers=1)
+        receipt = arena.receipt(0, countersigned_by=world.owner_key)
+        epoch = arena.settle([receipt])
+        posted = await arena.post(epoch.root)
+        blocks = await arena.owner.rpc.block_number()
+        claimable_at = (await arena.owner.epochs_of(arena.pool)).claimable_at
+        await trio.sleep(max(0, claimable_at - time.time()) + 0.05)
+        assert await arena.owner.rpc.block_number() == blocks
+        assert await arena.owner.is_final(arena.pool, 1)
+        assert len(await arena.owner.claim_many(arena.claims(posted, epoch))) == 1
