@@ -13,7 +13,7 @@ from chain.events import EventReader
 from chain.settlement_events import RootPosted, RootVoided, read_event
 from chain.structs import NO_HASH
 from tests.chain.conftest import World
-from tests.chain.epochs import BUDGET, LONG_WINDOWS, RATE, TOKEN, UNITS, WINDOW, forged, open_arena
+from tests.chain.epochs import BUDGET, LONG_WINDOWS, RATE, UNITS, WINDOW, forged, open_arena
 
 
 @pytest.fixture
