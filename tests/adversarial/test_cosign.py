@@ -1,0 +1,339 @@
+"""A validator that others ask to sign epochs: only what its own verdicts say gets its signature."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from node.protocol import COSIGN, FETCH, CosignRequest, FetchedChunk, FetchRequest
+from node.rpc import serve
+from p2p.errors import Refused
+from proofs.bundle import UnitBundle, signed_receipts
+from proofs.epoch import settle
+from proofs.epoch_data import MAX_DATA_BYTES, Epoch, EpochData, data_hash, make
+from proofs.leaves import SignedReceipt
+from proofs.receipts import EpochRoot
+from proofs.signing import recover
+from tests.adversarial.court import Court
+from tests.adversarial.harness import Node, eventually, open_node
+from tests.adversarial.ledger import BUDGET
+from tests.adversarial.standins import DOMAIN, POOL, PRICE
+
+
+@dataclass
+class Signing:
+    """`proposer` has more stake than the judge; neither can post alone."""
+
+    court: Court
+    proposer: Node
+    stranger: Node
+
+    async def accepted(self, *units: bytes) -> list[UnitBundle]:
+        """Units that the judge accepted."""
+        bundles = [self.court.bundle(unit) for unit in units]
+        for bundle in bundles:
+            await self.court.verify(bundle)
+        await self.court.judged(*bundles)
+        return bundles
+
+    def epoch(self, bundles: Sequence[UnitBundle], **changes: Any) -> Epoch:
+        options: dict[str, Any] = {
+            "domain": DOMAIN,
+            "pool_id": POOL,
+            "epoch": 1,
+            "price": PRICE,
+            "available": BUDGET,
+            "earned": {},
+            "attempt": 7,  # not what the judge would propose itself, and then has
+        }
+        receipts = [item for bundle in bundles for item in signed_receipts(bundle)]
+        return settle(receipts, self.court.ledger.owners, **(options | changes))
+
+    async def publish(self, epoch: Epoch) -> EpochRoot:
+        await self.proposer.follower.blobs.put(epoch.content)
+        return epoch.root
+
+    def changed(self, epoch: Epoch, **changes: Any) -> Epoch:
+        """The epoch with other data, which make another root."""
+        return make(EpochData.model_validate({**dict(epoch.data), **changes}), DOMAIN)
+
+    async def ask(self, root: EpochRoot | bytes, sender: Node | None = None) -> dict[str, Any]:
+        assert self.court.judge is not None
+        data = root if isinstance(root, bytes) else root.to_bytes()
+        sender = sender or self.proposer
+        answer = await sender.ask(self.court.judge.peer_id, COSIGN, CosignRequest(root=data))
+        return dict(answer)
+
+    async def refused(self, root: EpochRoot | bytes, sender: Node | None = None) -> str:
+        assert self.court.judge is not None
+        data = root if isinstance(root, bytes) else root.to_bytes()
+        request = CosignRequest(root=data)
+        return await (sender or self.proposer).refused(self.court.judge.peer_id, COSIGN, request)
+
+    async def cosigned(self) -> int:
+        assert self.court.judge is not None
+        return len(await self.court.judge.context.journal.events(["self.cosigned"]))
+
+
+@pytest.fixture
+def signing(court: Any, tmp_path: Path) -> Callable[[], Any]:
+    @asynccontextmanager
+    async def open_signing() -> AsyncIterator[Signing]:
+        async with court() as c, AsyncExitStack() as stack:
+            hosts = [
+                await stack.enter_async_context(
+                    open_node(number, tmp_path / name, boot=c.owner, ledger=c.ledger)
+                )
+                for number, name in ((40, "proposer"), (41, "stranger"))
+            ]
+            c.ledger.weights[hosts[0].address] = 60
+            hosts[0].follower.blobs.serve()
+            await stack.enter_async_context(c.session(weight=40))
+            await hosts[0].announce("validator")
+            yield Signing(c, *hosts)
+
+    return open_signing
+
+
+async def test_what_the_judge_accepted_it_signs_publishes_and_signs_again(signing) -> None:
+    async with signing() as s:
+        epoch = s.epoch(await s.accepted(b"one", b"two"))
+        root = await s.publish(epoch)
+        for _ in range(2):  # an answer that was lost is asked for again
+            answer = await s.ask(root)
+            assert recover(root.digest(DOMAIN), answer["signature"]) == s.court.judge.address
+            assert answer["unknown"] == ()
+        assert await s.cosigned() == 1
+        request = FetchRequest(digest=root.data_hash, offset=0)
+        chunk = await s.stranger.ask(s.court.judge.peer_id, FETCH, request)
+        assert chunk["data"] == epoch.content
+
+
+async def test_only_staked_validators_may_ask(signing) -> None:
+    async with signing() as s:
+        root = await s.publish(s.epoch(await s.accepted(b"one")))
+        assert await s.refused(root, s.stranger) == "not_a_validator"
+        assert await s.refused(root, s.court.owner) == "not_a_validator"
+        s.court.ledger.weights[s.stranger.address] = 0  # the role, but its stake is gone
+        assert await s.refused(root, s.stranger) == "not_a_validator"
+        s.court.ledger.silent.add("weight_of")
+        assert await s.refused(root) == "chain"
+        assert await s.cosigned() == 0
+
+
+async def test_bytes_that_are_no_root_are_refused(signing) -> None:
+    async with signing() as s:
+        good = s.epoch(await s.accepted(b"one")).root.to_bytes()
+        for data in (b"", good[:-1], good + b"\x00", b"\xff" * len(good), bytes(4096)):
+            assert await s.refused(data) == "bad_root"
+        huge, judge = msgpack.packb({"root": bytes(5000)}), s.court.judge.peer_id
+        assert await s.proposer.refused(judge, COSIGN, huge) == "bad_request"
+
+
+async def test_data_that_are_not_to_be_had_or_are_others_are_not_signed(signing) -> None:
+    async with signing() as s:
+        epoch = s.epoch(await s.accepted(b"one"))
+        assert await s.refused(epoch.root) == "no_data"
+        root = await s.publish(epoch)
+        claims = {
+            "receipts_root": b"r" * 32,
+            "payouts_root": b"p" * 32,
+            "receipt_count": 2,
+            "total_units": root.total_units + 1,
+            "rate": root.rate + 1,
+            "total_payout": root.total_payout + 1,
+        }
+        for name, value in claims.items():
+            wrong = root.model_copy(update={name: value})
+            assert await s.refused(wrong) == "bad_data", name
+        assert await s.cosigned() == 0
+
+
+async def test_content_that_is_no_canonical_epoch_is_refused(signing) -> None:
+    async with signing() as s:
+        epoch = s.epoch(await s.accepted(b"one"))
+        for content in (
+            b"",
+            b"\xc1",
+            epoch.content + b"\x00",
+            epoch.content[:-1],
+            epoch.content.replace(b"epoch", b"epocH"),
+            b"\xdd\xff\xff\xff\xff",
+        ):
+            await s.proposer.follower.blobs.put(content)
+            root = epoch.root.model_copy(update={"data_hash": data_hash(content)})
+            code = await s.refused(root)
+            assert code in ("bad_data", "no_data"), content[:16]
+
+
+async def test_data_of_another_hash_or_without_end_are_not_read_for_long(signing) -> None:
+    async with signing() as s:
+        epoch = s.epoch(await s.accepted(b"one"))
+        answers: dict[str, FetchedChunk | None] = {
+            "another hash": FetchedChunk(data=b"y" * 100, total=100),
+            "too large": FetchedChunk(data=b"y" * 100, total=MAX_DATA_BYTES + 1),
+            "more than it said": FetchedChunk(data=b"y" * 100, total=50),
+            "nothing": FetchedChunk(data=b"", total=100),
+            "byte by byte": FetchedChunk(data=b"y", total=MAX_DATA_BYTES),
+            "refused": None,
+        }
+        for name, chunk in answers.items():
+            asked: list[int] = []
+
+            async def on_fetch(
+                peer_id: str,
+                request: FetchRequest,
+                asked: list[int] = asked,
+                chunk: FetchedChunk | None = chunk,
+            ) -> FetchedChunk:
+                asked.append(request.offset)
+                if chunk is None:
+                    raise Refused("not_here", "gone")
+                return chunk
+
+            serve(s.proposer.network, FETCH, on_fetch)
+            assert await s.refused(epoch.root) == "no_data", name
+            assert len(asked) <= 7, name
+
+
+async def test_units_that_the_judge_never_accepted_are_named(signing) -> None:
+    async with signing() as s:
+        (known,) = await s.accepted(b"one")
+        foreign, other = s.court.bundle(b"two"), s.court.bundle(b"three")
+        root = await s.publish(s.epoch([known, foreign, other]))
+        answer = await s.ask(root)
+        assert answer["signature"] == b""
+        assert set(answer["unknown"]) == {foreign.unit_id, other.unit_id}
+        assert await s.cosigned() == 0
+
+
+async def test_another_receipt_for_an_accepted_unit_is_named_too(signing) -> None:
+    """Truly signed by both sides, and still not what was judged."""
+    async with signing() as s:
+        (known,) = await s.accepted(b"one")
+        (item,) = signed_receipts(known)
+        for changes in ({"units": 10**6}, {"commitment": b"x" * 32}, {"epoch": 0}, {"seq": 9}):
+            receipt = item.receipt.model_copy(update=changes)
+            dear = SignedReceipt(
+                receipt,
+                receipt.sign(s.court.rival.context.key, DOMAIN),
+                receipt.sign(s.court.owner.context.key, DOMAIN),
+            )
+            epoch = settle(
+                [dear],
+                s.court.ledger.owners,
+                domain=DOMAIN,
+                pool_id=POOL,
+                epoch=1,
+                price=PRICE,
+                available=BUDGET,
+                earned={},
+            )
+            answer = await s.ask(await s.publish(epoch))
+            assert answer == {"signature": b"", "unknown": (known.unit_id,)}, changes
+
+
+async def test_sums_orders_and_accounts_that_are_wrong_are_not_signed(signing) -> None:
+    async with signing() as s:
+        bundles = await s.accepted(b"one", b"two")
+        epoch = s.epoch(bundles)
+        first, second = epoch.data.receipts
+        (payout,) = epoch.data.payouts
+        thief = s.proposer.address
+        wrong = {
+            "order": s.changed(epoch, receipts=(second, first)),
+            "twice": s.changed(epoch, receipts=(first, first.model_copy())),
+            "account": s.changed(
+                epoch,
+                receipts=tuple(r.model_copy(update={"account": thief}) for r in (first, second)),
+            ),
+            "payout": s.changed(
+                epoch, payouts=(payout.model_copy(update={"cumulative": payout.cumulative + 1}),)
+            ),
+            "stranger": s.changed(
+                epoch, payouts=(payout, payout.model_copy(update={"account": thief}))
+            ),
+            "signature": s.changed(
+                epoch,
+                receipts=(first.model_copy(update={"counter_signature": b"\x01" * 65}), second),
+            ),
+        }
+        for name, bad in wrong.items():
+            assert await s.refused(await s.publish(bad)) == "bad_epoch", name
+        assert await s.cosigned() == 0
+
+
+@pytest.mark.parametrize("price", [PRICE * 2, PRICE // 2, PRICE + 1, 1])
+async def test_a_rate_that_is_not_the_pools_is_not_signed(signing, price: int) -> None:
+    async with signing() as s:
+        root = await s.publish(s.epoch(await s.accepted(b"one"), price=price))
+        assert await s.refused(root) == "bad_epoch"
+
+
+async def test_payouts_from_nowhere_are_not_signed(signing) -> None:
+    async with signing() as s:
+        bundles = await s.accepted(b"one")
+        for account in (s.proposer.address, s.court.rival.address):
+            root = await s.publish(s.epoch(bundles, earned={account: 10**18}))
+            assert await s.refused(root) == "bad_epoch"
+
+
+async def test_only_the_next_epoch_is_signed_and_nothing_is_paid_twice(signing) -> None:
+    async with signing() as s:
+        bundles = await s.accepted(b"one", b"two")
+        for number in (2, 3, 2**63):
+            early = await s.publish(s.epoch(bundles, epoch=number))
+            assert await s.refused(early) == "not_next"
+        first = s.epoch(bundles[:1])
+        await s.publish(first)
+        s.court.ledger.post(first.root, [s.proposer.address])
+        judge = s.court.judge
+        await eventually(lambda: judge.follower.history(POOL).complete(1))
+        await eventually(lambda: s.court.validator.settlement.waiting == 1)
+        assert await s.refused(await s.publish(s.epoch(bundles[1:]))) == "not_next"
+        again = s.epoch(bundles, epoch=2, earned=first.earned)
+        answer = await s.ask(await s.publish(again))
+        assert answer == {"signature": b"", "unknown": (bundles[0].unit_id,)}
+        second = s.epoch(bundles[1:], epoch=2, earned=first.earned)
+        assert (await s.ask(await s.publish(second)))["signature"]
+
+
+async def test_nothing_is_signed_on_top_of_what_may_yet_be_voided(signing) -> None:
+    async with signing() as s:
+        bundles = await s.accepted(b"one", b"two")
+        first = s.epoch(bundles[:1])
+        await s.publish(first)
+        s.court.ledger.window = 3600
+        s.court.ledger.post(first.root, [s.proposer.address])
+        history = s.court.judge.follower.history(POOL)
+        await eventually(lambda: history.complete(1) and history.last == 1)
+        second = await s.publish(s.epoch(bundles[1:], epoch=2, earned=first.earned))
+        assert await s.refused(second) == "not_final"
+        s.court.ledger.void(POOL)
+        await eventually(lambda: s.court.validator.settlement.waiting == 2)
+        root = await s.publish(s.epoch(bundles))
+        assert (await s.ask(root))["signature"]
+
+
+async def test_what_follows_unpublished_leaves_is_not_signed(signing) -> None:
+    async with signing() as s:
+        bundles = await s.accepted(b"one", b"two")
+        hidden = s.epoch(bundles[:1])
+        s.court.ledger.post(hidden.root, [s.proposer.address])
+        await eventually(lambda: s.court.judge.follower.history(POOL).last == 1)
+        second = await s.publish(s.epoch(bundles[1:], epoch=2, earned=hidden.earned))
+        assert await s.refused(second) == "not_next"
+
+
+async def test_a_pool_that_does_not_exist_has_nothing_to_sign(signing) -> None:
+    async with signing() as s:
+        epoch = s.epoch(await s.accepted(b"one"))
+        root = await s.publish(s.changed(epoch, pool_id=99))
+        answer = await s.refused(root)
+        assert answer == "bad_epoch"
