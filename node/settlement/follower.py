@@ -62,6 +62,7 @@ class SettlementFollower:
         self._filling: set[tuple[int, int, bytes]] = set()
         self._changed = trio.Event()
         self._rewinds = 0
+        self._ahead = 0.0
         self._dispute_steps: list[tuple[int, int, bytes | None]] = []
         self.version = 0
         self.histories: dict[int, PoolHistory] = {}
@@ -84,7 +85,12 @@ class SettlementFollower:
             return True
         standing = entry.posted.hash(receipt_domain(self._context.chain))
         disputed = standing in self.disputes.values()
-        return self._context.wall() >= entry.claimable_at and not disputed
+        return self.now() >= entry.claimable_at and not disputed
+
+    def now(self) -> float:
+        """Unix seconds by the chain's clock, which decides what is too late. It stamps blocks when
+        they are made, so it is ours unless the newest block is from our future."""
+        return self._context.wall() + self._ahead
 
     def look_again(self) -> None:
         """`wants` answers differently now."""
@@ -129,6 +135,7 @@ class SettlementFollower:
     async def _take_batch(self, batch: Batch) -> None:
         from chain.settlement_events import read_event
 
+        self._ahead = max(batch.last.timestamp - self._context.wall(), 0.0)
         if batch.void_after is not None:
             key = f"{batch.void_after}:{batch.last.hash.hex()}"
             await self._record("chain.rewind", key, {"block": batch.void_after})

@@ -103,7 +103,7 @@ class Answers:
         if right is None:
             return RETRY_SECONDS
         delay = await self._auditor.delay(dispute.pool_id, dispute.epoch)
-        left = dispute.answer_by - self._context.wall()
+        left = dispute.answer_by - self._follower.now()
         if right and left > 0:
             await trio.sleep(min(delay, left / 4))
             if await chain.dispute(dispute_id) is not None:

@@ -55,7 +55,7 @@ class Auditor:
         """The entry with its data, once they and those of all epochs before it are here; without
         them when the root is gone, or they are not here at `until` (Unix seconds)."""
         version = self._follower.version
-        with trio.move_on_after(max(until - self._context.wall(), 0.0)):
+        with trio.move_on_after(max(until - self._follower.now(), 0.0)):
             while not history.complete(entry.number) and not self.gone(history, entry):
                 version = await self._follower.wait_changed(version)
         known = history.get(entry.number)
@@ -65,7 +65,7 @@ class Auditor:
         """Until when (Unix seconds) the data of a root are waited for: half of its window, or a
         while from now where that is over, but never beyond the half of what is left."""
         terms = await self.chain.settlement_terms()
-        now = self._context.wall()
+        now = self._follower.now()
         late = now + min(GRACE_SECONDS, max(entry.claimable_at - now, 0.0) / 2)
         return max(entry.claimable_at - terms.challenge_window / 2, late)
 

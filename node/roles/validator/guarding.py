@@ -106,7 +106,7 @@ class Guard:
 
     def _over(self, history: PoolHistory, entry: PostedEpoch) -> bool:
         """Whether nothing can be asked any more: the root is gone, or its window is over."""
-        late = self._context.wall() >= entry.claimable_at
+        late = self._follower.now() >= entry.claimable_at
         return late or self._auditor.gone(history, entry)
 
     async def _accuse(self, history: PoolHistory, entry: PostedEpoch, faults: list[Fault]) -> None:
@@ -115,7 +115,7 @@ class Guard:
             "posted root is wrong", pool=root.pool_id, epoch=root.epoch, fault=str(faults[0])
         )
         self.disputed += 1
-        left = max(entry.claimable_at - self._context.wall(), 0.0)
+        left = max(entry.claimable_at - self._follower.now(), 0.0)
         await trio.sleep(min(await self._auditor.delay(root.pool_id, root.epoch), left / 4))
         standing = await self._auditor.chain.root_hash(root.pool_id, root.epoch)
         if standing != self._auditor.hash_of(entry):

@@ -61,7 +61,7 @@ class Proposer:
         if history.newest is not None:
             # Nobody can go before the last root is final; turns are counted from then on.
             now = self._context.now()
-            due = max(due, now + history.newest.claimable_at - self._context.wall())
+            due = max(due, now + history.newest.claimable_at - self._follower.now())
         validators = await chain.validators()
         turn = turn_of(self._context.address, validators, pool.pool_id, history.last + 1)
         if turn == len(validators):
