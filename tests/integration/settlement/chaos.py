@@ -13,6 +13,9 @@ import trio
 
 from chain.client import ChainClient
 from chain.errors import ChainError
+from chain.events import EventReader
+from chain.settlement_events import RootPosted, read_event
+from proofs.leaves import Posted
 from tests.integration.settlement.processes import NodeProcess
 from tests.integration.settlement.waiting import until
 
@@ -30,12 +33,14 @@ class Chaos:
         honest: list[NodeProcess],
         others: list[NodeProcess],
         epoch: Callable[[], Awaitable[int]],
+        confirmations: int,
     ) -> None:
         self._random = random_
         self._chain = chain
         self._honest = honest
         self._others = others
         self._epoch = epoch
+        self._confirmations = confirmations
         self.kills = 0
         self.reorgs: list[int] = []
         self.absences = 0
@@ -45,6 +50,27 @@ class Chaos:
         while True:
             await self._chain.rpc.request("evm_mine", [])
             await trio.sleep(BLOCK_SECONDS)
+
+    async def hasten(self, window: int, wrong: Callable[[Posted], bool]) -> None:
+        """Put the chain's clock forward past the window of every right root, once it is final.
+
+        So windows can be long enough for the slowest machine, and honest epochs are quick
+        nevertheless. For a wrong root the time passes as it does.
+        """
+        reader = EventReader(
+            self._chain.rpc,
+            self._chain.deployment,
+            self._chain.database,
+            "hasten",
+            ("ReceiptSettlement",),
+            confirmations=self._confirmations,
+            poll=BLOCK_SECONDS,
+        )
+        async for batch in reader.batches():
+            for event in batch.events:
+                told = read_event(event)
+                if isinstance(told, RootPosted) and not wrong(told.posted):
+                    await self._chain.rpc.request("evm_increaseTime", [window])
 
     async def kill(self, pause: tuple[float, float]) -> None:
         """Kill one process after another at random moments, and start it again."""

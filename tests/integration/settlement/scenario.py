@@ -24,6 +24,7 @@ from node.protocol import encode
 from p2p.errors import P2PError
 from p2p.identity import peer_id_of
 from p2p.network import Network, NetworkConfig, open_network
+from proofs.leaves import Posted
 from tests.integration.settlement.chaos import Chaos
 from tests.integration.settlement.cheating import Cheat
 from tests.integration.settlement.feeding import FEED, FeedRequest, fed
@@ -57,7 +58,6 @@ class Plan:
     kill_pause: tuple[float, float]
     reorgs: int
     reorg_depth: int
-    mining: bool
     ahead: int = 1
 
     @property
@@ -65,6 +65,7 @@ class Plan:
         return DeploymentParams(
             challenge_window=self.challenge_window,
             answer_window=self.answer_window,
+            unbonding_period=3_600,
             slash_cap=9_000,
             signer_slash=9_000,
         )
@@ -116,8 +117,8 @@ class Scenario:
         places = range(1, max(plan.epochs - 1, 2))
         reorg_at = sorted(self.random.sample(places, plan.reorgs)) if plan.reorgs else []
         async with trio.open_nursery() as nursery:
-            if plan.mining:
-                nursery.start_soon(chaos.mine)
+            nursery.start_soon(chaos.mine)
+            nursery.start_soon(chaos.hasten, plan.challenge_window, self._wrong)
             async with trio.open_nursery() as running:
                 running.start_soon(chaos.kill, plan.kill_pause)
                 async with trio.open_nursery() as feeding:
@@ -176,6 +177,10 @@ class Scenario:
             except P2PError:
                 await trio.sleep(RETRY_SECONDS)
 
+    def _wrong(self, posted: Posted) -> bool:
+        alone = posted.signers == (self.world.validators[-1].node,)
+        return alone and posted.root.epoch >= self.plan.cheat_from
+
     # -- waiting for the end ---------------------------------------------------------------------
 
     async def _settled(self) -> None:
@@ -230,7 +235,7 @@ async def open_scenario(plan: Plan, url: str, folder: Path) -> AsyncIterator[Sce
             claimers = _claimers(plan, world, folder, file)
             epoch = partial(_epoch, world)
             others = [validators[-1], *claimers]
-            chaos = Chaos(random_, world.owner, validators[:-1], others, epoch)
+            chaos = Chaos(random_, world.owner, validators[:-1], others, epoch, plan.confirmations)
             ledger = Ledger(RATE)
             scenario = Scenario(plan, world, network, validators, claimers, ledger, chaos, random_)
             try:

@@ -39,12 +39,11 @@ PLAN = Plan(
     cheat=Cheat.OVERPAY,
     cheat_from=11,
     confirmations=DEPTH + 1,
-    challenge_window=8,
+    challenge_window=60,
     answer_window=8,
-    kill_pause=(4.0, 12.0),
+    kill_pause=(2.0, 8.0),
     reorgs=2,
     reorg_depth=DEPTH,
-    mining=True,
 )
 
 

@@ -34,13 +34,12 @@ async def test_all_are_paid_exactly_once_and_the_cheat_is_slashed(
         epochs=4,
         cheat=cheat,
         cheat_from=3,
-        confirmations=1,
-        challenge_window=6,
-        answer_window=6,
+        confirmations=2,
+        challenge_window=60,
+        answer_window=4,
         kill_pause=(2.0, 6.0),
         reorgs=0,
         reorg_depth=0,
-        mining=False,
     )
     with trio.fail_after(DEADLINE_SECONDS):
         async with open_scenario(plan, dev.url, tmp_path) as scenario:
