@@ -15,8 +15,10 @@ from typing import Any
 
 import trio
 
+from chain.cursor import Position
 from chain.errors import ChainUnreachable, InvalidInput
-from chain.events import ChainEvent
+from chain.events import Batch, ChainEvent
+from chain.records import Block
 from chain.structs import SettlementTerms
 from node.roles.terms import PoolTerms
 from proofs.eip712 import Domain
@@ -114,10 +116,17 @@ class Reader:
         while True:
             events = tuple(self._ledger.events[seen:])
             if events:
-                yield SimpleNamespace(events=events, void_after=None)
+                start = Position(seen, None)
                 seen += len(events)
+                yield Batch(events, _block(seen), start, start)
             elif len(self._ledger.events) == seen:
                 await self._ledger.changed.wait()
+
+
+def _block(number: int) -> Block:
+    return Block.model_construct(
+        number=number, hash=bytes(32), parent_hash=bytes(32), timestamp=int(time.time())
+    )
 
 
 class Rpc:

@@ -13,7 +13,7 @@ from node.prompts import Prompt
 from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.orchestrator.units import UnitState
+from node.roles.orchestrator.units import Unit, UnitState
 from tests.adversarial.harness import Node, make_orchestrator, open_node, running
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import POOL
@@ -143,6 +143,33 @@ async def test_a_verifying_unit_keeps_the_validator_that_has_it(tmp_path: Path) 
         await advance(orchestrator, UnitState.VERIFYING)
     async with run(tmp_path) as (_, orchestrator):
         assert "v1" in orchestrator.pool.asked
+
+
+async def test_opinions_that_were_outstanding_are_all_asked_for_again(tmp_path: Path) -> None:
+    """What one validator had said is not on disk; it says so again, of the same bundle."""
+
+    def verdict(judge: str, unit: Unit) -> ev.PeerVerdict:
+        return ev.PeerVerdict(judge, unit.unit_id, unit.bundle_id, True, "", "", {})
+
+    async with run(tmp_path) as (_, orchestrator):
+        await orchestrator.feed(ev.ChainQuorum(100, 6_667), ev.PeerValidates("v2", 60))
+        await advance(orchestrator, UnitState.VERIFYING)
+        (before,) = orchestrator.pool.units.values()
+        await orchestrator.feed(verdict("v2", before))
+        (unit,) = orchestrator.pool.units.values()
+        assert (unit.state, list(unit.opinions)) == (UnitState.VERIFYING, ["v2"])
+    async with run(tmp_path) as (_, orchestrator):
+        orchestrator._leaving = True
+        (unit,) = orchestrator.pool.units.values()
+        assert (unit.opinions, unit.late, unit.bundle_id) == ({}, False, before.bundle_id)
+        await orchestrator.feed(ev.ChainQuorum(100, 6_667))
+        await orchestrator.feed(ev.PeerValidates("v2", 60), ev.PeerValidates("v3", 40))
+        (unit,) = orchestrator.pool.units.values()
+        assert unit.asked == ("v2", "v3")
+        await orchestrator.feed(verdict("v2", unit))
+        assert orchestrator.pool.units[unit.unit_id].state is UnitState.VERIFYING
+        await orchestrator.feed(verdict("v3", unit))
+        assert orchestrator.pool.units[unit.unit_id].state is UnitState.ACCEPTED
 
 
 async def test_the_count_of_builds_goes_on(tmp_path: Path) -> None:

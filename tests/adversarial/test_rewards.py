@@ -83,6 +83,10 @@ def payday(net: object, tmp_path: Path) -> Callable[[], Any]:
             worker = make_worker(node, Engine(Ring()))
             await stack.enter_async_context(running(node, worker=worker))
             await worker.rewards.joined(POOL)
+            for known in (boss, signer):
+                await known.announce("validator")
+            records = node.network.records
+            await eventually(lambda: len(records.all()) == 2)
             yield Payday(ledger, boss, signer, node, worker)
 
     return open_payday

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from node.protocol import VERIFY, VerifyRequest
 from p2p.errors import RemoteRefused
-from tests.adversarial.court import WORK
-from tests.adversarial.harness import eventually
+from tests.adversarial.court import WORK, bundle_of
+from tests.adversarial.harness import eventually, open_node
 from tests.adversarial.standins import POOL
 
 
@@ -159,3 +160,75 @@ async def test_killed_between_signing_and_posting_a_unit_is_paid_once(court) -> 
                 await eventually(lambda: c.paid() == WORK)
                 await c.validator.settlement.settled()
         assert c.ledger.posts == 1
+
+
+async def test_work_that_a_stranger_countersigned_holds_no_other_up(
+    court, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No root could be defended with it, so it is left out until the stranger is registered."""
+    monkeypatch.setattr("node.roles.validator.proposing.STRANGE_SECONDS", 0.1)
+    async with court() as c, c.session(), open_node(60, tmp_path / "x") as stranger:
+        odd, good = c.bundle(b"odd", boss=stranger), c.bundle(b"good")
+        for unit in (odd, good):
+            await c.verify(unit)
+        await c.judged(odd, good)
+        await eventually(lambda: c.paid() == WORK)
+        await eventually(lambda: c.validator.settlement.waiting == 1)
+        c.ledger.owners[stranger.address] = stranger.address
+        await eventually(lambda: c.paid() == 2 * WORK)
+
+
+async def test_a_worker_without_a_provider_holds_no_other_up(
+    court, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.roles.validator.proposing.STRANGE_SECONDS", 0.1)
+    async with court() as c, c.session():
+        home = c.ledger.owners.pop(c.rival.address)
+        homeless = c.bundle(b"homeless")
+        good = bundle_of(c.judge, c.owner, b"good", POOL, 13)
+        for unit in (homeless, good):
+            await c.verify(unit)
+        await c.judged(homeless, good)
+        await eventually(lambda: c.paid() == WORK)
+        c.ledger.owners[c.rival.address] = home
+        await eventually(lambda: c.paid() == 2 * WORK)
+
+
+async def test_an_endpoint_that_fails_for_a_while_costs_nothing_but_time(court) -> None:
+    async with court() as c, c.session():
+        c.ledger.silent |= {"owners_of", "validators", "settlement_terms", "weight_of"}
+        unit = c.bundle()
+        await c.verify(unit)
+        await c.judged(unit)
+        assert c.paid() == 0
+        c.ledger.silent.clear()
+        await eventually(lambda: c.paid() == WORK)
+
+
+async def test_a_voided_root_is_made_again_and_pays_once(court) -> None:
+    async with court() as c, c.session():
+        c.ledger.window = 3600
+        unit = c.bundle()
+        await c.verify(unit)
+        await eventually(lambda: c.paid() == WORK)
+        await eventually(lambda: c.validator.settlement.waiting == 0)
+        first = c.ledger.root_of(POOL)
+        c.ledger.void(POOL)
+        await eventually(lambda: c.ledger.posts == 2)
+        again = c.ledger.root_of(POOL)
+        assert again != first  # the contract takes no root twice
+        assert (again.receipts_root, again.total_payout) == (first.receipts_root, WORK)
+
+
+async def test_units_that_were_paid_while_the_validator_was_down_are_not_proposed(court) -> None:
+    async with court() as c:
+        unit = c.bundle()
+        async with c.session():
+            await c.verify(unit)
+            await eventually(lambda: c.paid() == WORK)
+        async with c.session():
+            await c.validator.settlement.settled()
+            more = c.bundle(b"more")
+            await c.verify(more)
+            await eventually(lambda: c.paid() == 2 * WORK)
+        assert [posted.root.receipt_count for posted in c.ledger.roots[POOL]] == [1, 1]
