@@ -80,10 +80,9 @@ class Ledger:
         posted = Posted(root, ascending(list(signers)))
         self.roots.setdefault(root.pool_id, []).append(posted)
         self.posts += 1
-        fields = zip((name for _, name in EpochRoot.STRUCT.fields), _values(root), strict=True)
         self.emit(
             "RootPosted",
-            root=dict(fields),
+            root=root_fields(root),
             signers=list(posted.signers),
             claimableAt=int(time.time()) + self.window,
         )
@@ -101,8 +100,11 @@ class Ledger:
         self.changed = trio.Event()
 
 
-def _values(root: EpochRoot) -> list[Any]:
-    return [getattr(root, name) for name in type(root).model_fields]
+def root_fields(root: EpochRoot) -> dict[str, Any]:
+    """As an event has them."""
+    names = (name for _, name in EpochRoot.STRUCT.fields)
+    values = (getattr(root, name) for name in EpochRoot.model_fields)
+    return dict(zip(names, values, strict=True))
 
 
 class Reader:
@@ -118,12 +120,12 @@ class Reader:
             if events:
                 start = Position(seen, None)
                 seen += len(events)
-                yield Batch(events, _block(seen), start, start)
+                yield Batch(events, block_of(seen), start, start)
             elif len(self._ledger.events) == seen:
                 await self._ledger.changed.wait()
 
 
-def _block(number: int) -> Block:
+def block_of(number: int) -> Block:
     return Block.model_construct(
         number=number, hash=bytes(32), parent_hash=bytes(32), timestamp=int(time.time())
     )
