@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
@@ -69,6 +69,12 @@ class Roles:
         )
 
 
+def needs_all_epochs(roles: Collection[str]) -> bool:
+    """Validators build on every epoch, and an orchestrator tells its units' from each; a worker's
+    newest leaf has all that it ever earned."""
+    return "validator" in roles or "orchestrator" in roles
+
+
 @asynccontextmanager
 async def open_roles(
     context: NodeContext, key: NodeKey, provider: Provider, network_file: NetworkFile | None
@@ -80,7 +86,7 @@ async def open_roles(
     follower = SettlementFollower(
         context,
         EpochBlobs(context),
-        all_epochs=bool({"validator", "orchestrator"} & {*wanted}),
+        all_epochs=needs_all_epochs(wanted),
         poll=SETTLEMENT_POLL_SECONDS,
         confirmations=confirmations,
     )

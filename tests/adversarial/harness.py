@@ -19,7 +19,7 @@ from node.hardware import Device
 from node.journal import open_journal
 from node.metrics import NodeMetrics
 from node.protocol import Body, Method, encode
-from node.roles.assembly import Roles
+from node.roles.assembly import Roles, needs_all_epochs
 from node.roles.orchestrator.builder import Builder, GroupTerms
 from node.roles.orchestrator.coordinator import Coordinator
 from node.roles.orchestrator.invites import Inviter
@@ -75,7 +75,7 @@ class Node:
         self.follower = SettlementFollower(
             context,
             EpochBlobs(context),
-            all_epochs="worker" not in roles,
+            all_epochs=needs_all_epochs(roles),
             poll=0.05,
             confirmations=1,
         )

@@ -14,9 +14,10 @@ from node.roles.orchestrator import events as ev
 from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.units import Unit, UnitState
-from tests.adversarial.harness import Node, make_orchestrator, open_node, running
+from tests.adversarial.harness import Node, eventually, make_orchestrator, open_node, running, until
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import POOL
+from tests.proofs.epochs import settled, signed
 
 PROMPTS = (Prompt.model_validate({"prompt": "p", "max_tokens": 4}),)
 PEERS = ("w1", "w2")
@@ -170,6 +171,33 @@ async def test_opinions_that_were_outstanding_are_all_asked_for_again(tmp_path: 
         assert orchestrator.pool.units[unit.unit_id].state is UnitState.VERIFYING
         await orchestrator.feed(verdict("v3", unit))
         assert orchestrator.pool.units[unit.unit_id].state is UnitState.ACCEPTED
+
+
+async def test_epochs_that_were_posted_meanwhile_are_all_learned_of(tmp_path: Path) -> None:
+    async with run(tmp_path) as (_, orchestrator):
+        await advance(orchestrator, UnitState.ACCEPTED)
+        (unit,) = orchestrator.pool.units.values()
+    paying = settled([signed(int.from_bytes(unit.unit_id, "big"), pool_id=POOL)], pool_id=POOL)
+    later = settled([signed(1, pool_id=POOL)], pool_id=POOL, epoch=2, earned=paying.earned)
+    ledger = Ledger()
+    for epoch in (paying, later):
+        ledger.post(epoch.root, ["0x" + "11" * 20])
+    for published in (False, True):  # at first nobody has their leaves
+        async with open_node(0, tmp_path, ledger=ledger, role="orchestrator") as node:
+            orchestrator = make_orchestrator(node)
+            async with running(node, orchestrator=orchestrator):
+                await eventually(lambda node=node: node.follower.history(POOL).last == 2)
+                assert orchestrator.pool.units[unit.unit_id].state is UnitState.ACCEPTED
+                for epoch in (paying, later) if published else ():
+                    await node.follower.blobs.put(epoch.content)
+                if published:
+                    await until(
+                        orchestrator,
+                        lambda pool=orchestrator.pool: (
+                            pool.units[unit.unit_id].state is UnitState.SETTLED
+                        ),
+                    )
+    assert orchestrator.pool.units[unit.unit_id].epoch == 1
 
 
 async def test_the_count_of_builds_goes_on(tmp_path: Path) -> None:
