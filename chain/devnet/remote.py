@@ -33,11 +33,11 @@ class RemoteChain:
 
 
 class HttpBackend:
-    """Passes requests on to an endpoint; `name` is what people call it."""
+    """Passes requests on to the endpoint `url`; `name` is what people call it."""
 
     def __init__(self, client: httpx.AsyncClient, url: str, name: str) -> None:
         self._client = client
-        self._url = url
+        self.url = url
         self.name = name
 
     async def request(self, method: str, params: list[object]) -> object:
@@ -47,7 +47,7 @@ class HttpBackend:
         body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
         try:
             with trio.fail_after(REQUEST_SECONDS):
-                response = await self._client.post(self._url, json=body)
+                response = await self._client.post(self.url, json=body)
             answer = response.json()
         except (httpx.HTTPError, trio.TooSlowError, ValueError, RecursionError) as exc:
             raise Fault(SERVER_ERROR, f"{self.name} did not answer {method}: {exc!r}") from exc
