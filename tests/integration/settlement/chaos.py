@@ -41,18 +41,24 @@ class Chaos:
         self._others = others
         self._epoch = epoch
         self._confirmations = confirmations
+        self._over_at = 0
         self.kills = 0
         self.reorgs: list[int] = []
         self.absences = 0
 
     async def mine(self) -> None:
         """Blocks come whether anybody sends transactions or not."""
+        rpc = self._chain.rpc
         while True:
-            await self._chain.rpc.request("evm_mine", [])
+            await rpc.request("evm_mine", [])
+            head = await rpc.block("latest")
+            if head is not None and head.timestamp < self._over_at:
+                # A reorganisation may take this back, so it is looked at after every block.
+                await rpc.request("evm_increaseTime", [self._over_at - head.timestamp])
             await trio.sleep(BLOCK_SECONDS)
 
-    async def hasten(self, window: int, wrong: Callable[[Posted], bool]) -> None:
-        """Put the chain's clock forward past the window of every right root, once it is final.
+    async def hasten(self, wrong: Callable[[Posted], bool]) -> None:
+        """Put the chain's clock forward past the window of every right root that is deep enough.
 
         So windows can be long enough for the slowest machine, and honest epochs are quick
         nevertheless. For a wrong root the time passes as it does.
@@ -70,7 +76,7 @@ class Chaos:
             for event in batch.events:
                 told = read_event(event)
                 if isinstance(told, RootPosted) and not wrong(told.posted):
-                    await self._chain.rpc.request("evm_increaseTime", [window])
+                    self._over_at = told.claimable_at
 
     async def kill(self, pause: tuple[float, float]) -> None:
         """Kill one process after another at random moments, and start it again."""

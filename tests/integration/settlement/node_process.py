@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -44,8 +46,8 @@ from proofs.signing import keccak256
 from tests.integration.settlement.cheating import Cheat, CheatingSettlement
 from tests.integration.settlement.feeding import FEED, FeedRequest, receipts_of
 
-CHAIN_POLL_SECONDS = 0.2
-FOLLOWER_POLL_SECONDS = 0.25
+CHAIN_POLL_SECONDS = 0.5
+FOLLOWER_POLL_SECONDS = 0.5
 
 
 def arguments() -> argparse.Namespace:
@@ -174,5 +176,16 @@ async def start_validator(
     serve(context.network, FEED, on_feed)
 
 
+def end_with_the_driver() -> None:
+    """Die when the driver does, however that ends: it holds the other end of our standard input."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 if __name__ == "__main__":
+    end_with_the_driver()
     trio.run(main, arguments(), strict_exception_groups=True)

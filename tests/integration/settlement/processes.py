@@ -63,7 +63,7 @@ class NodeProcess:
         command = [sys.executable, "-m", PROGRAM, "--data-dir", str(self.folder), *self.arguments]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=ROOT
+                command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=ROOT
             )
 
     async def wait_serving(self) -> None:

@@ -118,7 +118,7 @@ class Scenario:
         reorg_at = sorted(self.random.sample(places, plan.reorgs)) if plan.reorgs else []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(chaos.mine)
-            nursery.start_soon(chaos.hasten, plan.challenge_window, self._wrong)
+            nursery.start_soon(chaos.hasten, self._wrong)
             async with trio.open_nursery() as running:
                 running.start_soon(chaos.kill, plan.kill_pause)
                 async with trio.open_nursery() as feeding:
@@ -211,8 +211,13 @@ class Scenario:
 
 
 @asynccontextmanager
-async def open_scenario(plan: Plan, url: str, folder: Path) -> AsyncIterator[Scenario]:
-    """The chain furnished and all processes serving; none of them is left afterwards."""
+async def open_scenario(
+    plan: Plan, url: str, folder: Path, node_url: str | None = None
+) -> AsyncIterator[Scenario]:
+    """The chain furnished and all processes serving; none of them is left afterwards.
+
+    `url` has a faucet; nodes may use another endpoint of the same chain.
+    """
     random_ = random.Random(plan.seed)
     (folder / "setup").mkdir()
     opened = open_world(
@@ -228,7 +233,7 @@ async def open_scenario(plan: Plan, url: str, folder: Path) -> AsyncIterator[Sce
         key, port = random_.randbytes(32), free_port()
         listen = f"/ip4/127.0.0.1/tcp/{port}"
         file = folder / "network.toml"
-        _network_file(plan, world, url, f"{listen}/p2p/{peer_id_of(key)}").save(file)
+        _network_file(plan, world, node_url or url, f"{listen}/p2p/{peer_id_of(key)}").save(file)
         config = NetworkConfig(listen=(listen,), network="scenario")
         async with open_network(config, key) as network:
             validators = _validators(plan, world, folder, file)
