@@ -79,6 +79,10 @@ class EpochBlobs:
                     return content
         return None
 
+    async def fetch_from(self, peer_id: str, digest: bytes) -> bytes | None:
+        """Content from here, or from this peer and no other; what it sent is not kept."""
+        return await self.get(digest) or await self._from_peer(peer_id, digest)
+
     async def _keep(self, content: bytes) -> None:
         try:
             await self.put(content)

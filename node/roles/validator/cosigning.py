@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import trio
 
 from node.context import NodeContext
+from node.errors import InputError
 from node.protocol import Cosigned, CosignRequest
 from node.roles.validator.facts import ChainFacts
 from node.settlement import chain_refusals, receipt_domain
@@ -64,6 +65,7 @@ class Cosigner:
         self._follower = follower
         self._facts = facts
         self._busy = trio.Lock()
+        self._asking: set[str] = set()
 
     async def on_cosign(self, peer_id: str, request: CosignRequest, accepted: Accepted) -> Cosigned:
         """Sign, or name what is not accepted here. Raises `Refused`."""
@@ -73,20 +75,36 @@ class Cosigner:
             root = EpochRoot.from_bytes(request.root)
         except (ProofError, ValueError) as exc:
             raise Refused("bad_root", str(exc)) from exc
-        # One at a time: data are large, and a peer may ask for many epochs.
-        async with self._busy:
+        if peer_id in self._asking:
+            raise Refused("busy", "one epoch at a time")
+        self._asking.add(peer_id)
+        try:
             with chain_refusals():
-                return await self._judge(peer_id, root, accepted)
+                content = await self._content(peer_id, root)
+                async with self._busy:  # an epoch is large once it is decoded
+                    return await self._judge(root, content, accepted)
+        finally:
+            self._asking.discard(peer_id)
 
-    async def _judge(self, peer_id: str, root: EpochRoot, accepted: Accepted) -> Cosigned:
+    async def _content(self, peer_id: str, root: EpochRoot) -> bytes:
+        """The epoch's data from whoever wants it signed: nobody else is asked, and nobody waits for
+        that one. Raises `Refused`."""
+        await self._require_next(root)
+        content = await self._follower.blobs.fetch_from(peer_id, root.data_hash)
+        if content is None:
+            raise Refused("no_data", "you do not serve the epoch's data")
+        return content
+
+    async def _require_next(self, root: EpochRoot) -> None:
         history = self._follower.history(root.pool_id)
         if root.epoch != history.last + 1 or not history.complete(history.last):
             raise Refused("not_next", f"I know {history.last} epochs of pool {root.pool_id}")
         if not await self._facts.settled_until(history):
             raise Refused("not_final", f"epoch {history.last} of pool {root.pool_id} is not final")
-        content = await self._follower.blobs.fetch(root.data_hash, (peer_id,))
-        if content is None:
-            raise Refused("no_data", "the epoch's data are not to be had")
+
+    async def _judge(self, root: EpochRoot, content: bytes, accepted: Accepted) -> Cosigned:
+        await self._require_next(root)  # still
+        history = self._follower.history(root.pool_id)
         domain = receipt_domain(self._context.chain)
         try:
             epoch = await trio.to_thread.run_sync(rebuild, content, domain)
@@ -110,6 +128,10 @@ class Cosigner:
             root.rate, budget.price, budget.available, root.total_units
         ):
             raise Refused("bad_epoch", f"a rate of {root.rate} wei is not what the pool can pay")
+        try:
+            await self._follower.blobs.put(content)
+        except InputError as exc:
+            raise Refused("disk", str(exc)) from exc
         digest = root.digest(domain)
         key = f"{root.pool_id}:{root.epoch}:{digest.hex()}"
         await self._context.journal.append("self.cosigned", key, root.to_bytes())
