@@ -189,6 +189,7 @@ contract ReceiptSettlement is AnswerChecks, Multicall {
     }
 
     /// @inheritdoc IReceiptSettlement
+    // slither-disable-next-line reentrancy-events
     function convict(Conviction calldata conviction, bytes[] calldata signatures) external {
         bytes32 digest = convictionDigest(conviction);
         _checkQuorum(digest, signatures);
@@ -256,6 +257,8 @@ contract ReceiptSettlement is AnswerChecks, Multicall {
         token.safeTransfer(stakeManager.treasury(), bond - bond / 2);
     }
 
+    /// @dev The events tell what StakeManager took, so they come after it; it calls nobody but the token.
+    // slither-disable-next-line reentrancy-events
     function _punish(Posted calldata posted, address[] calldata signers, address challenger)
         private
     {
@@ -264,7 +267,9 @@ contract ReceiptSettlement is AnswerChecks, Multicall {
         bytes32 reason = rootDigest(posted.root);
         for (uint256 i = 0; i < signers.length; ++i) {
             // The owner, not whom the signer speaks for now: dismissal must not save it.
+            // slither-disable-next-line calls-loop
             address provider = computeRegistry.ownerOf(signers[i]);
+            // slither-disable-next-line calls-loop
             uint256 amount = stakeManager.slash(provider, signerSlash, reason, challenger);
             emit SignerSlashed(signers[i], provider, amount);
         }
