@@ -68,6 +68,12 @@ async def check(scenario: Scenario, before: Mapping[str, int]) -> Told:
     await _check_stakes(scenario, found, before)
     for node in scenario.honest:
         _check_published(node, scenario, found)
+    receipts = [await scenario.world.owner.rpc.receipt(tx) for tx in found.posts]
+    gas = [receipt.gas_used for receipt in receipts if receipt is not None]
+    scenario.note(
+        f"{len(found.standing)} epochs, {len(scenario.ledger.work)} receipts, {max(gas)} gas at "
+        f"most to post one, {scenario.chaos.kills} kills, {scenario.chaos.reorgs} reorganised"
+    )
     return found
 
 

@@ -131,6 +131,7 @@ class Scenario:
                         if place in reorg_at:
                             await trio.sleep(self.random.uniform(0.0, 3.0))
                             await chaos.reorganise(plan.reorg_depth)
+                            self.note(f"reorganisation below block {chaos.reorgs[-1]}")
                 await self._settled()
                 running.cancel_scope.cancel()
             for node in (*self.validators, *self.claimers):
