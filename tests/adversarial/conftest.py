@@ -30,6 +30,7 @@ from tests.adversarial.harness import (
     until,
 )
 from tests.adversarial.ledger import Ledger, Reader
+from tests.adversarial.signing import open_signing
 from tests.adversarial.standins import LAYERS, POOL, Engine, Ring
 
 RULES = EpochRules(quiet=0.0, turn=0.5, set_aside=0.1)
@@ -160,6 +161,12 @@ def court(net: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     monkeypatch.setattr("node.roles.validator.service.FIRST_RETRY_SECONDS", 0.01)
     monkeypatch.setattr("node.roles.validator.service.LAST_RETRY_SECONDS", 0.01)
     return lambda: open_court(tmp_path)
+
+
+@pytest.fixture
+def signing(court: object, tmp_path: Path) -> Callable[[], Any]:
+    """`open_signing`; of `court` it has the patches alone."""
+    return lambda: open_signing(tmp_path)
 
 
 async def _no_data_plane(host: object, assignment: object, answer: Any) -> Any:

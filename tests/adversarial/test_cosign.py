@@ -2,103 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import msgpack
 import pytest
+import trio
 
 from node.protocol import COSIGN, FETCH, CosignRequest, FetchedChunk, FetchRequest
 from node.rpc import serve
 from p2p.errors import Refused
-from proofs.bundle import UnitBundle, signed_receipts
+from proofs.bundle import signed_receipts
 from proofs.epoch import settle
-from proofs.epoch_data import MAX_DATA_BYTES, Epoch, EpochData, data_hash, make
+from proofs.epoch_data import MAX_DATA_BYTES, data_hash
 from proofs.leaves import SignedReceipt
-from proofs.receipts import EpochRoot
 from proofs.signing import recover
-from tests.adversarial.court import Court
-from tests.adversarial.harness import Node, eventually, open_node
+from tests.adversarial.harness import eventually
 from tests.adversarial.ledger import BUDGET
 from tests.adversarial.standins import DOMAIN, POOL, PRICE
-
-
-@dataclass
-class Signing:
-    """`proposer` has more stake than the judge; neither can post alone."""
-
-    court: Court
-    proposer: Node
-    stranger: Node
-
-    async def accepted(self, *units: bytes) -> list[UnitBundle]:
-        """Units that the judge accepted."""
-        bundles = [self.court.bundle(unit) for unit in units]
-        for bundle in bundles:
-            await self.court.verify(bundle)
-        await self.court.judged(*bundles)
-        return bundles
-
-    def epoch(self, bundles: Sequence[UnitBundle], **changes: Any) -> Epoch:
-        options: dict[str, Any] = {
-            "domain": DOMAIN,
-            "pool_id": POOL,
-            "epoch": 1,
-            "price": PRICE,
-            "available": BUDGET,
-            "earned": {},
-            "attempt": 7,  # not what the judge would propose itself, and then has
-        }
-        receipts = [item for bundle in bundles for item in signed_receipts(bundle)]
-        return settle(receipts, self.court.ledger.owners, **(options | changes))
-
-    async def publish(self, epoch: Epoch) -> EpochRoot:
-        await self.proposer.follower.blobs.put(epoch.content)
-        return epoch.root
-
-    def changed(self, epoch: Epoch, **changes: Any) -> Epoch:
-        """The epoch with other data, which make another root."""
-        return make(EpochData.model_validate({**dict(epoch.data), **changes}), DOMAIN)
-
-    async def ask(self, root: EpochRoot | bytes, sender: Node | None = None) -> dict[str, Any]:
-        assert self.court.judge is not None
-        data = root if isinstance(root, bytes) else root.to_bytes()
-        sender = sender or self.proposer
-        answer = await sender.ask(self.court.judge.peer_id, COSIGN, CosignRequest(root=data))
-        return dict(answer)
-
-    async def refused(self, root: EpochRoot | bytes, sender: Node | None = None) -> str:
-        assert self.court.judge is not None
-        data = root if isinstance(root, bytes) else root.to_bytes()
-        request = CosignRequest(root=data)
-        return await (sender or self.proposer).refused(self.court.judge.peer_id, COSIGN, request)
-
-    async def cosigned(self) -> int:
-        assert self.court.judge is not None
-        return len(await self.court.judge.context.journal.events(["self.cosigned"]))
-
-
-@pytest.fixture
-def signing(court: Any, tmp_path: Path) -> Callable[[], Any]:
-    @asynccontextmanager
-    async def open_signing() -> AsyncIterator[Signing]:
-        async with court() as c, AsyncExitStack() as stack:
-            hosts = [
-                await stack.enter_async_context(
-                    open_node(number, tmp_path / name, boot=c.owner, ledger=c.ledger)
-                )
-                for number, name in ((40, "proposer"), (41, "stranger"))
-            ]
-            c.ledger.weights[hosts[0].address] = 60
-            hosts[0].follower.blobs.serve()
-            await stack.enter_async_context(c.session(weight=40))
-            await hosts[0].announce("validator")
-            yield Signing(c, *hosts)
-
-    return open_signing
 
 
 async def test_what_the_judge_accepted_it_signs_publishes_and_signs_again(signing) -> None:
@@ -337,3 +255,33 @@ async def test_a_pool_that_does_not_exist_has_nothing_to_sign(signing) -> None:
         root = await s.publish(s.changed(epoch, pool_id=99))
         answer = await s.refused(root)
         assert answer == "bad_epoch"
+
+
+async def test_a_proposer_that_serves_slowly_keeps_nobody_else_waiting(signing) -> None:
+    async with signing() as s:
+        bundles = await s.accepted(b"one")
+        judge, ledger = s.court.judge, s.court.ledger
+        ledger.weights[s.stranger.address] = 1
+        asked = trio.Event()
+
+        async def never(peer_id: str, request: FetchRequest) -> FetchedChunk:
+            asked.set()
+            await trio.sleep_forever()
+            raise AssertionError
+
+        serve(s.stranger.network, FETCH, never)
+        slow = CosignRequest(root=s.epoch(bundles, attempt=8).root.to_bytes())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(s.stranger.ask, judge.peer_id, COSIGN, slow)
+            await asked.wait()
+            assert await s.refused(slow.root, s.stranger) == "busy"
+            answer = await s.ask(await s.publish(s.epoch(bundles)))
+            assert answer["signature"]
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_was_not_signed_is_not_kept(signing) -> None:
+    async with signing() as s:
+        root = await s.publish(s.epoch([s.court.bundle(b"never judged")]))
+        assert (await s.ask(root))["signature"] == b""
+        assert await s.court.judge.follower.blobs.get(root.data_hash) is None
