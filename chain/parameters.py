@@ -35,7 +35,7 @@ class DeploymentParams:
     slash_cap: int = 5_000
     bounty_share: int = 2_000
     reclaim_delay: int = 60
-    quorum: int = 6_667
+    quorum: int = 6_666
     challenge_window: int = 2
     answer_window: int = 10
     bond: int = TOKEN

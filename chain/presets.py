@@ -56,8 +56,8 @@ BASE_SEPOLIA = Preset(
         # Well beyond both windows: a question asked in the last minute, with its answer, takes 36
         # hours, and what a faulty signer has asked back must still be there.
         unbonding_period=7 * DAY,
-        # Two thirds of the stake: less than a third cannot block and a third cannot pass a root.
-        quorum=6_667,
+        # Two thirds of the stake, rounded so that two of three equal validators are enough.
+        quorum=6_666,
         # Half of it goes to whoever answers. It must outweigh the gas of an answer by far, or
         # questions would be a cheap way of holding up payments; a right challenger gets it back.
         bond=50 * TOKEN,

@@ -26,7 +26,7 @@ async def test_from_root_to_tokens(world: World) -> None:
     owner, pool = arena.owner, arena.pool
     terms = await owner.settlement_terms()
     assert (terms.quorum, terms.challenge_window, terms.answer_window) == (
-        6_667,
+        6_666,
         WINDOW,
         3 * WINDOW,
     )
@@ -37,7 +37,7 @@ async def test_from_root_to_tokens(world: World) -> None:
     assert await owner.find_posted(pool, 1) is None
     assert not await owner.is_final(pool, 1)
     with pytest.raises(Reverted) as refused:
-        await owner.post_root(epoch.root, arena.sign(epoch.root, 2))
+        await owner.post_root(epoch.root, arena.sign(epoch.root, 1))
     assert refused.value.name == "QuorumNotMet"
     await arena.post(epoch.root)
     assert await owner.post_root(epoch.root, list(reversed(arena.sign(epoch.root)))) is None

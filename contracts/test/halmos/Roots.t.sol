@@ -84,15 +84,6 @@ contract RootsChecks is Checks {
         assert(settlement.committed(POOL) == total);
     }
 
-    /// @dev It promises no more than there is.
-    function check_total_within_funds(uint16 funds, uint8 poolRate, uint8 units, uint8 rootRate)
-        public
-    {
-        (funded, rate) = (funds, poolRate);
-        post(1, units, rootRate, uint128(units) * rootRate, "");
-        assert(uint128(units) * rootRate <= funds);
-    }
-
     /// @dev A later one comes on top of the first, and voiding takes off what posting put on.
     function check_later_total(uint128 funds, uint32 first, uint128 units, uint128 total) public {
         (funded, rate) = (funds, 1);

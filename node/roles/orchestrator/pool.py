@@ -32,7 +32,7 @@ Planner = Callable[[Sequence[Candidate], GroupPlan | None], GroupPlan]
 
 
 MAX_MEMBERS = 2048
-DEFAULT_QUORUM = 6_667
+DEFAULT_QUORUM = 6_666
 """Share of the validators' stake that decides, in basis points, where no chain says otherwise."""
 
 
