@@ -48,7 +48,7 @@ contracts: $(VENV)/.dev
 	@$(BIN)/python scripts/build_contracts.py --check || { test $$? -eq 3 && \
 		echo "skipped: rebuilding the contract artifacts needs Node"; }
 	@if command -v npx >/dev/null 2>&1; then \
-		cd contracts && npx --no-install forge test; \
+		(cd contracts && npx --no-install forge test) && contracts/tools/audit.sh; \
 	else echo "skipped: contract tests need Node (forge comes from npm)"; fi
 
 test: lint contracts model
@@ -58,4 +58,4 @@ bench: model $(VENV)/.dev
 	$(BIN)/python scripts/bench/all.py
 
 clean:
-	rm -rf $(VENV) runs contracts/node_modules contracts/out contracts/cache
+	rm -rf $(VENV) runs contracts/node_modules contracts/out contracts/cache contracts/.audit-venv

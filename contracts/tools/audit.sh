@@ -33,5 +33,5 @@ if [ "$what" != slither ]; then
     mkdir test
     cp -R "$contracts/test/halmos" test/halmos
     rm -rf out cache
-    halmos --solver-timeout-assertion 60000
+    halmos --solver-timeout-assertion 180000
 fi
