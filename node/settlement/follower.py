@@ -104,12 +104,25 @@ class SettlementFollower:
             task_status.started()
             return
         await self._restore()
+        await self._look_at_clock(chain)
         self.blobs.serve()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._fill_all()
             task_status.started()
             await self._follow(chain)
+
+    async def _look_at_clock(self, chain: ChainClient) -> None:
+        """Before anybody acts on what was restored; later every batch tells."""
+        from chain.errors import ChainError
+
+        try:
+            head = await chain.rpc.block("latest")
+        except ChainError as exc:
+            self._context.log.warning("chain not readable", reason=str(exc))
+            return
+        if head is not None:
+            self._ahead = max(head.timestamp - self._context.wall(), 0.0)
 
     async def _follow(self, chain: ChainClient) -> None:
         from chain.errors import ChainError

@@ -16,7 +16,7 @@ import trio
 
 from node.context import NodeContext
 from node.errors import InputError
-from node.roles.validator.auditing import TURN_SECONDS, Auditor
+from node.roles.validator.auditing import LOOK_SECONDS, TURN_SECONDS, Auditor
 from node.settlement.follower import SettlementFollower
 from node.settlement.history import PoolHistory, PostedEpoch
 from proofs.errors import ProofError
@@ -110,7 +110,7 @@ class Answers:
                 await self._answer(dispute_id, dispute, history, entry)
             return RETRY_SECONDS
         if left > -1.0:
-            return left + 1.0
+            return min(left + 1.0, LOOK_SECONDS)
         if dispute.challenger != self._context.address:
             await trio.sleep(TURN_SECONDS + delay)
         return await self._uphold(dispute_id, entry)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from chain.client import ChainClient
 
 TURN_SECONDS = 1.5
+LOOK_SECONDS = 5.0
+"""How long is slept at most: the chain's clock need not go like ours."""
 GRACE_SECONDS = 10.0
 """How long a node that comes late to a root waits for its data, if the window allows."""
 
@@ -54,10 +56,13 @@ class Auditor:
     ) -> PostedEpoch:
         """The entry with its data, once they and those of all epochs before it are here; without
         them when the root is gone, or they are not here at `until` (Unix seconds)."""
-        version = self._follower.version
-        with trio.move_on_after(max(until - self._follower.now(), 0.0)):
-            while not history.complete(entry.number) and not self.gone(history, entry):
-                version = await self._follower.wait_changed(version)
+        while not history.complete(entry.number) and not self.gone(history, entry):
+            left = until - self._follower.now()
+            if left <= 0:
+                break
+            version = self._follower.version
+            with trio.move_on_after(min(left, LOOK_SECONDS)):
+                await self._follower.wait_changed(version)
         known = history.get(entry.number)
         return known if known is not None and not self.gone(history, entry) else entry
 

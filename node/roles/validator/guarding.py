@@ -87,16 +87,15 @@ class Guard:
                 entry = await self._auditor.with_data(history, entry, until)
                 if self._over(history, entry):
                     return
-                if not history.complete(entry.number - 1):
-                    self._context.log.error("root not audited: earlier leaves are not here")
-                    return
-                faults = await self._auditor.faults(history, entry)
-                if faults and not (asked and entry.epoch is None):
-                    await self._accuse(history, entry, faults)
-                if entry.epoch is not None:
-                    return
-                asked = True
-                continue
+                if entry.epoch is not None and not history.complete(entry.number - 1):
+                    self._context.log.warning("root not audited: earlier leaves are not here")
+                elif entry.epoch is not None or not asked:
+                    faults = await self._auditor.faults(history, entry)
+                    if faults:
+                        await self._accuse(history, entry, faults)
+                    if entry.epoch is not None:
+                        return
+                    asked = True
             except ChainError as exc:
                 self._context.log.warning("posted root not audited yet", reason=str(exc))
             except (InputError, ProofError) as exc:
@@ -149,6 +148,8 @@ class Guard:
                     none = dispute.kind is DisputeKind.OMISSION and amount is None
                     if (leaf or none) and dispute.account == account:
                         return True
+                case Unfounded() if dispute.challenger == self._context.address:
+                    return True  # this node did, before it was restarted
         return False
 
     async def _raise(self, history: PoolHistory, entry: PostedEpoch, fault: Fault) -> bool:
