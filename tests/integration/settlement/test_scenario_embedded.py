@@ -36,7 +36,7 @@ async def test_all_are_paid_exactly_once_and_the_cheat_is_slashed(
         cheat_from=3,
         confirmations=2,
         # Data that nobody serves are waited for during half of it.
-        challenge_window=40 if cheat is Cheat.WITHHOLD else 60,
+        challenge_window=30 if cheat is Cheat.WITHHOLD else 60,
         answer_window=4,
         kill_pause=(2.0, 6.0),
         reorgs=0,
