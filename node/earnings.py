@@ -14,50 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from node.journal import Event, JournalError, read_newest
-from proofs.errors import ProofError
-from proofs.leaves import Posted
-from proofs.receipts import EpochRoot
+from node.journal import read_newest
+from node.settlement.reward import REWARD, Reward
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
     from chain.settlement import Claim
-
-REWARD = "chain.reward"
-
-
-@dataclass(frozen=True)
-class Reward:
-    """An account's leaf in a posted root. `cumulative` in the token's smallest unit."""
-
-    posted: Posted
-    account: str
-    cumulative: int
-    proof: tuple[bytes, ...]
-
-    @property
-    def pool_id(self) -> int:
-        return self.posted.root.pool_id
-
-    @property
-    def epoch(self) -> int:
-        return self.posted.root.epoch
-
-    @staticmethod
-    def from_event(event: Event) -> Reward:
-        """Raises `JournalError` for a body that is not a reward."""
-        body: Any = event.body
-        try:
-            return Reward(
-                posted=Posted(EpochRoot.from_bytes(body["root"]), tuple(body["signers"])),
-                account=str(body["account"]),
-                cumulative=int(body["cumulative"]),
-                proof=tuple(bytes(node) for node in body["proof"]),
-            )
-        except (KeyError, TypeError, ValueError, ProofError) as exc:
-            raise JournalError(f"event {event.id} is no reward: {exc}") from exc
 
 
 @dataclass(frozen=True)
@@ -81,12 +45,7 @@ class Earning:
 
     def claim(self) -> Claim | None:
         """For `claim_many`; None where there is nothing to prove."""
-        from chain.settlement import Claim
-
-        if self.final is None:
-            return None
-        reward = self.final
-        return Claim(reward.posted, reward.account, reward.cumulative, reward.proof)
+        return None if self.final is None else self.final.to_claim()
 
 
 async def find_earnings(

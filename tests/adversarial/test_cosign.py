@@ -249,12 +249,13 @@ async def test_what_follows_unpublished_leaves_is_not_signed(signing) -> None:
         assert await s.refused(second) == "not_next"
 
 
-async def test_a_pool_that_does_not_exist_has_nothing_to_sign(signing) -> None:
+async def test_what_one_pool_accepted_is_nothing_to_another(signing) -> None:
     async with signing() as s:
-        epoch = s.epoch(await s.accepted(b"one"))
-        root = await s.publish(s.changed(epoch, pool_id=99))
-        answer = await s.refused(root)
-        assert answer == "bad_epoch"
+        bundles = await s.accepted(b"one")
+        root = await s.publish(s.changed(s.epoch(bundles), pool_id=99))
+        answer = await s.ask(root)
+        assert answer == {"signature": b"", "unknown": (bundles[0].unit_id,)}
+        assert await s.cosigned() == 0
 
 
 async def test_a_proposer_that_serves_slowly_keeps_nobody_else_waiting(signing) -> None:

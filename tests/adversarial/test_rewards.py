@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from node.protocol import FETCH, FetchedChunk, FetchRequest
-from node.roles.worker.rewards import Reward
 from node.roles.worker.service import Worker
 from node.rpc import serve
+from node.settlement.reward import Reward
 from proofs.bundle import signed_receipts
 from proofs.epoch import settle
 from proofs.epoch_data import Epoch, data_hash
@@ -59,7 +59,7 @@ class Payday:
 
     async def noted(self) -> list[Reward]:
         events = await self.node.context.journal.events(["chain.reward"])
-        return [Reward.from_body(event.body) for event in events]
+        return [Reward.from_event(event) for event in events]
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ async def test_the_worker_finds_its_leaf_and_claims_it_without_being_told(payday
         p.post(epoch)
         await eventually(lambda: p.paid == epoch.root.total_payout)
         (reward,) = await p.noted()
-        assert (reward.account, reward.payout.cumulative) == (p.node.address, p.paid)
+        assert (reward.account, reward.cumulative) == (p.node.address, p.paid)
         assert await p.node.follower.blobs.get(epoch.root.data_hash) == epoch.content
 
 
@@ -154,7 +154,7 @@ async def test_only_what_is_final_is_claimed_and_a_voided_root_never(payday) -> 
         p.ledger.window = 0
         p.post(honest)
         await eventually(lambda: p.paid == honest.root.total_payout)
-        assert [r.payout.cumulative for r in await p.noted()] == [
+        assert [r.cumulative for r in await p.noted()] == [
             greedy.root.total_payout,
             honest.root.total_payout,
         ]

@@ -10,7 +10,7 @@ signed is kept and published by this node, too, before the signature leaves it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -20,18 +20,18 @@ from node.protocol import Cosigned, CosignRequest
 from node.roles.validator.facts import ChainFacts
 from node.settlement import chain_refusals, receipt_domain
 from node.settlement.follower import SettlementFollower
-from p2p.errors import InvalidPeerId, Refused
-from p2p.identity import peer_public_key
+from node.settlement.peers import address_of_peer
+from p2p.errors import Refused
 from proofs.audit import audit
 from proofs.epoch import rate_is_fair
 from proofs.epoch_data import Epoch, rebuild
 from proofs.errors import ProofError
 from proofs.leaves import SignedReceipt
 from proofs.receipts import EpochRoot
-from proofs.signing import public_key_address, sign_digest
+from proofs.signing import sign_digest
 
 Accepted = Mapping[bytes, tuple[SignedReceipt, ...]]
-"""What this node has accepted and no epoch has paid: a unit's receipts by unit id."""
+"""What this node has accepted in a pool and no epoch has paid: receipts by unit id."""
 
 
 def unaccepted(epoch: Epoch, accepted: Accepted) -> tuple[bytes, ...]:
@@ -67,7 +67,9 @@ class Cosigner:
         self._busy = trio.Lock()
         self._asking: set[str] = set()
 
-    async def on_cosign(self, peer_id: str, request: CosignRequest, accepted: Accepted) -> Cosigned:
+    async def on_cosign(
+        self, peer_id: str, request: CosignRequest, accepted_in: Callable[[int], Accepted]
+    ) -> Cosigned:
         """Sign, or name what is not accepted here. Raises `Refused`."""
         with chain_refusals():
             await self._require_validator(peer_id)
@@ -82,7 +84,7 @@ class Cosigner:
             with chain_refusals():
                 content = await self._content(peer_id, root)
                 async with self._busy:  # an epoch is large once it is decoded
-                    return await self._judge(root, content, accepted)
+                    return await self._judge(root, content, accepted_in(root.pool_id))
         finally:
             self._asking.discard(peer_id)
 
@@ -141,9 +143,6 @@ class Cosigner:
         chain = self._context.chain
         if chain is None:
             raise Refused("no_chain", "this network settles nothing")
-        try:
-            address = public_key_address(peer_public_key(peer_id))
-        except InvalidPeerId as exc:
-            raise Refused("not_a_validator", str(exc)) from exc
-        if not await chain.weight_of(address):
-            raise Refused("not_a_validator", f"{address} does not validate on chain")
+        address = address_of_peer(peer_id)
+        if not address or not await chain.weight_of(address):
+            raise Refused("not_a_validator", f"{address or peer_id} does not validate on chain")

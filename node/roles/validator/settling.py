@@ -13,7 +13,7 @@ import trio
 
 from node.context import NodeContext
 from node.protocol import COSIGN, Cosigned, CosignRequest
-from node.roles.validator.cosigning import Cosigner
+from node.roles.validator.cosigning import Accepted, Cosigner
 from node.roles.validator.facts import ChainFacts
 from node.roles.validator.guarding import Guard
 from node.roles.validator.pending import EpochRules, PendingPool
@@ -171,7 +171,9 @@ class ValidatorSettlement:
             return RECHECK_SECONDS
 
     async def _on_cosign(self, peer_id: str, request: CosignRequest) -> Cosigned:
-        accepted = {
-            u: receipts for pool in self._pools.values() for u, receipts in pool.units.items()
-        }
-        return await self._cosigner.on_cosign(peer_id, request, accepted)
+        return await self._cosigner.on_cosign(peer_id, request, self._accepted_in)
+
+    def _accepted_in(self, pool_id: int) -> Accepted:
+        """Unit ids are their sender's choice, so one pool's say nothing about another's."""
+        pool = self._pools.get(pool_id)
+        return {} if pool is None else pool.units

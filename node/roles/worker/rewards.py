@@ -10,66 +10,23 @@ worth more than the gas, and claims of several pools share one transaction.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from node.context import NodeContext
 from node.settlement.follower import SettlementFollower
 from node.settlement.history import PostedEpoch
-from proofs.leaves import Posted, ProvenPayout
-from proofs.receipts import EpochRoot
+from node.settlement.reward import REWARD, Reward
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
-    from chain.settlement import Claim
 
 LOOK_SECONDS = 1.0
 """A root becomes final by time alone; no event tells."""
 RETRY_SECONDS = 15.0
 CLAIM_GAS = 110_000
 """Of one claim in a transaction of its own, with a deep proof; see contracts/snapshots/Gas.json."""
-REWARD = "chain.reward"
-
-
-@dataclass(frozen=True)
-class Reward:
-    """This node's leaf in one epoch of a pool."""
-
-    posted: Posted
-    account: str
-    payout: ProvenPayout
-    transaction: str
-
-    def to_body(self) -> dict[str, Any]:
-        """For the journal; `prime-node rewards` reads it."""
-        root = self.posted.root
-        return {
-            "pool_id": root.pool_id,
-            "epoch": root.epoch,
-            "account": self.account,
-            "cumulative": str(self.payout.cumulative),
-            "proof": list(self.payout.proof),
-            "root": root.to_bytes(),
-            "signers": list(self.posted.signers),
-            "transaction": self.transaction,
-        }
-
-    @staticmethod
-    def from_body(body: dict[str, Any]) -> Reward:
-        """The reverse of `to_body`."""
-        return Reward(
-            Posted(EpochRoot.from_bytes(body["root"]), tuple(body["signers"])),
-            body["account"],
-            ProvenPayout(int(body["cumulative"]), tuple(body["proof"])),
-            body["transaction"],
-        )
-
-    def to_claim(self) -> Claim:
-        from chain.settlement import Claim
-
-        return Claim(self.posted, self.account, self.payout.cumulative, self.payout.proof)
 
 
 class Rewards:
@@ -132,7 +89,7 @@ class Rewards:
         if payout is None or self._noted.get(place) == standing:
             return
         self._noted[place] = standing
-        reward = Reward(entry.posted, account, payout, entry.transaction)
+        reward = Reward(entry.posted, account, payout.cumulative, payout.proof, entry.transaction)
         key = f"{root.pool_id}:{root.epoch}:{entry.transaction}"
         if account != self._context.provider:
             key += f":{account}"
@@ -163,7 +120,7 @@ class Rewards:
                 continue
             earned = entry.epoch.earned
             return [
-                Reward(entry.posted, account, payout, entry.transaction)
+                Reward(entry.posted, account, payout.cumulative, payout.proof, entry.transaction)
                 for account in self._accounts
                 if earned.get(account, 0) > self._known_claimed.get((pool_id, account), -1)
                 and (payout := entry.epoch.payout(account)) is not None
@@ -174,8 +131,8 @@ class Rewards:
         """Claim what is above what was claimed, if together it is worth its gas."""
         open_rewards, gain = [], 0
         for reward in rewards:
-            total = reward.payout.cumulative
-            pool_id = reward.posted.root.pool_id
+            total = reward.cumulative
+            pool_id = reward.pool_id
             claimed = await chain.claimed(pool_id, reward.account)
             self._known_claimed[pool_id, reward.account] = claimed
             if claimed < total:
@@ -185,12 +142,12 @@ class Rewards:
             return
         await chain.claim_many([reward.to_claim() for reward in open_rewards])
         for reward in open_rewards:
-            self.claimed = reward.payout.cumulative
-            self._known_claimed[reward.posted.root.pool_id, reward.account] = self.claimed
+            self.claimed = reward.cumulative
+            self._known_claimed[reward.pool_id, reward.account] = self.claimed
             self._context.log.info(
                 "reward claimed",
-                pool=reward.posted.root.pool_id,
-                epoch=reward.posted.root.epoch,
+                pool=reward.pool_id,
+                epoch=reward.epoch,
                 amount=self.claimed,
             )
 

@@ -9,10 +9,10 @@ import pytest
 
 from node.amounts import UNIT
 from node.datadir import DataDir
-from node.earnings import REWARD
 from node.journal import Journal
 from node.keystore import NodeKey, save_key
 from node.networkfile import NetworkFile
+from node.settlement.reward import REWARD
 from proofs.epoch_data import Epoch
 from proofs.leaves import Posted
 from tests.chain.epochs import RATE, UNITS, Arena, open_arena
