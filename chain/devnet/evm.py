@@ -202,6 +202,8 @@ class Evm:
         return run_call(self._backend.chain, fields, gas, self._next_time())
 
     def _send_raw(self, raw: object) -> str:
+        from eth.exceptions import PyEVMError
+        from eth_keys.exceptions import BadSignature
         from eth_utils import ValidationError
         from rlp.exceptions import RLPException  # type: ignore[import-untyped]
 
@@ -220,7 +222,7 @@ class Evm:
             if decoded.nonce > nonce:
                 raise Fault(SERVER_ERROR, f"nonce too high: next nonce {nonce}, nothing is queued")
             tx_hash: bytes = self._backend.send_raw_transaction(encoded)
-        except (ValidationError, RLPException) as exc:
+        except (ValidationError, RLPException, PyEVMError, BadSignature) as exc:
             raise Fault(SERVER_ERROR, f"transaction refused: {exc}") from exc
         self._backend.mine_blocks()
         self._logs.add(receipt_json(self._backend.get_transaction_receipt(tx_hash)))

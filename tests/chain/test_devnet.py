@@ -223,6 +223,7 @@ def test_a_revert_forgets_transactions_and_logs() -> None:
         (_signed(b"\x02" * 32, 0, 1), "refused"),
         (SignedTransaction(b"", b"\x02\xc0"), "refused"),
         (SignedTransaction(b"", b"\xff"), "refused"),
+        (SignedTransaction(b"", b"\x11" * 20), "refused"),  # of a type that there is not
         (SignedTransaction(b"", b""), "empty"),
     ],
 )
@@ -233,6 +234,18 @@ def test_bad_transactions_are_refused(
     with pytest.raises(Fault, match=message):
         _ask(evm, "eth_sendRawTransaction", to_data(transaction.raw))
     assert _ask(evm, "eth_blockNumber") == before
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(place=st.integers(0, 200), byte=st.integers(0, 255), more=st.binary(max_size=3))
+def test_a_damaged_transaction_is_refused_or_another(
+    evm: Evm, place: int, byte: int, more: bytes
+) -> None:
+    """Most often its signature recovers to nobody, or to an account without money."""
+    raw = bytearray(_signed(RICH_KEY, 5, 1).raw)
+    raw[place % len(raw)] = byte
+    with pytest.raises(Fault):
+        _ask(evm, "eth_sendRawTransaction", to_data(bytes(raw) + more))
 
 
 def test_a_repeat_and_an_old_nonce_are_told_apart() -> None:
