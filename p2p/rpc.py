@@ -132,7 +132,8 @@ class Service:
 class StreamService:
     """Serves byte streams of one protocol, at most `concurrency` at a time over all peers.
 
-    The handler owns the stream while it runs; whatever way it ends, the stream is closed after it.
+    The handler owns the stream while it runs; whatever way it ends, the stream is closed after it,
+    and reset where the handler failed: what was sent by then must not pass for all of it.
     """
 
     def __init__(self, protocol: str, handler: StreamHandler, *, concurrency: int) -> None:
@@ -149,13 +150,16 @@ class StreamService:
             return
         try:
             async with stream:
-                await self._handler(stream, stream.peer_id)
-        except P2PError as exc:
-            log.debug("stream ended", protocol=self._protocol, reason=str(exc))
-        except Exception:
-            # The boundary between handlers and the network, as in `Service`.
-            log.exception("stream handler failed", protocol=self._protocol, peer=stream.peer_id)
-            await stream.reset()
+                try:
+                    await self._handler(stream, stream.peer_id)
+                except P2PError as exc:
+                    log.debug("stream ended", protocol=self._protocol, reason=str(exc))
+                except Exception:
+                    # The boundary between handlers and the network, as in `Service`.
+                    log.exception(
+                        "stream handler failed", protocol=self._protocol, peer=stream.peer_id
+                    )
+                    await stream.reset()  # before the block would end it in order
         finally:
             self._places.release()
 

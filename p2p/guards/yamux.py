@@ -265,7 +265,7 @@ class GuardedYamux(IMuxedConn):
         elif header.length:
             stream.add_credit(header.length)
         if header.flags & Flag.RST:
-            stream.abort()
+            stream.peer_reset()
         elif header.flags & Flag.FIN:
             stream.peer_finished()
         self.forget_if_done(stream)

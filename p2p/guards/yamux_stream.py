@@ -84,11 +84,16 @@ class GuardedYamuxStream(IMuxedStream):
         self.receive_closed = True
         self._wake()
 
-    def abort(self) -> None:
-        """Both directions are dead: RST from either side, or the connection is gone."""
+    def peer_reset(self) -> None:
+        """The peer aborted both directions (RST). What came before can still be read: the end of
+        the protocol negotiation may be among it, without which nobody would see the reset."""
         self.send_closed = self.receive_closed = self.was_reset = True
-        self._buffer.clear()
         self._wake()
+
+    def abort(self) -> None:
+        """Both directions are dead: this side reset the stream, or the connection is gone."""
+        self._buffer.clear()
+        self.peer_reset()
 
     def _wake(self) -> None:
         self._changed.set()

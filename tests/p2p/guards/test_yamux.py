@@ -275,6 +275,21 @@ async def test_reset_reaches_the_other_end():
             await remote.write(b"x")
 
 
+async def test_what_came_before_a_reset_can_still_be_read():
+    async with guarded_and_script() as (connection, script):
+        await script.send(open_frame())
+        stream = await connection.accept_stream()
+        data = encode(FrameType.DATA, stream_id=stream.stream_id, length=5) + b"reply"
+        reset = encode(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=stream.stream_id)
+        await script.send(data + reset)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await stream.read(100) == b"reply"
+        with pytest.raises(MuxedStreamReset):
+            await stream.read(1)
+        with pytest.raises(MuxedStreamReset):
+            await stream.write(b"more")
+
+
 async def test_the_end_of_a_connection_wakes_everybody():
     async with pair(GuardedYamux) as (one, two):
         stream, _ = await one.open_stream(), await one.open_stream()
