@@ -16,28 +16,23 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
-import msgpack
 from pydantic import BeforeValidator, FailFast, Field, PlainSerializer, model_validator
 
 from proofs.canonical import CanonicalModel
 from proofs.eip712 import Domain, EncodingError
+from proofs.evidence import Count, Id16, Id32, StageEvidence, evidence_commitment
 from proofs.leaves import SignedReceipt
+from proofs.noise import NoiseError, noise_key
 from proofs.receipts import Receipt
-from proofs.signing import SIGNATURE_LENGTH, Address, SigningError, tagged_hash
+from proofs.signing import SIGNATURE_LENGTH, Address, SigningError
 
 MAX_BUNDLE_BYTES = 8 * 2**20
 ROWS_PER_PROOF = 32
 
-Id16 = Annotated[bytes, Field(min_length=16, max_length=16)]
-Id32 = Annotated[bytes, Field(min_length=32, max_length=32)]
 Signature = Annotated[bytes, Field(min_length=SIGNATURE_LENGTH, max_length=SIGNATURE_LENGTH)]
 TokenIds = Annotated[
     tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast(), Field(max_length=1 << 20)
 ]
-Proofs = Annotated[
-    tuple[Annotated[bytes, Field(max_length=4096)], ...], FailFast(), Field(max_length=1 << 16)
-]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 PeerId = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -72,19 +67,17 @@ class Sampling(CanonicalModel):
     noise_key: Annotated[int, Field(ge=0, lt=2**64)] = 0
 
 
-class StageEvidence(CanonicalModel):
-    """What one stage proves about one sequence.
+class NoiseSource(CanonicalModel):
+    """What a sequence's noise key follows from (`proofs.noise.noise_key`).
 
-    `rows` rows were sent, one an output token, in `proofs` of 32 rows each, the last ragged. `sent`
-    and `received` are sha256 over those rows in wire dtype, as sent downstream (last stage:
-    final-norm rows) and as received (stage 0: the input token ids as little-endian u32).
+    `beacon` is the hash of block `block` of the chain; where `block` is 0, a seed of the
+    submitter's, who then could have tried several.
     """
 
-    sequence_id: Id16
-    rows: Count
-    proofs: Proofs
-    sent: Id32
-    received: Id32
+    beacon: Annotated[bytes, Field(max_length=64)]
+    block: Count = 0
+    request_id: Annotated[bytes, Field(max_length=64)] = b""
+    sample_index: Count = 0
 
 
 class StageClaim(CanonicalModel):
@@ -115,6 +108,7 @@ class BundleSequence(CanonicalModel):
     prompt_ids: Annotated[TokenIds, Field(min_length=1)]
     output_ids: Annotated[TokenIds, Field(min_length=1)]
     sampling: Sampling = Sampling()
+    noise: NoiseSource | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=2**20)]
     eos_ids: TokenIds = ()
     stop: Annotated[
@@ -139,13 +133,30 @@ class BundleSequence(CanonicalModel):
         """How many proofs each stage owes for this sequence."""
         return -(-len(self.output_ids) // ROWS_PER_PROOF)
 
+    def noise_fault(self) -> str:
+        """How the noise key breaks the rule that it follows from `noise`, or ""."""
+        if self.sampling.temperature == 0.0:
+            return ""  # greedy: no noise is drawn
+        if self.noise is None:
+            return "sampled with a noise key of unknown origin"
+        source = self.noise
+        try:
+            key = noise_key(source.beacon, source.request_id, self.prompt_ids, source.sample_index)
+        except NoiseError as exc:
+            return f"its noise key follows from nothing: {exc}"
+        return "" if key == self.sampling.noise_key else "its noise key is not that of its beacon"
+
 
 class UnitBundle(CanonicalModel):
-    """A finished work unit. `boundaries[s]` is the layer at which stage s ends."""
+    """A finished work unit. `boundaries[s]` is the layer at which stage s ends.
+
+    `committed_at` is the chain's latest block when all claims were signed: what is checked follows
+    from a later one (`proofs.spotcheck`). 0 where there is no chain.
+    """
 
     MAX_BYTES: ClassVar[int] = MAX_BUNDLE_BYTES
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     unit_id: Id32
     group_id: Id32
     generation: Count
@@ -155,6 +166,7 @@ class UnitBundle(CanonicalModel):
     sequences: Annotated[
         tuple[BundleSequence, ...], FailFast(), Field(min_length=1, max_length=4096)
     ]
+    committed_at: Count = 0
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -177,11 +189,6 @@ class UnitBundle(CanonicalModel):
         return hashlib.sha256(self.to_bytes()).digest()
 
 
-def evidence_commitment(evidence: tuple[StageEvidence, ...]) -> bytes:
-    """What a receipt commits to: the tagged hash of a stage's evidence for a unit, 32 bytes."""
-    return tagged_hash("evidence/1", msgpack.packb([item.model_dump() for item in evidence]))
-
-
 def signed_receipts(bundle: UnitBundle) -> tuple[SignedReceipt, ...]:
     """The receipts of a bundle whose claims bind (`check_claims`), stage by stage.
 
@@ -195,16 +202,6 @@ def signed_receipts(bundle: UnitBundle) -> tuple[SignedReceipt, ...]:
         and claim.counter_signature is not None
         and claim.receipt.worker != claim.receipt.counterparty
     )
-
-
-def input_digest(sequence: BundleSequence) -> bytes:
-    """What an honest stage 0 has as `received`: the tokens it embedded to get the proven rows.
-
-    These are the last prompt token and all output tokens but the last, so stage 0's signed evidence
-    fixes the output up to its last token.
-    """
-    ids = (sequence.prompt_ids[-1], *sequence.output_ids[:-1])
-    return hashlib.sha256(b"".join(token.to_bytes(4, "little") for token in ids)).digest()
 
 
 def check_claims(bundle: UnitBundle, domain: Domain) -> str:

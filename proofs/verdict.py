@@ -1,95 +1,92 @@
 """The verdict on a work unit: accepted or not, and which stage is to blame.
 
 `judge` is a pure function of the bundle, the validator's measurements (one honest prefill, every
-stage's proofs compared with the verifier's own rows) and thresholds. In order:
+stage's proofs compared with the verifier's own rows), the rows that were revealed, and thresholds.
+In order; the first rule that speaks decides:
 
-1. **Whose words are these?** Claims that their stage did not sign, or output that stage 0 did not
-   sign for, may be the assembler's doing: rejected, nobody blamed.
-2. **Form.** Missing, miscounted, null or malformed proofs are each stage's own fault.
-3. **Output rules.** Stage 0 schedules the group: tokens after an end-of-sequence token or over
-   `max_tokens`, or a finish reason that the output contradicts, are its fault.
-4. **Boundaries**, in ring order. Every stage is compared with honest activations, so the first
-   boundary that is off names the suspect; later ones inherit its error and stay `unchecked`
-   unless they pass. If the neighbours' hashes of the rows between them differ, either may lie:
-   rejected, unresolved, nobody blamed.
-5. **Sampling.** All boundaries pass but tokens are not those that the logits and noise give: the
-   last stage, which samples.
+1. **Whose words are these?** Claims that their stage did not sign, or whose receipt the next stage
+   did not countersign, may be the assembler's doing: rejected, nobody blamed.
+2. **Contradiction.** A stage that countersigned what its own evidence contradicts is at fault
+   (`proofs.handover`).
+3. **Foundation.** The stages agree with one another and the bundle says something else (other
+   tokens, terms, a noise key that follows from nothing), or the output ends against what the bundle
+   says was asked for: its assembler's word against theirs. Rejected, nobody blamed.
+4. **Form.** Missing, miscounted, null or malformed proofs are each stage's own fault.
+5. **Boundaries**, in ring order. Every stage is compared with honest activations; the first that is
+   off stands accused, and the walk back (`proofs.blame`) finds who made it so. Later ones inherit
+   its error and stay `unchecked` unless they pass.
+6. **Sampling.** All boundaries pass but tokens are not those that logits and noise give: the last
+   stage, which samples, stands accused. Tokens that an earlier build of the group sampled reject
+   the unit and blame nobody: their stages' statements are gone.
 
-Known limits: when both neighbours sign for the same rows, a sender whose proof is right but whose
-rows were not is told from a corrupt receiver only by revealing those rows; drift upstream that
-stays inside the boundary limits can add to what the last stage's sampling is charged with; and what
-was asked for (`max_tokens`, end-of-sequence ids) is the assembler's word. A verdict is therefore
-grounds to reject and eject; taking stake needs more.
+Where rows are needed that nobody has shown yet, the answer is an `Inquiry` instead of a verdict.
+Sequences without a measure were not chosen for a replay (`proofs.spotcheck`); rules 1 to 3 hold for
+them all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from proofs.blame import Culprit, Inquiry, Revealed, walk_back
 from proofs.bundle import (
+    ROWS_PER_PROOF,
     BundleSequence,
     FinishReason,
-    StageEvidence,
     UnitBundle,
     check_claims,
-    input_digest,
 )
 from proofs.eip712 import Domain
 from proofs.errors import ProofError
+from proofs.evidence import StageEvidence
+from proofs.findings import Findings
+from proofs.handover import contradictions, unfounded
 from proofs.measures import ChunkMeasure, SequenceMeasure
 from proofs.thresholds import Thresholds
-from proofs.verdict_messages import StageStatus, StageVerdict, Verdict
+from proofs.verdict_messages import Verdict
+
+Measures = Sequence[SequenceMeasure | None]
 
 
 class VerdictError(ProofError):
     """Measurements that do not belong to the bundle: the validator's own mistake."""
 
 
-@dataclass
-class _Findings:
-    """What was found about each stage; the first reason against a stage stays."""
-
-    faults: dict[int, str] = field(default_factory=dict)
-    off: dict[int, str] = field(default_factory=dict)  # measured, may be inherited from upstream
-
-    def fault(self, stage: int, reason: str) -> None:
-        self.faults.setdefault(stage, reason)
-
-
 def judge(
     bundle: UnitBundle,
-    measures: Sequence[SequenceMeasure],
+    measures: Measures,
     thresholds: Thresholds,
-    domain: Domain | None = None,
-) -> Verdict:
+    domain: Domain,
+    revealed: Revealed | None = None,
+) -> Verdict | Inquiry:
     """The verdict on `bundle`, whose sequences were measured as `measures`, in the same order.
 
-    Receipts are checked for `domain`; without one they are not looked at. Raises VerdictError when
-    measures do not cover the bundle.
+    `revealed` are the rows that earlier inquiries brought, by hash. Raises VerdictError when
+    measures do not fit the bundle.
     """
     _check_coverage(bundle, measures)
-    figures = _figures(bundle, measures)
-    if reason := _unbound(bundle, domain):
-        return _verdict(bundle, _Findings(), reason, figures)
-    findings = _Findings()
-    for place, sequence in enumerate(bundle.sequences):
-        if reason := ending_fault(sequence):
-            findings.fault(0, f"sequence {place}: {reason}")
+    findings = Findings(bundle, measures)
+    if reason := check_claims(bundle, domain):
+        return findings.unattributed(reason)
+    for stage, reason in contradictions(bundle).items():
+        findings.fault(stage, reason)
+    if findings.faults:
+        return findings.verdict()
+    if reason := unfounded(bundle) or _ending_faults(bundle):
+        return findings.unattributed(reason)
     for stage, claim in enumerate(bundle.stages):
-        by_id = _by_sequence(claim.evidence)
-        for place, (sequence, measure) in enumerate(zip(bundle.sequences, measures, strict=True)):
-            items = by_id.get(sequence.sequence_id, [])
-            chunks = measure.stages[stage]
-            _check_evidence(findings, stage, place, sequence, items, chunks, thresholds)
-    suspect = min(findings.off, default=None)
-    if suspect is not None and suspect <= min(findings.faults, default=suspect):
-        if suspect > 0 and (reason := _dispute(bundle, suspect)):
-            return _verdict(bundle, findings, reason, figures, disputed=suspect)
-        findings.fault(suspect, findings.off[suspect])
-    elif not findings.faults and (reason := _sampling_fault(bundle, measures, thresholds)):
-        findings.fault(len(bundle.stages) - 1, reason)
-    return _verdict(bundle, findings, "", figures)
+        for place, measure in enumerate(measures):
+            if measure is not None:
+                _check_proofs(findings, stage, place, claim.evidence[place], measure, thresholds)
+    accused = _accused(findings) or _sampling_fault(findings, bundle, measures, thresholds)
+    if isinstance(accused, str):
+        return findings.unattributed(accused) if accused else findings.verdict()
+    suspect, place, reason = accused
+    found = walk_back(bundle, suspect, place, reason, revealed or {}, thresholds)
+    if isinstance(found, Culprit):
+        findings.fault(found.stage, found.reason)
+        return findings.verdict()
+    return found
 
 
 def ending_fault(sequence: BundleSequence) -> str:
@@ -111,11 +108,14 @@ def ending_fault(sequence: BundleSequence) -> str:
     return ""
 
 
-def _check_coverage(bundle: UnitBundle, measures: Sequence[SequenceMeasure]) -> None:
-    ids = [sequence.sequence_id for sequence in bundle.sequences]
-    if [measure.sequence_id for measure in measures] != ids:
-        raise VerdictError("measure exactly the bundle's sequences, in their order")
+def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
+    if len(measures) != len(bundle.sequences):
+        raise VerdictError("give a measure, or None, for each of the bundle's sequences")
     for sequence, measure in zip(bundle.sequences, measures, strict=True):
+        if measure is None:
+            continue
+        if measure.sequence_id != sequence.sequence_id:
+            raise VerdictError("give the measures in the order of the bundle's sequences")
         sampling = measure.sampling
         if not len(sequence.output_ids) == sampling.tokens == len(sampling.scores):
             raise VerdictError("measure the sampling of every output token")
@@ -125,50 +125,37 @@ def _check_coverage(bundle: UnitBundle, measures: Sequence[SequenceMeasure]) -> 
             raise VerdictError("measure every chunk of every stage, missing proofs too")
 
 
-def _unbound(bundle: UnitBundle, domain: Domain | None) -> str:
-    """Why the bundle does not hold its stages to their words, or ""."""
-    if domain is not None and (reason := check_claims(bundle, domain)):
-        return reason
-    first = {item.sequence_id: item for item in bundle.stages[0].evidence}
+def _ending_faults(bundle: UnitBundle) -> str:
     for place, sequence in enumerate(bundle.sequences):
-        item = first.get(sequence.sequence_id)
-        if item is not None and item.received != input_digest(sequence):
-            return f"sequence {place}: stage 0 proved other tokens than the bundle holds"
+        if reason := ending_fault(sequence):
+            return f"sequence {place}: {reason}"
     return ""
 
 
-def _by_sequence(evidence: tuple[StageEvidence, ...]) -> dict[bytes, list[StageEvidence]]:
-    found: dict[bytes, list[StageEvidence]] = {}
-    for item in evidence:
-        found.setdefault(item.sequence_id, []).append(item)
-    return found
-
-
-def _check_evidence(
-    findings: _Findings,
+def _check_proofs(
+    findings: Findings,
     stage: int,
     place: int,
-    sequence: BundleSequence,
-    items: list[StageEvidence],
-    measured: tuple[ChunkMeasure, ...],
+    item: StageEvidence,
+    measure: SequenceMeasure,
     thresholds: Thresholds,
 ) -> None:
     """One stage and sequence: form first, then how its chunks measured."""
-    where = f"sequence {place}"
-    if len(items) != 1:
-        findings.fault(stage, f"{where}: {len(items)} pieces of evidence instead of one")
+    chunks = -(-item.rows // ROWS_PER_PROOF)
+    measured = measure.stages[stage][:chunks]
+    if len(item.proofs) != chunks:
+        reason = f"{len(item.proofs)} proofs of {item.rows} rows, not {chunks}"
+        findings.fault(stage, f"sequence {place}: {reason}")
         return
-    item, rows, chunks = items[0], len(sequence.output_ids), sequence.chunks
-    if item.rows != rows or len(item.proofs) != chunks:
-        findings.fault(
-            stage, f"{where}: {len(item.proofs)} proofs of {item.rows} rows, not {chunks} of {rows}"
-        )
-        return
-    for number, chunk in enumerate(measured[:chunks]):
+    for number, chunk in enumerate(measured):
         if chunk.malformed:
-            findings.fault(stage, f"{where}, chunk {number}: {chunk.malformed}")
+            findings.fault(stage, f"sequence {place}, chunk {number}: {chunk.malformed}")
         elif not thresholds.passes(chunk):
-            findings.off.setdefault(stage, f"{where}, chunk {number}: {_describe(chunk)}")
+            findings.off(stage, place, f"sequence {place}, chunk {number}: {_describe(chunk)}")
+    if not findings.clean(stage, place):
+        return
+    if not thresholds.passes_sequence(measured):
+        findings.off(stage, place, f"sequence {place}: {_describe_mean(measured)}")
 
 
 def _describe(chunk: ChunkMeasure) -> str:
@@ -178,79 +165,55 @@ def _describe(chunk: ChunkMeasure) -> str:
     )
 
 
-def _dispute(bundle: UnitBundle, suspect: int) -> str:
-    """How the suspect and the stage before it signed for different rows between them, or ""."""
-    sent = {item.sequence_id: item.sent for item in bundle.stages[suspect - 1].evidence}
-    received = {item.sequence_id: item.received for item in bundle.stages[suspect].evidence}
-    for place, sequence in enumerate(bundle.sequences):
-        key = sequence.sequence_id
-        if key in sent and key in received and sent[key] != received[key]:
-            neighbours = f"stages {suspect - 1} and {suspect}"
-            return f"sequence {place}: {neighbours} signed for different rows between them"
-    return ""
-
-
-def _sampling_fault(
-    bundle: UnitBundle, measures: Sequence[SequenceMeasure], thresholds: Thresholds
-) -> str:
-    scores = [score for measure in measures for score in measure.sampling.scores]
-    matches = sum(measure.sampling.matches for measure in measures)
-    if not thresholds.passes_sampling(len(scores), matches, sum(scores)):
-        rate, mean = matches / len(scores), sum(scores) / len(scores)
-        return f"sampling: {rate:.1%} of tokens match, mean score {mean:.4f}"
-    for place, (sequence, measure) in enumerate(zip(bundle.sequences, measures, strict=True)):
-        if sequence.reason == FinishReason.EOS and (
-            not measure.sampling.scores[-1] <= thresholds.eos_score
-        ):
-            return f"sequence {place}: ends with an end-of-sequence token that was not sampled"
-    return ""
-
-
-def _verdict(
-    bundle: UnitBundle,
-    findings: _Findings,
-    unattributed: str,
-    figures: dict[str, float],
-    disputed: int | None = None,
-) -> Verdict:
-    faults = findings.faults
-    first = min(faults, default=None)
-    stages = []
-    for stage, claim in enumerate(bundle.stages):
-        status, reason = StageStatus.HONEST, ""
-        if stage in faults:
-            status, reason = StageStatus.FAULTY, faults[stage]
-        elif unattributed and (disputed is None or stage >= disputed - 1):
-            status, reason = StageStatus.UNCHECKED, unattributed
-        elif stage in findings.off:
-            status, reason = StageStatus.UNCHECKED, findings.off[stage]
-        stages.append(
-            StageVerdict(stage=stage, peer_id=claim.peer_id, status=status, reason=reason[:1024])
-        )
-    reason = unattributed if first is None else f"stage {first}: {faults[first]}"
-    return Verdict(
-        unit_id=bundle.unit_id,
-        bundle_id=bundle.content_id,
-        accepted=reason == "",
-        stages=tuple(stages),
-        first_faulty=first,
-        reason=reason[:1024],
-        figures=figures,
+def _describe_mean(chunks: Sequence[ChunkMeasure]) -> str:
+    exponents = sum(chunk.exp_mismatches for chunk in chunks) / len(chunks)
+    mantissas = sum(chunk.mant_err_mean for chunk in chunks) / len(chunks)
+    return (
+        f"over {len(chunks)} chunks {exponents:.2f} exponents differ and mantissas by"
+        f" {mantissas:.3f} on average"
     )
 
 
-def _figures(bundle: UnitBundle, measures: Sequence[SequenceMeasure]) -> dict[str, float]:
-    """The worst chunk of every stage, and sampling over the unit."""
-    figures: dict[str, float] = {}
-    for stage in range(len(bundle.stages)):
-        chunks = [chunk for measure in measures for chunk in measure.stages[stage]]
-        sound = [chunk for chunk in chunks if not chunk.malformed]
-        figures[f"stage{stage}.malformed"] = float(len(chunks) - len(sound))
-        for name in ("exp_mismatches", "mant_err_mean", "mant_err_median"):
-            worst = max((float(getattr(chunk, name)) for chunk in sound), default=-1.0)
-            figures[f"stage{stage}.{name}"] = worst
-    scores = [score for measure in measures for score in measure.sampling.scores]
-    figures["sampling.score_mean"] = sum(scores) / len(scores)
-    figures["sampling.match_rate"] = sum(m.sampling.matches for m in measures) / len(scores)
-    figures["tokens"] = float(len(scores))
-    return figures
+def _accused(findings: Findings) -> tuple[int, int, str] | str:
+    """The first stage that is off, where no stage before it has a fault of its own."""
+    suspect = findings.first_off()
+    if suspect is None or suspect[0] > min(findings.faults, default=suspect[0]):
+        return ""
+    return suspect
+
+
+def _sampling_fault(
+    findings: Findings, bundle: UnitBundle, measures: Measures, thresholds: Thresholds
+) -> tuple[int, int, str] | str:
+    """What is wrong with the tokens: (last stage, sequence, reason) where it sampled them, a reason
+    alone where an earlier build did, or ""."""
+    if findings.faults:
+        return ""
+    last = len(bundle.stages) - 1
+    for place, (sequence, measure) in enumerate(zip(bundle.sequences, measures, strict=True)):
+        if measure is None:
+            continue
+        start = bundle.stages[last].evidence[place].sampled_from
+        for part, own in ((slice(start, None), True), (slice(0, start), False)):
+            if reason := _part_fault(sequence, measure, part, thresholds):
+                reason = f"sequence {place}: {reason}"
+                return (last, place, reason) if own else f"{reason}, from an earlier build"
+    return ""
+
+
+def _part_fault(
+    sequence: BundleSequence, measure: SequenceMeasure, part: slice, thresholds: Thresholds
+) -> str:
+    """How the tokens of one part of a sequence differ from those that it should have, or ""."""
+    scores = measure.sampling.scores[part]
+    if not scores:
+        return ""
+    whole = len(scores) == measure.sampling.tokens
+    matches = measure.sampling.matches if whole else sum(score == 0.0 for score in scores)
+    if not thresholds.passes_sampling(len(scores), matches, sum(scores)):
+        rate, mean = matches / len(scores), sum(scores) / len(scores)
+        return f"sampling: {rate:.1%} of tokens match, mean score {mean:.4f}"
+    ends = part.stop is None and sequence.reason == FinishReason.EOS
+    if ends and not scores[-1] <= thresholds.eos_score:
+        return "ends with an end-of-sequence token that was not sampled"
+    return ""

@@ -9,10 +9,11 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
-from proofs.bundle import Id32, PeerId, Signature
+from proofs.bundle import PeerId, Signature
 from proofs.canonical import CanonicalModel
+from proofs.evidence import Count, Id32
 from proofs.signing import (
     Address,
     SignatureError,
@@ -22,7 +23,7 @@ from proofs.signing import (
     tagged_hash,
 )
 
-_DOMAIN = "verdict/1"
+_DOMAIN = "verdict/2"
 Reason = Annotated[str, Field(max_length=1024)]
 
 
@@ -44,7 +45,8 @@ class StageVerdict(CanonicalModel):
 
 
 class Verdict(CanonicalModel):
-    """The judgement of one bundle. `first_faulty` is the stage to blame, None for nobody."""
+    """The judgement of one bundle. `first_faulty` is the stage to blame, None for nobody;
+    `replayed` are the numbers of the sequences that were replayed, others were not chosen."""
 
     MAX_BYTES: ClassVar[int] = 1 << 20
 
@@ -54,6 +56,7 @@ class Verdict(CanonicalModel):
     stages: Annotated[tuple[StageVerdict, ...], Field(min_length=1, max_length=256)]
     first_faulty: Annotated[int, Field(ge=0, lt=256)] | None = None
     reason: Reason = ""
+    replayed: Annotated[tuple[Count, ...], FailFast(), Field(max_length=4096)] = ()
     figures: Annotated[
         dict[Annotated[str, Field(max_length=64)], float],
         Field(max_length=2048, default_factory=dict),

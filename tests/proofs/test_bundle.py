@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from proofs.bundle import (
-    BundleSequence,
+    Sampling,
     StageClaim,
     UnitBundle,
     check_claims,
-    evidence_commitment,
-    input_digest,
 )
 from proofs.canonical import MAX_CONTAINERS, CanonicalError
+from proofs.evidence import evidence_commitment, input_digest, terms_digest, token_digest
 from tests.proofs.units import DOMAIN, bundle, claim, evidence, sequence, stage_key
 
 UNIT = bundle()
@@ -89,7 +88,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         {"boundaries": (0, 10, 20)},
         {"sequences": UNIT.sequences * 2},
         {"sequences": ()},
-        {"version": 2},
+        {"version": 1},
         {"unit_id": b"short"},
     ):
         with pytest.raises(ValidationError):
@@ -107,27 +106,57 @@ def test_a_sequence_owes_one_proof_for_32_tokens() -> None:
     assert [sequence(1, n).chunks for n in (1, 31, 32, 33, 64, 65)] == [1, 1, 1, 2, 2, 3]
 
 
-def test_the_input_digest_covers_all_but_the_last_token() -> None:
-    base = sequence(1, 40)
-    tokens = base.output_ids
+def test_the_input_digest_covers_prompt_and_output_but_the_last_token() -> None:
+    prompt, output = (5, 6, 7), tuple(range(10, 50))
+    base = input_digest(prompt, output)
+    assert input_digest((9, *prompt[1:]), output) != base
+    assert input_digest(prompt, (999, *output[1:])) != base
+    assert input_digest(prompt, (*output[:-1], 999)) == base
 
-    def changed(place: int) -> BundleSequence:
-        return base.model_copy(update={"output_ids": (*tokens[:place], 999, *tokens[place + 1 :])})
 
-    assert input_digest(changed(0)) != input_digest(base)
-    assert input_digest(changed(38)) != input_digest(base)
-    assert input_digest(changed(39)) == input_digest(base)
+def test_token_digests_cover_what_was_sampled_and_where_it_began() -> None:
+    output = tuple(range(10, 50))
+    assert token_digest((999, *output[1:]), 1) == token_digest(output, 1)
+    variants = [token_digest(output, start) for start in (0, 1, 39, 40)]
+    variants.append(token_digest((*output[:-1], 999), 39))
+    assert len(set(variants)) == len(variants)
+    assert token_digest(output, 41) == token_digest(output, 40)
+
+
+def test_terms_differ_with_every_value() -> None:
+    base = (3, 0.7, 50, 0.9, 11)
+    variants = [base, (4, *base[1:]), (3, 0.8, *base[2:]), (3, 0.7, 51, 0.9, 11)]
+    variants += [(3, 0.7, 50, 0.8, 11), (3, 0.7, 50, 0.9, 12)]
+    assert len({terms_digest(*variant) for variant in variants}) == len(variants)
 
 
 def test_commitments_bind_every_part_of_the_evidence() -> None:
     items = evidence(0, UNIT.sequences)
     changes = [
         {"rows": 1}, {"proofs": ()}, {"sent": bytes(32)}, {"received": bytes(32)},
-        {"sequence_id": bytes(16)},
+        {"sequence_id": bytes(16)}, {"terms": bytes(32)}, {"returned": b""}, {"sampled_from": 1},
     ]  # fmt: skip
-    variants = [items, items[:1], items[::-1], ()]
+    variants = [items, items[:1], items[::-1], (), (items[0], items[0])]
     variants += [(items[0].model_copy(update=change), items[1]) for change in changes]
     assert len({evidence_commitment(variant) for variant in variants}) == len(variants)
+
+
+def test_noise_keys_follow_from_their_source() -> None:
+    good = sequence(1)
+    assert good.noise is not None
+    assert good.noise_fault() == ""
+    for change in ({"block": 8}, {}):  # the block only says where the beacon is from
+        assert (
+            good.model_copy(update={"noise": good.noise.model_copy(update=change)}).noise_fault()
+            == ""
+        )
+    for change in ({"beacon": b"x"}, {"request_id": b"x"}, {"sample_index": 1}):
+        source = good.noise.model_copy(update=change)
+        assert "beacon" in good.model_copy(update={"noise": source}).noise_fault()
+    assert "unknown" in good.model_copy(update={"noise": None}).noise_fault()
+    assert "nothing" in good.model_copy(update={"prompt_ids": (2**32,)}).noise_fault()
+    greedy = good.model_copy(update={"noise": None, "sampling": Sampling()})
+    assert greedy.noise_fault() == ""
 
 
 def test_honest_claims_are_bound() -> None:

@@ -9,15 +9,21 @@ from typing import Any
 from proofs.bundle import (
     BundleSequence,
     FinishReason,
+    NoiseSource,
     Sampling,
     StageClaim,
-    StageEvidence,
     UnitBundle,
-    evidence_commitment,
-    input_digest,
 )
 from proofs.eip712 import Domain
+from proofs.evidence import (
+    StageEvidence,
+    evidence_commitment,
+    input_digest,
+    terms_digest,
+    token_digest,
+)
 from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
+from proofs.noise import noise_key
 from proofs.receipts import Receipt
 from proofs.signing import address_of, checksum_address
 
@@ -38,12 +44,18 @@ def stage_key(stage: int) -> bytes:
     return bytes([stage + 1]) * 32
 
 
+PROMPT = (5, 6, 7)
+
+
 def sequence(number: int, tokens: int = 70, **changes: Any) -> BundleSequence:
+    source = NoiseSource(beacon=b"block hash", block=7, request_id=bytes([number]))
+    key = noise_key(source.beacon, source.request_id, PROMPT, 0)
     fields = {
         "sequence_id": bytes([number]) * 16,
-        "prompt_ids": (5, 6, 7),
+        "prompt_ids": PROMPT,
         "output_ids": tuple(10 + i % 50 for i in range(tokens)),
-        "sampling": Sampling(temperature=0.7, top_k=50, noise_key=number),
+        "sampling": Sampling(temperature=0.7, top_k=50, noise_key=key),
+        "noise": source,
         "max_tokens": tokens,
         "eos_ids": (EOS,),
         "reason": FinishReason.LENGTH,
@@ -56,14 +68,26 @@ def link(stage: int, number: int) -> bytes:
     return sha256(b"rows %d %d" % (stage, number)).digest()
 
 
-def evidence(stage: int, sequences: Sequence[BundleSequence]) -> tuple[StageEvidence, ...]:
+def terms(seq: BundleSequence) -> bytes:
+    s = seq.sampling
+    return terms_digest(len(seq.prompt_ids), s.temperature, s.top_k, s.top_p, s.noise_key)
+
+
+def evidence(
+    stage: int, sequences: Sequence[BundleSequence], stages: int = 3
+) -> tuple[StageEvidence, ...]:
+    """What an honest stage says of the sequences."""
     return tuple(
         StageEvidence(
             sequence_id=seq.sequence_id,
             rows=len(seq.output_ids),
             proofs=(PROOF,) * seq.chunks,
-            sent=link(stage, number),
-            received=link(stage - 1, number) if stage else input_digest(seq),
+            sent=token_digest(seq.output_ids, 0) if stage == stages - 1 else link(stage, number),
+            received=link(stage - 1, number)
+            if stage
+            else input_digest(seq.prompt_ids, seq.output_ids),
+            terms=terms(seq),
+            returned=b"" if stage else token_digest(seq.output_ids, 0),
         )
         for number, seq in enumerate(sequences)
     )
@@ -110,7 +134,8 @@ def bundle(stages: int = 3, sequences: Sequence[BundleSequence] | None = None) -
         model_id=sha256(b"model").digest(),
         boundaries=tuple(10 * (stage + 1) for stage in range(stages)),
         stages=tuple(
-            claim(s, stages, evidence(s, sequences), units=work(sequences)) for s in range(stages)
+            claim(s, stages, evidence(s, sequences, stages), units=work(sequences))
+            for s in range(stages)
         ),
         sequences=tuple(sequences),
     )

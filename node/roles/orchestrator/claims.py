@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from node.roles.orchestrator.units import Unit
 from pipeline.planner import GroupPlan
-from proofs.bundle import MAX_BUNDLE_BYTES, StageClaim, evidence_commitment
+from proofs.bundle import MAX_BUNDLE_BYTES, StageClaim
 from proofs.eip712 import Domain
 from proofs.errors import ProofError
+from proofs.evidence import evidence_commitment
 
 SEQUENCE_BYTES = 512
 """Of a bundle, for what a sequence takes besides 5 bytes a token and its stop strings."""

@@ -35,8 +35,9 @@ from node.settlement import receipt_domain
 from p2p.errors import P2PError, Refused
 from pipeline.engine.messages import SequenceIds
 from pipeline.engine.messages import StageEvidence as EngineEvidence
-from proofs.bundle import StageClaim, StageEvidence, evidence_commitment
+from proofs.bundle import StageClaim
 from proofs.errors import ProofError
+from proofs.evidence import StageEvidence, evidence_commitment
 from proofs.receipts import Receipt
 from proofs.signing import recover, sign_digest
 

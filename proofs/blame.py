@@ -1,0 +1,78 @@
+"""Walking back from a bad boundary to the stage that made it bad.
+
+A stage's proof can be off because the stage computed something else, or because it was handed bad
+rows: a neighbour's proof says little about rows outside its largest values, and nothing about the
+prompt's. So a stage whose output is off stands accused, and clears itself by revealing the rows
+that it received. Their hash is the one that its neighbour signed as sent, so the rows are the
+neighbour's word as much as its own. Compared in full with the validator's own rows:
+
+- they are off: the neighbour sent them, and stands accused in turn;
+- they are right, and the output is off: the accused made it so;
+- they are not revealed: the accused has not cleared itself.
+
+Stage 0 receives tokens, which everybody knows, so the walk ends there at the latest. An honest
+stage that answers is never convicted: if its output is off, the rows it received are off, and it
+can show them. The reverse holds within the noise: rows that are off by less than `rows_error`, and
+that its layers amplify beyond the limits of its proof, would be charged to it (docs/threat-model).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proofs.bundle import UnitBundle
+from proofs.thresholds import Thresholds
+
+
+@dataclass(frozen=True)
+class Inquiry:
+    """Rows that a validator must see before it can go on.
+
+    `stage` received them of sequence number `place`; their sha256 is `digest`.
+    """
+
+    stage: int
+    place: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class Culprit:
+    """Whom the walk ends at, and why."""
+
+    stage: int
+    reason: str
+
+
+Revealed = Mapping[bytes, float | None]
+"""By hash: how far revealed rows are from the validator's own (`rows_error`, -1.0 for bytes that
+are no rows of the sequence), None for rows that were asked for in vain."""
+
+
+def walk_back(
+    bundle: UnitBundle,
+    suspect: int,
+    place: int,
+    reason: str,
+    revealed: Revealed,
+    thresholds: Thresholds,
+) -> Culprit | Inquiry:
+    """Who is to blame for stage `suspect` being off (`reason`) in sequence number `place`.
+
+    Needs a bundle whose claims bind and whose stages do not contradict one another.
+    """
+    accused, charge = suspect, reason
+    while accused > 0:
+        digest = bundle.stages[accused].evidence[place].received
+        if digest not in revealed:
+            return Inquiry(accused, place, digest)
+        error = revealed[digest]
+        if error is None:
+            return Culprit(accused, f"{charge}; did not reveal the rows that it received")
+        if 0.0 <= error <= thresholds.rows_error:
+            return Culprit(accused, charge)
+        accused -= 1
+        described = "are no rows of the sequence" if error < 0.0 else f"are off by {error:.3g}"
+        charge = f"sequence {place}: the rows that it sent on {described}"
+    return Culprit(accused, charge)
