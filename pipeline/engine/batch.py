@@ -37,10 +37,17 @@ class Open:
 
 @dataclass(frozen=True)
 class Close:
-    """A sequence that ends. `outputs` is its final output length; 0 drops it without evidence."""
+    """A sequence that ends.
+
+    Attributes:
+        outputs: its final output length; 0 drops the sequence without evidence.
+        last_token: the final output token, which no stage is fed; stage 0 signs for having got it.
+            0 for a dropped sequence.
+    """
 
     sequence_id: bytes
     outputs: int
+    last_token: int = 0
 
 
 @dataclass(frozen=True)

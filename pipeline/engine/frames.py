@@ -65,7 +65,7 @@ def encode_step(generation: int, batch: Batch) -> bytes:
         [
             generation,
             batch.step,
-            [[c.sequence_id, c.outputs] for c in batch.closes],
+            [[c.sequence_id, c.outputs, c.last_token] for c in batch.closes],
             [
                 [o.sequence_id, o.prompt, o.capacity, list(o.sampling.model_dump().values())]
                 for o in batch.opens
@@ -172,8 +172,8 @@ def _open(entry: object) -> Open:
 
 def _close(entry: object) -> Close:
     match entry:
-        case (sequence_id, outputs):
-            return Close(_sequence_id(sequence_id), _number(outputs, 0))
+        case (sequence_id, outputs, last_token):
+            return Close(_sequence_id(sequence_id), _number(outputs, 0), _number(last_token, 0))
     raise StageViolation("a close is malformed")
 
 

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from pipeline.models.slice import ModelSlice
     from pipeline.runner.stage import StageRunner
 
-STAGE_FAULTS = frozenset({"null-proofs", "garbage-hidden", "wrong-seed"})
+STAGE_FAULTS = frozenset(
+    {
+        "null-proofs",
+        "garbage-hidden",
+        "alter-after-hash",
+        "garbage-signed",
+        "quiet-garbage",
+        "wrong-seed",
+    }
+)
 WEIGHT_FAULTS = frozenset({"int4-weights", "int8-weights"})
 MIB = 2**20
 

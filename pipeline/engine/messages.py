@@ -92,6 +92,9 @@ class Load(Message):
     Stage 0 (first_layer == 0) gets the embedding, the last stage the final norm and head.
     `kv_tokens` is the number of KV positions to reserve memory for, over all sequences.
     `memory_cap` (bytes, 0 = none) makes weights + KV over the cap an `out_of_memory` error.
+    `rows_dir` is a folder of this engine alone, where a later stage keeps the rows that it received
+    of each finished sequence, `<hex of StageEvidence.received>.rows`, so that it can show them in a
+    dispute; at most `rows_bytes` in all, the oldest go first. Empty: nothing is kept.
     """
 
     model_dir: Text
@@ -102,6 +105,8 @@ class Load(Message):
     kv_tokens: Annotated[int, Field(ge=1, lt=2**31)]
     memory_cap: Count = 0
     fault: Text = ""
+    rows_dir: Text = ""
+    rows_bytes: Count = 1 << 30
 
 
 class Loaded(Message):
@@ -159,7 +164,10 @@ class Submit(Message):
 
 
 class SequenceIds(Message):
-    """Body of `abort` (stage 0: stop generating) and `forget` (any stage: drop evidence)."""
+    """Body of `abort` (stage 0: stop generating) and `forget` (any stage: drop evidence).
+
+    `forget` leaves the kept rows alone: nobody may make a stage lose what exonerates it.
+    """
 
     sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(max_length=65536)]
 
@@ -167,10 +175,19 @@ class SequenceIds(Message):
 class StageEvidence(Message):
     """What one stage proves about one finished sequence.
 
-    `rows` hidden-state rows were sent, one for each output token; `proofs` are TOPLOC proofs of
-    chunks of 32 rows; `sent` and `received` are sha256 over the raw bytes of those rows in wire
-    dtype, as sent downstream (last stage: over final-norm rows) and as received (stage 0: over
-    token ids, little-endian u32).
+    `rows` is the number T of output tokens; `proofs` are TOPLOC proofs, in chunks of 32 rows, of
+    the hidden-state rows that gave them (last stage: after the final norm). The digests are
+    SHA-256 sums:
+
+    - `received`: over all rows at positions 0 .. P+T-2 in order (P prompt tokens), raw bytes in
+      wire dtype as received; stage 0: over the input token ids (u32) at these positions;
+    - `sent`: over the same rows as sent downstream; last stage: over T tokens (u32), one for each
+      output row, 0xFFFFFFFF where it sampled none in this ring, because the token was known before
+      (a sequence rebuilt after a broken ring);
+    - `returned`: empty but for stage 0: over the T tokens (u32) that came back in this ring, with
+      0xFFFFFFFF for those known before. With an honest ring it is the last stage's `sent`.
+
+    All u32 are little-endian. So each value on an edge is signed for at both of its ends.
     """
 
     sequence_id: Id16
@@ -180,14 +197,30 @@ class StageEvidence(Message):
     ]
     sent: Digest
     received: Digest
+    returned: Digest | Literal[b""] = b""
 
 
 class Evidence(Message):
     items: Annotated[tuple[StageEvidence, ...], FailFast(), Field(max_length=4096)]
 
 
+class RevealedRows(Message):
+    """Rows that stage `boundary` is said to have sent to the next one.
+
+    `path` is a file of the rows at positions 0 .. P+T-2: [P+T-1, H] raw values in the model's
+    dtype. Its hash is the asker's business.
+    """
+
+    boundary: Annotated[int, Field(ge=0, lt=256)]
+    path: Text
+
+
 class ReplaySequence(Message):
-    """One sequence for a validator to replay; `proofs[s]` are the proofs that stage s gave."""
+    """One sequence for a validator to replay; `proofs[s]` are the proofs that stage s gave.
+
+    `revealed` rows are measured as well. A `boundary` that does not lie between two stages is a
+    `bad_request`.
+    """
 
     sequence_id: Id16
     prompt_ids: Annotated[TokenIds, Field(min_length=1)]
@@ -204,6 +237,7 @@ class ReplaySequence(Message):
         ],
         Field(max_length=256),
     ]
+    revealed: Annotated[tuple[RevealedRows, ...], FailFast(), Field(max_length=256)] = ()
 
 
 class Replay(Message):
@@ -222,30 +256,42 @@ class Replay(Message):
 class ChunkMeasure(Message):
     """TOPLOC comparison of one chunk; `malformed` names why a proof could not be evaluated.
 
-    Means and medians are -1.0 where no exponent matched.
+    Means and medians are -1.0 where no exponent matched. `sign_mismatches` counts points whose
+    sign differs.
     """
 
     exp_mismatches: int = 0
     mant_err_mean: float = 0.0
     mant_err_median: float = 0.0
     malformed: Text = ""
+    sign_mismatches: int = 0
 
 
 class SamplingMeasure(Message):
     """How the output tokens compare with the verifier's own sampling at each position.
 
     `matches` of `tokens` were equal. `scores` are Token-DiFR deltas clipped to 0.5, one a token.
+    `surprise` is the output's standardised surprise (see `proofs.sampling`).
     """
 
     tokens: Count
     matches: Count
     scores: Annotated[tuple[float, ...], FailFast(), Field(max_length=1 << 20)]
+    surprise: float = 0.0
 
 
 class ReplayedSequence(Message):
+    """What a replay measured of one sequence.
+
+    `rows_errors[i]` is the channel-normalised RMS error (`pipeline.runner.distance`) of `revealed`
+    rows i against the verifier's own, over all positions; -1.0 for what are no such rows: a file of
+    another size, one that cannot be read, or values that are not finite.
+    """
+
     sequence_id: Id16
     stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], FailFast(), Field(max_length=256)]
     sampling: SamplingMeasure
+    rows_errors: Annotated[tuple[float, ...], FailFast(), Field(max_length=256)] = ()
 
 
 class Replayed(Message):

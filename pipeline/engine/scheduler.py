@@ -308,7 +308,7 @@ class Scheduler:
             else:
                 self._release(ring, sequence, sequence.outputs)
         ring.ready.extend(unfinished)
-        closes = tuple(Close(sequence.spec.sequence_id, outputs) for sequence, outputs in closing)
+        closes = tuple(_close(sequence, outputs) for sequence, outputs in closing)
         batch = Batch(ring.step, tuple(items), tuple(opens), closes)
         sealed = tuple(sequence for sequence, outputs in closing if outputs)
         ring.flights.append(_Flight(ring.step, tuple(sampled), sealed))
@@ -328,6 +328,10 @@ class Scheduler:
 def _open(sequence: Sequence) -> Open:
     spec = sequence.spec
     return Open(spec.sequence_id, len(spec.prompt_ids), sequence.needs, spec.sampling)
+
+
+def _close(sequence: Sequence, outputs: int) -> Close:
+    return Close(sequence.spec.sequence_id, outputs, sequence.known[-1] if outputs else 0)
 
 
 def _feed(sequence: Sequence, budget: int) -> Item:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -29,6 +30,7 @@ from pipeline.engine.frames import Hello
 from pipeline.engine.head import Head
 from pipeline.engine.loading import LoadedModel, device_name, load_model
 from pipeline.engine.ring import Edges, RingThreads, Side
+from pipeline.engine.rows import RowsStore
 
 if TYPE_CHECKING:
     from pipeline.engine.replay import Replayer
@@ -218,7 +220,9 @@ class EngineService:
                 ),
             )
 
-        stage = Stage(model, self._evidence, self._counters)
+        request = model.request
+        rows = RowsStore(Path(request.rows_dir), request.rows_bytes) if request.rows_dir else None
+        stage = Stage(model, self._evidence, self._counters, rows)
         threads = RingThreads(body.generation, stage, head, edges, down)
         if head is not None:
             head.ring_up(body, model.request.kv_tokens)

@@ -5,8 +5,15 @@ each batch it checks the rules (`table`), seals and opens sequences, runs the sl
 evidence and, in the last stage, samples. Payload length is checked before the bytes are used.
 
 Faults are here so that tests and simulations can see dishonesty caught; each deviates in one place:
-`null-proofs` proves nothing, `garbage-hidden` alters what is sent after proving it, `wrong-seed`
-samples with other noise. Weight faults are applied when a slice is loaded.
+
+- `null-proofs` proves nothing;
+- `garbage-hidden` (also `alter-after-hash`) alters what it sends after proving and hashing it;
+- `garbage-signed` hashes the altered rows as well, so only its proof is of the right ones;
+- `quiet-garbage` does so too, but leaves each row's largest values, which a proof covers, alone;
+- `wrong-seed` samples with other noise.
+
+The last stage sends no rows, so altering them does nothing there. Weight faults are applied when a
+slice is loaded.
 """
 
 from __future__ import annotations
@@ -21,15 +28,19 @@ import torch
 from pipeline.engine.batch import Batch, Close, Item, Open
 from pipeline.engine.counters import Counters
 from pipeline.engine.errors import EngineError, StageViolation
-from pipeline.engine.evidence import Collector
+from pipeline.engine.evidence import Collector, ReturnedTokens, token_bytes
 from pipeline.engine.evidence_store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
-from pipeline.engine.table import ProvenRows, SequenceTable
+from pipeline.engine.rows import RowsStore
+from pipeline.engine.table import ItemRows, SequenceTable
 from pipeline.runner.errors import KvExhausted
 from pipeline.runner.stage import StepItem
 from proofs.sampling import SamplingError, SamplingFields, choose_batch
+from proofs.toploc import TOPK
 
 _OTHER_KEY = 0x9E3779B97F4A7C15
+_ALTERED_UNSIGNED = ("garbage-hidden", "alter-after-hash")
+_ALTERED_SIGNED = ("garbage-signed", "quiet-garbage")
 
 
 @dataclass(frozen=True)
@@ -45,13 +56,35 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
     return tensor.view(torch.uint8).numpy().reshape(-1).data
 
 
-class Stage:
-    """Runs batches on a loaded slice. Not thread-safe; `close` frees its sequences' KV cache."""
+def altered(rows: torch.Tensor, quiet: bool) -> torch.Tensor:
+    """What a dishonest stage makes of its rows [N, H]. With `quiet`, only of each row's smaller
+    values, and the garbage stays below the others: a proof's points are found where they were."""
+    if not quiet:
+        return rows + torch.randn_like(rows) * rows.std()
+    magnitude = rows.abs()
+    # Half of a small model's row is left to alter, where TOPK would be all of it.
+    cutoff = magnitude.topk(min(TOPK, rows.shape[1] // 2), dim=1).values[:, -1:]
+    garbage = (torch.rand_like(rows) * 2 - 1) * cutoff * 0.9
+    return torch.where(magnitude >= cutoff, rows, garbage)
 
-    def __init__(self, model: LoadedModel, store: EvidenceStore, counters: Counters) -> None:
+
+class Stage:
+    """Runs batches on a loaded slice. Not thread-safe; `close` frees its sequences' KV cache.
+
+    `rows` keeps what was received of finished sequences; None, and in stage 0, nothing is kept.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        store: EvidenceStore,
+        counters: Counters,
+        rows: RowsStore | None = None,
+    ) -> None:
         self._slice = model.slice
         self._runner = model.runner
         self._store = store
+        self._rows = None if self._slice.is_first else rows
         self._counters = counters
         self._fault = model.request.fault
         self._table = SequenceTable(model.request.kv_tokens)
@@ -64,14 +97,14 @@ class Stage:
         Raises `StageViolation` when the batch or its inputs break the rules.
         """
         started = time.perf_counter()
-        proven = self._table.apply(batch)
+        placed = self._table.apply(batch)
         for close in batch.closes:
             self._close(close)
         for opened in batch.opens:
             self._open(opened)
         outcome = Outcome() if self._slice.is_last else Outcome(payload=memoryview(b""))
         if batch.items:
-            outcome = self._compute(batch, inputs, proven)
+            outcome = self._compute(batch, inputs, placed)
         self._counters.steps += 1
         self._counters.tokens += batch.rows
         self._counters.compute_seconds += time.perf_counter() - started
@@ -86,8 +119,13 @@ class Stage:
     def _close(self, close: Close) -> None:
         self._runner.close(close.sequence_id)
         collector = self._collectors.pop(close.sequence_id)
-        if close.outputs:
-            self._store.put(collector.seal())
+        if not close.outputs:
+            return
+        evidence = collector.seal(close.last_token)
+        if self._rows is not None and collector.kept is not None:
+            # First, so that whoever sees the evidence finds the rows.
+            self._rows.keep(evidence.received, collector.kept)
+        self._store.put(evidence)
 
     def _open(self, opened: Open) -> None:
         try:
@@ -97,33 +135,42 @@ class Stage:
         self._collectors[opened.sequence_id] = Collector(
             opened.sequence_id,
             self._slice.hidden_size,
+            returned=ReturnedTokens() if self._slice.is_first else None,
+            kept=None if self._rows is None else self._rows.buffer(),
             null_proofs=self._fault == "null-proofs",
         )
 
     def _compute(
-        self, batch: Batch, inputs: Sequence[int] | memoryview, proven: list[ProvenRows]
+        self, batch: Batch, inputs: Sequence[int] | memoryview, placed: list[ItemRows]
     ) -> Outcome:
         tensor, received, width = self._take_in(batch, inputs)
         steps = [StepItem(i.sequence_id, i.start, i.count) for i in batch.items]
         output = self._runner.step(steps, tensor)
         host = output.contiguous().cpu()
-        sent = raw_bytes(host)
         row_bytes = host.shape[1] * host.element_size()
         halves = host.to(torch.bfloat16)
         if not bool(torch.isfinite(halves).all()):
             raise StageViolation("hidden states are not finite: the input or the weights are bad")
-        for rows in proven:
-            first, last = rows.first, rows.first + rows.count
-            self._collectors[rows.sequence_id].add(
-                halves[first:last],
-                sent[first * row_bytes : last * row_bytes],
-                received[first * width : last * width],
-            )
+        payload = signed = raw_bytes(host)
+        tokens: tuple[int, ...] = ()
         if self._slice.is_last:
-            return Outcome(tokens=self._sample(batch, output))
-        if self._fault == "garbage-hidden":
-            sent = raw_bytes(host + torch.randn_like(host) * host.std())
-        return Outcome(payload=sent)
+            tokens = self._sample(batch, output)
+        elif self._fault in _ALTERED_UNSIGNED + _ALTERED_SIGNED:
+            payload = raw_bytes(altered(host, quiet=self._fault == "quiet-garbage"))
+            signed = payload if self._fault in _ALTERED_SIGNED else signed
+        drawn = iter(tokens)
+        for rows in placed:
+            first, last = rows.first, rows.first + rows.count
+            sent: memoryview | bytes = signed[first * row_bytes : last * row_bytes]
+            if self._slice.is_last:
+                sent = token_bytes(rows.proven, next(drawn) if rows.sample else None)
+            self._collectors[rows.sequence_id].add(
+                halves[last - rows.proven : last],
+                sent,
+                received[first * width : last * width],
+                rows.sample,
+            )
+        return Outcome(tokens=tokens) if self._slice.is_last else Outcome(payload=payload)
 
     def _take_in(
         self, batch: Batch, inputs: Sequence[int] | memoryview

@@ -9,7 +9,8 @@ exactly the number of rows that it proved. An open names a new sequence, and all
 fit the KV cache. An item goes on exactly where its sequence stands, within its capacity, once a
 batch, and samples only after the whole prompt.
 
-Output token i comes from the row at position prompt - 1 + i; those rows are the *proven* ones.
+Output token i comes from the row at position prompt - 1 + i; those rows are the *proven* ones. Of
+an item's proven rows only the last can have been sampled, so one flag says it for all.
 """
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ from pipeline.engine.errors import StageViolation
 
 
 @dataclass(frozen=True)
-class ProvenRows:
-    """Rows [first, first + count) of a batch are outputs of the sequence."""
+class ItemRows:
+    """Rows [first, first + count) of a batch are one item's, the last `proven` of them outputs.
+
+    With `sample` (then `proven` is at least 1), the last row gives a token in this ring.
+    """
 
     sequence_id: bytes
     first: int
     count: int
+    proven: int
+    sample: bool
 
 
 @dataclass
@@ -57,8 +63,8 @@ class SequenceTable:
     def sequences(self) -> tuple[bytes, ...]:
         return tuple(self._entries)
 
-    def apply(self, batch: Batch) -> list[ProvenRows]:
-        """Take in a batch; returns which of its rows are proven. Raises `StageViolation`."""
+    def apply(self, batch: Batch) -> list[ItemRows]:
+        """Take in a batch; returns where each item's rows are. Raises `StageViolation`."""
         if batch.step != self._step:
             raise StageViolation(f"step {batch.step} came where step {self._step} was due")
         self._step += 1
@@ -68,15 +74,13 @@ class SequenceTable:
             self._open(opened)
         if len({item.sequence_id for item in batch.items}) != len(batch.items):
             raise StageViolation("a sequence is in one batch twice")
-        proven: list[ProvenRows] = []
+        placed: list[ItemRows] = []
         row = 0
         for item in batch.items:
-            rows = self._feed(item)
-            if rows:
-                first = row + item.count - rows
-                proven.append(ProvenRows(item.sequence_id, first, rows))
+            proven = self._feed(item)
+            placed.append(ItemRows(item.sequence_id, row, item.count, proven, item.sample))
             row += item.count
-        return proven
+        return placed
 
     def _close(self, close: Close) -> None:
         entry = self._entries.pop(close.sequence_id, None)

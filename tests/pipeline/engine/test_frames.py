@@ -37,7 +37,7 @@ batches = st.builds(
     numbers,
     st.lists(st.builds(Item, ids, numbers, counts, st.booleans()), max_size=4).map(tuple),
     st.lists(st.builds(Open, ids, counts, counts, samplings), max_size=4).map(tuple),
-    st.lists(st.builds(Close, ids, numbers), max_size=4).map(tuple),
+    st.lists(st.builds(Close, ids, numbers, numbers), max_size=4).map(tuple),
 )
 HELLO = Hello(b"g" * 32, 3, 1, 4, b"m" * 32, 10, "torch.float32")
 
@@ -66,7 +66,7 @@ def test_the_largest_step_fits_the_header_limit() -> None:
         2**62,
         tuple(Item(key, large, large, True) for key in keys[:MAX_ITEMS]),
         tuple(Open(key, large, large, sampling) for key in keys[:MAX_ITEMS]),
-        tuple(Close(key, large) for key in keys),
+        tuple(Close(key, large, large) for key in keys),
     )
     assert len(encode_step(2**62, batch)) < MAX_HEADER
 
@@ -106,7 +106,10 @@ GOOD = [0.0, 0, 1.0, 0]
         entry(opens=[[b"x" * 16, 1, 1, [float("nan"), *GOOD[1:]]]]),
         entry(opens=[[b"x" * 16, 0, 1, GOOD]]),
         entry(opens=[[b"x" * 16, 1, 1]]),
-        entry(closes=[[b"x" * 16, -1]]),
+        entry(closes=[[b"x" * 16, -1, 0]]),
+        entry(closes=[[b"x" * 16, 1, -1]]),
+        entry(closes=[[b"x" * 16, 1, 2**32 - 1]]),
+        entry(closes=[[b"x" * 16, 1]]),
         entry(closes=[b"x" * 16]),
     ],
 )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -82,7 +79,7 @@ def ids(done: dict[bytes, m.Finished]) -> dict[bytes, tuple[int, ...]]:
     return {key: finished.ids for key, finished in done.items()}
 
 
-def test_evidence_chains_from_token_ids_to_the_last_stage(
+def test_a_ring_gives_what_one_stage_gives_and_frees_its_cache(
     tmp_path: Path, model: PreparedModel, expected: dict[bytes, m.Finished]
 ) -> None:
     with local_ring(3, tmp_path) as ring:
@@ -90,14 +87,8 @@ def test_evidence_chains_from_token_ids_to_the_last_stage(
         assert ring.up() == [None] * 3
         done = ring.run(specs())
         assert ids(done) == ids(expected)
-        stages = ring.evidence(done)
-        for key, finished in done.items():
-            assert [len(each[key].proofs) for each in stages] == [2, 2, 2]
-            assert stages[0][key].sent == stages[1][key].received
-            assert stages[1][key].sent == stages[2][key].received
-            row_ids = [PROMPTS[int.from_bytes(key, "big")][-1], *finished.ids[:-1]]
-            packed = struct.pack(f"<{len(row_ids)}I", *row_ids)
-            assert stages[0][key].received == hashlib.sha256(packed).digest()
+        for each in ring.evidence(done):
+            assert {len(item.proofs) for item in each.values()} == {2}
         used = [service.status(m.Empty()).kv_tokens_used for service in ring.services]
         assert used == [0, 0, 0]
 
@@ -119,8 +110,6 @@ def test_a_rebuilt_ring_goes_on_and_proves_the_whole_output(
         assert ids(done) == ids(expected)
         for each in ring.evidence(done):
             assert {item.rows for item in each.values()} == {40}
-        chains = ring.evidence(done)
-        assert all(chains[0][key].sent == chains[1][key].received for key in done)
 
 
 def test_another_ring_takes_over_what_was_generated(
@@ -233,13 +222,8 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
         ring.load(model)
         requests = ring_requests(ring.listening, 1, 1, 64)
         errors: list[EngineError] = []
-        began, connect = threading.Event(), ring.services[0]._connect
-
-        def connecting(*args: Any) -> Any:
-            began.set()
-            return connect(*args)
-
-        ring.services[0]._connect = connecting  # type: ignore[method-assign]
+        listener = ring.services[0]._listener
+        assert listener is not None
 
         def join_alone() -> None:
             try:
@@ -249,7 +233,8 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
 
         waiting = threading.Thread(target=join_alone)
         waiting.start()  # its neighbours never join generation 1
-        assert began.wait(60)
+        with listener._changed:
+            assert listener._changed.wait_for(lambda: listener._waiting, 60)
         assert ring.up(generation=2) == [None] * 3
         waiting.join(60)
         assert [error.code for error in errors] == ["edge"]

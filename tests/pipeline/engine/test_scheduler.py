@@ -76,7 +76,7 @@ def test_one_sequence_from_prompt_to_sealed_end() -> None:
     assert made.state(sid(1)) is State.RUNNING
 
     batch, tokens = take(made)
-    assert (batch.items, batch.closes, tokens) == ((), (Close(sid(1), 2),), ())
+    assert (batch.items, batch.closes, tokens) == ((), (Close(sid(1), 2, 21),), ())
     done = EmitFinished(sid(1), FinishReason.LENGTH, (20, 21))
     assert made.handle(Returned(2, ())) == [done]
     assert made.state(sid(1)) is State.FINISHED
@@ -123,7 +123,7 @@ def test_a_finished_sequence_makes_room_in_the_very_next_batch() -> None:
     assert made.waiting == 1
     made.handle(Returned(0, ((20, False),)))
     batch, _ = take(made)
-    assert batch.closes == (Close(sid(1), 1),)
+    assert batch.closes == (Close(sid(1), 1, 20),)
     assert [opened.sequence_id for opened in batch.opens] == [sid(2)]
 
 
@@ -159,7 +159,7 @@ def test_a_complete_output_is_sealed_again_without_sampling() -> None:
     assert tokens == (10, 11, 12, 20)
     assert not batch.items[0].sample
     assert made.handle(Returned(0, ())) == []
-    assert take(made)[0].closes == (Close(sid(1), 2),)
+    assert take(made)[0].closes == (Close(sid(1), 2, EOS),)
     done = EmitFinished(sid(1), FinishReason.EOS, (20, EOS))
     assert made.handle(Returned(1, ())) == [done]
 

@@ -1,4 +1,4 @@
-"""What a stage accepts in a batch, and which of its rows are outputs."""
+"""What a stage accepts in a batch, and which of its rows are outputs of whom."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from pipeline.engine.batch import Batch, Close, Item, Open
 from pipeline.engine.errors import StageViolation
 from pipeline.engine.messages import Sampling
-from pipeline.engine.table import ProvenRows, SequenceTable
+from pipeline.engine.table import ItemRows, SequenceTable
 
 A, B = b"a" * 16, b"b" * 16
 
@@ -29,10 +29,10 @@ STARTED = Batch(0, (Item(A, 0, 4, True),), (opened(A),))
 def test_proven_rows_are_those_that_give_outputs() -> None:
     table = SequenceTable(16)
     items = (Item(A, 0, 2, False), Item(B, 0, 3, True))
-    proven = table.apply(Batch(0, items, (opened(A), opened(B, prompt=2))))
-    assert proven == [ProvenRows(B, 3, 2)]
-    proven = table.apply(Batch(1, (Item(B, 3, 1, True), Item(A, 2, 3, True))))
-    assert proven == [ProvenRows(B, 0, 1), ProvenRows(A, 1, 3)]
+    placed = table.apply(Batch(0, items, (opened(A), opened(B, prompt=2))))
+    assert placed == [ItemRows(A, 0, 2, 0, False), ItemRows(B, 2, 3, 2, True)]
+    placed = table.apply(Batch(1, (Item(B, 3, 1, True), Item(A, 2, 3, False))))
+    assert placed == [ItemRows(B, 0, 1, 1, True), ItemRows(A, 1, 3, 3, False)]
     table.apply(Batch(2, closes=(Close(A, 3), Close(B, 0))))
     assert table.sequences() == ()
 
