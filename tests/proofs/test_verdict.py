@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proofs.bundle import FinishReason, StageEvidence
+from proofs.blame import Inquiry
+from proofs.bundle import FinishReason, UnitBundle
 from proofs.canonical import CanonicalError
-from proofs.measures import ChunkMeasure
-from proofs.signing import SignatureError, address_of
-from proofs.thresholds import FP32, PROFILES, PUBLISHED, UnknownProfileError, profile
+from proofs.eip712 import Domain
+from proofs.evidence import token_digest
+from proofs.measures import ChunkMeasure, SequenceMeasure
+from proofs.signing import SignatureError, address_of, checksum_address
+from proofs.thresholds import FP32, PROFILES, PUBLISHED, Thresholds, UnknownProfileError, profile
 from proofs.verdict import VerdictError, ending_fault, judge
 from proofs.verdict_messages import SignedVerdict, StageStatus, Verdict
 from tests.proofs.units import (
@@ -24,6 +28,7 @@ from tests.proofs.units import (
     UNMATCHED,
     bundle,
     evidence,
+    link,
     measures,
     sequence,
     with_evidence,
@@ -31,6 +36,24 @@ from tests.proofs.units import (
 
 HONEST, FAULTY, UNCHECKED = StageStatus.HONEST, StageStatus.FAULTY, StageStatus.UNCHECKED
 UNIT = bundle()
+ANYBODY = checksum_address(b"\x11" * 20)
+
+
+def ruled(
+    unit: UnitBundle,
+    found: Sequence[SequenceMeasure | None],
+    thresholds: Thresholds = PUBLISHED,
+    rows: Callable[[Inquiry], float | None] = lambda _: 0.0,
+) -> Verdict:
+    """The verdict once every inquiry was answered with how far `rows` are off."""
+    revealed: dict[bytes, float | None] = {}
+    for _ in unit.stages:
+        answer = judge(unit, found, thresholds, DOMAIN, revealed)
+        if isinstance(answer, Verdict):
+            return answer
+        assert answer.digest not in revealed
+        revealed[answer.digest] = rows(answer)
+    raise AssertionError("more inquiries than stages")
 
 
 def statuses(verdict: Verdict) -> list[StageStatus]:
@@ -43,9 +66,9 @@ def blamed(verdict: Verdict) -> list[int]:
 
 @pytest.mark.parametrize("thresholds", PROFILES.values(), ids=PROFILES)
 @pytest.mark.parametrize("stages", [1, 2, 5])
-def test_honest_work_is_accepted(thresholds: object, stages: int) -> None:
+def test_honest_work_is_accepted(thresholds: Thresholds, stages: int) -> None:
     unit = bundle(stages)
-    verdict = judge(unit, measures(unit), thresholds, DOMAIN)  # type: ignore[arg-type]
+    verdict = ruled(unit, measures(unit), thresholds)
     assert verdict.accepted
     assert verdict.first_faulty is None
     assert verdict.faulty_peer == ""
@@ -56,7 +79,7 @@ def test_honest_work_is_accepted(thresholds: object, stages: int) -> None:
 @pytest.mark.parametrize("stage", [0, 1, 2])
 @pytest.mark.parametrize("chunk", [NULL, OFF, UNMATCHED], ids=["null", "off", "unmatched"])
 def test_one_bad_stage_is_blamed_alone(stage: int, chunk: ChunkMeasure) -> None:
-    verdict = judge(UNIT, measures(UNIT, {stage: chunk}), PUBLISHED, DOMAIN)
+    verdict = ruled(UNIT, measures(UNIT, {stage: chunk}), PUBLISHED)
     assert not verdict.accepted
     assert blamed(verdict) == [stage]
     assert verdict.first_faulty == stage
@@ -68,71 +91,170 @@ def test_one_bad_stage_is_blamed_alone(stage: int, chunk: ChunkMeasure) -> None:
 @pytest.mark.parametrize("stage", [0, 1, 2])
 def test_a_corrupt_stage_spoils_the_later_ones_without_blame(stage: int) -> None:
     spoilt = dict.fromkeys(range(stage, 3), OFF)
-    verdict = judge(UNIT, measures(UNIT, spoilt), PUBLISHED, DOMAIN)
+    verdict = ruled(UNIT, measures(UNIT, spoilt), PUBLISHED)
     expected = [HONEST] * stage + [FAULTY] + [UNCHECKED] * (2 - stage)
     assert statuses(verdict) == expected
 
 
 def test_form_is_every_stages_own_fault() -> None:
-    verdict = judge(UNIT, measures(UNIT, {0: NULL, 2: NULL}), PUBLISHED, DOMAIN)
+    verdict = ruled(UNIT, measures(UNIT, {0: NULL, 2: NULL}), PUBLISHED)
     assert statuses(verdict) == [FAULTY, HONEST, FAULTY]
     assert verdict.first_faulty == 0
 
 
 def test_a_boundary_off_before_a_null_proof_is_blamed_first() -> None:
-    verdict = judge(UNIT, measures(UNIT, {0: OFF, 1: OFF, 2: NULL}), PUBLISHED, DOMAIN)
+    verdict = ruled(UNIT, measures(UNIT, {0: OFF, 1: OFF, 2: NULL}), PUBLISHED)
     assert statuses(verdict) == [FAULTY, UNCHECKED, FAULTY]
 
 
 def test_a_boundary_off_after_a_null_proof_is_unchecked() -> None:
-    verdict = judge(UNIT, measures(UNIT, {0: NULL, 1: OFF, 2: OFF}), PUBLISHED, DOMAIN)
+    verdict = ruled(UNIT, measures(UNIT, {0: NULL, 1: OFF, 2: OFF}), PUBLISHED)
     assert statuses(verdict) == [FAULTY, UNCHECKED, UNCHECKED]
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["missing", "double", "rows", "fewer", "more", "none"])
-def test_evidence_out_of_shape_is_that_stages_fault(stage: int, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["fewer", "more", "none"])
+def test_a_wrong_count_of_proofs_is_that_stages_fault(stage: int, kind: str) -> None:
     first, second = evidence(stage, UNIT.sequences)
-    proofs = first.proofs
-    items: dict[str, tuple[StageEvidence, ...]] = {
-        "missing": (second,),
-        "double": (first, first, second),
-        "rows": (first.model_copy(update={"rows": 64}), second),
-        "fewer": (first.model_copy(update={"proofs": proofs[:1]}), second),
-        "more": (first.model_copy(update={"proofs": (*proofs, proofs[0])}), second),
-        "none": (),
-    }
-    unit = with_evidence(UNIT, stage, items[kind])
-    verdict = judge(unit, measures(unit), PUBLISHED, DOMAIN)
+    proofs = {"fewer": first.proofs[:1], "more": (*first.proofs, first.proofs[0]), "none": ()}
+    items = (first.model_copy(update={"proofs": proofs[kind]}), second)
+    unit = with_evidence(UNIT, stage, items)
+    verdict = ruled(unit, measures(unit))
     assert blamed(verdict) == [stage]
     assert "sequence 0" in verdict.reason
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_neighbours_that_signed_for_different_rows_leave_it_unresolved(stage: int) -> None:
+@pytest.mark.parametrize("stage", [0, 1, 2])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"received": bytes(32), "returned": bytes(32)},
+        {"rows": 71},
+        {"terms": b"t" * 32},
+        {"sequence_id": bytes(16)},
+    ],
+    ids=["rows", "count", "terms", "sequence"],
+)
+def test_who_countersigned_what_it_contradicts_is_at_fault(
+    stage: int, change: dict[str, object]
+) -> None:
     first, second = evidence(stage, UNIT.sequences)
-    unit = with_evidence(UNIT, stage, (first, second.model_copy(update={"received": bytes(32)})))
-    spoilt = dict.fromkeys(range(stage, 3), OFF)
-    verdict = judge(unit, measures(unit, spoilt), PUBLISHED, DOMAIN)
-    assert not verdict.accepted
-    assert blamed(verdict) == []
-    assert verdict.first_faulty is None
-    assert f"stages {stage - 1} and {stage}" in verdict.reason
-    assert statuses(verdict) == [HONEST] * (stage - 1) + [UNCHECKED] * (4 - stage)
-    assert judge(unit, measures(unit), PUBLISHED, DOMAIN).accepted  # harmless where all pass
+    unit = with_evidence(UNIT, stage, (first.model_copy(update=change), second))
+    verdict = ruled(unit, measures(unit))
+    assert stage in blamed(verdict)
+    # Its downstream neighbour signed for it too, unless the lie is about what came in alone.
+    others = {(stage + 1) % 3} if "received" not in change else set()
+    assert set(blamed(verdict)) == {stage} | others
+    assert "contradicts" in verdict.reason
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_evidence_of_other_sequences_contradicts_the_neighbours(stage: int) -> None:
+    first, second = evidence(stage, UNIT.sequences)
+    for items in ((), (second,), (second, first), (first, first, second)):
+        verdict = ruled(with_evidence(UNIT, stage, items), measures(UNIT))
+        assert set(blamed(verdict)) == {stage, (stage + 1) % 3}
+
+
+def test_rows_that_were_off_when_received_clear_the_stage_and_accuse_the_one_before() -> None:
+    spoilt = {2: OFF}
+    assert judge(UNIT, measures(UNIT, spoilt), PUBLISHED, DOMAIN) == Inquiry(2, 1, link(1, 1))
+    verdicts = {
+        "good": ruled(UNIT, measures(UNIT, spoilt), rows=lambda _: PUBLISHED.rows_error),
+        "off": ruled(UNIT, measures(UNIT, spoilt), rows=lambda i: 9.0 if i.stage == 2 else 0.0),
+        "junk": ruled(UNIT, measures(UNIT, spoilt), rows=lambda i: -1.0 if i.stage == 2 else 0.0),
+        "nan": ruled(UNIT, measures(UNIT, spoilt), rows=lambda i: math.nan if i.stage == 2 else 0),
+        "first": ruled(UNIT, measures(UNIT, spoilt), rows=lambda _: 9.0),
+        "silent": ruled(UNIT, measures(UNIT, spoilt), rows=lambda _: None),
+        "then silent": ruled(
+            UNIT, measures(UNIT, spoilt), rows=lambda i: 9.0 if i.stage == 2 else None
+        ),
+    }
+    expected = {
+        "good": 2, "off": 1, "junk": 1, "nan": 1, "first": 0, "silent": 2, "then silent": 1,
+    }  # fmt: skip
+    assert {name: v.first_faulty for name, v in verdicts.items()} == expected
+    assert all(len(blamed(v)) == 1 for v in verdicts.values())
+    assert "did not reveal" in verdicts["silent"].reason
+    assert "off by 9" in verdicts["off"].reason
+    assert verdicts["off"].stages[2].status is UNCHECKED
+
+
+def test_tokens_that_are_off_are_walked_back_too() -> None:
+    found = measures(UNIT, None, 0.4)
+    assert judge(UNIT, found, PUBLISHED, DOMAIN) == Inquiry(2, 0, link(1, 0))
+    assert blamed(ruled(UNIT, found)) == [2]
+    assert blamed(ruled(UNIT, found, rows=lambda i: 9.0 if i.stage == 2 else 0.0)) == [1]
+
+
+def with_tokens(start: int, output: tuple[int, ...] | None = None) -> UnitBundle:
+    """The unit, stages 0 and 2 having signed that tokens were sampled from `start` on."""
+    unit = UNIT
+    for stage, name in ((0, "returned"), (2, "sent")):
+        items = evidence(stage, UNIT.sequences)
+        changed = [
+            item.model_copy(
+                update={name: token_digest(output or s.output_ids, start), "sampled_from": start}
+            )
+            for item, s in zip(items, UNIT.sequences, strict=True)
+        ]
+        unit = with_evidence(unit, stage, tuple(changed))
+    return unit
+
+
+def test_tokens_of_an_earlier_build_blame_nobody() -> None:
+    unit = with_tokens(10)
+    assert ruled(unit, measures(unit)).accepted
+    early = (0.5,) * 10
+    for place, blame in ((0, []), (1, []), (2, [2])):
+        found = measures(unit)
+        for number, measure in enumerate(found):
+            count = measure.sampling.tokens
+            scores = {
+                0: (*early, *(0.0,) * (count - 10)),
+                1: (*early[:6], *(0.0,) * (count - 6)),
+                2: (*(0.0,) * 10, *(0.5,) * (count - 10)),
+            }[place]
+            sampling = measure.sampling.model_copy(update={"scores": scores, "matches": 0})
+            found[number] = measure.model_copy(update={"sampling": sampling})
+        verdict = ruled(unit, found)
+        assert not verdict.accepted
+        assert blamed(verdict) == blame
+        assert ("earlier build" in verdict.reason) == (not blame)
+
+
+def test_tokens_that_the_bundle_alone_holds_blame_nobody() -> None:
+    unit = with_tokens(0, output=(99,) * 70)
+    verdict = ruled(unit, measures(unit))
+    assert statuses(verdict) == [UNCHECKED] * 3
+    assert "other tokens" in verdict.reason
+
+
+def test_sequences_that_were_not_chosen_are_held_to_all_but_a_replay() -> None:
+    found: list[SequenceMeasure | None] = [*measures(UNIT, {1: OFF})]
+    found[1] = None  # where the spoilt chunk was
+    verdict = ruled(UNIT, found)
+    assert verdict.accepted
+    assert verdict.replayed == (0,)
+    nothing = ruled(UNIT, [None, None])
+    assert nothing.accepted
+    assert (nothing.replayed, nothing.figures) == ((), {})
+    other = sequence(2, 20, output_ids=(999, *UNIT.sequences[1].output_ids[1:]))
+    altered = UNIT.model_copy(update={"sequences": (UNIT.sequences[0], other)})
+    assert not ruled(altered, [None, None]).accepted
 
 
 @pytest.mark.parametrize("stages", [1, 3])
 @pytest.mark.parametrize(("scores", "match_every"), [(0.2, 1), (0.0, 3), (math.nan, 1)])
 def test_sampling_is_the_last_stages_fault(stages: int, scores: float, match_every: int) -> None:
     unit = bundle(stages)
-    verdict = judge(unit, measures(unit, None, scores, match_every), PUBLISHED, DOMAIN)
+    verdict = ruled(unit, measures(unit, None, scores, match_every), PUBLISHED)
     assert statuses(verdict) == [HONEST] * (stages - 1) + [FAULTY]
     assert "sampling" in verdict.reason
 
 
 def test_sampling_is_not_looked_at_where_a_boundary_failed() -> None:
-    verdict = judge(UNIT, measures(UNIT, {0: OFF}, 0.5, 5), PUBLISHED, DOMAIN)
+    verdict = ruled(UNIT, measures(UNIT, {0: OFF}, 0.5, 5), PUBLISHED)
     assert blamed(verdict) == [0]
 
 
@@ -152,8 +274,8 @@ def test_an_end_of_sequence_token_that_was_not_sampled_is_the_last_stages_fault(
     scores = (*found[0].sampling.scores[:-1], 0.5)
     sampling = found[0].sampling.model_copy(update={"scores": scores, "matches": 30})
     found[0] = found[0].model_copy(update={"sampling": sampling})
-    assert judge(unit, found, PUBLISHED, DOMAIN).accepted  # one such token is bf16 noise
-    assert blamed(judge(unit, found, FP32, DOMAIN)) == [2]
+    assert ruled(unit, found, PUBLISHED).accepted  # one such token is bf16 noise
+    assert blamed(ruled(unit, found, FP32)) == [2]
 
 
 @pytest.mark.parametrize(
@@ -167,12 +289,13 @@ def test_an_end_of_sequence_token_that_was_not_sampled_is_the_last_stages_fault(
         ({"reason": FinishReason.STOP}, "no stop string"),
     ],
 )
-def test_an_ending_against_the_rules_is_stage_0s_fault(
+def test_an_ending_against_the_rules_is_rejected_without_blame(
     changes: dict[str, object], reason: str
 ) -> None:
     unit = bundle(sequences=[sequence(1, **changes)])
-    verdict = judge(unit, measures(unit), PUBLISHED, DOMAIN)
-    assert blamed(verdict) == [0]
+    verdict = ruled(unit, measures(unit), PUBLISHED)
+    assert not verdict.accepted
+    assert statuses(verdict) == [UNCHECKED] * 3  # what was asked for is the assembler's word
     assert reason in verdict.reason
 
 
@@ -191,17 +314,19 @@ def test_unsigned_claims_and_altered_outputs_blame_nobody() -> None:
     other = sequence(2, 20, output_ids=tokens)
     altered = UNIT.model_copy(update={"sequences": (UNIT.sequences[0], other)})
     for spoilt in (unit, altered):
-        verdict = judge(spoilt, measures(spoilt, {1: NULL}), PUBLISHED, DOMAIN)
+        verdict = ruled(spoilt, measures(spoilt, {1: NULL}), PUBLISHED)
         assert not verdict.accepted
         assert statuses(verdict) == [UNCHECKED] * 3
     assert "proved other tokens" in verdict.reason
-    assert judge(unit, measures(unit), PUBLISHED).accepted  # without a domain: not looked at
+    foreign = judge(UNIT, measures(UNIT), PUBLISHED, Domain(chain_id=1, verifying_contract=ANYBODY))
+    assert isinstance(foreign, Verdict)
+    assert statuses(foreign) == [UNCHECKED] * 3
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sampled_from([GOOD, OFF, NULL, UNMATCHED]), min_size=3, max_size=3))
 def test_the_first_fault_in_ring_order_is_always_named(chunks: list[ChunkMeasure]) -> None:
-    verdict = judge(UNIT, measures(UNIT, dict(enumerate(chunks))), PUBLISHED, DOMAIN)
+    verdict = ruled(UNIT, measures(UNIT, dict(enumerate(chunks))), PUBLISHED)
     bad = [stage for stage, chunk in enumerate(chunks) if chunk is not GOOD]
     assert verdict.first_faulty == (bad[0] if bad else None)
     assert verdict.accepted == (not bad)
@@ -236,18 +361,18 @@ def test_measurements_must_cover_the_bundle() -> None:
         [good[0], good[1].model_copy(update={"sampling": short})],
     ):
         with pytest.raises(VerdictError):
-            judge(UNIT, wrong, PUBLISHED)
+            judge(UNIT, wrong, PUBLISHED, DOMAIN)
 
 
 def test_signed_verdicts_round_trip_and_name_their_signer() -> None:
     key = b"\x33" * 32
-    verdict = judge(UNIT, measures(UNIT, {1: NULL}), PUBLISHED, DOMAIN)
+    verdict = ruled(UNIT, measures(UNIT, {1: NULL}), PUBLISHED)
     signed = SignedVerdict.sign(verdict, key)
     read = SignedVerdict.from_bytes(signed.to_bytes())
     assert read == signed
     assert read.signer() == address_of(key)
     assert read.verdict.summary()["faulty_peer"] == "peer1"
-    other = judge(UNIT, measures(UNIT), PUBLISHED, DOMAIN)
+    other = ruled(UNIT, measures(UNIT), PUBLISHED)
     with pytest.raises(SignatureError):
         signed.model_copy(update={"verdict": other}).signer()
     with pytest.raises(CanonicalError):
@@ -265,6 +390,6 @@ def test_signed_verdicts_round_trip_and_name_their_signer() -> None:
     ],
 )
 def test_verdicts_that_contradict_themselves_are_refused(changes: dict[str, object]) -> None:
-    verdict = judge(UNIT, measures(UNIT, {1: NULL}), PUBLISHED, DOMAIN)
+    verdict = ruled(UNIT, measures(UNIT, {1: NULL}), PUBLISHED)
     with pytest.raises(CanonicalError):
         Verdict.from_bytes(verdict.model_copy(update=changes).to_bytes())
