@@ -86,6 +86,11 @@ class ChainClient(Pools, Membership, Settlement, Disputes):
         """Balance in wei, which pays for gas."""
         return await self.rpc.balance(address)
 
+    async def block_hash(self, number: int) -> bytes | None:
+        """Hash of a block of the chain as it stands; None where there is no such block."""
+        block = await self.rpc.block(number)
+        return None if block is None else block.hash
+
     async def transfer(self, to: str, amount: int, *, purpose: str) -> TxResult:
         """Send tokens, once for each recipient and `purpose`."""
         key = f"transfer/{to}/{purpose}"

@@ -49,6 +49,7 @@ def _row(
             "top_p": sequence.top_p,
             "seed": sequence.seed,
             "noise_key": f"{sequence.noise_key:016x}",
+            "noise": _noise(sequence),
             "max_tokens": sequence.max_tokens,
             "stop": list(sequence.stop),
         },
@@ -69,6 +70,19 @@ def _row(
         "bundle_id": unit.bundle_id.hex(),
         "epoch": unit.epoch,
         "receipt_transaction": unit.transaction,
+    }
+
+
+def _noise(sequence: Sequence) -> dict[str, Any] | None:
+    """What the noise key follows from; None where nothing was sampled."""
+    source = sequence.noise
+    if source is None:
+        return None
+    return {
+        "beacon": source.beacon.hex(),
+        "block": source.block,
+        "request_id": source.request_id.hex(),
+        "sample_index": source.sample_index,
     }
 
 

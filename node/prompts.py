@@ -4,8 +4,9 @@
     {"id": "q2", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64, "seed": 7}
 
 `prompt` is short for a single user message. Optional: id, max_tokens, temperature (0 is greedy),
-top_p, top_k (0 is off), seed, stop (a text or a list). Empty lines are skipped. Every error names
-the file and the line. Sizes are bounded before anything is parsed.
+top_p, top_k (0 is off), seed (without: noise that nobody chose), stop (a text or a list). Empty
+lines are skipped. Every error names the file and the line. Sizes are bounded before anything is
+parsed.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ def _one_or_many(value: object) -> object:
 class Prompt(BaseModel):
     """One conversation to complete and how to sample its answer.
 
-    `max_tokens` None leaves it to the node. `seed` picks the sampling noise; the same seed gives
-    the same tokens.
+    `max_tokens` None leaves it to the node. `seed` picks the sampling noise: the same seed gives
+    the same tokens. None leaves it to chance that falls after the job was accepted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,7 +60,7 @@ class Prompt(BaseModel):
     temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     stop: Annotated[tuple[_Stop, ...], BeforeValidator(_one_or_many), Field(max_length=16)] = ()
 
     @model_validator(mode="before")

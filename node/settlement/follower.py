@@ -57,7 +57,7 @@ class SettlementFollower:
         self.wants: Callable[[int], bool] = lambda _pool_id: False
         self._all_epochs = all_epochs
         self._poll = poll
-        self._confirmations = confirmations
+        self.confirmations = confirmations
         self._nursery: trio.Nursery | None = None
         self._filling: set[tuple[int, int, bytes]] = set()
         self._changed = trio.Event()
@@ -134,7 +134,7 @@ class SettlementFollower:
             chain.database,
             CURSOR,
             CONTRACTS,
-            confirmations=self._confirmations,
+            confirmations=self.confirmations,
             poll=self._poll,
         )
         while True:

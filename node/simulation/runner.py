@@ -218,7 +218,7 @@ def replace_prompt(prompt: Prompt, max_tokens: int, seed: int) -> Prompt:
     update: dict[str, Any] = {}
     if prompt.max_tokens is None:
         update["max_tokens"] = max_tokens
-    if prompt.seed == 0 and seed:
+    if prompt.seed is None:
         update["seed"] = seed
     return prompt.model_copy(update=update)
 

@@ -28,6 +28,15 @@ class OperatorSubmitted:
 
 
 @dataclass(frozen=True)
+class BeaconDrawn:
+    """The journaled beacon of a job; block 0: no block's hash."""
+
+    job_id: str
+    beacon: bytes
+    block: int
+
+
+@dataclass(frozen=True)
 class PeerAnnounced:
     """A worker's signed record, new or renewed."""
 
@@ -176,6 +185,7 @@ class ChainSettled:
 Event = (
     Tick
     | OperatorSubmitted
+    | BeaconDrawn
     | PeerAnnounced
     | PeerValidates
     | ChainQuorum

@@ -44,6 +44,7 @@ class Evidence:
         self._pool = pool
         self._model_id = model_id
         self._pool_id = pool_id
+        self._making = trio.Lock()
 
     async def collect(self, command: ev.CollectClaims, epoch: int) -> list[ev.Event]:
         """Ask every stage of the unit's group; one event a claim, or one `ClaimsFailed`."""
@@ -147,10 +148,17 @@ class Evidence:
         return claim.model_copy(update={"counter_signature": signature})
 
     async def _bundle_bytes(self, unit_id: bytes) -> bytes:
+        """The unit's bundle, the same for every validator."""
+        async with self._making:
+            unit = self._pool.units[unit_id]
+            if not unit.bundle_id:
+                return await self._make_bytes(unit_id)
+        return await trio.to_thread.run_sync(self._path(unit.bundle_id).read_bytes)
+
+    async def _make_bytes(self, unit_id: bytes) -> bytes:
+        committed_at = await self._newest_block()
         unit = self._pool.units[unit_id]
-        if unit.bundle_id:
-            return await trio.to_thread.run_sync(self._path(unit.bundle_id).read_bytes)
-        bundle = self._make(unit)
+        bundle = self._make(unit, committed_at)
         data = bundle.to_bytes()
         await trio.to_thread.run_sync(write_atomically, self._path(bundle.content_id), data, 0o600)
         self._pool.set_bundle(unit_id, bundle.content_id)
@@ -159,7 +167,21 @@ class Evidence:
         await self._context.journal.append("self.bundle", key, unit_to_body(sent))
         return data
 
-    def _make(self, unit: Unit) -> UnitBundle:
+    async def _newest_block(self) -> int:
+        """The block at which all claims are in; 0 where no chain tells, and all is replayed."""
+        chain = self._context.chain
+        if chain is None:
+            return 0
+        from chain.errors import ChainError
+
+        try:
+            head = await chain.rpc.block("latest")
+        except ChainError as exc:
+            self._context.log.warning("a bundle without its block", reason=str(exc))
+            return 0
+        return 0 if head is None else head.number
+
+    def _make(self, unit: Unit, committed_at: int) -> UnitBundle:
         plan = self._pool.plan_of(unit)
         assert plan is not None, "a unit is verified only after a build proved it"
         return UnitBundle(
@@ -170,6 +192,7 @@ class Evidence:
             boundaries=tuple(stage.last_layer for stage in plan.stages),
             stages=tuple(StageClaim.from_bytes(unit.claims[s]) for s in sorted(unit.claims)),
             sequences=tuple(_sequence(s) for s in unit.sequences),
+            committed_at=committed_at,
         )
 
     def _path(self, bundle_id: bytes) -> Path:
@@ -187,6 +210,7 @@ def _sequence(sequence: Sequence) -> BundleSequence:
             top_p=sequence.top_p,
             noise_key=sequence.noise_key,
         ),
+        noise=sequence.noise,
         max_tokens=sequence.max_tokens,
         eos_ids=sequence.eos_ids,
         stop=sequence.stop,

@@ -27,6 +27,10 @@ class Intake:
             case ev.OperatorSubmitted():
                 for unit in event.units:
                     self.pool.add_unit(unit)
+            case ev.BeaconDrawn():
+                for unit in list(self.pool.units.values()):
+                    if unit.job_id == event.job_id and unit.undrawn:
+                        self.pool.units[unit.unit_id] = unit.drawn(event.beacon, event.block)
             case ev.PeerAnnounced():
                 self._announced(event)
             case ev.PeerValidates():

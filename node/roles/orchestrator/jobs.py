@@ -3,6 +3,9 @@
 A job's prompts are rendered with the model's chat template and cut into units of `unit_size`
 sequences. Ids follow from the job: the same job cut twice gives the same units, which is what makes
 a job that is read back from the journal the same job.
+
+A prompt's seed, where it has one, is its noise: whoever submits it chose it, and may have tried
+several. A sampled prompt without one waits for its job's beacon (`beacons.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from pydantic import TypeAdapter
 from node.errors import InputError
 from node.prompts import Prompt
 from node.roles.orchestrator.units import Sequence, Unit
-from proofs.noise import noise_key
+from proofs.bundle import NoiseSource
 
 DEFAULT_MAX_TOKENS = 64
 
@@ -63,7 +66,7 @@ def make_sequence(
             "shorten it or lower max_tokens",
         )
     sequence_id = hashlib.sha256(f"prime-node/sequence/1:{job_id}:{index}".encode()).digest()[:16]
-    return Sequence(
+    sequence = Sequence(
         sequence_id=sequence_id,
         prompt_id=prompt.id or str(index),
         messages=messages,
@@ -72,11 +75,13 @@ def make_sequence(
         temperature=prompt.temperature,
         top_k=prompt.top_k,
         top_p=prompt.top_p,
-        noise_key=noise_key(prompt.seed.to_bytes(8, "big"), b"", prompt_ids, 0),
         seed=prompt.seed,
         stop=tuple(prompt.stop),
         eos_ids=tuple(tokenizer.eos_ids),
     )
+    if prompt.seed is None:
+        return sequence
+    return sequence.drawn(NoiseSource(beacon=prompt.seed.to_bytes(8, "big")))
 
 
 def make_units(job_id: str, sequences: Seq[Sequence], unit_size: int) -> tuple[Unit, ...]:

@@ -135,7 +135,7 @@ class Reconciler:
                 commands.append(ev.AssignUnit(group.group_id, group.generation, unit.unit_id))
             load[group.group_id] += sum(not s.finished for s in unit.sequences)
         for unit in list(self.pool.units.values()):
-            if unit.state is not UnitState.QUEUED or not load:
+            if unit.state is not UnitState.QUEUED or unit.undrawn or not load:
                 continue
             group_id = min(load, key=lambda g: load[g])
             if load[group_id] >= self.pool.policy.sequences_in_flight:

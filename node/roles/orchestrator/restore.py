@@ -3,6 +3,7 @@
 | event | body | after a restart |
 |---|---|---|
 | operator.job | prompts, key, how they were cut | the same units, QUEUED |
+| self.beacon | beacon of a job, its block | the same noise |
 | self.bundle | the unit as it was sent | VERIFYING: the same bytes are sent again |
 | peer.verdict | the unit after its verdict | ACCEPTED and EXPIRED stay; others are QUEUED again |
 | chain.settled | epoch, transaction | SETTLED |
@@ -24,6 +25,7 @@ from node.context import NodeContext
 from node.errors import InputError
 from node.journal.store import Event
 from node.prompts import Prompt
+from node.roles.orchestrator.beacons import beacon_from_body
 from node.roles.orchestrator.jobs import JobCutter, unit_from_body
 from node.roles.orchestrator.pool import Pool
 from node.roles.orchestrator.units import Unit, UnitState
@@ -58,6 +60,10 @@ async def restore(context: NodeContext, cutter: JobCutter, pool: Pool) -> Restor
                 cut = await trio.to_thread.run_sync(_cut_again, cutter, event)
                 restored.jobs[event.key] = tuple(unit.unit_id for unit in cut)
                 units |= {unit.unit_id: unit for unit in cut}
+            case "self.beacon":
+                beacon = beacon_from_body(event.body)
+                for unit_id in restored.jobs[event.key]:
+                    units[unit_id] = units[unit_id].drawn(beacon.value, beacon.block)
             case "self.bundle" | "peer.verdict":
                 unit = unit_from_body(event.body)
                 units[unit.unit_id] = unit

@@ -20,6 +20,7 @@ from node.context import NodeContext
 from node.prompts import Prompt
 from node.protocol import ASSIGN, FORGET, Assign, Forget, StageRef
 from node.roles.orchestrator import events as ev
+from node.roles.orchestrator.beacons import Beacons
 from node.roles.orchestrator.builder import Build, Builder
 from node.roles.orchestrator.coordinator import Coordinator
 from node.roles.orchestrator.evidence import Evidence
@@ -59,6 +60,7 @@ class Orchestrator:
         self.builder = builder
         self._inviter = inviter
         self.evidence = Evidence(context, self.pool, cutter.model_id, builder.pool_id)
+        self._beacons = Beacons(context, follower.confirmations)
         self.watch = Watch(context, self.pool, self.feed)
         self.requests = PeerRequests(context, self.pool, cutter, inviter, self.watch, self.feed)
         self._nursery: trio.Nursery | None = None
@@ -82,6 +84,8 @@ class Orchestrator:
             nursery.start_soon(self.watch.judges)
             nursery.start_soon(self.watch.pings)
             nursery.start_soon(self.watch.disconnects)
+            for job_id in self.jobs:
+                self._draw_if_needed(job_id)
             task_status.started()
             while True:
                 await self.feed(ev.Tick(), *self._newly_final())
@@ -146,7 +150,19 @@ class Orchestrator:
         if await self._context.journal.append("operator.job", job_id, body, origin="operator"):
             self.jobs[job_id] = tuple(unit.unit_id for unit in units)
             await self.feed(ev.OperatorSubmitted(units))
+            self._draw_if_needed(job_id)
         return job_id
+
+    def _draw_if_needed(self, job_id: str) -> None:
+        """Have the beacon of a journaled job drawn, where a unit waits for one."""
+        waiting = any(unit.undrawn for unit in self.units_of(job_id))
+        if waiting and self._nursery is not None and not self._leaving:
+            self._nursery.start_soon(self._draw, job_id)
+
+    async def _draw(self, job_id: str) -> None:
+        beacon = await self._beacons.draw(job_id)
+        self._context.log.info("noise drawn", job=job_id, block=beacon.block)
+        await self.feed(ev.BeaconDrawn(job_id, beacon.value, beacon.block))
 
     def _newly_final(self) -> list[ev.Event]:
         """Epochs that became final since the last look. Time alone makes them so."""

@@ -19,6 +19,8 @@ from enum import StrEnum
 from typing import Any
 
 from node.roles.orchestrator.members import IllegalTransition
+from proofs.bundle import NoiseSource
+from proofs.noise import noise_key
 
 
 class UnitState(StrEnum):
@@ -51,9 +53,11 @@ LIVE = frozenset({UnitState.QUEUED, UnitState.ASSIGNED, UnitState.PRODUCED, Unit
 
 @dataclass(frozen=True)
 class Sequence:
-    """One prompt to complete. `spec` is what does not change; the rest is progress.
+    """One prompt to complete, and how far that came.
 
-    `segments` are (output index, generation of the group) pairs: who produced which tokens.
+    `noise` is what its noise key follows from: None where it is greedy, or has no seed and waits
+    for its job's beacon. `segments` are (output index, generation of the group) pairs: who produced
+    which tokens.
     """
 
     sequence_id: bytes
@@ -64,10 +68,11 @@ class Sequence:
     temperature: float
     top_k: int
     top_p: float
-    noise_key: int
-    seed: int
+    seed: int | None
     stop: tuple[str, ...]
     eos_ids: tuple[int, ...]
+    noise_key: int = 0
+    noise: NoiseSource | None = None
     output_ids: tuple[int, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()
     reason: str = ""
@@ -76,6 +81,18 @@ class Sequence:
     @property
     def finished(self) -> bool:
         return self.reason != ""
+
+    @property
+    def undrawn(self) -> bool:
+        """Whether it cannot be sampled before its job's beacon is there."""
+        return self.temperature > 0.0 and self.noise is None
+
+    def drawn(self, source: NoiseSource) -> Sequence:
+        """With the noise of `source`; greedy sequences have none."""
+        if self.temperature == 0.0:
+            return self
+        key = noise_key(source.beacon, source.request_id, self.prompt_ids, source.sample_index)
+        return replace(self, noise_key=key, noise=source)
 
     def extended(self, generation: int, offset: int, ids: tuple[int, ...]) -> Sequence:
         """With `ids` from output index `offset` on. Repeats and overlaps change nothing."""
@@ -151,6 +168,23 @@ class Unit:
     def unheard(self) -> tuple[str, ...]:
         """Validators who were asked and have not answered."""
         return tuple(peer_id for peer_id in self.asked if peer_id not in self.opinions)
+
+    @property
+    def undrawn(self) -> bool:
+        """Whether it waits for its job's beacon."""
+        return any(sequence.undrawn for sequence in self.sequences)
+
+    def drawn(self, beacon: bytes, block: int) -> Unit:
+        """With the job's beacon in all sequences that wait for it, each under its own id."""
+        return replace(
+            self,
+            sequences=tuple(
+                s.drawn(NoiseSource(beacon=beacon, block=block, request_id=s.sequence_id))
+                if s.undrawn
+                else s
+                for s in self.sequences
+            ),
+        )
 
     @property
     def finished(self) -> bool:

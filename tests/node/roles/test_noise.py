@@ -1,0 +1,129 @@
+"""The noise of jobs: chosen with a seed, chance without one, the same after a restart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgpack
+import pytest
+import trio
+import trio.testing
+
+from node.roles.orchestrator import events as ev
+from node.roles.orchestrator.beacons import Beacons
+from node.roles.orchestrator.evidence import _sequence
+from node.roles.orchestrator.jobs import JobCutter, unit_from_body, unit_to_body
+from node.roles.orchestrator.units import UnitState
+from node.settlement.blocks import IDLE_SECONDS
+from proofs.noise import noise_key
+from tests.node.roles.chains import Chain, block_hash, open_context
+from tests.node.roles.coordination import Pool
+from tests.node.roles.test_parts import Words, prompt
+
+CUTTER = JobCutter(Words(), b"m" * 32, "tiny", context_length=16, unit_size=2, vocab_size=200)
+
+
+def test_a_seed_and_the_prompt_alone_make_the_key() -> None:
+    sampled = prompt(temperature=0.7, seed=0, max_tokens=4)
+    first, second = (CUTTER.cut(key, (sampled,))[0].sequences[0] for key in ("a", "b"))
+    assert first.sequence_id != second.sequence_id
+    assert first.noise_key == second.noise_key == noise_key(bytes(8), b"", first.prompt_ids, 0)
+    assert not first.undrawn
+
+
+def test_greedy_prompts_have_no_noise_and_wait_for_none() -> None:
+    for fields in ({}, {"seed": 3}):
+        (unit,) = CUTTER.cut("k", (prompt(max_tokens=4, **fields),))
+        assert (unit.sequences[0].noise_key, unit.sequences[0].noise) == (0, None)
+        assert not unit.undrawn
+
+
+def test_a_drawn_unit_makes_a_bundle_whose_noise_has_no_fault() -> None:
+    prompts = (prompt(temperature=1.0, max_tokens=4), prompt(temperature=1.0, seed=5, max_tokens=4))
+    (unit,) = CUTTER.cut("k", prompts)
+    assert unit.undrawn
+    drawn = unit.drawn(block_hash(7), 7)
+    assert drawn.drawn(block_hash(8), 8) == drawn
+    for sequence in drawn.sequences:
+        whole = _sequence(replace(sequence, output_ids=(9,) * 4, reason="length"))
+        assert whole.noise_fault() == ""
+    chance, chosen = (sequence.noise for sequence in drawn.sequences)
+    assert chance is not None
+    assert chosen is not None
+    assert (chance.block, chosen.block) == (7, 0)
+    assert chance.request_id == drawn.sequences[0].sequence_id
+    packed = msgpack.packb(unit_to_body(drawn))
+    assert unit_from_body(msgpack.unpackb(packed, use_list=False)) == drawn
+
+
+def test_a_unit_is_not_assigned_before_its_noise_is_there() -> None:
+    pool = Pool()
+    pool.up()
+    (unit,) = CUTTER.cut("k", (prompt(temperature=1.0, max_tokens=4),))
+    pool.feed(ev.OperatorSubmitted((unit,)))
+    assert pool.state(unit) is UnitState.QUEUED
+    pool.feed(ev.BeaconDrawn("another job", block_hash(7), 7))
+    assert pool.state(unit) is UnitState.QUEUED
+    pool.feed(ev.BeaconDrawn(unit.job_id, block_hash(7), 7))
+    assert pool.state(unit) is UnitState.ASSIGNED
+    assert pool.pool.units[unit.unit_id].sequences[0].noise_key != 0
+    again = pool.pool.units[unit.unit_id]
+    pool.feed(ev.BeaconDrawn(unit.job_id, block_hash(8), 8))
+    assert pool.pool.units[unit.unit_id] == again
+
+
+@pytest.mark.parametrize("confirmations", [1, 3])
+async def test_the_beacon_is_the_first_block_after_the_job(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, confirmations: int
+) -> None:
+    chain = Chain(head=100, interval=12.0, made=trio.current_time())
+    async with open_context(tmp_path, chain) as context:
+        begun = trio.current_time()
+        beacon = await Beacons(context, confirmations).draw("job")
+        assert (beacon.value, beacon.block) == (block_hash(101), 101)
+        assert trio.current_time() - begun <= 12.0 * confirmations + 2.0
+        await trio.sleep(100.0)
+        assert await Beacons(context, confirmations).draw("job") == beacon  # as after a restart
+
+
+async def test_a_chain_that_makes_no_blocks_gives_its_newest(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_context(tmp_path, Chain(head=100, made=trio.current_time())) as context:
+        begun = trio.current_time()
+        beacon = await Beacons(context, 1).draw("job")
+        assert (beacon.value, beacon.block) == (block_hash(100), 100)
+        assert trio.current_time() - begun < IDLE_SECONDS + 5.0
+        begun = trio.current_time()
+        assert (await Beacons(context, 3).draw("other")).block == 98
+        assert trio.current_time() == begun  # that its newest block is old is known at once
+
+
+async def test_a_chain_that_does_not_answer_is_asked_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    chain = Chain(head=100, interval=12.0, made=trio.current_time())
+    chain.down = True
+    async with open_context(tmp_path, chain) as context, trio.open_nursery() as nursery:
+        found, done = [], trio.Event()
+
+        async def draw() -> None:
+            found.append(await Beacons(context, 1).draw("job"))
+            done.set()
+
+        nursery.start_soon(draw)
+        await trio.sleep(60.0)
+        assert found == []
+        chain.down = False
+        await done.wait()
+        assert found[0].block > 105
+
+
+async def test_without_a_chain_it_is_chance_of_ones_own(tmp_path: Path) -> None:
+    async with open_context(tmp_path, None) as context:
+        one, other = await Beacons(context, 1).draw("a"), await Beacons(context, 1).draw("b")
+        assert one.block == other.block == 0
+        assert len(one.value) == 32
+        assert one.value != other.value
+        assert await Beacons(context, 1).draw("a") == one
