@@ -13,6 +13,17 @@ Token-DiFR (arXiv 2511.20621) measures how far a given token y is from the verif
 delta = max over S of score_v - score_y, infinite when y is not in S, clipped to 0.5. Rounding
 noise gives zeros and a few small values; another temperature, seed or model gives many at the clip.
 
+Surprise asks a second question, which needs no noise: is the text as (un)likely as text drawn from
+this model at this temperature would be? Over positions t with the verifier's distribution p_t,
+renormalised over the support, and I_t(v) = min(-ln p_t(v), 8) nats,
+
+    X = sum_t I_t(y_t) - E I_t,    V = sum_t Var I_t,    surprise = X / sqrt(V + 8 |X| / 3)
+
+Honest text gives X mean 0 and variance V, so surprise is about N(0, 1) for long outputs. The term
+8 |X| / 3 makes Bernstein's inequality for martingales (Freedman 1975; steps of at most 8) read
+P(|surprise| >= u) <= 2 exp(-u**2 / 2) for outputs of any length. Text from a colder, smaller or
+greedier model is too likely and drifts below 0, text from a hotter or another one above.
+
 Noise is the cost of sampling from a large vocabulary, so scores are bounded before it is drawn:
 24-bit uniforms keep g within (-2.86, 17.33), and a token further below the best known score than
 that cannot win. The filters and the bound are exact, not approximations.
@@ -20,9 +31,10 @@ that cannot win. The filters and the bound are exact, not approximations.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +43,7 @@ from proofs.errors import ProofError
 from proofs.noise import gumbel
 
 SCORE_CLIP = 0.5
+INFORMATION_CLIP = 8.0  # nats
 _GUMBEL_MAX = 17.4  # -ln(-ln(1 - 2**-25)) = 17.33
 
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -57,11 +70,16 @@ class SamplingFields(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TokenMeasure:
-    """The verifier's own choice at each position and the clipped Token-DiFR of each given token."""
+    """The verifier's own choice at each position and the clipped Token-DiFR of each given token.
+
+    `excess` is X and `variance` V of the module's docstring, both in nats: they add up over blocks.
+    """
 
     chosen: tuple[int, ...]
     scores: tuple[float, ...]
     matches: int
+    excess: float = 0.0
+    variance: float = 0.0
 
 
 def support(logits: Logits, temperature: float, top_k: int = 0, top_p: float = 1.0) -> TokenIds:
@@ -132,7 +150,7 @@ def token_score(
     A token outside the support or the vocabulary scores 0.5. At temperature 0 the support is the
     whole vocabulary: the score is the distance from the largest logit. Raises SamplingError.
     """
-    return _measure(_checked(logits), token, temperature, top_k, top_p, key, position)[1]
+    return _measure(_checked(logits), token, temperature, top_k, top_p, key, position).score
 
 
 def measure_tokens(
@@ -151,9 +169,23 @@ def measure_tokens(
         _measure(_checked(row), token, s.temperature, s.top_k, s.top_p, s.noise_key, position)
         for position, (row, token) in enumerate(zip(rows, tokens, strict=True), first_position)
     ]
-    chosen = tuple(choice for choice, _ in measured)
-    matches = sum(choice == token for choice, token in zip(chosen, tokens, strict=True))
-    return TokenMeasure(chosen, tuple(score for _, score in measured), matches)
+    chosen = tuple(one.choice for one in measured)
+    return TokenMeasure(
+        chosen=chosen,
+        scores=tuple(one.score for one in measured),
+        matches=sum(choice == token for choice, token in zip(chosen, tokens, strict=True)),
+        excess=sum(one.excess for one in measured),
+        variance=sum(one.variance for one in measured),
+    )
+
+
+def surprise(excess: float, variance: float) -> float:
+    """Standardised surprise of an output from its `TokenMeasure.excess` and `.variance`.
+
+    0.0 where nothing was left to chance (greedy decoding).
+    """
+    scale = variance + INFORMATION_CLIP * abs(excess) / 3.0
+    return excess / math.sqrt(scale) if scale > 0.0 else 0.0
 
 
 def _choose(
@@ -172,6 +204,13 @@ def _choose(
     return int(ids[able][winner]), float(scores[winner]), ids
 
 
+class _Measured(NamedTuple):
+    choice: int
+    score: float
+    excess: float = 0.0
+    variance: float = 0.0
+
+
 def _measure(
     logits: Logits,
     token: int,
@@ -180,21 +219,33 @@ def _measure(
     top_p: float,
     key: int,
     position: int,
-) -> tuple[int, float]:
+) -> _Measured:
     choice, best, ids = _choose(logits, temperature, top_k, top_p, key, position)
-    if token == choice:
-        return choice, 0.0
-    if not 0 <= token < logits.size:
-        return choice, SCORE_CLIP
-    value = np.array([logits[token]], dtype=np.float64)
     if temperature == 0.0:
-        own = float(value[0])
-    else:
-        place = int(np.searchsorted(ids, token))
-        if place == ids.size or ids[place] != token:
-            return choice, SCORE_CLIP
-        own = float(_scores(value, temperature, key, position, np.array([token]))[0])
-    return choice, min(max(best - own, 0.0), SCORE_CLIP)
+        known = 0 <= token < logits.size
+        gap = best - float(logits[token]) if known else SCORE_CLIP
+        return _Measured(choice, 0.0 if token == choice else min(max(gap, 0.0), SCORE_CLIP))
+    place = int(np.searchsorted(ids, token))
+    inside = place < ids.size and int(ids[place]) == token
+    excess, variance = _excess(logits[ids], temperature, place if inside else -1)
+    if token == choice or not inside:
+        return _Measured(choice, 0.0 if token == choice else SCORE_CLIP, excess, variance)
+    value = logits[ids[place : place + 1]].astype(np.float64)
+    own = float(_scores(value, temperature, key, position, ids[place : place + 1])[0])
+    return _Measured(choice, min(max(best - own, 0.0), SCORE_CLIP), excess, variance)
+
+
+def _excess(values: Logits, temperature: float, place: int) -> tuple[float, float]:
+    """I(y) - E I and Var I over the support's logits, y the entry at `place`; a token outside the
+    support (-1) counts as the least likely one in it, since its score says the rest already."""
+    scaled = (values.astype(np.float64) - float(values.max())) / temperature
+    weights = np.exp(scaled)
+    total = float(weights.sum())
+    information = np.minimum(math.log(total) - scaled, INFORMATION_CLIP)
+    mean = float(weights @ information) / total
+    spread = information - mean
+    own = float(information[place]) if place >= 0 else float(information.max())
+    return own - mean, float(weights @ (spread * spread)) / total
 
 
 def _scores(values: Scores, temperature: float, key: int, position: int, ids: TokenIds) -> Scores:

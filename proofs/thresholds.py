@@ -1,23 +1,41 @@
 """How far from the verifier's own numbers is still honest.
 
-A chunk fails when it exceeds any of its three limits, or when no exponent matched at all.
-`published` are TOPLOC's limits for one model served in bf16 on different GPUs; they are known to
-miss int8 and fp8 weights on small models. `fp32` is for provers and verifiers that both compute
-in fp32, where honest runs differ by the order of additions only: now and then a value crosses a
-bf16 rounding step (an error of 1) or the edge of the top k (an unequal exponent). Measured with
-SmolLM2-135M cut in three, decode against prefill on one CPU, 6 prompts of 96 tokens: honest runs
-gave 0 everywhere in 54 chunks; int8 weights gave a mean of at least 0.54 in each. That supports no
-claim about false positives below some 5 % a chunk, nor any about other devices.
+Three units are judged, each by limits that honest runs keep (`proofs.calibration` finds them):
 
-Sampling limits apply to a unit's tokens together: one sequence is too few to tell 2.5 % honest
-mismatches (bf16) from cheating. For the same reason `spare` tokens may be anything, so that a short
-unit does not fail by one unlucky token. `eos_score` bounds the score of an end-of-sequence token
-by itself, because ending early costs a single token; 0.5, where scores are clipped, switches it
-off.
+- a **chunk** of 32 rows of one stage fails when it exceeds a limit, or no exponent matched at all;
+- a **sequence** of one stage fails when the mean over its chunks exceeds a tighter limit, which
+  sees a small error that is there in every chunk. A single chunk has the chunk limits alone;
+- a sequence's **sampling** fails by tail probability, so one rule is right for any length: with
+  `mismatch_rate` the honest share of tokens that differ from the verifier's choice, the exact
+  binomial tail P(X >= mismatches) must be at least `tail`; with `score_rate` the honest mean score,
+  scores being in [0, c], the sum S over n tokens must keep
+
+      n * KL(S / nc || score_rate / c) <= ln(1 / tail)      (Chernoff; Hoeffding 1963, theorem 1)
+
+  whose left side exceeds the right with probability at most `tail`. One or two unlucky tokens of a
+  short output stay possible: P(X >= 1) = 1 - (1 - p)^n is far above `tail`. `score_max` bounds a
+  single token's score and `surprise` the standardised surprise (see `proofs.sampling`), two-sided.
+
+`eos_score` bounds the score of an end-of-sequence token by itself, because ending early costs a
+single token; 0.5, where scores are clipped, switches it off.
+
+`rows_error` is for disputes, where a stage reveals whole rows x that are compared with the
+verifier's own y, [N, H] over all positions of a sequence, each channel by its own scale:
+
+    e = sqrt(mean_ij(((x_ij - y_ij) / (c_j + tiny))^2)),   c_j = mean_i |y_ij|
+
+`published` are TOPLOC's limits for one model served in bf16 on different GPUs; they are known to
+miss int8 and fp8 weights on small models, and its other fields are wide guesses. `fp32` is for
+provers and verifiers that both compute in fp32.
+
+Unit-wide limits (`score_mean`, `match_rate`) apply to all tokens of a unit together, where `spare`
+tokens may be anything.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proofs.errors import ProofError
@@ -31,7 +49,20 @@ class UnknownProfileError(ProofError):
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Largest honest chunk figures, and largest mean score and smallest match rate of sampling."""
+    """Limits of what is honest; see the module's docstring.
+
+    Attributes:
+        exp_mismatches, mant_err_mean, mant_err_median, sign_mismatches: largest of a chunk.
+        score_mean, match_rate, spare: largest mean score and smallest share of matching tokens
+            over a unit, and how many of its tokens may be anything.
+        eos_score, score_max: largest score of an end-of-sequence token, and of any token.
+        sequence_exp, sequence_mant: largest mean over a sequence's chunks of `exp_mismatches` and
+            of `mant_err_mean`.
+        mismatch_rate, score_rate, tail: honest share of mismatches and mean score of tokens, and
+            the probability below which a sequence is not taken for honest.
+        surprise: largest |surprise| of a sequence.
+        rows_error: largest error of revealed rows.
+    """
 
     exp_mismatches: int
     mant_err_mean: float
@@ -40,15 +71,35 @@ class Thresholds:
     match_rate: float
     spare: int
     eos_score: float
+    sign_mismatches: int = 128
+    sequence_exp: float = math.inf
+    sequence_mant: float = math.inf
+    mismatch_rate: float = 1.0
+    score_rate: float = SCORE_CLIP
+    tail: float = 1e-4
+    score_max: float = SCORE_CLIP
+    surprise: float = math.inf
+    rows_error: float = math.inf
 
     def passes(self, chunk: ChunkMeasure) -> bool:
         """Whether a chunk is within the limits; NaN and 'no exponent matched' are not."""
         return (
             chunk.malformed == ""
             and 0 <= chunk.exp_mismatches <= self.exp_mismatches
+            and 0 <= chunk.sign_mismatches <= self.sign_mismatches
             and 0.0 <= chunk.mant_err_mean <= self.mant_err_mean
             and 0.0 <= chunk.mant_err_median <= self.mant_err_median
         )
+
+    def passes_sequence(self, chunks: Sequence[ChunkMeasure]) -> bool:
+        """Whether one stage's chunks of one sequence are, each and on average; none at all are."""
+        if not all(self.passes(chunk) for chunk in chunks):
+            return False
+        if len(chunks) < 2:
+            return True
+        exponents = sum(chunk.exp_mismatches for chunk in chunks) / len(chunks)
+        mantissas = sum(chunk.mant_err_mean for chunk in chunks) / len(chunks)
+        return exponents <= self.sequence_exp and mantissas <= self.sequence_mant
 
     def passes_sampling(self, tokens: int, matches: int, score_sum: float) -> bool:
         """Whether a unit's sampling is within the limits; a NaN sum is not."""
@@ -56,6 +107,76 @@ class Thresholds:
             tokens - matches <= (1.0 - self.match_rate) * tokens + self.spare
             and score_sum <= self.score_mean * tokens + self.spare * SCORE_CLIP
         )
+
+    def passes_sequence_sampling(
+        self,
+        tokens: int,
+        matches: int,
+        score_sum: float,
+        score_max: float = 0.0,
+        surprise: float = 0.0,
+    ) -> bool:
+        """Whether one output's sampling is likely enough to be honest; NaN is not.
+
+        `score_sum` and `score_max` are over its tokens' scores.
+        """
+        return (
+            binomial_tail(tokens, tokens - matches, self.mismatch_rate) >= self.tail
+            and score_exponent(tokens, score_sum, self.score_rate) <= -math.log(self.tail)
+            and score_max <= self.score_max
+            and abs(surprise) <= self.surprise
+        )
+
+
+def binomial_tail(trials: int, count: int, rate: float) -> float:
+    """P(X >= count) for X ~ Binomial(trials, rate), exactly but for rounding."""
+    if count <= 0:
+        return 1.0
+    if count > trials or rate <= 0.0:
+        return 0.0
+    if rate >= 1.0 or count <= rate * trials:
+        return 1.0 if rate >= 1.0 else 1.0 - _below(trials, count, rate)
+    return _from(trials, count, rate)
+
+
+def score_exponent(tokens: int, score_sum: float, rate: float) -> float:
+    """-ln of a bound on the probability that n scores in [0, c] of mean `rate` sum to so much."""
+    if tokens == 0:
+        return 0.0
+    share, mean = score_sum / (tokens * SCORE_CLIP), rate / SCORE_CLIP
+    if share <= mean:
+        return 0.0
+    if not 0.0 < mean < 1.0 or not share <= 1.0:
+        return math.inf
+    rest = (1.0 - share) * math.log((1.0 - share) / (1.0 - mean)) if share < 1.0 else 0.0
+    return tokens * (share * math.log(share / mean) + rest)
+
+
+def _from(trials: int, count: int, rate: float) -> float:
+    """The upper tail where its terms fall: count > rate * trials."""
+    term = _term(trials, count, rate)
+    total, odds = 0.0, rate / (1.0 - rate)
+    while term > total * 1e-17 and count <= trials:
+        total += term
+        term *= (trials - count) / (count + 1) * odds
+        count += 1
+    return min(total, 1.0)
+
+
+def _below(trials: int, count: int, rate: float) -> float:
+    """P(X < count) where count <= rate * trials: the lower tail, whose terms fall downwards."""
+    at = count - 1
+    term, total = _term(trials, at, rate), 0.0
+    while at >= 0 and term > total * 1e-17:
+        total += term
+        term *= at / (trials - at + 1) * (1.0 - rate) / rate
+        at -= 1
+    return min(total, 1.0)
+
+
+def _term(trials: int, count: int, rate: float) -> float:
+    log_choose = math.lgamma(trials + 1) - math.lgamma(count + 1) - math.lgamma(trials - count + 1)
+    return math.exp(log_choose + count * math.log(rate) + (trials - count) * math.log1p(-rate))
 
 
 PUBLISHED = Thresholds(
@@ -66,6 +187,11 @@ PUBLISHED = Thresholds(
     match_rate=0.85,
     spare=4,
     eos_score=0.5,
+    sign_mismatches=38,
+    mismatch_rate=0.1,
+    score_rate=0.02,
+    surprise=6.0,
+    rows_error=0.5,
 )
 FP32 = Thresholds(
     exp_mismatches=3,
@@ -75,6 +201,14 @@ FP32 = Thresholds(
     match_rate=0.98,
     spare=1,
     eos_score=0.1,
+    sign_mismatches=3,
+    sequence_exp=1.0,
+    sequence_mant=0.1,
+    mismatch_rate=0.001,
+    score_rate=1e-4,
+    score_max=0.1,
+    surprise=5.0,
+    rows_error=1e-3,
 )
 PROFILES = {"published": PUBLISHED, "fp32": FP32}
 

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from proofs.noise import gumbel
 from proofs.sampling import (
+    INFORMATION_CLIP,
     SCORE_CLIP,
     Logits,
     SamplingError,
@@ -20,6 +21,7 @@ from proofs.sampling import (
     choose_batch,
     measure_tokens,
     support,
+    surprise,
     token_score,
 )
 
@@ -164,3 +166,58 @@ def test_mismatched_batches_are_refused() -> None:
         choose_batch(np.ones((2, 3), dtype=np.float32), [Settings()], [0, 1])
     with pytest.raises(SamplingError):
         measure_tokens(np.ones((2, 3), dtype=np.float32), [1], Settings(), 0)
+
+
+def output_of(
+    logits: Logits, drawn: Settings, asked: Settings, positions: range
+) -> tuple[list[int], float]:
+    tokens = choose_batch(logits, [drawn] * len(logits), positions)
+    measure = measure_tokens(logits, tokens, asked, positions.start)
+    return tokens, surprise(measure.excess, measure.variance)
+
+
+def test_surprise_of_honest_text_is_standard_normal() -> None:
+    generator = np.random.default_rng(8)
+    drawn = []
+    for key in range(150):
+        logits = generator.normal(0, 2, (80, 60)).astype(np.float32)
+        one = Settings(0.9, 40, 0.95, key)
+        drawn.append(output_of(logits, one, one, range(80))[1])
+    assert abs(np.mean(drawn)) < 0.33  # 4 standard errors
+    assert 0.7 < np.std(drawn) < 1.2
+    assert max(map(abs, drawn)) < 4.5
+
+
+def test_surprise_tells_the_direction_without_the_seed() -> None:
+    logits = np.random.default_rng(9).normal(0, 2, (600, 60)).astype(np.float32)
+    asked = Settings(1.0, 0, 1.0, 1)
+    colder = output_of(logits, Settings(0.7, 0, 1.0, 2), asked, range(600))[1]
+    hotter = output_of(logits, Settings(1.5, 0, 1.0, 2), asked, range(600))[1]
+    greedy = output_of(logits, Settings(0.0), asked, range(600))[1]
+    assert greedy < colder < -4.0
+    assert hotter > 4.0
+
+
+def test_surprise_is_the_definition_and_adds_up_over_blocks() -> None:
+    logits = np.array([[2, 1, 0, -30], [0, 0, 0, 0]], dtype=np.float32)
+    one = Settings(2.0, 3, 1.0, 5)
+    whole = measure_tokens(logits, [2, 1], one, 4)
+    parts = [
+        measure_tokens(logits[i : i + 1], [token], one, 4 + i) for i, token in ((0, 2), (1, 1))
+    ]
+    assert whole.excess == pytest.approx(sum(part.excess for part in parts))
+    p = np.exp([1.0, 0.5, 0.0])
+    p /= p.sum()
+    mean = -(p * np.log(p)).sum()
+    assert parts[0].excess == pytest.approx(-math.log(p[2]) - mean)
+    assert parts[0].variance == pytest.approx((p * np.log(p) ** 2).sum() - mean**2)
+    assert parts[1].excess == pytest.approx(0, abs=1e-12)
+
+
+def test_surprise_is_bounded_for_impossible_tokens_and_zero_for_greedy() -> None:
+    logits = np.array([[60, 0, -60]], dtype=np.float32)
+    outside = measure_tokens(logits, [7], Settings(1.0, 2), 0)
+    assert 7.9 < outside.excess <= INFORMATION_CLIP
+    greedy = measure_tokens(logits, [1], Settings(0.0), 0)
+    assert (greedy.excess, greedy.variance) == (0.0, 0.0)
+    assert surprise(0.0, 0.0) == 0.0
