@@ -21,16 +21,19 @@ from proofs.toploc.chunks import (
     TOPK,
     ChunkResult,
     build_chunk_proof,
+    build_chunk_proofs,
     build_row_proofs,
+    build_sequence_proofs,
     measure_chunk,
     measure_rows,
+    measure_sequences,
 )
 from proofs.toploc.poly import (
     MalformedProofError,
-    ProofInputError,
     ProofPoly,
     find_injective_modulus,
 )
+from proofs.toploc.topk import ProofInputError
 
 __all__ = [
     "CHUNK_ROWS",
@@ -42,13 +45,16 @@ __all__ = [
     "ProofPoly",
     "VerificationResult",
     "build_chunk_proof",
+    "build_chunk_proofs",
     "build_proofs",
     "build_proofs_base64",
     "build_proofs_bytes",
     "build_row_proofs",
+    "build_sequence_proofs",
     "find_injective_modulus",
     "measure_chunk",
     "measure_rows",
+    "measure_sequences",
     "verify_proofs",
     "verify_proofs_base64",
     "verify_proofs_bytes",

@@ -6,30 +6,37 @@ the top k of its *own* activations and reads the polynomial there: where two dev
 is large they agree on exponents and nearly on mantissas, so rounding noise is told from other
 numbers without sending the numbers.
 
-Ties at the cut-off are common in bfloat16, and the order in which `torch.topk` breaks them differs
-between devices; here the lower index wins, always.
-
 Everything about the *proof* that is wrong is a `ChunkResult` with a reason. Only the caller's own
-rows (wrong dtype, NaN, no rows) raise `ProofInputError`.
+rows (wrong dtype, NaN, no rows) raise `ProofInputError`. Rows may be on any device.
+
+A call has a price of its own, so the functions for many chunks or sequences cost less a chunk than
+those for one; results are the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from proofs.toploc.field import PRIME, Ints, evaluate, interpolate
-from proofs.toploc.poly import MAX_TOPK, ProofInputError, ProofPoly, find_injective_modulus, parse
+from proofs.toploc.poly import find_injective_modulus
+from proofs.toploc.reading import read_proofs
+from proofs.toploc.topk import (
+    Points,
+    ProofInputError,
+    check_activations,
+    check_topk,
+    top_points,
+)
 
 TOPK = 128
 CHUNK_ROWS = 32
-_BATCH_NUMBERS = 1 << 17  # numbers in one temporary matrix: eight 128 x 128 ones stay in cache
-
-Bits = npt.NDArray[np.uint16]
+_SIGN, _EXPONENT, _MANTISSA = (np.array(mask) for mask in (0x8000, 0x7F80, 0x7F))
+_BATCH_NUMBERS = 1 << 18  # in one temporary matrix: sixteen 128 x 128 ones stay in cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,9 @@ class ChunkResult:
     """How a proof compares with the verifier's rows.
 
     Mantissa figures are over the points whose exponents agree, in units of the last of 7 mantissa
-    bits, and -1.0 where none agree. `malformed` is empty or says why there was nothing to compare.
+    bits, and -1.0 where none agree; `sign_mismatches` counts unequal signs among those points: the
+    original measure has no such figure, and accepts activations that are all negated. `malformed`
+    is empty or says why there was nothing to compare.
     """
 
     exp_mismatches: int = 0
@@ -47,102 +56,31 @@ class ChunkResult:
     malformed: str = ""
 
 
-def bits_of(values: torch.Tensor) -> Bits:
-    """The bit patterns of finite bfloat16 `values` [n >= 1], on the CPU. Raises ProofInputError."""
-    if values.dtype != torch.bfloat16:
-        raise ProofInputError(f"activations are {values.dtype}; cast them with .to(torch.bfloat16)")
-    if values.numel() == 0:
-        raise ProofInputError("a chunk without values cannot be proven; leave it out")
-    bits = values.detach().cpu().contiguous().view(torch.uint16).numpy().reshape(-1)
-    if ((bits & 0x7F80) == 0x7F80).any():
-        raise ProofInputError("activations hold NaN or infinity; the model's output is unusable")
-    return bits
-
-
-def top_indices(bits: Bits, k: int) -> Ints:
-    """Ascending indices of the k largest magnitudes; among equals at the cut-off, the lowest."""
-    magnitude = bits & 0x7FFF  # orders as |x| does
-    cutoff = np.partition(magnitude, bits.size - k)[bits.size - k]
-    indices = np.flatnonzero(magnitude >= cutoff)
-    if indices.size > k:
-        tied = np.flatnonzero(magnitude[indices] == cutoff)
-        indices = np.delete(indices, tied[k - indices.size :])
-    return indices.astype(np.int64, copy=False)
-
-
-def build_bits_proofs(chunks: Sequence[Bits], topk: int) -> list[ProofPoly]:
-    """One proof a chunk, interpolated many at a time. Raises ProofInputError."""
-    check_topk(topk)
-    points: list[tuple[Ints, Ints, int]] = []
-    for bits in chunks:
-        indices = top_indices(bits, min(topk, bits.size))
-        modulus = find_injective_modulus(indices)
-        points.append((indices % modulus, bits[indices].astype(np.int64) % PRIME, modulus))
-    proofs: list[ProofPoly] = []
-    for run in _runs([len(x) for x, _, _ in points]):
-        coefficients = interpolate(
-            np.stack([x for x, _, _ in points[run]]), np.stack([y for _, y, _ in points[run]])
-        )
-        proofs += [
-            ProofPoly(row.tolist(), modulus)
-            for row, (_, _, modulus) in zip(coefficients, points[run], strict=True)
-        ]
-    return proofs
-
-
-def measure_bits(chunks: Sequence[Bits], proofs: Sequence[bytes], topk: int) -> list[ChunkResult]:
-    """Compare one proof with each chunk; as many results as chunks."""
-    check_topk(topk)
-    results = [ChunkResult()] * len(chunks)
-    parsed: list[tuple[int, ProofPoly, Ints]] = []
-    for place, (bits, data) in enumerate(zip(chunks, proofs, strict=True)):
-        count = min(topk, bits.size)
-        proof, reason = parse(data, count, bits.size)
-        if proof is None:
-            results[place] = ChunkResult(
-                exp_mismatches=count, mant_err_mean=-1.0, mant_err_median=-1.0, malformed=reason
-            )
-        else:
-            parsed.append((place, proof, top_indices(bits, count)))
-    for run in _runs([len(indices) for _, _, indices in parsed]):
-        values = evaluate(
-            np.array([proof.coeffs for _, proof, _ in parsed[run]], dtype=np.int64),
-            np.stack([indices % proof.modulus for _, proof, indices in parsed[run]]),
-        )
-        for row, (place, _, indices) in zip(values, parsed[run], strict=True):
-            results[place] = compare(row, chunks[place][indices].astype(np.int64))
-    return results
-
-
-def compare(claimed: Ints, own: Ints) -> ChunkResult:
-    """Compare bit patterns [k] that a proof gives with the verifier's own at the same places."""
-    agree = (claimed & 0x7F80) == (own & 0x7F80)
-    errors = np.sort(np.abs((claimed & 0x7F)[agree] - (own & 0x7F)[agree]))
-    return ChunkResult(
-        exp_mismatches=int((~agree).sum()),
-        mant_err_mean=float(errors.mean()) if errors.size else -1.0,
-        mant_err_median=float(errors[errors.size // 2]) if errors.size else -1.0,
-        sign_mismatches=int(((claimed ^ own) >> 15).sum()),
-    )
-
-
-def split_rows(rows: torch.Tensor, chunk_rows: int = CHUNK_ROWS) -> list[Bits]:
-    """Chunks of a sequence's rows [N, H] bf16, the last one ragged. Raises ProofInputError."""
-    if rows.dim() != 2:
-        raise ProofInputError(f"rows have shape {tuple(rows.shape)}; give [rows, hidden size]")
-    if rows.numel() == 0:
-        return []
-    width, bits = rows.shape[1], bits_of(rows)
-    step = chunk_rows * width
-    return [bits[start : start + step] for start in range(0, bits.size, step)]
-
-
 def build_chunk_proof(rows: torch.Tensor, topk: int = TOPK) -> bytes:
     """The proof of one chunk, rows [n, H] bf16: 2 + 2 * min(topk, n * H) bytes.
 
     Raises ProofInputError for another dtype, no rows, NaN or infinity.
     """
-    return build_bits_proofs([bits_of(rows)], topk)[0].to_bytes()
+    return prove([_chunk_points(rows, check_topk(topk))])[0]
+
+
+def build_chunk_proofs(chunks: Sequence[torch.Tensor], topk: int = TOPK) -> list[bytes]:
+    """`build_chunk_proof` of each of many chunks: those that a stage completes in one step."""
+    check_topk(topk)
+    return prove([_chunk_points(rows, topk) for rows in chunks])
+
+
+def build_row_proofs(rows: torch.Tensor, topk: int = TOPK) -> list[bytes]:
+    """The proofs of a whole sequence, rows [N, H] bf16: one for every 32 rows, last one ragged."""
+    return prove(_row_points(rows, check_topk(topk)))
+
+
+def build_sequence_proofs(sequences: Sequence[torch.Tensor], topk: int = TOPK) -> list[list[bytes]]:
+    """`build_row_proofs` of each of many sequences."""
+    check_topk(topk)
+    groups = [_row_points(rows, topk) for rows in sequences]
+    proofs = iter(prove([points for group in groups for points in group]))
+    return [list(islice(proofs, _count(group))) for group in groups]
 
 
 def measure_chunk(rows: torch.Tensor, proof: bytes, topk: int = TOPK) -> ChunkResult:
@@ -150,12 +88,7 @@ def measure_chunk(rows: torch.Tensor, proof: bytes, topk: int = TOPK) -> ChunkRe
 
     Raises ProofInputError for unusable rows, nothing for the content of `proof`.
     """
-    return measure_bits([bits_of(rows)], [proof], topk)[0]
-
-
-def build_row_proofs(rows: torch.Tensor, topk: int = TOPK) -> list[bytes]:
-    """The proofs of a whole sequence, rows [N, H] bf16: one for every 32 rows, last one ragged."""
-    return [proof.to_bytes() for proof in build_bits_proofs(split_rows(rows), topk)]
+    return measure([_chunk_points(rows, check_topk(topk))], [proof])[0]
 
 
 def measure_rows(
@@ -166,28 +99,132 @@ def measure_rows(
     One result a chunk; a missing proof is malformed, and proofs beyond the last chunk give one
     more, malformed result.
     """
-    chunks = split_rows(rows)
-    given = [*proofs[: len(chunks)], *[b""] * (len(chunks) - len(proofs))]
-    results = measure_bits(chunks, given, topk)
-    if len(proofs) > len(chunks):
-        reason = f"{len(proofs)} proofs for {len(chunks)} chunks"
-        results.append(ChunkResult(mant_err_mean=-1.0, mant_err_median=-1.0, malformed=reason))
+    return measure_sequences([(rows, proofs)], topk)[0]
+
+
+def measure_sequences(
+    claims: Sequence[tuple[torch.Tensor, Sequence[bytes]]], topk: int = TOPK
+) -> list[list[ChunkResult]]:
+    """`measure_rows` of each of many (rows, proofs): what a validator has of a unit, at once."""
+    check_topk(topk)
+    groups = [_row_points(rows, topk) for rows, _ in claims]
+    given = [proofs if isinstance(proofs, list | tuple) else () for _, proofs in claims]
+    padded: list[bytes] = []
+    for group, proofs in zip(groups, given, strict=True):
+        count = _count(group)
+        padded += [*proofs[:count], *[b""] * (count - len(proofs))]
+    measured = iter(measure([points for group in groups for points in group], padded))
+    results = []
+    for group, proofs in zip(groups, given, strict=True):
+        count = _count(group)
+        results.append(list(islice(measured, count)))
+        if len(proofs) > count:
+            results[-1].append(_malformed(0, f"{len(proofs)} proofs for {count} chunks"))
     return results
 
 
-def check_topk(topk: int) -> None:
-    """Raises ProofInputError when `topk` is outside 1..2048."""
-    if not 1 <= topk <= MAX_TOPK:
-        raise ProofInputError(f"topk is {topk}; choose 1 to {MAX_TOPK}")
+def prove(groups: Sequence[Points]) -> list[bytes]:
+    """One proof for each chunk of all groups. Raises ProofInputError where no modulus fits."""
+    proofs = [b""] * _count(groups)
+    for places, (indices, bits, folded) in _batches(groups):
+        numbers = np.empty((len(indices), 1 + indices.shape[1]), dtype=">u2")
+        numbers[:, 0] = PRIME
+        if folded:
+            numbers[:, 0] = [find_injective_modulus(row) for row in indices]
+            indices = indices % numbers[:, :1]
+        numbers[:, 1:] = interpolate(indices, bits)
+        for place, row in zip(places, numbers, strict=True):
+            proofs[place] = row.tobytes()
+    return proofs
 
 
-def _runs(sizes: Sequence[int]) -> Iterator[slice]:
-    """Slices of neighbours of one size, each small enough for one batch of k x k matrices."""
+def measure(
+    groups: Sequence[Points], proofs: Sequence[bytes], upper_median: bool = True
+) -> list[ChunkResult]:
+    """Compare one proof with each chunk of all groups; as many results as chunks.
+
+    The median of an even number of errors is the upper of the middle two, or their mean.
+    """
+    results: dict[int, ChunkResult] = {}
+    for places, (indices, bits, folded) in _batches(groups):
+        given = [proofs[place] for place in places]
+        numbers, reasons = read_proofs(given, indices.shape[1], folded)
+        if folded:
+            indices = indices % numbers[:, :1].astype(np.int64)
+        claimed = evaluate(numbers[:, 1:], indices)
+        for place, row, own in zip(places, claimed, bits, strict=True):
+            results[place] = compare(row, own, upper_median)
+        for row, reason in reasons.items():
+            results[places[row]] = _malformed(indices.shape[1], reason)
+    return [results[place] for place in range(len(results))]
+
+
+def compare(claimed: Ints, own: Ints, upper_median: bool = True) -> ChunkResult:
+    """Compare the bit patterns [k] that a proof gives with one's own at the same places."""
+    differences = claimed ^ own
+    agree = (differences & _EXPONENT) == 0
+    errors = np.abs((claimed & _MANTISSA) - (own & _MANTISSA))[agree]
+    count = errors.size
+    if not count:
+        return ChunkResult(own.size, -1.0, -1.0)
+    errors.sort()
+    median = float(errors.item(count // 2))
+    if not upper_median:
+        median = (median + errors.item((count - 1) // 2)) / 2
+    return ChunkResult(
+        own.size - count,
+        int(np.add.reduce(errors)) / count,
+        median,
+        int(np.count_nonzero(differences[agree] >= _SIGN)),
+    )
+
+
+def _malformed(points: int, reason: str) -> ChunkResult:
+    return ChunkResult(points, -1.0, -1.0, malformed=reason)
+
+
+def _chunk_points(rows: torch.Tensor, topk: int) -> Points:
+    return top_points(check_activations(rows).reshape(1, -1), topk)
+
+
+def _row_points(rows: torch.Tensor, topk: int) -> list[Points]:
+    """Points of the chunks of a sequence: the full ones, then the ragged one."""
+    if not isinstance(rows, torch.Tensor) or rows.dim() != 2:
+        shape = tuple(rows.shape) if isinstance(rows, torch.Tensor) else type(rows).__name__
+        raise ProofInputError(f"rows have shape {shape}; give a tensor [rows, hidden size]")
+    if not len(rows):
+        return []
+    rows = check_activations(rows)
+    full = len(rows) // CHUNK_ROWS
+    parts = [rows[: full * CHUNK_ROWS].reshape(full, -1)] if full else []
+    if len(rows) % CHUNK_ROWS:
+        parts.append(rows[full * CHUNK_ROWS :].reshape(1, -1))
+    return [top_points(part, topk) for part in parts]
+
+
+def _count(groups: Sequence[Points]) -> int:
+    return sum(len(points.indices) for points in groups)
+
+
+def _batches(groups: Sequence[Points]) -> Iterator[tuple[Sequence[int], Points]]:
+    """All chunks with their places, in batches of one k whose matrices [k, k] stay in cache."""
+    if len(groups) == 1 and groups[0].indices.size * groups[0].indices.shape[1] <= _BATCH_NUMBERS:
+        yield range(len(groups[0].indices)), groups[0]
+        return
+    pools: dict[tuple[int, bool], tuple[list[int], list[Points]]] = {}
     start = 0
-    while start < len(sizes):
-        k, end = sizes[start], start + 1
-        limit = start + max(1, _BATCH_NUMBERS // (k * k))
-        while end < min(limit, len(sizes)) and sizes[end] == k:
-            end += 1
-        yield slice(start, end)
+    for points in groups:
+        end = start + len(points.indices)
+        places, pool = pools.setdefault((points.indices.shape[1], points.folded), ([], []))
+        places += range(start, end)
+        pool.append(points)
         start = end
+    for (k, folded), (places, pool) in pools.items():
+        indices, bits = pool[0].indices, pool[0].bits
+        if len(pool) > 1:
+            indices = np.concatenate([points.indices for points in pool])
+            bits = np.concatenate([points.bits for points in pool])
+        step = max(1, _BATCH_NUMBERS // (k * k))
+        for at in range(0, len(places), step):
+            run = slice(at, at + step)
+            yield places[run], Points(indices[run], bits[run], folded)

@@ -220,7 +220,7 @@ def test_unusable_settings_are_errors() -> None:
     for size, topk in ((0, 5), (2, 0), (2, 4096)):
         with pytest.raises(ProofInputError):
             build_proofs(steps(), size, topk)
-    with pytest.raises(ProofInputError, match="mix"):
+    with pytest.raises(ProofInputError, match="cast"):
         build_proofs([rows(1), rows(1).float()], 2, 5, skip_prefill=True)
 
 
