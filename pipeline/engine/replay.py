@@ -1,8 +1,9 @@
 """The validator's measurement of finished work: replay, then compare with what was claimed.
 
 One prefill over the whole model gives the rows that each stage must have sent and the logits that
-each token was drawn from. Against these stand the stages' proofs (`proofs.toploc`) and the tokens
-themselves (`proofs.sampling`). This module measures; judging is `proofs.verdict`'s part.
+each token was drawn from. Against these stand the stages' proofs (`proofs.toploc`), the tokens
+themselves (`proofs.sampling`) and, in a dispute, all rows that a stage showed. This module
+measures; judging is `proofs.verdict`'s part.
 
 Claims come from strangers. Whatever is wrong with a proof becomes a `malformed` measure, never an
 error; what cannot be replayed at all (token ids or lengths that the model cannot have) is the
@@ -11,6 +12,9 @@ asker's `bad_request`, since it should have been refused before.
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
@@ -20,10 +24,13 @@ from pipeline.engine import messages as m
 from pipeline.engine.errors import EngineError
 from pipeline.engine.loading import open_model, parse_device
 from pipeline.models.errors import ModelError
+from pipeline.runner.distance import rows_error
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.replay import MAX_PACKED, Replayed, WholeModelReplay
-from proofs.sampling import SamplingError, measure_tokens
+from proofs.sampling import SamplingError, measure_tokens, surprise
 from proofs.toploc import ChunkResult, ProofInputError, measure_rows
+
+NO_ROWS = -1.0
 
 
 class Replayer:
@@ -43,7 +50,11 @@ class Replayer:
         try:
             for group in groups(request.sequences):
                 pairs = [(sequence.prompt_ids, sequence.output_ids) for sequence in group]
-                replayed = model.prefill(pairs, request.boundaries)
+                wanted = {
+                    index: {rows.boundary for rows in sequence.revealed}
+                    for index, sequence in enumerate(group)
+                }
+                replayed = model.prefill(pairs, request.boundaries, wanted)
                 items += map(measure, group, replayed)
         except RunnerError as exc:
             raise EngineError("bad_request", str(exc)) from exc
@@ -92,13 +103,37 @@ def measure(sequence: m.ReplaySequence, replayed: Replayed) -> m.ReplayedSequenc
         sequence_id=sequence.sequence_id,
         stages=tuple(stages),
         sampling=measure_sampling(sequence, replayed),
+        rows_errors=tuple(
+            measure_revealed(rows.path, replayed.full[rows.boundary]) for rows in sequence.revealed
+        ),
     )
 
 
+def measure_revealed(path: str, own: torch.Tensor) -> float:
+    """The error of a file of raw rows against one's own [N, H] in the same dtype; `NO_ROWS` where
+    the file holds no such rows. Never larger than a float can be."""
+    size = own.numel() * own.element_size()
+    try:
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
+            return NO_ROWS
+        data = bytearray(size)
+        with open(path, "rb") as file:
+            if file.readinto(data) != size:
+                return NO_ROWS
+    except (OSError, ValueError):  # ValueError: no path can be like this
+        return NO_ROWS
+    claimed = torch.frombuffer(data, dtype=own.dtype).view(own.shape)
+    if not bool(torch.isfinite(claimed).all()):
+        return NO_ROWS
+    return min(rows_error(claimed, own), sys.float_info.max)
+
+
 def measure_sampling(sequence: m.ReplaySequence, replayed: Replayed) -> m.SamplingMeasure:
-    """Token-DiFR of every output token, block by block of logits."""
+    """Token-DiFR of every output token and the output's surprise, block by block of logits."""
     scores: list[float] = []
     matches = 0
+    excess = variance = 0.0
     for logits in replayed.logits():
         done = len(scores)
         tokens = sequence.output_ids[done : done + len(logits)]
@@ -106,7 +141,14 @@ def measure_sampling(sequence: m.ReplaySequence, replayed: Replayed) -> m.Sampli
         measured = measure_tokens(logits.cpu().numpy(), tokens, sequence.sampling, position)
         scores += measured.scores
         matches += measured.matches
-    return m.SamplingMeasure(tokens=len(scores), matches=matches, scores=tuple(scores))
+        excess += measured.excess
+        variance += measured.variance
+    return m.SamplingMeasure(
+        tokens=len(scores),
+        matches=matches,
+        scores=tuple(scores),
+        surprise=surprise(excess, variance),
+    )
 
 
 def chunk_measure(result: ChunkResult) -> m.ChunkMeasure:
@@ -115,4 +157,5 @@ def chunk_measure(result: ChunkResult) -> m.ChunkMeasure:
         mant_err_mean=result.mant_err_mean,
         mant_err_median=result.mant_err_median,
         malformed=result.malformed[:4096],
+        sign_mismatches=result.sign_mismatches,
     )

@@ -8,13 +8,14 @@ from the same code as in a stage, so what differs is only the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from pipeline.models.prepared import PreparedModel, open_folder
 from pipeline.models.slice import load_slice
@@ -33,10 +34,13 @@ class Replayed:
     Attributes:
         stages: for each stage [T, H] hidden states at positions P-1 .. P+T-2, in the model's
             dtype: what the stage sent for each output token (the last: after the final norm).
+        full: where it was asked for, stage number to [P+T-1, H]: what the stage sent for all
+            positions 0 .. P+T-2.
     """
 
     stages: tuple[torch.Tensor, ...]
     _head: Callable[[torch.Tensor], torch.Tensor]
+    full: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
     @torch.inference_mode()
     def logits(self) -> Iterator[torch.Tensor]:
@@ -69,40 +73,56 @@ class WholeModelReplay:
 
     @torch.inference_mode()
     def prefill(
-        self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], boundaries: Sequence[int]
+        self,
+        sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
+        boundaries: Sequence[int],
+        full: Mapping[int, Collection[int]] | None = None,
     ) -> list[Replayed]:
         """Replay (prompt ids, output ids) pairs.
 
         Args:
             boundaries: the layer after which each stage ends, ascending, the last one the model's
                 number of layers.
+            full: by a sequence's index, the stages (but the last, which sends no rows) whose rows
+                are wanted at all positions.
 
         Raises:
-            RunnerError: boundaries or sequences that the model cannot have produced.
+            RunnerError: boundaries or sequences that the model cannot have produced, or rows of
+                stages that there are not.
         """
         self._check(sequences, boundaries)
+        full = full or {}
+        if any(not 0 <= s < len(boundaries) - 1 for stages in full.values() for s in stages):
+            raise RunnerError(f"only the first {len(boundaries) - 1} stages send rows")
         results: dict[int, Replayed] = {}
         for batch in _batches([len(prompt) + len(output) - 1 for prompt, output in sequences]):
-            for index, replayed in zip(
-                batch, self._pass([sequences[i] for i in batch], boundaries), strict=True
-            ):
-                results[index] = replayed
+            wanted = [full.get(index, ()) for index in batch]
+            replayed = self._pass([sequences[index] for index in batch], boundaries, wanted)
+            results |= zip(batch, replayed, strict=True)
         return [results[index] for index in range(len(sequences))]
 
     def _pass(
-        self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], boundaries: Sequence[int]
+        self,
+        sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
+        boundaries: Sequence[int],
+        full: Sequence[Collection[int]],
     ) -> Iterator[Replayed]:
         tokens = [[*prompt, *output][:-1] for prompt, output in sequences]
         ids = torch.tensor([token for one in tokens for token in one], device=self._slice.device)
         context = PackedPrefill([len(one) for one in tokens], self._slice.device)
         captured: dict[int, torch.Tensor] = {}
+        whole: list[dict[int, torch.Tensor]] = [{} for _ in sequences]
         wanted = [torch.arange(len(p) - 1, len(p) + len(o) - 1) for p, o in sequences]
         starts = [sum(len(one) for one in tokens[:i]) for i in range(len(tokens))]
         rows = torch.cat([at + s for at, s in zip(wanted, starts, strict=True)])
-        hooks = [
-            self._slice.stack[end - 1].register_forward_hook(_capture(captured, end, rows))
-            for end in boundaries[:-1]
-        ]
+        hooks: list[RemovableHandle] = []
+        for stage, end in enumerate(boundaries[:-1]):
+            layer = self._slice.stack[end - 1]
+            hooks.append(layer.register_forward_hook(_capture(captured, end, rows)))
+            for index, stages in enumerate(full):
+                if stage in stages:
+                    span = torch.arange(starts[index], starts[index] + len(tokens[index]))
+                    hooks.append(layer.register_forward_hook(_capture(whole[index], stage, span)))
         try:
             final = self._slice.forward(ids, context.positions, context)
         finally:
@@ -112,7 +132,8 @@ class WholeModelReplay:
         counts = [len(output) for _, output in sequences]
         split = [torch.split(captured[end], counts) for end in boundaries]
         for index in range(len(sequences)):
-            yield Replayed(tuple(stage[index] for stage in split), self._slice.logits)
+            stages_rows = tuple(stage[index] for stage in split)
+            yield Replayed(stages_rows, self._slice.logits, whole[index])
 
     def _check(
         self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], boundaries: Sequence[int]
@@ -133,11 +154,11 @@ class WholeModelReplay:
 
 
 def _capture(
-    captured: dict[int, torch.Tensor], end: int, rows: torch.Tensor
+    captured: dict[int, torch.Tensor], key: int, rows: torch.Tensor
 ) -> Callable[[nn.Module, Any, Any], None]:
     def hook(_module: nn.Module, _args: Any, output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
-        captured[end] = hidden[0][rows]
+        captured[key] = hidden[0][rows]
 
     return hook
 

@@ -13,7 +13,9 @@ import torch
 
 from pipeline.engine import messages as m
 from pipeline.engine.evidence import UNSAMPLED, ReturnedTokens, token_bytes
+from pipeline.engine.stage import altered
 from pipeline.models.prepared import PreparedModel
+from proofs.toploc import CHUNK_ROWS, build_chunk_proof, measure_rows
 from tests.pipeline.engine.rings import LocalRing, load_requests, local_ring
 
 OUTPUTS = 40
@@ -208,6 +210,14 @@ def test_garbage_that_is_signed_for_keeps_the_links(
         assert ring.up() == [None] * 3
         done = ring.run(specs())
         check_chain(ring.evidence(done), done)
+
+
+def test_quiet_garbage_is_out_of_a_proof_s_sight() -> None:
+    rows = torch.randn(CHUNK_ROWS, 1024, generator=torch.Generator().manual_seed(1)).bfloat16()
+    garbage = altered(rows, quiet=True)
+    (result,) = measure_rows(garbage, [build_chunk_proof(rows)])
+    assert (result.exp_mismatches, result.mant_err_mean, result.malformed) == (0, 0, "")
+    assert float((garbage != rows).float().mean()) > 0.8
 
 
 def test_both_ends_of_the_seam_sum_alike_however_rows_are_cut() -> None:

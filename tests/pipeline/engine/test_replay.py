@@ -124,6 +124,13 @@ def test_garbage_sent_after_proving_shows_at_the_next_stage(
     assert failing(validator.replay(request(model, sequences)))[0] == 1
 
 
+def test_garbage_that_was_signed_for_shows_at_the_next_stages(
+    tmp_path: Path, model: PreparedModel, validator: EngineService
+) -> None:
+    sequences = claims(tmp_path, model, {0: "garbage-signed"})
+    assert failing(validator.replay(request(model, sequences))) == [1, 2]
+
+
 def test_another_seed_shows_in_the_sampling_alone(
     tmp_path: Path, model: PreparedModel, validator: EngineService
 ) -> None:

@@ -2,11 +2,14 @@
 
 The fake ring checks every batch with a `SequenceTable`, keeps the tokens that a KV cache would
 hold, and "computes" each next token as a function of sequence and position. So a sequence's true
-output is known beforehand, and any schedule, abort or loss of the ring must produce just that.
+output is known beforehand, and any schedule, abort or loss of the ring must produce just that; and
+both ends of the ring's seam must come to one sum over the tokens.
 """
 
 from __future__ import annotations
 
+import hashlib
+import struct
 from collections import deque
 
 from hypothesis import settings
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pipeline.engine.batch import Batch
+from pipeline.engine.evidence import ReturnedTokens, token_bytes
 from pipeline.engine.messages import FinishReason, SequenceSpec
 from pipeline.engine.scheduler import (
     Abort,
@@ -50,19 +54,30 @@ class FakeRing:
         self.limits = limits
         self.table = SequenceTable(limits.kv_tokens)
         self.cache: dict[bytes, list[int]] = {}
+        self.seam: dict[bytes, tuple[ReturnedTokens, list[bytes]]] = {}
         self.flights: deque[Batch] = deque()
 
     def send(self, batch: Batch, tokens: tuple[int, ...]) -> None:
-        self.table.apply(batch)
+        placed = self.table.apply(batch)
         assert batch.rows == len(tokens) <= self.limits.max_batch_tokens
         for close in batch.closes:
             del self.cache[close.sequence_id]
+            returned, sent = self.seam.pop(close.sequence_id)
+            if close.outputs:
+                digest = hashlib.sha256(b"".join(sent)).digest()
+                assert returned.finish(close.last_token) == digest
         for opened in batch.opens:
             self.cache[opened.sequence_id] = []
-        at = 0
-        for item in batch.items:
-            self.cache[item.sequence_id] += tokens[at : at + item.count]
-            at += item.count
+            self.seam[opened.sequence_id] = ReturnedTokens(), []
+        for rows in placed:
+            fed = tokens[rows.first : rows.first + rows.count]
+            cache = self.cache[rows.sequence_id]
+            cache += fed
+            drawn = next_token(rows.sequence_id, len(cache)) if rows.sample else None
+            returned, sent = self.seam[rows.sequence_id]
+            ids = memoryview(struct.pack(f"<{len(fed)}I", *fed))
+            returned.feed(ids, rows.proven, rows.sample)
+            sent.append(token_bytes(rows.proven, drawn))
         self.flights.append(batch)
         assert len(self.flights) <= self.limits.micro_batches
 

@@ -90,6 +90,33 @@ def test_long_batches_are_split_and_keep_their_order(
         torch.testing.assert_close(one.stages[0], other.stages[0], rtol=1e-4, atol=1e-4)
 
 
+def test_full_rows_are_given_where_they_are_asked_for(
+    tiny_model: Callable[[str], PreparedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay = WholeModelReplay(tiny_model("llama"))
+    pairs = [([3 + i] * (5 + 3 * i), [7, 8, 9]) for i in range(6)]
+    plain = replay.prefill(pairs, CUTS[1:])
+    monkeypatch.setattr("pipeline.runner.replay.MAX_PACKED", 30)
+    replayed = replay.prefill(pairs, CUTS[1:], {1: [0, 1], 4: {1}})
+    assert [set(one.full) for one in replayed] == [set(), {0, 1}, set(), set(), {1}, set()]
+    for index, stage in ((1, 0), (1, 1), (4, 1)):
+        prompt, output = pairs[index]
+        rows = replayed[index].full[stage]
+        assert rows.shape == (len(prompt) + len(output) - 1, 48)
+        expected = plain[index].stages[stage]
+        torch.testing.assert_close(rows[len(prompt) - 1 :], expected, rtol=1e-4, atol=1e-4)
+        (alone,) = replay.prefill([(prompt[:2], [prompt[2]])], CUTS[1:])
+        torch.testing.assert_close(rows[1:2], alone.stages[stage], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stage", [-1, 2, 3])
+def test_rows_of_stages_that_send_none_are_refused(
+    tiny_model: Callable[[str], PreparedModel], stage: int
+) -> None:
+    with pytest.raises(RunnerError, match="first 2 stages"):
+        WholeModelReplay(tiny_model("llama")).prefill([([1], [2])], CUTS[1:], {0: [stage]})
+
+
 @pytest.mark.parametrize(
     ("pair", "boundaries", "reason"),
     [
