@@ -63,8 +63,9 @@ class WorkerSection(Section):
 
     `data_plane` "tunnel" sends hidden states over libp2p even where the data port can be reached.
     `fault` makes a simulated worker dishonest in a named way and is refused outside a simulation.
-    Rewards are claimed once they reach `claim_above` (10^-18 PRIME) and are worth more than their
-    gas, an ether being worth `tokens_per_ether` PRIME to the operator.
+    `rows_keep` bytes of received rows are kept, to show them should the stage be accused. Rewards
+    are claimed once they reach `claim_above` (10^-18 PRIME) and are worth more than their gas, an
+    ether being worth `tokens_per_ether` PRIME to the operator.
     """
 
     device: Device = "auto"
@@ -72,6 +73,7 @@ class WorkerSection(Section):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     data_plane: Literal["auto", "tunnel"] = "auto"
     fault: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
+    rows_keep: Size = 2**30
     claim_above: Annotated[int, Field(ge=0, lt=2**128)] = 0
     tokens_per_ether: Annotated[float, Field(ge=0, le=1e12)] = 1.0
 
@@ -99,12 +101,14 @@ class OrchestratorSection(Section):
 
 class ValidatorSection(Section):
     """A validator's replay device and the profile of thresholds it judges by. `stake` (10^-18
-    PRIME) is its voice; 0 is the least that registers a node."""
+    PRIME) is its voice; 0 is the least that registers a node. `check_rate` is the share of
+    sequences that are replayed; "auto" follows from what a cheat would gain and lose."""
 
     device: Device = "auto"
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     thresholds: Literal["published", "fp32"] = "fp32"
     stake: Annotated[int, Field(ge=0, lt=2**128)] = 0
+    check_rate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
 
 
 class NodeConfig(Section):

@@ -9,7 +9,8 @@
 | `chain.sqlite` | transactions and the event cursor of the node's key |
 | `chain.sqlite.0x…` | transactions of its provider's key |
 | `engine/` | sockets and logs of the engine process |
-| `blobs/` | content-addressed proof bundles |
+| `blobs/` | content-addressed proof bundles, epochs' data and revealed rows |
+| `rows/` | content-addressed hidden states that a worker received |
 | `api-token` | bearer token of the HTTP API, mode 0600 |
 | `node.lock` | held with flock(2) while a process uses the folder |
 | `status.json` | pid, HTTP URL and peer id of that process |

@@ -16,13 +16,13 @@ ask again.
 | progress | stage 0 → orchestrator | new tokens and finished sequences |
 | trouble | worker → orchestrator | a broken data-plane edge or a dead engine |
 | claim | orchestrator → stage | evidence and a countersigned receipt of a finished unit |
-| countersign | stage → downstream stage | the second signature on a receipt |
+| countersign | stage → downstream stage | agreement: the second signature on a receipt |
 | forget | orchestrator → stage | drop evidence that is no longer needed |
 | verify | orchestrator → validator | a proof bundle to check |
 | verdict | validator → orchestrator | the signed verdict |
 | cosign | validator → validator | an epoch to sign: the root; its data are fetched by hash |
 | convict | validator → validator | a conviction to sign |
-| fetch | anyone → anyone | a part of an epoch's published data, by content hash |
+| fetch | anyone → anyone | a part of an epoch's data or of revealed rows, by content hash |
 """
 
 from __future__ import annotations
@@ -192,12 +192,11 @@ class ClaimAnswer(Body):
 
 
 class CountersignRequest(Body):
-    """`receipt` is the canonical bytes of `proofs.receipts.Receipt`."""
+    """`claim` is the canonical bytes of the asking stage's `proofs.bundle.StageClaim`, complete but
+    for the signature that is asked for."""
 
     ref: StageRef
-    receipt: Annotated[bytes, Field(max_length=4096)]
-    signature: Signature
-    sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(min_length=1, max_length=1024)]
+    claim: Annotated[bytes, Field(max_length=MAX_BUNDLE)]
 
 
 class Countersigned(Body):
@@ -279,7 +278,14 @@ ASSIGN = Method("assign", Assign, Done, timeout=15.0, max_request=MAX_BUNDLE)
 PROGRESS = Method("progress", Progress, Done, timeout=15.0, max_request=MAX_BUNDLE)
 TROUBLE = Method("trouble", Trouble, Done, timeout=10.0, max_request=8192)
 CLAIM = Method("claim", ClaimRequest, ClaimAnswer, timeout=60.0, max_answer=MAX_BUNDLE)
-COUNTERSIGN = Method("countersign", CountersignRequest, Countersigned, timeout=20.0)
+COUNTERSIGN = Method(
+    "countersign",
+    CountersignRequest,
+    Countersigned,
+    timeout=30.0,
+    max_request=MAX_BUNDLE + 4096,
+    max_answer=4096,
+)
 FORGET = Method("forget", Forget, Done, timeout=15.0)
 VERIFY = Method("verify", VerifyRequest, Done, timeout=30.0, max_request=MAX_BUNDLE + 4096)
 VERDICT = Method("verdict", VerdictNotice, Done, timeout=15.0, max_request=MAX_BUNDLE + 4096)

@@ -1,9 +1,11 @@
-"""Publishing epochs: content under its sha256, kept by whoever has it, fetched from anybody.
+"""Content under its sha256: kept by whoever has it, fetched from anybody.
 
-Whoever signs or fetches an epoch's data keeps them, serves them to every peer that asks, and says
-so in the DHT. A reader asks providers found there and all peers whose records it has, in random
-order, so no single node can withhold an epoch from it. Content is worth something only because its
-hash stands on chain: any byte that differs is noticed at the end, and the next peer is asked.
+Two kinds of it are served to every peer that asks by hash. Epochs' data: whoever signs or fetches
+them keeps them and says so in the DHT. A reader asks providers found there and all peers whose
+records it has, in random order, so no single node can withhold an epoch from it. And rows, which a
+stage received and shows when it is accused (`node.roles.validator.rows` fetches them); only a
+unit's bundle has their hash. Any byte that differs is noticed at the end, and the next peer is
+asked.
 """
 
 from __future__ import annotations
@@ -28,11 +30,24 @@ MAX_PEERS = 32
 MAX_CHUNKS = MAX_DATA_BYTES // CHUNK_BYTES + 1
 
 
+EPOCH, ROWS = ".epoch", ".rows"
+
+
+def rows_folder(data_dir: Path) -> Path:
+    """Where a worker's engine keeps the rows that it received."""
+    return data_dir / "rows"
+
+
 class EpochBlobs:
-    """The epoch data that this node has."""
+    """The epoch data that this node has, and its answers to whoever asks for content."""
 
     def __init__(self, context: NodeContext) -> None:
         self._context = context
+        self._shelves = (
+            (context.blobs, EPOCH),
+            (context.blobs, ROWS),  # what was revealed to this validator
+            (rows_folder(context.config.data_dir), ROWS),
+        )
 
     def serve(self) -> None:
         """Answer everybody's `fetch`."""
@@ -122,15 +137,15 @@ class EpochBlobs:
         return bytes(content)
 
     async def _on_fetch(self, peer_id: str, request: FetchRequest) -> FetchedChunk:
-        path = self._path(request.digest)
-        read = await trio.to_thread.run_sync(_read_part, path, request.offset)
-        if read is None:
-            raise Refused("not_here", "I do not have that content")
-        data, total = read
-        return FetchedChunk(data=data, total=total)
+        for folder, suffix in self._shelves:
+            path = folder / f"{request.digest.hex()}{suffix}"
+            read = await trio.to_thread.run_sync(_read_part, path, request.offset)
+            if read is not None:
+                return FetchedChunk(data=read[0], total=read[1])
+        raise Refused("not_here", "I do not have that content")
 
     def _path(self, digest: bytes) -> Path:
-        return self._context.blobs / f"{digest.hex()}.epoch"
+        return self._context.blobs / f"{digest.hex()}{EPOCH}"
 
 
 def _read_part(path: Path, offset: int) -> tuple[bytes, int] | None:

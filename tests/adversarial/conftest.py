@@ -31,8 +31,9 @@ from tests.adversarial.harness import (
 )
 from tests.adversarial.ledger import Ledger, Reader
 from tests.adversarial.signing import open_signing
-from tests.adversarial.standins import LAYERS, POOL, Engine, Ring
+from tests.adversarial.standins import HIDDEN, LAYERS, POOL, Engine, Ring
 
+MANIFEST = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN)
 RULES = EpochRules(quiet=0.0, turn=0.5, set_aside=0.1)
 
 
@@ -138,13 +139,14 @@ def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     """`open_net`, with models that are only named and settlement that does not wait long."""
 
     def found(store: object, model_id: str) -> Any:
-        return SimpleNamespace(path=tmp_path, manifest=SimpleNamespace(layers=LAYERS))
+        return SimpleNamespace(path=tmp_path, manifest=MANIFEST)
 
     monkeypatch.setattr("node.roles.worker.stage.open_model", found)
-    monkeypatch.setattr("node.roles.validator.service.open_model", found)
+    monkeypatch.setattr("node.roles.validator.judging.open_model", found)
     monkeypatch.setattr("node.roles.validator.settling.EpochRules", lambda: RULES)
     monkeypatch.setattr("node.roles.validator.settling.RECHECK_SECONDS", 0.05)
     monkeypatch.setattr("node.roles.validator.proposing.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.validator.rows.FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr("node.roles.validator.convicting.RETRY_SECONDS", 0.05)
     monkeypatch.setattr("node.roles.validator.convicting.TURN_SECONDS", 0.05)
     monkeypatch.setattr("node.roles.worker.rewards.LOOK_SECONDS", 0.05)
@@ -158,8 +160,9 @@ def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
 @pytest.fixture
 def court(net: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     """`open_court`; of `net` it has the patches alone."""
-    monkeypatch.setattr("node.roles.validator.service.FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr("node.roles.validator.service.LAST_RETRY_SECONDS", 0.01)
+    for module in ("service", "judging"):
+        for name in ("FIRST_RETRY_SECONDS", "LAST_RETRY_SECONDS"):
+            monkeypatch.setattr(f"node.roles.validator.{module}.{name}", 0.01)
     return lambda: open_court(tmp_path)
 
 

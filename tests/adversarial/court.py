@@ -11,20 +11,22 @@ from pathlib import Path
 from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
 from node.roles.validator.service import Validator
 from node.rpc import serve
-from proofs.bundle import (
-    BundleSequence,
-    FinishReason,
-    StageClaim,
-    StageEvidence,
-    UnitBundle,
-    evidence_commitment,
-    input_digest,
-)
+from proofs.bundle import BundleSequence, FinishReason, StageClaim, UnitBundle
+from proofs.evidence import evidence_commitment
 from proofs.receipts import Receipt
 from proofs.verdict_messages import SignedVerdict
 from tests.adversarial.harness import Node, eventually, make_validator, open_node, running
 from tests.adversarial.ledger import Ledger
-from tests.adversarial.standins import DOMAIN, LAYERS, MODEL, POOL, PRICE, PROOF, Engine, Ring
+from tests.adversarial.standins import (
+    DOMAIN,
+    LAYERS,
+    MODEL,
+    POOL,
+    PRICE,
+    Engine,
+    Ring,
+    stage_evidence,
+)
 
 TOKENS = 7
 WORK = LAYERS * TOKENS * PRICE
@@ -40,13 +42,7 @@ def bundle_of(worker: Node, boss: Node, unit: bytes, pool_id: int, last: int) ->
         max_tokens=4,
         reason=FinishReason.LENGTH,
     )
-    evidence = StageEvidence(
-        sequence_id=sequence.sequence_id,
-        rows=4,
-        proofs=(PROOF,),
-        sent=b"s" * 32,
-        received=input_digest(sequence),
-    )
+    evidence = stage_evidence(sequence, 0, 1)
     receipt = Receipt(
         job_id=sha256(unit).digest(),
         worker=worker.address,

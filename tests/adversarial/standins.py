@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,13 @@ import trio
 
 from pipeline.engine import messages as m
 from pipeline.engine.errors import EngineError
-from proofs.bundle import ROWS_PER_PROOF
+from proofs.bundle import ROWS_PER_PROOF, BundleSequence
 from proofs.eip712 import Domain
+from proofs.evidence import StageEvidence, input_digest, terms_digest, token_digest
 from proofs.signing import checksum_address
 
 LAYERS = 30
+HIDDEN = 16
 VOCAB = 1000
 EOS = 2
 MODEL = sha256(b"model").digest()
@@ -25,16 +28,58 @@ POOL = 7
 PRICE = 10**15
 
 
+def rows_of(stage: int, sequence_id: bytes, *, bad: bool = False) -> bytes:
+    """The rows that stage `stage` sends on of a sequence, as they must be or not."""
+    return b"%d %d " % (stage, bad) + sequence_id
+
+
+def stage_evidence(
+    sequence: BundleSequence | m.SequenceSpec,
+    stage: int,
+    stages: int = 2,
+    *,
+    output: tuple[int, ...] = (),
+    bad: frozenset[int] = frozenset(),
+) -> StageEvidence:
+    """What an honest stage says of a sequence; stages in `bad` sent on other rows than they should
+    have. `output` where the sequence does not hold its own."""
+    ids = sequence.output_ids if isinstance(sequence, BundleSequence) else output
+    sampling, key = sequence.sampling, sequence.sequence_id
+
+    def link(sender: int) -> bytes:
+        return sha256(rows_of(sender, key, bad=sender in bad)).digest()
+
+    return StageEvidence(
+        sequence_id=key,
+        rows=len(ids),
+        proofs=(PROOF,) * -(-len(ids) // ROWS_PER_PROOF),
+        sent=token_digest(ids, 0) if stage == stages - 1 else link(stage),
+        received=link(stage - 1) if stage else input_digest(sequence.prompt_ids, ids),
+        terms=terms_digest(
+            len(sequence.prompt_ids),
+            sampling.temperature,
+            sampling.top_k,
+            sampling.top_p,
+            sampling.noise_key,
+        ),
+        returned=b"" if stage else token_digest(ids, 0),
+    )
+
+
 @dataclass
 class Ring:
-    """What the engines of one test generated: sequence id → spec and output."""
+    """What the engines of one test generated: sequence id → spec and output. Stages in `bad` send
+    on, and sign for, other rows than they should."""
 
     specs: dict[bytes, m.SequenceSpec] = field(default_factory=dict)
     outputs: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
+    bad: frozenset[int] = frozenset()
 
 
 class Engine:
-    """`generate` False makes stage 0 take work and stay silent, `mismatches` a replay find some."""
+    """`generate` False makes stage 0 take work and stay silent, `mismatches` a replay find some, in
+    the stages `off` (all: None). `says` changes this stage's evidence; `keeps` False keeps no rows.
+    """
 
     def __init__(self, ring: Ring) -> None:
         self.ring = ring
@@ -43,8 +88,12 @@ class Engine:
         self.generation = 0
         self.requests: list[tuple[str, m.Message]] = []
         self.refuse: dict[str, str] = {}
-        self.extra_rows = 0
+        self.says: dict[str, Any] = {}
+        self.keeps = True
         self.mismatches = 0
+        self.off: frozenset[int] | None = None
+        self.stages = 2
+        self.rows_dir = ""
         self._send, self.events = trio.open_memory_channel[tuple[str, m.Message]](4096)
 
     async def request(self, op: str, body: Any, timeout: float) -> Any:
@@ -63,6 +112,7 @@ class Engine:
         return SimpleNamespace(running=0, rss=1, pid=1)
 
     def _load(self, body: m.Load) -> m.Loaded:
+        self.rows_dir = body.rows_dir
         return m.Loaded(weights_bytes=1, kv_bytes=1, seconds=0.0)
 
     def _listen(self, body: m.Listen) -> m.Listening:
@@ -71,7 +121,7 @@ class Engine:
         )
 
     def _ring(self, body: m.Ring) -> m.Empty:
-        self.stage, self.generation = body.stage, body.generation
+        self.stage, self.generation, self.stages = body.stage, body.generation, body.stages
         return m.Empty()
 
     def _submit(self, body: m.Submit) -> m.Empty:
@@ -89,48 +139,53 @@ class Engine:
             self._send.send_nowait(("finished", end))
         return m.Empty()
 
-    def _evidence(self, body: m.SequenceIds) -> m.Evidence:
-        return m.Evidence(items=tuple(self._item(key) for key in body.sequence_ids))
+    def _evidence(self, body: m.SequenceIds) -> Any:
+        return SimpleNamespace(items=tuple(self._item(key) for key in body.sequence_ids))
 
     def _forget(self, body: m.SequenceIds) -> m.Empty:
         return m.Empty()
 
     _abort = _forget
 
-    def _item(self, sequence_id: bytes) -> m.StageEvidence:
+    def _item(self, sequence_id: bytes) -> StageEvidence:
         ids = self.ring.outputs.get(sequence_id)
         if ids is None:
             raise EngineError("unknown_sequence", "not mine")
-        prompt = self.ring.specs[sequence_id].prompt_ids
-        fed = (prompt[-1], *ids[:-1])
-        first = sha256(b"".join(token.to_bytes(4, "little") for token in fed)).digest()
-        rows = len(ids) + self.extra_rows
-        return m.StageEvidence(
-            sequence_id=sequence_id,
-            rows=rows,
-            proofs=(PROOF,) * -(-rows // ROWS_PER_PROOF),
-            sent=_link(self.stage, sequence_id),
-            received=_link(self.stage - 1, sequence_id) if self.stage else first,
+        found = stage_evidence(
+            self.ring.specs[sequence_id], self.stage, self.stages, output=ids, bad=self.ring.bad
         )
+        if self.stage and self.keeps:
+            before = self.stage - 1
+            folder = Path(self.rows_dir)
+            folder.mkdir(exist_ok=True)
+            rows = rows_of(before, sequence_id, bad=before in self.ring.bad)
+            (folder / f"{found.received.hex()}.rows").write_bytes(rows)
+        return found.model_copy(update=self.says)
 
     def _replay(self, body: m.Replay) -> m.Replayed:
         items = []
         for sequence in body.sequences:
             count = len(sequence.output_ids)
-            off = 40.0 if self.mismatches else 0.0
-            chunk = m.ChunkMeasure(
-                exp_mismatches=self.mismatches, mant_err_mean=off, mant_err_median=off
-            )
-            chunks = (chunk,) * -(-count // ROWS_PER_PROOF)
+            chunks = []
+            for stage in range(len(body.boundaries)):
+                off = self.mismatches if self.off is None or stage in self.off else 0
+                error = 40.0 if off else 0.0
+                chunk = m.ChunkMeasure(
+                    exp_mismatches=off, mant_err_mean=error, mant_err_median=error
+                )
+                chunks.append((chunk,) * -(-count // ROWS_PER_PROOF))
             items.append(
                 m.ReplayedSequence(
                     sequence_id=sequence.sequence_id,
-                    stages=(chunks,) * len(body.boundaries),
+                    stages=tuple(chunks),
                     sampling=m.SamplingMeasure(tokens=count, matches=count, scores=(0.0,) * count),
+                    rows_errors=tuple(_rows_error(sequence, rows) for rows in sequence.revealed),
                 )
             )
         return m.Replayed(items=tuple(items), seconds=0.0)
 
 
-def _link(stage: int, sequence_id: bytes) -> bytes:
-    return sha256(b"%d" % stage + sequence_id).digest()
+def _rows_error(sequence: m.ReplaySequence, revealed: m.RevealedRows) -> float:
+    own = rows_of(revealed.boundary, sequence.sequence_id)
+    content = Path(revealed.path).read_bytes()
+    return 0.0 if content == own else 9.0 if len(content) == len(own) else -1.0

@@ -182,7 +182,7 @@ async def test_rows_that_differ_from_the_output_convict_nobody(
     """Stage 0 schedules rows: by sending one too many it would get stage 1 convicted."""
     monkeypatch.setattr("node.roles.orchestrator.evidence.CLAIM_RETRY_SECONDS", 0.0)
     async with net() as network:
-        network.engine(1).extra_rows = 1
+        network.engine(1).says["rows"] = 5
         members = network.orchestrator.pool.members
         await network.submit()
         await until(network.orchestrator, lambda: any(m.strikes for m in members.values()))

@@ -167,8 +167,13 @@ async def test_a_countersignature_is_given_once_and_only_for_what_was_seen(bench
             {"seq": 2},
             {"worker": b.mallory.address},
             {"counterparty": b.mallory.address},
-            {"sequence_ids": (b"?" * 16,)},
             {"commitment": b"d" * 32},
+            {"claims": {"peer_id": b.second.peer_id}},
+            {"claims": {"address": b.second.address}},
+            {"claims": {"evidence": ()}},
+            {"claims": {"receipt": None}},
+            {"claims": {"receipt_signature": None}},
+            {"epoch": 2},  # all well, but another one was countersigned
         ):
             request = b.countersign(**changes)
             code = await b.first.refused(second, COUNTERSIGN, request)
@@ -177,8 +182,53 @@ async def test_a_countersignature_is_given_once_and_only_for_what_was_seen(bench
         assert await b.first.refused(second, COUNTERSIGN, forged) == "bad_receipt"
         honest = b.countersign()
         assert await b.mallory.refused(second, COUNTERSIGN, honest) == "not_my_neighbour"
-        cut = honest.model_copy(update={"receipt": honest.receipt[:-1]})
+        cut = honest.model_copy(update={"claim": honest.claim[:-1]})
         assert await b.first.refused(second, COUNTERSIGN, cut) == "bad_receipt"
+        await b.first.ask(second, COUNTERSIGN, honest)
+
+
+@pytest.mark.parametrize(
+    ("upstream", "says"),
+    [
+        (0, {"sequence_id": b"?" * 16}),
+        (0, {"rows": 5}),
+        (0, {"sent": b"r" * 32}),
+        (0, {"terms": b"t" * 32}),
+        (1, {"sent": b"r" * 32}),  # tokens that never came back to stage 0
+        (1, {"sampled_from": 1}),
+        (1, {"terms": b"t" * 32}),
+    ],
+)
+async def test_what_differs_from_what_came_in_is_not_countersigned(
+    bench, upstream: int, says: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.roles.worker.receipts.COUNTERSIGN_WAIT_SECONDS", 0.05)
+    async with bench() as b:
+        await b.loaded()
+        asking, asked = (b.first, b.second) if upstream == 0 else (b.second, b.first)
+        # The asked one learns of the unit; its neighbour does not, and signs nothing.
+        request = b.claim(1 - upstream)
+        assert await b.boss.refused(asked.peer_id, CLAIM, request) == "no_countersignature"
+        differs = b.countersign(upstream=upstream, says=says)
+        assert await asking.refused(asked.peer_id, COUNTERSIGN, differs) == "rows_differ"
+        await asking.ask(asked.peer_id, COUNTERSIGN, b.countersign(upstream=upstream))
+
+
+async def test_a_sequence_that_is_run_again_does_not_make_a_stage_contradict_itself(
+    bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stage 0 has the sequence run twice: after the claim, and before what it asks to sign."""
+    monkeypatch.setattr("node.roles.worker.receipts.COUNTERSIGN_WAIT_SECONDS", 0.05)
+    async with bench() as b:
+        await b.loaded()
+        second = b.second.peer_id
+        assert await b.boss.refused(second, CLAIM, b.claim(1)) == "no_countersignature"
+        b.engines[1].says["received"] = b"r" * 32
+        again = b.countersign(says={"sent": b"r" * 32})
+        assert await b.first.refused(second, COUNTERSIGN, again) == "conflict"
+        assert await b.boss.refused(second, CLAIM, b.claim(1)) == "conflict"
+        b.engines[1].says.clear()
+        await b.first.ask(second, COUNTERSIGN, b.countersign())
 
 
 async def test_a_unit_that_nobody_spoke_of_is_not_countersigned(

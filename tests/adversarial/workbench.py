@@ -15,11 +15,13 @@ from node.protocol import (
     StageRef,
 )
 from pipeline.engine.messages import SequenceSpec
+from proofs.bundle import StageClaim
+from proofs.evidence import evidence_commitment
 from proofs.receipts import Receipt
 from proofs.signing import sign_digest
 from tests.adversarial.harness import Node
 from tests.adversarial.ledger import Ledger
-from tests.adversarial.standins import DOMAIN, LAYERS, MODEL, POOL, Engine
+from tests.adversarial.standins import DOMAIN, LAYERS, MODEL, POOL, Engine, stage_evidence
 
 GROUP = b"g" * 32
 UNIT = b"u" * 32
@@ -98,25 +100,42 @@ class Bench:
         }
         return ClaimRequest.model_validate(fields | changes)
 
-    def countersign(self, signer: Node | None = None, **changes: Any) -> CountersignRequest:
-        """What `first` asks of `second`, with changes to its receipt, truly signed."""
-        sequence_ids = changes.pop("sequence_ids", (SEQUENCE,))
+    def countersign(
+        self,
+        signer: Node | None = None,
+        *,
+        upstream: int = 0,
+        says: dict[str, Any] | None = None,
+        claims: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> CountersignRequest:
+        """What stage `upstream` asks of the other one, truly signed: `says` changes its evidence,
+        `claims` its claim, the other changes its receipt."""
+        ring, nodes = self.engines[0].ring, (self.first, self.second)
+        item = stage_evidence(ring.specs[SEQUENCE], upstream, output=ring.outputs[SEQUENCE])
+        evidence = (item.model_copy(update=says or {}),)
+        asking, asked = nodes[upstream], nodes[1 - upstream]
         fields = {
             "job_id": UNIT,
-            "worker": self.first.address,
+            "worker": asking.address,
             "pool_id": POOL,
-            "stage": 0,
+            "stage": upstream,
             "seq": 1,
-            "counterparty": self.second.address,
+            "counterparty": asked.address,
             "epoch": 1,
-            "units": 10 * TOKENS,
-            "commitment": b"c" * 32,
+            "units": (10, LAYERS - 10)[upstream] * TOKENS,
+            "commitment": evidence_commitment(evidence),
         }
         receipt = Receipt.model_validate(fields | changes)
-        key = (signer or self.first).context.key
+        key = (signer or asking).context.key
+        claim = StageClaim(
+            peer_id=asking.peer_id,
+            address=asking.address,
+            evidence=evidence,
+            receipt=receipt,
+            receipt_signature=sign_digest(key, receipt.digest(DOMAIN)),
+        )
         return CountersignRequest(
-            ref=StageRef(group_id=GROUP, generation=1, stage=0),
-            receipt=receipt.to_bytes(),
-            signature=sign_digest(key, receipt.digest(DOMAIN)),
-            sequence_ids=sequence_ids,
+            ref=StageRef(group_id=GROUP, generation=1, stage=upstream),
+            claim=claim.model_copy(update=claims or {}).to_bytes(),
         )

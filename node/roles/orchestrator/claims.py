@@ -3,21 +3,29 @@
 A validator can only convict a stage by what the stage signed, and whoever is named in a claim is
 who gets banned. So a claim must name the peer that was asked, and carry a receipt for this unit,
 stage and build that binds the evidence, signed by that peer and its downstream neighbour. Evidence
-that is bad but signed is left to the validator, with one exception: a count of rows that differs
-from the output's length is the sender's lie or stage 0's, which schedules the rows, and must not
-convict either of them alone.
+that is bad but signed is left to the validator, with one exception. Sequences, rows, tokens and
+terms must be those that this node knows: a bundle that says something else than its stages signed
+blames nobody, since its assembler may have written it. Here the assembler knows better. Stage 0
+schedules the rows, passes the terms on and reports the tokens, so what another stage says of them
+is its lie or stage 0's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node.roles.orchestrator.units import Unit
+from node.roles.orchestrator.units import Sequence, Unit
 from pipeline.planner import GroupPlan
 from proofs.bundle import MAX_BUNDLE_BYTES, StageClaim
 from proofs.eip712 import Domain
 from proofs.errors import ProofError
-from proofs.evidence import evidence_commitment
+from proofs.evidence import (
+    StageEvidence,
+    evidence_commitment,
+    input_digest,
+    terms_digest,
+    token_digest,
+)
 
 SEQUENCE_BYTES = 512
 """Of a bundle, for what a sequence takes besides 5 bytes a token and its stop strings."""
@@ -64,7 +72,7 @@ class Asked:
         except ProofError as exc:
             raise BadClaim(str(exc), (stage,)) from exc
         self._check_receipt(stage, claim)
-        self._check_rows(stage, claim)
+        self._check_evidence(stage, claim)
         return claim
 
     def _check_receipt(self, stage: int, claim: StageClaim) -> None:
@@ -97,11 +105,31 @@ class Asked:
         ):
             raise BadClaim("its receipt is not countersigned by the next stage", (stage,))
 
-    def _check_rows(self, stage: int, claim: StageClaim) -> None:
-        lengths = {s.sequence_id: len(s.output_ids) for s in self.unit.sequences}
-        for item in claim.evidence:
-            if item.rows != lengths.get(item.sequence_id, item.rows):
-                raise BadClaim(
-                    f"it proves {item.rows} rows of {lengths[item.sequence_id]} tokens",
-                    tuple(dict.fromkeys((0, stage))),
-                )
+    def _check_evidence(self, stage: int, claim: StageClaim) -> None:
+        sequences = self.unit.sequences
+        if [item.sequence_id for item in claim.evidence] != [s.sequence_id for s in sequences]:
+            raise BadClaim("it proves other sequences", (stage,))
+        for sequence, item in zip(sequences, claim.evidence, strict=True):
+            if reason := self._differs(stage, sequence, item):
+                raise BadClaim(reason, tuple(dict.fromkeys((0, stage))))
+
+    def _differs(self, stage: int, sequence: Sequence, item: StageEvidence) -> str:
+        """How a stage's evidence differs from what this node knows of the sequence, or ""."""
+        prompt, output = sequence.prompt_ids, sequence.output_ids
+        terms = terms_digest(
+            len(prompt),
+            sequence.temperature,
+            sequence.top_k,
+            sequence.top_p,
+            sequence.noise_key,
+        )
+        if item.rows != len(output):
+            return f"it proves {item.rows} rows of {len(output)} tokens"
+        if item.terms != terms:
+            return "it was told other terms of sampling"
+        if stage == 0 and item.received != input_digest(prompt, output):
+            return "it embedded other tokens than it reported"
+        last = stage == len(self.addresses) - 1
+        if last and item.sent != token_digest(output, item.sampled_from):
+            return "it sampled other tokens than were reported"
+        return ""

@@ -1,7 +1,8 @@
 """Having cheats slashed: what a quorum of validators found, each by its own replay, is punished.
 
 A validator whose verdict convicts a stage asks the others to sign the conviction; each signs only
-what its own verdict on the very same bundle says. With the quorum's signatures anybody can have the
+what its own verdict on the very same bundle says. Rows that were not shown are not taken on
+another's word either: each asked for them itself. With the quorum's signatures anybody can have the
 node's provider slashed, once for a unit. One validator's word does nothing.
 
 Validators that have not judged the bundle yet are asked again for a while. What did not find enough
@@ -20,10 +21,11 @@ from node.protocol import CONVICT, ConvictRequest, Countersigned
 from node.roles.validator.pending import turn_of
 from node.roles.validator.quorum import NotEnough, collect
 from node.rpc import call, serve
-from node.settlement import chain_refusals
+from node.settlement import chain_refusals, receipt_domain
 from node.settlement.peers import address_of_peer
 from p2p.errors import Refused
-from proofs.bundle import UnitBundle
+from proofs.bundle import UnitBundle, check_claims
+from proofs.eip712 import Domain
 from proofs.errors import ProofError
 from proofs.receipts import Conviction
 from proofs.signing import sign_digest
@@ -38,9 +40,10 @@ TURN_SECONDS = 3.0
 MAX_WAITING = 256
 
 
-def conviction_of(bundle: UnitBundle, verdict: Verdict) -> Conviction | None:
-    """What a verdict on a bundle convicts, None where it blames nobody who signed a receipt."""
-    if verdict.first_faulty is None:
+def conviction_of(bundle: UnitBundle, verdict: Verdict, domain: Domain) -> Conviction | None:
+    """What a verdict on a bundle convicts, None where it blames nobody, or a stage by what is not
+    bound by its own signature and its neighbour's: that may be anybody's writing."""
+    if verdict.first_faulty is None or check_claims(bundle, domain):
         return None
     claim = bundle.stages[verdict.first_faulty]
     if claim.receipt is None:
@@ -62,8 +65,11 @@ class Convictions:
 
     async def note(self, bundle: UnitBundle, verdict: Verdict) -> None:
         """Take a verdict of this node's in, which is journaled already; repeating is harmless."""
-        conviction = conviction_of(bundle, verdict)
-        if conviction is None or self._context.chain is None:
+        chain = self._context.chain
+        if chain is None:
+            return
+        conviction = conviction_of(bundle, verdict, receipt_domain(chain))
+        if conviction is None:
             return
         await self._context.journal.append(
             "self.conviction", bundle.content_id.hex(), conviction.to_bytes()

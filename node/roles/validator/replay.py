@@ -1,8 +1,11 @@
-"""Between a proof bundle and the engine's replay: the request, and the measurements back."""
+"""Between a proof bundle and the engine's replay: the requests, and the measurements back."""
 
 from __future__ import annotations
 
-from pipeline.engine.messages import Replay, Replayed, ReplaySequence, Sampling
+from pathlib import Path
+
+from pipeline.engine.messages import Replay, Replayed, ReplaySequence, RevealedRows, Sampling
+from proofs.blame import Inquiry
 from proofs.bundle import BundleSequence, UnitBundle
 from proofs.measures import SequenceMeasure
 
@@ -18,9 +21,31 @@ def replay_request(bundle: UnitBundle, model_dir: str, device: str) -> Replay:
     )
 
 
+def rows_request(
+    bundle: UnitBundle, model_dir: str, device: str, inquiry: Inquiry, path: Path
+) -> Replay:
+    """What the engine must replay to measure the rows at `path`, which the stage that `inquiry`
+    names revealed: what the stage before it is said to have sent."""
+    sequence = bundle.sequences[inquiry.place]
+    rows = RevealedRows(boundary=inquiry.stage - 1, path=str(path))
+    asked = _sequence(bundle, sequence).model_copy(
+        update={"proofs": ((),) * len(bundle.stages), "revealed": (rows,)}
+    )
+    return Replay(
+        model_dir=model_dir,
+        model_id=bundle.model_id,
+        device=device,
+        boundaries=bundle.boundaries,
+        sequences=(asked,),
+    )
+
+
 def to_measures(replayed: Replayed) -> list[SequenceMeasure]:
     """The engine's answer in the terms of `proofs.verdict.judge`."""
-    return [SequenceMeasure.model_validate(item.model_dump()) for item in replayed.items]
+    return [
+        SequenceMeasure.model_validate(item.model_dump(exclude={"rows_errors"}))
+        for item in replayed.items
+    ]
 
 
 def _sequence(bundle: UnitBundle, sequence: BundleSequence) -> ReplaySequence:

@@ -1,19 +1,21 @@
-"""The validator role: replay work units, sign verdicts, settle what was right (`settling.py`).
+"""The validator role: judge work units, sign verdicts, settle what was right (`settling.py`).
 
 A bundle is taken only from the owner of the pool that would pay for it. It is written to disk and
 journaled before its sender is told that it was taken; from then on its verdict will be delivered,
-whatever happens to this process. One bundle is judged at a time, in order of arrival: the replay is
-one prefill a sequence on this node's own engine. A unit is accepted at most once: a second bundle
-for it is refused, so nothing is paid twice.
+whatever happens to this process. Bundles are replayed one at a time, in order of arrival
+(`judging.py`). A unit is accepted at most once: a second bundle for it is refused, so nothing is
+paid twice.
 
-Nothing that one sender does may hold up the others: each has a bounded share of the queue, a bundle
-on which the engine keeps failing is set aside, and so is a verdict that nobody takes. A sender that
-asks for such a bundle again starts it again.
+Nothing that one sender does may hold up the others: each has a bounded share of the queue; while a
+stage is asked for rows (`disputes.py`) other bundles are judged, and a sender with several such
+inquiries waits; a bundle on which the engine keeps failing is set aside, and so is a verdict that
+nobody takes. A sender that asks for such a bundle again starts it again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -21,40 +23,44 @@ import trio
 from node.context import NodeContext
 from node.datadir import write_atomically
 from node.hardware import Device, detect_device
+from node.journal import Entry
 from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
 from node.roles.validator.convicting import Convictions
-from node.roles.validator.replay import replay_request, to_measures
+from node.roles.validator.judging import Judge
+from node.roles.validator.rows import CannotJudge
 from node.roles.validator.settling import ValidatorSettlement
 from node.rpc import call, serve
-from node.settlement import chain_refusals, receipt_domain
+from node.settlement import chain_refusals
 from node.settlement.follower import SettlementFollower
 from node.settlement.peers import address_of_peer
 from p2p.errors import P2PError, Refused
 from pipeline.engine.client import EngineClient, open_engine
-from pipeline.engine.errors import EngineError
-from pipeline.models.errors import ModelError
-from pipeline.models.store import open_model
 from proofs.bundle import UnitBundle, signed_receipts
 from proofs.errors import ProofError
-from proofs.thresholds import profile
-from proofs.verdict import judge
 from proofs.verdict_messages import SignedVerdict
 
-REPLAY_SECONDS = 600.0
 MAX_QUEUE = 1024
 MAX_SENDER_QUEUE = 256
-REPLAY_TRIES = 4
+MAX_SENDER_INQUIRIES = 4
 DELIVERY_TRIES = 20
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Task:
-    """A journaled bundle and who sent it."""
+    """A journaled bundle and who sent it. `passed` is set once others may be judged."""
 
     bundle_id: bytes
     sender: str
+    begun: bool = False
+    inquiring: bool = False
+    passed: trio.Event = field(default_factory=trio.Event)
+
+    def inquire(self) -> None:
+        """A stage is asked for rows, which may take long."""
+        self.inquiring = True
+        self.passed.set()
 
 
 class Validator:
@@ -65,15 +71,18 @@ class Validator:
     ) -> None:
         self._context = context
         self._engine = engine
-        self._device = validator_device(context)
-        self._thresholds = profile(context.config.validator.thresholds)
-        self._send, self._receive = trio.open_memory_channel[Task](MAX_QUEUE)
+        self._judge = Judge(context, engine, validator_device(context))
         self._pending: dict[bytes, Task] = {}
-        self._idle = trio.Event()
+        self._changed = trio.Event()
         self.settlement = ValidatorSettlement(context, follower)
         self._convictions = Convictions(context)
+        self._blobs = follower.blobs
         self.judged = 0
-        self.replay_seconds = 0.0
+
+    @property
+    def replay_seconds(self) -> float:
+        """What replays took so far."""
+        return self._judge.replay_seconds
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the journal is replayed and handlers are in place."""
@@ -85,14 +94,15 @@ class Validator:
             await nursery.start(self.settlement.run)
             nursery.start_soon(self._convictions.run)
             for task in waiting:
-                await self._enqueue(task)
+                self._enqueue(task)
             serve(self._context.network, VERIFY, self._on_verify)
+            self._blobs.serve()  # without a chain nobody else does
             task_status.started()
 
     async def drain(self) -> None:
         """Judge and deliver what was taken, then settle it."""
         while self._pending:
-            await self._idle.wait()
+            await self._changed.wait()
         await self.settlement.settled()
 
     async def _on_verify(self, peer_id: str, request: VerifyRequest) -> Done:
@@ -111,15 +121,18 @@ class Validator:
         key = bundle.content_id.hex()
         await self._context.journal.append("peer.bundle", key, {"sender": peer_id}, "peer")
         if bundle.content_id not in self._pending:  # else it came twice at once
-            await self._enqueue(Task(bundle.content_id, peer_id))
+            self._enqueue(Task(bundle.content_id, peer_id))
         return Done()
 
     async def _require_owner(self, peer_id: str, bundle: UnitBundle) -> None:
         """Raise `Refused` unless the sender owns the pool whose money the receipts would spend,
-        and every claim's peer and address are one node's."""
+        every claim's peer and address are one node's, and all are of the bundle's build: what a
+        stage signed in one build says nothing about another."""
         for stage, claim in enumerate(bundle.stages):
             if address_of_peer(claim.peer_id) != claim.address:
                 raise Refused("bad_bundle", f"stage {stage}: the peer id is another address's")
+            if claim.receipt is not None and claim.receipt.seq != bundle.generation:
+                raise Refused("bad_bundle", f"stage {stage}: the receipt is of another build")
         chain = self._context.chain
         if chain is None:
             return
@@ -136,9 +149,13 @@ class Validator:
         if len(self._pending) >= MAX_QUEUE or own >= MAX_SENDER_QUEUE:
             raise Refused("busy", "too many bundles wait; ask again")
 
-    async def _enqueue(self, task: Task) -> None:
+    def _enqueue(self, task: Task) -> None:
         self._pending[task.bundle_id] = task
-        await self._send.send(task)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def _undelivered(self) -> list[Task]:
         journal = self._context.journal
@@ -151,12 +168,32 @@ class Validator:
 
     async def _judge_all(self) -> None:
         async with trio.open_nursery() as nursery:
-            async for task in self._receive:
-                signed = await self._verdict(task)
-                if signed is None:
-                    self._done(task)
-                else:
-                    nursery.start_soon(self._deliver, task, signed)
+            while True:
+                task = self._next()
+                if task is None:
+                    await self._changed.wait()
+                    continue
+                task.begun = True
+                nursery.start_soon(self._see_through, task)
+                await task.passed.wait()
+
+    def _next(self) -> Task | None:
+        """The oldest bundle whose sender has not too many inquiries under way."""
+        inquiries = Counter(task.sender for task in self._pending.values() if task.inquiring)
+        for task in self._pending.values():
+            if not task.begun and inquiries[task.sender] < MAX_SENDER_INQUIRIES:
+                return task
+        return None
+
+    async def _see_through(self, task: Task) -> None:
+        signed = await self._verdict(task)
+        task.inquiring = False
+        task.passed.set()
+        self._notify()
+        if signed is not None:
+            await self._deliver(task, signed)
+        del self._pending[task.bundle_id]
+        self._notify()
 
     async def _verdict(self, task: Task) -> SignedVerdict | None:
         """The signed verdict: an earlier one from the journal, else a new one, journaled."""
@@ -171,11 +208,17 @@ class Validator:
         if known is not None:
             signed = SignedVerdict.from_bytes(known.body)
         else:
-            judged = await self._judge(bundle)
-            if judged is None:
+            try:
+                ruling = await self._judge.rule(bundle, task.inquire)
+            except CannotJudge as exc:
+                self._context.log.error("cannot judge", unit=key[:12], reason=str(exc))
                 return None
-            signed = judged
-            await journal.append("self.verdict", key, signed.to_bytes())
+            signed = SignedVerdict.sign(ruling.verdict, self._context.key)
+            entries = [Entry("self.verdict", key, signed.to_bytes())]
+            if ruling.answers:
+                rests_on = [answer.body() for answer in ruling.answers]
+                entries.insert(0, Entry("self.inquiry", key, rests_on))
+            await journal.append_many(entries)
             self.judged += 1
         if signed.verdict.accepted:  # an earlier run may have ended right before this
             await self.settlement.accept(
@@ -184,49 +227,6 @@ class Validator:
         else:
             await self._convictions.note(bundle, signed.verdict)
         return signed
-
-    async def _judge(self, bundle: UnitBundle) -> SignedVerdict | None:
-        log, delay = self._context.log, FIRST_RETRY_SECONDS
-        for _ in range(REPLAY_TRIES):
-            try:
-                model = await trio.to_thread.run_sync(
-                    open_model, self._context.config.model_store, bundle.model_id.hex()
-                )
-            except ModelError as exc:
-                log.error("cannot judge: model not in the store", reason=str(exc))
-                return None
-            if bundle.boundaries[-1] != model.manifest.layers:
-                log.error("cannot judge: the bundle's stages are not the whole model")
-                return None
-            request = replay_request(bundle, str(model.path), self._device.torch_name)
-            try:
-                replayed = await self._engine.request("replay", request, timeout=REPLAY_SECONDS)
-                break
-            except EngineError as exc:
-                if exc.code == "bad_request":
-                    log.error("cannot judge: the engine refuses the bundle", reason=exc.message)
-                    return None
-                log.warning("replay failed, trying again", reason=exc.message)
-            await trio.sleep(delay)
-            delay = min(delay * 2, LAST_RETRY_SECONDS)
-        else:
-            log.error("cannot judge: the engine fails on this bundle")
-            return None
-        self.replay_seconds += replayed.seconds
-        domain = receipt_domain(self._context.chain)
-        try:
-            verdict = judge(bundle, to_measures(replayed), self._thresholds, domain)
-        except ProofError as exc:
-            log.error("cannot judge: the replay does not fit the bundle", reason=str(exc))
-            return None
-        log.info(
-            "unit judged",
-            unit=bundle.unit_id.hex()[:12],
-            accepted=verdict.accepted,
-            reason=verdict.reason,
-            seconds=round(replayed.seconds, 2),
-        )
-        return SignedVerdict.sign(verdict, self._context.key)
 
     async def _deliver(self, task: Task, signed: SignedVerdict) -> None:
         notice = VerdictNotice(verdict=signed.to_bytes())
@@ -240,12 +240,6 @@ class Validator:
                 self._context.log.warning("verdict not delivered", reason=str(exc))
             await trio.sleep(delay)
             delay = min(delay * 2, LAST_RETRY_SECONDS)
-        self._done(task)
-
-    def _done(self, task: Task) -> None:
-        del self._pending[task.bundle_id]
-        self._idle.set()
-        self._idle = trio.Event()
 
     async def _drop_engine_events(self) -> None:
         async for name, _body in self._engine.events:

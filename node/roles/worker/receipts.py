@@ -1,4 +1,4 @@
-"""What a stage is owed: its evidence for a unit, its receipt, and its neighbour's countersignature.
+"""What a stage is owed: its receipt for a unit, and its neighbour's countersignature.
 
 When a unit is finished the orchestrator asks every stage for its claim. A stage collects the
 evidence from its engine, signs a receipt that commits to it, has the downstream stage (of the last
@@ -6,9 +6,11 @@ one: stage 0) countersign, and answers with all of it. A lone stage has nobody t
 receipt is journaled before it is signed, so that a node which is killed and asked again gives the
 same one.
 
-A countersignature says: this neighbour was upstream of me in this build of the group, I received
-its rows for these sequences, and the units it claims are its layers times the tokens that I, too,
-was told of. It says nothing about whether the rows were right; that is the validator's business.
+A countersignature is agreement. It says: this neighbour was upstream of me in this build of the
+group, the units it claims are its layers times the tokens that I, too, was told of, and what its
+evidence says of what passed between us (sequences, rows, terms, hashes) is what mine says. So a
+stage that has both signatures under statements that differ contradicts itself, and an honest one
+never has. Whether the rows were right is the validator's business.
 """
 
 from __future__ import annotations
@@ -30,14 +32,15 @@ from node.protocol import (
 )
 from node.roles.worker.membership import Membership
 from node.roles.worker.stage import Assignment, StageHost, engine_refusals
+from node.roles.worker.statements import Statements
 from node.rpc import call
 from node.settlement import receipt_domain
 from p2p.errors import P2PError, Refused
 from pipeline.engine.messages import SequenceIds
-from pipeline.engine.messages import StageEvidence as EngineEvidence
 from proofs.bundle import StageClaim
 from proofs.errors import ProofError
-from proofs.evidence import StageEvidence, evidence_commitment
+from proofs.evidence import evidence_commitment
+from proofs.handover import difference
 from proofs.receipts import Receipt
 from proofs.signing import recover, sign_digest
 
@@ -63,6 +66,7 @@ class Receipts:
         self._context = context
         self._membership = membership
         self._stage = stage
+        self._statements = Statements(context, stage)
         self._facts: dict[tuple[bytes, int], _UnitFacts] = {}
 
     async def on_claim(self, peer_id: str, request: ClaimRequest) -> ClaimAnswer:
@@ -73,8 +77,8 @@ class Receipts:
         facts.token_count = request.token_count
         facts.sequence_ids = request.sequence_ids
         facts.known.set()
-        evidence = await self._evidence(request.sequence_ids)
         me, order = assignment.me, assignment.order
+        evidence = await self._statements.of(request.unit_id, order.ref, request.sequence_ids)
         alone = len(order.stages) == 1
         receipt = Receipt(
             job_id=request.unit_id,
@@ -89,52 +93,60 @@ class Receipts:
         )
         receipt = await self._journaled(receipt)
         digest = receipt.digest(receipt_domain(self._context.chain))
-        signature = sign_digest(self._context.key, digest)
         claim = StageClaim(
             peer_id=self._context.peer_id,
             address=self._context.address,
             evidence=evidence,
             receipt=receipt,
-            receipt_signature=signature,
-            counter_signature=None
-            if alone
-            else await self._countersignature(assignment, request, receipt, signature),
+            receipt_signature=sign_digest(self._context.key, digest),
         )
+        if not alone:
+            counter = await self._countersignature(assignment, request.ref, claim)
+            claim = claim.model_copy(update={"counter_signature": counter})
         return ClaimAnswer(claim=claim.to_bytes())
 
     async def on_countersign(self, peer_id: str, request: CountersignRequest) -> Countersigned:
-        """Sign the upstream stage's receipt, if it is what this stage saw."""
+        """Sign the upstream stage's receipt, if its claim is what this stage saw."""
         assignment = self._stage.require(request.ref)
-        upstream = assignment.upstream
+        own, upstream = assignment.order.ref, assignment.upstream
         if peer_id != upstream.peer_id:
             raise Refused("not_my_neighbour", "only the upstream stage may ask")
         try:
-            receipt = Receipt.from_bytes(request.receipt)
+            claim = StageClaim.from_bytes(request.claim)
+            if claim.receipt is None or claim.receipt_signature is None:
+                raise Refused("bad_receipt", "the claim has no signed receipt")
+            receipt = claim.receipt
             digest = receipt.digest(receipt_domain(self._context.chain))
-            signer = recover(digest, request.signature)
+            signer = recover(digest, claim.receipt_signature)
         except ProofError as exc:
             raise Refused("bad_receipt", str(exc)) from exc
-        ring = assignment.order.stages
         _require(
+            peer=(claim.peer_id, upstream.peer_id),
+            address=(claim.address, upstream.address),
             worker=(receipt.worker, upstream.address),
             signer=(signer, upstream.address),
             counterparty=(receipt.counterparty, self._context.address),
             pool=(receipt.pool_id, assignment.order.pool_id),
-            stage=(receipt.stage, (assignment.order.ref.stage - 1) % len(ring)),
-            seq=(receipt.seq, request.ref.generation),
+            stage=(receipt.stage, (own.stage - 1) % len(assignment.order.stages)),
+            seq=(receipt.seq, own.generation),
+            commitment=(receipt.commitment, evidence_commitment(claim.evidence)),
         )
-        facts = self._facts_of(receipt.job_id, request.ref.generation)
+        facts = self._facts_of(receipt.job_id, own.generation)
         with trio.move_on_after(COUNTERSIGN_WAIT_SECONDS):
             await facts.known.wait()
         if not facts.known.is_set():
             raise Refused("unknown_unit", "the orchestrator has not asked me about that unit")
-        layers = upstream.last_layer - upstream.first_layer
         _require(
-            units=(receipt.units, layers * facts.token_count),
-            sequences=(request.sequence_ids, facts.sequence_ids),
+            units=(
+                receipt.units,
+                (upstream.last_layer - upstream.first_layer) * facts.token_count,
+            ),
             receipt=(digest, facts.countersigned or digest),
         )
-        await self._evidence(request.sequence_ids)
+        evidence = await self._statements.of(receipt.job_id, own, facts.sequence_ids)
+        if reason := difference(claim.evidence, evidence, own.stage):
+            raise Refused("rows_differ", reason)
+        _require(receipt=(digest, facts.countersigned or digest))
         facts.countersigned = digest
         return Countersigned(signature=sign_digest(self._context.key, digest))
 
@@ -158,13 +170,6 @@ class Receipts:
             del self._facts[next(iter(self._facts))]
         return self._facts.setdefault((unit_id, generation), _UnitFacts())
 
-    async def _evidence(self, sequence_ids: tuple[bytes, ...]) -> tuple[StageEvidence, ...]:
-        with engine_refusals():
-            answer = await self._stage.engine.request(
-                "evidence", SequenceIds(sequence_ids=sequence_ids), timeout=30.0
-            )
-        return tuple(_convert(item) for item in answer.items)
-
     async def _journaled(self, receipt: Receipt) -> Receipt:
         """The receipt to sign for this unit and build: the first one ever journaled."""
         key = f"{receipt.job_id.hex()}:{receipt.seq}:{receipt.stage}"
@@ -178,18 +183,9 @@ class Receipts:
         return first
 
     async def _countersignature(
-        self,
-        assignment: Assignment,
-        request: ClaimRequest,
-        receipt: Receipt,
-        signature: bytes,
+        self, assignment: Assignment, ref: StageRef, claim: StageClaim
     ) -> bytes:
-        body = CountersignRequest(
-            ref=request.ref,
-            receipt=receipt.to_bytes(),
-            signature=signature,
-            sequence_ids=request.sequence_ids,
-        )
+        body = CountersignRequest(ref=ref, claim=claim.to_bytes())
         try:
             answer = await call(self._context, assignment.downstream.peer_id, COUNTERSIGN, body)
         except P2PError as exc:
@@ -202,7 +198,3 @@ def _require(**facts: tuple[object, object]) -> None:
     for name, (said, seen) in facts.items():
         if said != seen:
             raise Refused("bad_receipt", f"{name} is {said!r:.100}, I know {seen!r:.100}")
-
-
-def _convert(item: EngineEvidence) -> StageEvidence:
-    return StageEvidence.model_validate(item.model_dump())

@@ -55,6 +55,7 @@ class Worker:
         self.device = device
         self.layer_seconds = 0.0
         self.models: tuple[bytes, ...] = ()
+        self._blobs = follower.blobs
         self.rewards = Rewards(context, follower)
         self.membership = Membership(context, self.rewards.joined)
         self.stage = StageHost(context, self.membership, engine, device)
@@ -88,6 +89,7 @@ class Worker:
         serve(network, CLAIM, self._receipts.on_claim, employer)
         serve(network, COUNTERSIGN, self._receipts.on_countersign, self.stage.require_upstream)
         serve(network, FORGET, self._receipts.on_forget, employer)
+        self._blobs.serve()  # without a chain nobody else does
         async with trio.open_nursery() as nursery:
             await nursery.start(self.stage.run)
             nursery.start_soon(self._reporter.run)

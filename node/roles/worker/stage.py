@@ -31,6 +31,7 @@ from node.roles.worker.membership import Membership
 from node.roles.worker.orders import check_order
 from node.roles.worker.tunnel import Tunnels, reachable
 from node.rpc import call
+from node.settlement.blobs import rows_folder
 from p2p.errors import P2PError, Refused
 from pipeline.engine.client import EngineClient
 from pipeline.engine.errors import EngineError
@@ -257,6 +258,8 @@ class StageHost:
             kv_tokens=order.kv_tokens,
             memory_cap=self._device.memory_bytes,
             fault=config.worker.fault,
+            rows_dir=str(rows_folder(config.data_dir)),
+            rows_bytes=config.worker.rows_keep,
         )
         with engine_refusals():
             return await self.engine.request("load", load, timeout=LOAD_SECONDS)

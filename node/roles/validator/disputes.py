@@ -1,0 +1,68 @@
+"""From an inquiry to a verdict: whoever is accused shows the rows that it received, or does not.
+
+`proofs.verdict.judge` names the rows that it needs. They are fetched by their hash, measured, and
+the unit is judged again, until there is a verdict: at most once for every stage. What was asked and
+what came of it is journaled with the verdict, so that bundle, rows and verdict can be checked by
+others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from node.roles.validator.rows import CannotJudge
+from proofs.blame import Inquiry, Revealed
+from proofs.bundle import UnitBundle
+from proofs.verdict_messages import Verdict
+
+Opinion = Callable[[Revealed], Verdict | Inquiry]
+Reveal = Callable[[Inquiry], Awaitable[float | None]]
+"""How far the rows are from this node's own, None where nobody showed them."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An inquiry and what it brought."""
+
+    inquiry: Inquiry
+    error: float | None
+
+    def body(self) -> dict[str, Any]:
+        """For the journal. `error` is null where the rows were asked for in vain; otherwise they
+        lie in the blob folder, `<digest in hex>.rows`."""
+        return {
+            "stage": self.inquiry.stage,
+            "place": self.inquiry.place,
+            "digest": self.inquiry.digest,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """A verdict and the inquiries that it rests on, in order."""
+
+    verdict: Verdict
+    answers: tuple[Answer, ...] = ()
+
+
+async def settle(opinion: Opinion, reveal: Reveal, rounds: int) -> Ruling:
+    """Ask for rows until `opinion` is a verdict. Raises `CannotJudge`, also where it is none after
+    so many `rounds`."""
+    revealed: dict[bytes, float | None] = {}
+    answers: list[Answer] = []
+    while isinstance(found := opinion(revealed), Inquiry):
+        if len(answers) >= rounds or found.digest in revealed:
+            raise CannotJudge("the inquiries do not come to an end")
+        revealed[found.digest] = await reveal(found)
+        answers.append(Answer(found, revealed[found.digest]))
+    return Ruling(found, tuple(answers))
+
+
+def most_bytes(bundle: UnitBundle, place: int, hidden_size: int) -> int:
+    """What the rows of a sequence can have at most: 8 bytes for each value."""
+    sequence = bundle.sequences[place]
+    rows = len(sequence.prompt_ids) + len(sequence.output_ids) - 1
+    return rows * hidden_size * 8

@@ -1,0 +1,146 @@
+"""Judging one bundle: a replay on this node's engine, the verdict, and inquiries if it needs any.
+
+The engine does one thing at a time. An inquiry may take minutes of somebody else's silence, so the
+caller is told when one begins and goes on with other bundles meanwhile.
+
+Whatever fails here (the engine, the disk, a missing model) is no stage's fault: the bundle is set
+aside without a verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import trio
+
+from node.context import NodeContext
+from node.hardware import Device
+from node.roles.validator.disputes import Ruling, most_bytes, settle
+from node.roles.validator.replay import replay_request, rows_request, to_measures
+from node.roles.validator.rows import CannotJudge, RowsFetcher, is_content
+from node.settlement import receipt_domain
+from pipeline.engine.client import EngineClient
+from pipeline.engine.errors import EngineError
+from pipeline.engine.messages import Replay, Replayed
+from pipeline.models.errors import ModelError
+from pipeline.models.prepared import PreparedModel
+from pipeline.models.store import open_model
+from proofs.blame import Inquiry, Revealed
+from proofs.bundle import UnitBundle
+from proofs.errors import ProofError
+from proofs.measures import SequenceMeasure
+from proofs.thresholds import profile
+from proofs.verdict import judge
+from proofs.verdict_messages import Verdict
+
+REPLAY_SECONDS = 600.0
+REPLAY_TRIES = 4
+FIRST_RETRY_SECONDS = 0.5
+LAST_RETRY_SECONDS = 30.0
+
+
+class Judge:
+    """Comes to verdicts. `replay_seconds` is what replays took so far."""
+
+    def __init__(self, context: NodeContext, engine: EngineClient, device: Device) -> None:
+        self._context = context
+        self._engine = engine
+        self._device = device.torch_name
+        self._thresholds = profile(context.config.validator.thresholds)
+        self._domain = receipt_domain(context.chain)
+        self._rows = RowsFetcher(context)
+        self._busy = trio.Lock()
+        self.replay_seconds = 0.0
+
+    async def rule(self, bundle: UnitBundle, on_inquiry: Callable[[], None]) -> Ruling:
+        """The verdict on a bundle. `on_inquiry` is called when others may go first. Raises
+        `CannotJudge`."""
+        model = await self._model(bundle)
+        request = replay_request(bundle, str(model.path), self._device)
+        replayed = await self._replay(request)
+        measures = to_measures(replayed)
+
+        async def reveal(inquiry: Inquiry) -> float | None:
+            on_inquiry()
+            return await self._reveal(bundle, model, inquiry)
+
+        def opinion(revealed: Revealed) -> Verdict | Inquiry:
+            return self._opinion(bundle, measures, revealed)
+
+        ruling = await settle(opinion, reveal, len(bundle.stages))
+        self._context.log.info(
+            "unit judged",
+            unit=bundle.unit_id.hex()[:12],
+            accepted=ruling.verdict.accepted,
+            reason=ruling.verdict.reason,
+            inquiries=len(ruling.answers),
+            seconds=round(replayed.seconds, 2),
+        )
+        return ruling
+
+    async def _model(self, bundle: UnitBundle) -> PreparedModel:
+        store = self._context.config.model_store
+        try:
+            model = await trio.to_thread.run_sync(open_model, store, bundle.model_id.hex())
+        except ModelError as exc:
+            raise CannotJudge(f"model not in the store: {exc}") from exc
+        if bundle.boundaries[-1] != model.manifest.layers:
+            raise CannotJudge("the bundle's stages are not the whole model")
+        return model
+
+    def _opinion(
+        self, bundle: UnitBundle, measures: list[SequenceMeasure], revealed: Revealed
+    ) -> Verdict | Inquiry:
+        try:
+            return judge(bundle, measures, self._thresholds, self._domain, revealed)
+        except ProofError as exc:
+            raise CannotJudge(f"the replay does not fit the bundle: {exc}") from exc
+
+    async def _reveal(
+        self, bundle: UnitBundle, model: PreparedModel, inquiry: Inquiry
+    ) -> float | None:
+        peer_id = bundle.stages[inquiry.stage].peer_id
+        log = self._context.log.bind(unit=bundle.unit_id.hex()[:12], stage=inquiry.stage)
+        if any(
+            bundle.stages[earlier].evidence[inquiry.place].received == inquiry.digest
+            for earlier in range(1, inquiry.stage)
+        ):  # `Revealed` is by hash alone, but the same rows are right after one stage alone
+            raise CannotJudge("a stage passed on the very rows that it received")
+        limit = most_bytes(bundle, inquiry.place, model.manifest.hidden_size)
+        path = await self._rows.get(peer_id, inquiry.digest, limit)
+        if path is None:
+            log.warning("a stage does not reveal its rows", peer=peer_id)
+            return None
+        error = await self._measure(bundle, model, inquiry, path)
+        log.info("rows revealed", peer=peer_id, error=error)
+        return error
+
+    async def _measure(
+        self, bundle: UnitBundle, model: PreparedModel, inquiry: Inquiry, path: Path
+    ) -> float:
+        request = rows_request(bundle, str(model.path), self._device, inquiry, path)
+        replayed = await self._replay(request)
+        errors = [error for item in replayed.items for error in item.rows_errors]
+        if len(errors) != 1:
+            raise CannotJudge("the engine did not measure the revealed rows")
+        if errors[0] < 0 and not await trio.to_thread.run_sync(is_content, path, inquiry.digest):
+            raise CannotJudge("revealed rows were lost before they were measured")
+        return errors[0]
+
+    async def _replay(self, request: Replay) -> Replayed:
+        delay = FIRST_RETRY_SECONDS
+        for attempt in range(REPLAY_TRIES):
+            if attempt:
+                await trio.sleep(delay)
+                delay = min(delay * 2, LAST_RETRY_SECONDS)
+            try:
+                async with self._busy:
+                    found = await self._engine.request("replay", request, timeout=REPLAY_SECONDS)
+                self.replay_seconds += found.seconds
+                return found
+            except EngineError as exc:
+                if exc.code == "bad_request":
+                    raise CannotJudge(f"the engine refuses the bundle: {exc.message}") from exc
+                self._context.log.warning("replay failed, trying again", reason=exc.message)
+        raise CannotJudge("the engine fails on this bundle")

@@ -1,0 +1,52 @@
+"""What this stage says of a unit's sequences: its engine's evidence, and never two versions of it.
+
+A stage speaks twice of the same hand-overs: in its own claim, and by countersigning its upstream
+neighbour's. If the two differed it would contradict itself, which convicts it. Whoever schedules
+the ring could bring that about by having a sequence run again in between. So the first evidence of
+a unit in a build is the only one: its commitment is journaled before anything is signed that rests
+on it, and other evidence later is refused.
+"""
+
+from __future__ import annotations
+
+from node.context import NodeContext
+from node.protocol import StageRef
+from node.roles.worker.stage import StageHost, engine_refusals
+from p2p.errors import Refused
+from pipeline.engine.messages import SequenceIds
+from pipeline.engine.messages import StageEvidence as EngineEvidence
+from proofs.evidence import StageEvidence, evidence_commitment
+
+ENGINE_SECONDS = 20.0
+
+
+class Statements:
+    """The evidence that this stage stands for."""
+
+    def __init__(self, context: NodeContext, stage: StageHost) -> None:
+        self._context = context
+        self._stage = stage
+
+    async def of(
+        self, unit_id: bytes, own: StageRef, sequence_ids: tuple[bytes, ...]
+    ) -> tuple[StageEvidence, ...]:
+        """The evidence of stage `own` for these sequences. Raises `Refused` where there is none, or
+        other than was said of the unit in this build before."""
+        with engine_refusals():
+            answer = await self._stage.engine.request(
+                "evidence", SequenceIds(sequence_ids=sequence_ids), timeout=ENGINE_SECONDS
+            )
+        evidence = tuple(_convert(item) for item in answer.items)
+        if tuple(item.sequence_id for item in evidence) != sequence_ids:
+            raise Refused("unknown_sequence", "my engine has evidence of other sequences")
+        key = f"{unit_id.hex()}:{own.generation}:{own.stage}"
+        commitment, journal = evidence_commitment(evidence), self._context.journal
+        if not await journal.append("self.evidence", key, commitment):
+            first = await journal.get("self.evidence", key)
+            if first is None or first.body != commitment:
+                raise Refused("conflict", "I have other evidence for that unit than before")
+        return evidence
+
+
+def _convert(item: EngineEvidence) -> StageEvidence:
+    return StageEvidence.model_validate(item.model_dump())
