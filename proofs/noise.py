@@ -63,45 +63,61 @@ def noise_key(
     return int.from_bytes(hasher.digest()[:8], "little")
 
 
-def philox(key: int, counters: Words) -> Words:
-    """Philox-4x32-10: counters [4, n] of 32-bit words under a 64-bit key -> [4, n] words."""
-    c0, c1, c2, c3 = counters
+def philox(key: int, counter: Sequence[Words | np.uint64]) -> tuple[Words, ...]:
+    """Philox-4x32-10: the four 32-bit words of counters, arrays [n] or scalars -> four arrays [n].
+
+    Words are kept in 64 bits, because the rounds need whole products.
+    """
+    c0, c1, c2, c3 = counter
     k0, k1 = key & 0xFFFFFFFF, key >> 32
     for _ in range(_ROUNDS):
         left, right = c0 * np.uint64(_MULTIPLIERS[0]), c2 * np.uint64(_MULTIPLIERS[1])
-        c0, c1, c2, c3 = (
-            (right >> _HALF) ^ c1 ^ np.uint64(k0),
-            right & _WORD,
-            (left >> _HALF) ^ c3 ^ np.uint64(k1),
-            left & _WORD,
-        )
+        c0 = (right >> _HALF) ^ c1 ^ np.uint64(k0)
+        c2 = (left >> _HALF) ^ c3 ^ np.uint64(k1)
+        c1, c3 = right & _WORD, left & _WORD
         k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3])
+    return tuple(np.atleast_1d(word) for word in (c0, c1, c2, c3))
 
 
-def gumbel(key: int, position: int, token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Standard Gumbel noise of `token_ids` [n] at `position`, the index in prompt + output.
+def bits(key: int, position: int, token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+    """The 24 random bits `x` of `token_ids` [n] at `position`, the index in prompt + output.
 
     Raises NoiseError when the key exceeds 64 bits or a position or id 32 bits.
     """
     if not (0 <= key < 2**64 and 0 <= position < 2**32):
         raise NoiseError(f"key {key} or position {position} is out of range")
     if token_ids.size == 0:
-        return np.zeros(0)
+        return np.zeros(0, dtype=np.uint32)
     low, high = int(token_ids.min()), int(token_ids.max())
     if low < 0 or high >= 2**32:
         raise NoiseError("a token id is not an unsigned 32-bit number")
-    if (high >> 2) - (low >> 2) < token_ids.size:  # dense: draw each counter's four lanes once
-        blocks = np.arange(low >> 2, (high >> 2) + 1, dtype=np.uint64)
-        words = _draw(key, position, blocks).T.reshape(-1)[token_ids - (low & ~3)]
-    else:
-        lanes = (token_ids & 3, np.arange(token_ids.size))
-        words = _draw(key, position, (token_ids >> 2).astype(np.uint64))[lanes]
-    uniform = ((words >> np.uint64(8)).astype(np.float64) + 0.5) / 2**24
-    noise: npt.NDArray[np.float64] = -np.log(-np.log(uniform))
+    first, last = low >> 2, high >> 2
+    if last - first < token_ids.size:  # dense: draw each counter's four lanes once
+        lanes = _draw(key, position, np.arange(first, last + 1, dtype=np.uint64)).reshape(-1)
+        if token_ids.size == high - low + 1:  # ids are distinct and ascending: all of them
+            return lanes[low & 3 : (low & 3) + token_ids.size]
+        return lanes[token_ids - (first << 2)]
+    drawn = _draw(key, position, (token_ids >> 2).astype(np.uint64))
+    words: npt.NDArray[np.uint32] = drawn[np.arange(token_ids.size), token_ids & 3]
+    return words
+
+
+def gumbel_of(x: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
+    """The standard Gumbel value of 24 random bits."""
+    noise: npt.NDArray[np.float64] = -np.log(-np.log((x.astype(np.float64) + 0.5) / 2**24))
     return noise
 
 
-def _draw(key: int, position: int, blocks: Words) -> Words:
-    zeros = np.zeros_like(blocks)
-    return philox(key, np.stack([blocks, np.full_like(blocks, position), zeros, zeros]))
+def gumbel(key: int, position: int, token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Standard Gumbel noise of `token_ids` [n] at `position`. Raises NoiseError as `bits` does."""
+    return gumbel_of(bits(key, position, token_ids))
+
+
+def _draw(key: int, position: int, blocks: Words) -> npt.NDArray[np.uint32]:
+    """Top 24 bits of the four words of each counter, [n, 4]."""
+    zero = np.uint64(0)
+    words = philox(key, (blocks, np.uint64(position), zero, zero))
+    lanes = np.empty((len(blocks), 4), dtype=np.uint32)
+    for lane, word in enumerate(words):
+        lanes[:, lane] = word >> np.uint64(8)
+    return lanes

@@ -24,9 +24,8 @@ Honest text gives X mean 0 and variance V, so surprise is about N(0, 1) for long
 P(|surprise| >= u) <= 2 exp(-u**2 / 2) for outputs of any length. Text from a colder, smaller or
 greedier model is too likely and drifts below 0, text from a hotter or another one above.
 
-Noise is the cost of sampling from a large vocabulary, so scores are bounded before it is drawn:
-24-bit uniforms keep g within (-2.86, 17.33), and a token further below the best known score than
-that cannot win. The filters and the bound are exact, not approximations.
+Noise is the cost of sampling from a large vocabulary; `proofs.contest` finds the winner without
+drawing all of it exactly. The filters are exact, not approximations.
 """
 
 from __future__ import annotations
@@ -34,17 +33,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from proofs.contest import winner
 from proofs.errors import ProofError
 from proofs.noise import gumbel
 
 SCORE_CLIP = 0.5
 INFORMATION_CLIP = 8.0  # nats
-_GUMBEL_MAX = 17.4  # -ln(-ln(1 - 2**-25)) = 17.33
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 Scores: TypeAlias = npt.NDArray[np.float64]
@@ -89,26 +89,36 @@ def support(logits: Logits, temperature: float, top_k: int = 0, top_p: float = 1
     At temperature 0 it is the single greedy token. Raises SamplingError.
     """
     _check(temperature, top_k, top_p)
-    values = _checked(logits).astype(np.float64)
+    values = _checked(logits)
     if temperature == 0.0:
         return np.array([np.argmax(values)], dtype=np.int64)
+    ids = _every(values.size)
     if top_k and top_k < values.size:
         cutoff = np.partition(values, values.size - top_k)[values.size - top_k]
         ids = np.flatnonzero(values >= cutoff)
         ids = ids[_by_logit(values[ids])][:top_k]
-    else:
-        ids = np.arange(values.size)
-    ids = ids[values[ids] > -np.inf]
+        values = values[ids]
+    if not values.min() > -np.inf:
+        finite = values > -np.inf
+        ids, values = ids[finite], values[finite]
     if top_p < 1.0:
-        weights = np.exp((values[ids] - values[ids].max()) / temperature)
+        weights = np.exp((values.astype(np.float64) - float(values.max())) / temperature)
         total = float(weights.sum())
         # Tokens below this weight hold less than (1 - top_p) together: no sort needs them.
-        kept = weights >= (1.0 - top_p) * total / ids.size
-        ids, weights = ids[kept], weights[kept]
-        order = _by_logit(values[ids])
-        ids, cumulative = ids[order], np.cumsum(weights[order])
-        ids = ids[: int(np.searchsorted(cumulative, top_p * total)) + 1]
-    return np.sort(ids).astype(np.int64, copy=False)
+        kept = np.flatnonzero(weights >= (1.0 - top_p) * total / ids.size)
+        kept = kept[_by_logit(values[kept])]
+        cumulative = np.cumsum(weights[kept])
+        ids = ids[kept[: int(np.searchsorted(cumulative, top_p * total)) + 1]]
+    filtered = top_k > 0 or top_p < 1.0
+    return np.sort(ids).astype(np.int64, copy=False) if filtered else ids
+
+
+@lru_cache(maxsize=8)
+def _every(size: int) -> TokenIds:
+    """All ids; shared, because making them anew for every token costs as much as the noise."""
+    ids = np.arange(size, dtype=np.int64)
+    ids.setflags(write=False)
+    return ids
 
 
 def choose(
@@ -195,13 +205,9 @@ def _choose(
     ids = support(logits, temperature, top_k, top_p)
     if temperature == 0.0:
         return int(ids[0]), float(logits[ids[0]]), ids
-    values = logits[ids].astype(np.float64)
-    leading = values >= values.max() - 2.0 * temperature
-    best = float(_scores(values[leading], temperature, key, position, ids[leading]).max())
-    able = values >= best - _GUMBEL_MAX * temperature
-    scores = _scores(values[able], temperature, key, position, ids[able])
-    winner = int(np.argmax(scores))
-    return int(ids[able][winner]), float(scores[winner]), ids
+    values = logits if ids.size == logits.size else logits[ids]
+    place, score = winner(values, ids, temperature, key, position)
+    return int(ids[place]), score, ids
 
 
 class _Measured(NamedTuple):
@@ -252,7 +258,7 @@ def _scores(values: Scores, temperature: float, key: int, position: int, ids: To
     return values + temperature * gumbel(key, position, ids)
 
 
-def _by_logit(values: Scores) -> TokenIds:
+def _by_logit(values: Logits) -> TokenIds:
     """Order by falling value; equal values stay in id order."""
     return np.argsort(-values, kind="stable")
 
