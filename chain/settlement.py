@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from chain.caller import Call, ContractUser
 from chain.concurrency import for_each
 from chain.errors import BadResponse, InvalidInput, Reverted, TransactionFailed
+from chain.parameters import WHOLE
 from chain.settlement_events import root_posted
 from chain.structs import NO_HASH, PoolEpochs, SettlementTerms, message, posted_struct
 from chain.transactions import batches
@@ -44,6 +45,14 @@ class Settlement(ContractUser):
             answer_window=int(await self.caller.read(SETTLEMENT, "answerWindow")),
             bond=int(await self.caller.read(SETTLEMENT, "bond")),
         )
+
+    async def conviction_loss(self, provider: str) -> int:
+        """What a conviction would take of a provider's tokens now, within the daily cap."""
+        share = int(await self.caller.read(SETTLEMENT, "convictionSlash"))
+        active = int(await self.caller.read("StakeManager", "stakeOf", provider))
+        unbonding = await self.caller.read("StakeManager", "unbondingOf", provider)
+        most = int(await self.caller.read("StakeManager", "slashable", provider))
+        return min((active + int(unbonding.amount)) * share // WHOLE, most)
 
     async def epochs_of(self, pool_id: int) -> PoolEpochs:
         """How far a pool's settlement came."""

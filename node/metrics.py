@@ -84,6 +84,11 @@ class NodeMetrics:
         self.tokens = Counter(
             "prime_node_tokens_total", "Output tokens of completed prompts", registry=registry
         )
+        self.suspects = Gauge(
+            "prime_node_suspects",
+            "Workers whose figures drift, as this validator sees it",
+            registry=registry,
+        )
         self.engine_up = Gauge(
             "prime_node_engine_up", "1 while the engine process runs", registry=registry
         )

@@ -27,6 +27,7 @@ async def test_a_provider_comes_and_goes(world: World) -> None:
     status = await client.stake_status(client.address)
     assert (status.active, status.unbonding, status.required) == (STAKE + 5 * TOKEN, 0, minimum)
     assert status.slashable == status.active // 2
+    assert await client.conviction_loss(client.address) == status.active // 10
     assert await client.withdraw() is None
 
     with pytest.raises(Reverted) as needed:

@@ -30,7 +30,7 @@ class Chain:
         self.rpc = self
         self.down = False
         self.loss = 20 * 10**18
-        self.rate = 10**16
+        self.rate = 10**14
         self.asked = 0
 
     def _head(self) -> int:
