@@ -19,10 +19,12 @@ that its layers amplify beyond the limits of its proof, would be charged to it (
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proofs.bundle import UnitBundle
 from proofs.thresholds import Thresholds
+
+WITHHELD = "did not reveal the rows that it received"
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,14 @@ class Inquiry:
 
 
 @dataclass(frozen=True)
-class Culprit:
-    """Whom the walk ends at, and why."""
+class Charge:
+    """What stage `stage` stands accused of in sequence number `place`. `gross`: it is off by more
+    than honest work ever is, not just by more than is likely."""
 
     stage: int
+    place: int
     reason: str
+    gross: bool
 
 
 Revealed = Mapping[bytes, float | None]
@@ -52,27 +57,28 @@ are no rows of the sequence), None for rows that were asked for in vain."""
 
 def walk_back(
     bundle: UnitBundle,
-    suspect: int,
-    place: int,
-    reason: str,
+    charge: Charge,
     revealed: Revealed,
     thresholds: Thresholds,
-) -> Culprit | Inquiry:
-    """Who is to blame for stage `suspect` being off (`reason`) in sequence number `place`.
+) -> Charge | Inquiry:
+    """The charge that stands in the end, against whoever made `charge.stage` be off.
 
     Needs a bundle whose claims bind and whose stages do not contradict one another.
     """
-    accused, charge = suspect, reason
-    while accused > 0:
-        digest = bundle.stages[accused].evidence[place].received
+    while charge.stage > 0:
+        digest = bundle.stages[charge.stage].evidence[charge.place].received
         if digest not in revealed:
-            return Inquiry(accused, place, digest)
+            return Inquiry(charge.stage, charge.place, digest)
         error = revealed[digest]
         if error is None:
-            return Culprit(accused, f"{charge}; did not reveal the rows that it received")
+            return replace(charge, reason=f"{charge.reason}; {WITHHELD}")
         if 0.0 <= error <= thresholds.rows_error:
-            return Culprit(accused, charge)
-        accused -= 1
+            return charge
         described = "are no rows of the sequence" if error < 0.0 else f"are off by {error:.3g}"
-        charge = f"sequence {place}: the rows that it sent on {described}"
-    return Culprit(accused, charge)
+        charge = Charge(
+            stage=charge.stage - 1,
+            place=charge.place,
+            reason=f"sequence {charge.place}: the rows that it sent on {described}",
+            gross=not 0.0 <= error <= thresholds.convicting().rows_error,
+        )
+    return charge

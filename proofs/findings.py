@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from proofs.blame import Charge
 from proofs.bundle import UnitBundle
 from proofs.measures import SequenceMeasure
 from proofs.verdict_messages import StageStatus, StageVerdict, Verdict
@@ -17,25 +18,24 @@ class Findings:
     def __init__(self, bundle: UnitBundle, measures: Sequence[SequenceMeasure | None]) -> None:
         self._bundle = bundle
         self._measures = measures
-        self._off: dict[tuple[int, int], str] = {}  # measured, may be inherited from upstream
+        self._doubt: Charge | None = None
         self.faults: dict[int, str] = {}
+        self.off: dict[tuple[int, int], Charge] = {}  # by stage and sequence, perhaps inherited
 
     def fault(self, stage: int, reason: str) -> None:
         """`stage` is to blame."""
         self.faults.setdefault(stage, reason)
 
-    def off(self, stage: int, place: int, reason: str) -> None:
-        """`stage` is off in sequence number `place`, by its own doing or not."""
-        self._off.setdefault((stage, place), reason)
+    def blame(self, charge: Charge) -> None:
+        """A charge stands: a fault if it is gross, else a doubt."""
+        if charge.gross:
+            self.fault(charge.stage, charge.reason)
+        else:
+            self._doubt = charge
 
-    def clean(self, stage: int, place: int) -> bool:
-        """Whether nothing was found against a stage in a sequence so far."""
-        return stage not in self.faults and (stage, place) not in self._off
-
-    def first_off(self) -> tuple[int, int, str] | None:
-        """The first stage in ring order that is off: stage, sequence and reason."""
-        first = min(self._off, default=None)
-        return None if first is None else (*first, self._off[first])
+    def first_off(self) -> Charge | None:
+        """The charge against the first stage in ring order that is off."""
+        return self.off[min(self.off)] if self.off else None
 
     def unattributed(self, reason: str) -> Verdict:
         """Rejected, and nobody is to blame."""
@@ -51,13 +51,17 @@ class Findings:
         return self._verdict(stages, None, reason)
 
     def verdict(self) -> Verdict:
-        """Accepted where there are no faults, else rejected with those who are to blame."""
-        off = {stage: reason for (stage, _), reason in sorted(self._off.items(), reverse=True)}
+        """Accepted where there is neither fault nor doubt, else rejected with those who are to
+        blame."""
+        off = {stage: self.off[stage, place].reason for stage, place in sorted(self.off)[::-1]}
+        doubt = self._doubt
         stages = []
         for stage, claim in enumerate(self._bundle.stages):
             status, reason = StageStatus.HONEST, ""
             if stage in self.faults:
                 status, reason = StageStatus.FAULTY, self.faults[stage]
+            elif doubt is not None and stage == doubt.stage:
+                status, reason = StageStatus.DOUBTED, doubt.reason
             elif stage in off:
                 status, reason = StageStatus.UNCHECKED, off[stage]
             stages.append(
@@ -67,6 +71,8 @@ class Findings:
             )
         first = min(self.faults, default=None)
         reason = "" if first is None else f"stage {first}: {self.faults[first]}"
+        if first is None and doubt is not None:
+            reason = f"stage {doubt.stage} is in doubt: {doubt.reason}"
         return self._verdict(tuple(stages), first, reason)
 
     def _verdict(self, stages: tuple[StageVerdict, ...], first: int | None, reason: str) -> Verdict:

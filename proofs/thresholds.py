@@ -24,6 +24,10 @@ verifier's own y, [N, H] over all positions of a sequence, each channel by its o
 
     e = sqrt(mean_ij(((x_ij - y_ij) / (c_j + tiny))^2)),   c_j = mean_i |y_ij|
 
+Exceeding a limit is reason to refuse pay: it happens to honest work at the rate for which the
+limits were calibrated. Taking stake needs more. `convicting` are limits far outside that noise, and
+what lies between the two is doubted only: not paid, and counted (`proofs.sequential`).
+
 `published` are TOPLOC's limits for one model served in bf16 on different GPUs; they are known to
 miss int8 and fp8 weights on small models, and its other fields are wide guesses. `fp32` is for
 provers and verifiers that both compute in fp32.
@@ -36,11 +40,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proofs.errors import ProofError
 from proofs.measures import ChunkMeasure
 from proofs.sampling import SCORE_CLIP
+
+CONVICTING = 2
 
 
 class UnknownProfileError(ProofError):
@@ -80,6 +86,24 @@ class Thresholds:
     score_max: float = SCORE_CLIP
     surprise: float = math.inf
     rows_error: float = math.inf
+
+    def convicting(self) -> Thresholds:
+        """The limits beyond which a stage is convicted: `CONVICTING` times as far, and squared
+        where they are probabilities."""
+        return replace(
+            self,
+            exp_mismatches=CONVICTING * self.exp_mismatches,
+            mant_err_mean=CONVICTING * self.mant_err_mean,
+            mant_err_median=CONVICTING * self.mant_err_median,
+            sign_mismatches=CONVICTING * self.sign_mismatches,
+            sequence_exp=CONVICTING * self.sequence_exp,
+            sequence_mant=CONVICTING * self.sequence_mant,
+            eos_score=CONVICTING * self.eos_score,
+            score_max=CONVICTING * self.score_max,
+            tail=self.tail**2,
+            surprise=math.sqrt(2.0) * self.surprise,  # its tail is exp(-u^2 / 2)
+            rows_error=CONVICTING * self.rows_error,
+        )
 
     def passes(self, chunk: ChunkMeasure) -> bool:
         """Whether a chunk is within the limits; NaN and 'no exponent matched' are not."""

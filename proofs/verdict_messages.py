@@ -28,11 +28,13 @@ Reason = Annotated[str, Field(max_length=1024)]
 
 
 class StageStatus(StrEnum):
-    """`unchecked`: off, but perhaps only because of a stage before it, or in dispute."""
+    """`unchecked`: off, but perhaps only because of a stage before it, or nobody's words bind.
+    `doubted`: off by more than is likely for honest work, and by less than convicts."""
 
     HONEST = "honest"
     FAULTY = "faulty"
     UNCHECKED = "unchecked"
+    DOUBTED = "doubted"
 
 
 class StageVerdict(CanonicalModel):
@@ -71,12 +73,20 @@ class Verdict(CanonicalModel):
             raise ValueError("first_faulty is not the first faulty stage")
         if self.accepted != (self.reason == "") or (self.accepted and faulty):
             raise ValueError("an accepted verdict has no reason and no faulty stage")
+        if self.accepted and any(s.status == StageStatus.DOUBTED for s in self.stages):
+            raise ValueError("an accepted verdict doubts no stage")
         return self
 
     @property
     def faulty_peer(self) -> str:
         """Peer id of the first faulty stage, or ""."""
         return "" if self.first_faulty is None else self.stages[self.first_faulty].peer_id
+
+    @property
+    def doubted_peer(self) -> str:
+        """Peer id of the stage in doubt, or ""."""
+        doubted = (s.peer_id for s in self.stages if s.status == StageStatus.DOUBTED)
+        return next(doubted, "")
 
     def summary(self) -> dict[str, Any]:
         """Plain values for logs and the HTTP API."""
@@ -85,6 +95,7 @@ class Verdict(CanonicalModel):
             "reason": self.reason,
             "first_faulty": self.first_faulty,
             "faulty_peer": self.faulty_peer,
+            "doubted_peer": self.doubted_peer,
             "stages": [stage.model_dump(mode="json") for stage in self.stages],
             "figures": dict(self.figures),
         }

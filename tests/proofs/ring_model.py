@@ -9,7 +9,7 @@ does is a `Deed`. Signatures are real.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from proofs.blame import Inquiry
@@ -109,9 +109,8 @@ def do_work(
             received[stage].append(incoming[stage])
         wrong = deeds[last].tokens or (rows.error > 0.0 and not deeds[last].hides)
         honest = sequence.output_ids
-        output = (WRONG_TOKEN,) * known + honest[known:]
-        if wrong and known < len(honest):
-            output = (*output[:known], WRONG_TOKEN, *honest[known + 1 :])
+        start = len(honest) if wrong else min(known, len(honest))
+        output = (WRONG_TOKEN,) * start + honest[start:]
         final = sequence.model_copy(update={"output_ids": output})
         done.append(final)
         for stage, deed in enumerate(deeds):
@@ -219,8 +218,3 @@ def _reveal(work: Work, inquiry: Inquiry) -> float | None:
     rows = work.received[inquiry.stage][inquiry.place]
     shows = work.deeds[inquiry.stage].reveals and rows is not None
     return rows.error if shows and rows is not None and rows.digest == inquiry.digest else None
-
-
-def strict(thresholds: Thresholds) -> Thresholds:
-    """Thresholds for the model's short outputs, where no token may be wrong."""
-    return replace(thresholds, spare=0)

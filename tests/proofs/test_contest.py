@@ -43,7 +43,7 @@ def test_the_winner_is_that_of_all_scores(
 
 
 def test_no_noise_exceeds_the_bound_that_lets_tokens_through() -> None:
-    """g <= ln(2**24 / y) for every one of the 2**24 values, checked on a dense grid and both ends."""
+    """g <= ln(2**24 / y), on a dense grid of the 2**24 values and at both ends."""
     x = np.unique(
         np.concatenate([np.arange(4096), 2**24 - 1 - np.arange(4096), np.arange(0, 2**24, 997)])
     ).astype(np.uint32)

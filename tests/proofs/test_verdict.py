@@ -18,7 +18,7 @@ from proofs.measures import ChunkMeasure, SequenceMeasure
 from proofs.signing import SignatureError, address_of, checksum_address
 from proofs.thresholds import FP32, PROFILES, PUBLISHED, Thresholds, UnknownProfileError, profile
 from proofs.verdict import VerdictError, ending_fault, judge
-from proofs.verdict_messages import SignedVerdict, StageStatus, Verdict
+from proofs.verdict_messages import SignedVerdict, StageStatus, StageVerdict, Verdict
 from tests.proofs.units import (
     DOMAIN,
     EOS,
@@ -178,6 +178,23 @@ def test_rows_that_were_off_when_received_clear_the_stage_and_accuse_the_one_bef
     assert "did not reveal" in verdicts["silent"].reason
     assert "off by 9" in verdicts["off"].reason
     assert verdicts["off"].stages[2].status is UNCHECKED
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_work_that_is_off_by_little_is_doubted_and_convicts_nobody(stage: int) -> None:
+    little = ChunkMeasure(exp_mismatches=50, mant_err_mean=4.0, mant_err_median=3.0)
+    verdict = ruled(UNIT, measures(UNIT, {stage: little}))
+    assert not verdict.accepted
+    assert (verdict.first_faulty, verdict.doubted_peer) == (None, f"peer{stage}")
+    assert verdict.stages[stage].status is StageStatus.DOUBTED
+    silent = ruled(UNIT, measures(UNIT, {stage: little}), rows=lambda _: None)
+    assert silent.first_faulty is None
+    if stage:  # rows far off are gross, however little they spoilt what came after
+        passed_on = ruled(UNIT, measures(UNIT, {stage: little}), rows=lambda _: 9.0)
+        assert passed_on.first_faulty == 0
+        near = PUBLISHED.rows_error * 1.5
+        rows = ruled(UNIT, measures(UNIT, {stage: little}), rows=lambda _: near)
+        assert (rows.first_faulty, rows.doubted_peer) == (None, "peer0")
 
 
 def test_tokens_that_are_off_are_walked_back_too() -> None:
@@ -364,6 +381,9 @@ def test_measurements_must_cover_the_bundle() -> None:
             judge(UNIT, wrong, PUBLISHED, DOMAIN)
 
 
+DOUBTFUL = (StageVerdict(stage=0, peer_id="peer0", status=StageStatus.DOUBTED),)
+
+
 def test_signed_verdicts_round_trip_and_name_their_signer() -> None:
     key = b"\x33" * 32
     verdict = ruled(UNIT, measures(UNIT, {1: NULL}), PUBLISHED)
@@ -387,6 +407,7 @@ def test_signed_verdicts_round_trip_and_name_their_signer() -> None:
         {"first_faulty": None},
         {"stages": ()},
         {"reason": ""},
+        {"accepted": True, "reason": "", "first_faulty": None, "stages": DOUBTFUL},
     ],
 )
 def test_verdicts_that_contradict_themselves_are_refused(changes: dict[str, object]) -> None:
