@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 LIGHT = [
-    "bundle", "canonical", "eip712", "epoch", "errors", "measures", "merkle", "noise", "receipts",
-    "sampling", "signing", "thresholds", "verdict", "verdict_messages",
+    "bundle", "calibration", "canonical", "eip712", "epoch", "errors", "measures", "merkle",
+    "noise", "profiles", "receipts", "sampling", "signing", "thresholds", "verdict",
+    "verdict_messages",
 ]  # fmt: skip
 CODE = """
 import importlib, sys

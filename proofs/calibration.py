@@ -1,0 +1,252 @@
+"""From honest measurements to limits that hold a false-positive rate.
+
+A sequence is judged by several tests at once, so limits are set for all of them together:
+
+1. Honest sequences are split in two by their order, every second one. On the first half each limit
+   becomes the largest value seen times `MARGIN`, at least a floor of rounding (`FLOORS`); rates are
+   upper confidence bounds; tail probabilities are the FPR asked for, shared among the tests.
+2. The limits form a family with one parameter, a common factor f >= 1. f is the smallest step of a
+   fixed ladder at which the second half has no failure in any test. So f is an order statistic of
+   the smallest factors at which each sequence passes, and whatever their distribution, the next
+   honest sequence fails with probability at most
+
+       supported_fpr = 1 - (1 - CONFIDENCE)^(1 / n),   about 3 / n
+
+   at that confidence (Wilks 1941), n being the size of the second half. Nothing is assumed about
+   independence of the tests. An FPR below it is an extrapolation, and the profile says so.
+
+Ratios say nothing where calibration is nearly noise-free, as fp32 on one device is: there the
+floors decide. They are a few rounding steps, far below what any cheaper arithmetic causes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from proofs.errors import ProofError
+from proofs.measures import SequenceMeasure
+from proofs.profiles import CONFIDENCE, Profile, QuantileTable, Side, distance, limits_of
+from proofs.sampling import SCORE_CLIP
+from proofs.thresholds import Thresholds, binomial_tail
+
+MARGIN = 1.25
+TESTS = 3  # of a sequence by tail probability: mismatches, scores, surprise
+LADDER = 1.05
+MAX_STEPS = 200
+UNIT_TOKENS = 64  # the shortest unit that unit-wide limits should not fail by chance
+
+FLOORS = Thresholds(
+    exp_mismatches=2,
+    mant_err_mean=8 / 128,
+    mant_err_median=0.0,
+    score_mean=1e-4,
+    match_rate=0.998,
+    spare=1,
+    eos_score=0.01,
+    sign_mismatches=2,
+    sequence_exp=0.5,
+    sequence_mant=2 / 128,
+    mismatch_rate=1e-4,
+    score_rate=1e-6,
+    score_max=0.01,
+    surprise=0.0,
+    rows_error=1e-5,
+)
+
+
+class CalibrationError(ProofError):
+    """Honest measurements that no limits can be set by; the message says why."""
+
+
+@dataclass(frozen=True)
+class Honest:
+    """One honest sequence: its measure and, where rows were compared, the worst stage's error."""
+
+    measure: SequenceMeasure
+    rows_error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    thresholds: Thresholds
+    supported_fpr: float
+    factor: float
+
+
+def calibrate(sequences: Sequence[Honest], fpr: float) -> Calibration:
+    """Limits for a false-positive rate of `fpr` a sequence.
+
+    Raises CalibrationError for fewer than two sequences, a rate outside (0, 1), or measurements
+    that are no honest ones (malformed proofs, chunks with no exponent in common).
+    """
+    if not 0.0 < fpr < 1.0:
+        raise CalibrationError(f"a false-positive rate of {fpr}; choose one between 0 and 1")
+    if len(sequences) < 2:
+        raise CalibrationError(f"{len(sequences)} honest sequences; measure at least 2")
+    for place, one in enumerate(sequences):
+        chunks = [chunk for stage in one.measure.stages for chunk in stage]
+        if any(chunk.malformed or not chunk.mant_err_mean >= 0.0 for chunk in chunks):
+            raise CalibrationError(f"sequence {place} has a proof that no honest stage makes")
+    first, second = sequences[::2], sequences[1::2]
+    base = _largest(first, fpr)
+    for step in range(MAX_STEPS):
+        factor = LADDER**step
+        thresholds = scaled(base, factor)
+        if not any(faults(one.measure, thresholds, one.rows_error) for one in second):
+            supported = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / len(second))
+            return Calibration(thresholds, supported, factor)
+    raise CalibrationError("the two halves of the honest sequences have nothing in common")
+
+
+def faults(
+    measure: SequenceMeasure, thresholds: Thresholds, rows_error: float = 0.0
+) -> tuple[str, ...]:
+    """Which tests a sequence fails: chunk, sequence, sampling, surprise, rows; () if none.
+
+    Two tests are named apart that `passes_sequence_sampling` makes together, and `sequence` only
+    where all chunks pass.
+    """
+    found = []
+    if not all(thresholds.passes(chunk) for stage in measure.stages for chunk in stage):
+        found.append("chunk")
+    elif not all(thresholds.passes_sequence(stage) for stage in measure.stages):
+        found.append("sequence")
+    s = measure.sampling
+    if not thresholds.passes_sequence_sampling(
+        s.tokens, s.matches, math.fsum(s.scores), max(s.scores, default=0.0)
+    ):
+        found.append("sampling")
+    if not abs(s.surprise) <= thresholds.surprise:
+        found.append("surprise")
+    if not rows_error <= thresholds.rows_error:
+        found.append("rows")
+    return tuple(found)
+
+
+def make_profile(
+    sequences: Sequence[Honest],
+    fpr: float,
+    *,
+    model_id: bytes,
+    model_name: str,
+    prover: Side,
+    verifier: Side,
+    prompts: int,
+) -> Profile:
+    """Calibrate and write down what backs it. Raises CalibrationError."""
+    found = calibrate(sequences, fpr)
+    measures = [one.measure for one in sequences]
+    return Profile(
+        model_id=model_id,
+        model_name=model_name,
+        prover=prover,
+        verifier=verifier,
+        stages=len(measures[0].stages),
+        fpr=fpr,
+        supported_fpr=found.supported_fpr,
+        prompts=prompts,
+        sequences=len(measures),
+        chunks=sum(len(stage) for measure in measures for stage in measure.stages),
+        tokens=sum(measure.sampling.tokens for measure in measures),
+        limits=limits_of(found.thresholds),
+        distance=QuantileTable.of([max(map(distance, m.stages)) for m in measures]),
+        score=QuantileTable.of([_mean_score(m) for m in measures]),
+    )
+
+
+def scaled(thresholds: Thresholds, factor: float) -> Thresholds:
+    """All limits and rates, `factor` times as wide; tail probabilities stay."""
+    t = thresholds
+    return replace(
+        t,
+        exp_mismatches=math.ceil(t.exp_mismatches * factor),
+        sign_mismatches=math.ceil(t.sign_mismatches * factor),
+        mant_err_mean=t.mant_err_mean * factor,
+        mant_err_median=_steps(t.mant_err_median * factor),
+        score_mean=t.score_mean * factor,
+        match_rate=max(0.0, 1.0 - (1.0 - t.match_rate) * factor),
+        eos_score=min(SCORE_CLIP, t.eos_score * factor),
+        sequence_exp=t.sequence_exp * factor,
+        sequence_mant=t.sequence_mant * factor,
+        mismatch_rate=min(1.0, t.mismatch_rate * factor),
+        score_rate=min(SCORE_CLIP, t.score_rate * factor),
+        score_max=min(SCORE_CLIP, t.score_max * factor),
+        surprise=t.surprise * factor,
+        rows_error=t.rows_error * factor,
+    )
+
+
+def rate_bound(count: int, trials: int, confidence: float = CONFIDENCE) -> float:
+    """Upper Clopper-Pearson bound on a rate of which `count` of `trials` were seen."""
+    if count >= trials:
+        return 1.0
+    low, high = count / trials, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2.0
+        if binomial_tail(trials, count + 1, middle) < confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _largest(sequences: Sequence[Honest], fpr: float) -> Thresholds:
+    """Every limit from the largest honest value, and rates from all tokens together."""
+    measures = [one.measure for one in sequences]
+    stages = [stage for measure in measures for stage in measure.stages if stage]
+    chunks = [chunk for stage in stages for chunk in stage]
+    scores = sorted(score for measure in measures for score in measure.sampling.scores)
+    tokens = max(1, len(scores))
+    mismatches = sum(m.sampling.tokens - m.sampling.matches for m in measures)
+    tail, floor = fpr / TESTS, FLOORS
+    mismatch_rate = max(rate_bound(mismatches, tokens), floor.mismatch_rate)
+    score_rate = max(MARGIN * math.fsum(scores) / tokens, floor.score_rate)
+    rare = scores[max(0, math.ceil(tokens * (1.0 - tail)) - 1)] if scores else 0.0
+    spare = next(k for k in range(UNIT_TOKENS + 1) if _unlikely(k + 1, mismatch_rate, tail))
+    return Thresholds(
+        exp_mismatches=math.ceil(
+            max(floor.exp_mismatches, MARGIN * max(c.exp_mismatches for c in chunks))
+        ),
+        sign_mismatches=math.ceil(
+            max(floor.sign_mismatches, MARGIN * max(c.sign_mismatches for c in chunks))
+        ),
+        mant_err_mean=max(floor.mant_err_mean, MARGIN * max(c.mant_err_mean for c in chunks)),
+        mant_err_median=_steps(MARGIN * max(c.mant_err_median for c in chunks)),
+        score_mean=max(floor.score_mean, 2.0 * score_rate),
+        match_rate=min(floor.match_rate, 1.0 - 2.0 * mismatch_rate),
+        spare=max(floor.spare, spare),
+        eos_score=min(SCORE_CLIP, max(floor.eos_score, MARGIN * rare)),
+        sequence_exp=max(
+            floor.sequence_exp, MARGIN * max(_mean([c.exp_mismatches for c in s]) for s in stages)
+        ),
+        sequence_mant=max(
+            floor.sequence_mant, MARGIN * max(_mean([c.mant_err_mean for c in s]) for s in stages)
+        ),
+        mismatch_rate=mismatch_rate,
+        score_rate=score_rate,
+        tail=tail,
+        score_max=min(SCORE_CLIP, max(floor.score_max, MARGIN * max(scores, default=0.0))),
+        surprise=max(
+            math.sqrt(2.0 * math.log(2.0 / tail)), max(abs(m.sampling.surprise) for m in measures)
+        ),
+        rows_error=max(floor.rows_error, MARGIN * max(one.rows_error for one in sequences)),
+    )
+
+
+def _unlikely(count: int, rate: float, tail: float) -> bool:
+    return binomial_tail(UNIT_TOKENS, count, rate) < tail
+
+
+def _steps(median: float) -> float:
+    """A median of whole mantissa steps, rounded up."""
+    return float(math.ceil(median - 1e-9))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _mean_score(measure: SequenceMeasure) -> float:
+    return math.fsum(measure.sampling.scores) / max(1, measure.sampling.tokens)
