@@ -21,7 +21,6 @@ import torch
 from proofs.toploc import api
 from proofs.toploc.field import PRIME, interpolate
 from proofs.toploc.poly import (
-    MalformedProofError,
     ProofPoly,
     find_injective_modulus,
     horner,
@@ -47,15 +46,19 @@ def compute_newton_coefficients(x: Sequence[int], y: Sequence[int]) -> list[int]
 
 
 def evaluate_polynomial(coefficients: Sequence[int], x: int) -> int:
-    """The polynomial with ascending coefficients at x. Raises MalformedProofError without any."""
-    if not len(coefficients):
-        raise MalformedProofError("a polynomial without coefficients has no value")
-    return horner(coefficients, x)
+    """The polynomial with ascending coefficients at x.
+
+    Raises ProofInputError without coefficients, and for what is no integer.
+    """
+    return evaluate_polynomials(coefficients, [x])[0]
 
 
 def evaluate_polynomials(coefficients: Sequence[int], x: Sequence[int]) -> list[int]:
     """`evaluate_polynomial` at each x."""
-    return [evaluate_polynomial(coefficients, point) for point in x]
+    numbers, points = integers(coefficients, "coefficients", PRIME), integers(x, "x", PRIME)
+    if not numbers.size:
+        raise ProofInputError("a polynomial without coefficients has no value")
+    return [horner(numbers.tolist(), point) for point in points.tolist()]
 
 
 def get_fp_parts(tensor: torch.Tensor, num_threads: int = 1) -> tuple[list[int], list[int]]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ def find_injective_modulus(x: Sequence[int] | Ints) -> int:
 
     Raises ProofInputError when there is none above 2**15, or x is no sequence of integers.
     """
-    points = x if isinstance(x, np.ndarray) else integers(x, "x")
+    points = x if isinstance(x, np.ndarray) and x.dtype == np.int64 else integers(x, "x")
     for modulus in range(PRIME, MIN_MODULUS - 1, -1):
         ordered = np.sort(points % modulus)
         if (ordered[1:] != ordered[:-1]).all():
@@ -134,10 +134,17 @@ class ProofPoly:
         return cls.from_bytes(decode(base64_str))
 
     def __call__(self, x: int) -> int:
-        """The polynomial at `x mod modulus`. Raises MalformedProofError for a null proof."""
-        if self.modulus <= 0:
+        """The polynomial at `x mod modulus`.
+
+        Raises MalformedProofError for a null proof, and where anything is not an integer.
+        """
+        try:
+            x, modulus, *coefficients = map(operator.index, (x, self.modulus, *self.coeffs))
+        except TypeError as exc:
+            raise MalformedProofError("x, modulus and coefficients must be integers") from exc
+        if modulus <= 0:
             raise MalformedProofError("a null proof has no value")
-        return horner(self.coeffs, x % self.modulus)
+        return horner(coefficients, x % modulus)
 
     def __len__(self) -> int:
         return len(self.coeffs)
@@ -166,7 +173,7 @@ def decode(text: str | bytes) -> bytes:
         raise MalformedProofError("not base64") from exc
 
 
-def integers(numbers: Sequence[int], name: str, modulus: int = 0) -> Ints:
+def integers(numbers: Iterable[int], name: str, modulus: int = 0) -> Ints:
     """Python integers as int64, reduced first where there is a modulus. Raises ProofInputError."""
     try:
         values = [operator.index(number) for number in numbers]

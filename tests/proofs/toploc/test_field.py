@@ -51,3 +51,12 @@ def test_the_largest_values_do_not_overflow() -> None:
 def test_repeated_points_are_refused() -> None:
     with pytest.raises(DuplicatePointError):
         interpolate(np.array([[3, 3]]), np.array([[1, 2]]))
+
+
+def test_evaluation_stays_exact_at_its_limits() -> None:
+    """The largest sums that float64 must hold: 8 blocks unreduced, and many reduced ones."""
+    for degree in (128, 129, 256, 257, 2048):
+        x = np.array([[PRIME // 2, PRIME // 2 + 1, PRIME - 1, 1, 0, 2]])
+        coefficients = np.full((1, degree), PRIME - 1)
+        expected = [horner([PRIME - 1] * degree, int(point)) for point in x[0]]
+        assert evaluate(coefficients, x)[0].tolist() == expected

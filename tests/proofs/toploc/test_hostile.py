@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import pickle
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proofs.errors import ProofError
 from proofs.toploc import (
     MalformedProofError,
     ProofCountError,
@@ -224,6 +226,102 @@ def test_unusable_settings_are_errors() -> None:
         build_proofs([rows(1), rows(1).float()], 2, 5, skip_prefill=True)
 
 
+def test_what_is_no_list_of_tensors_is_an_error() -> None:
+    bf16 = torch.bfloat16
+    unusable: list[Any] = [
+        None,
+        5,
+        "text",
+        {1: rows(1)},
+        (step for step in steps()),
+        [None],
+        [[1.0, 2.0]],
+        [rows(2), 3],
+        [torch.tensor(1.0).to(bf16)],
+        [rows(2), torch.ones(4, dtype=bf16, device="meta")],
+        [torch.ones(4).bool()],
+        torch.tensor(1.0).to(bf16),
+        rows(4).reshape(-1),
+        rows(4)[None],
+        rows(4).float(),
+        torch.ones(4, 4).int(),
+        rows(4)[:, :0],
+    ]
+    for activations in unusable:
+        for skip_prefill in (False, True):
+            with pytest.raises(ProofInputError):
+                build_proofs(activations, 2, 5, skip_prefill)
+            with pytest.raises(ProofInputError):
+                verify_proofs(activations, [], 2, 5, skip_prefill)
+    unusable_settings: list[Any] = [None, "2", 2.0, True, 10**400]
+    for number in unusable_settings[:-1]:
+        with pytest.raises(ProofInputError):
+            build_proofs(steps(), number, 5)
+    for number in unusable_settings:
+        with pytest.raises(ProofInputError):
+            build_proofs(steps(), 2, number)
+    assert len(build_proofs(steps(), 10**400, 5)) == 2
+    rows_of: list[Any] = [None, [rows(2)], rows(4).reshape(-1), rows(4)[None], rows(4)[:, :0]]
+    for bad in rows_of:
+        with pytest.raises(ProofInputError):
+            measure_rows(bad, [])
+
+
+def test_any_dense_element_of_a_list_is_flattened() -> None:
+    as_steps = [step[None] for step in steps()]
+    assert build_proofs(as_steps, 2, 5) == build_proofs(tuple(steps()), 2, 5)
+    assert build_proofs(rows(0, 16), 2, 5) == []
+    whole = rows(9, 16)
+    assert build_proofs(whole, 3, 5) == build_proofs(list(whole), 3, 5)
+
+
+def test_proofs_of_other_types_fail_or_are_errors() -> None:
+    activations, failed = steps()[:1], VerificationResult(5, 2.0**64, 2.0**64)
+    bad: list[Any] = [None, 3, 2.5, True, "proof", [], ["a"], b"", bytes(5000), object(), PROOF]
+    for proof in bad:
+        for verify in (verify_proofs, verify_proofs_bytes, verify_proofs_base64):
+            assert verify(activations, [proof], 2, 5) == [failed]
+        assert measure_chunk(activations[0], proof, 5).malformed
+        assert measure_rows(activations[0], [proof], 5)[0].malformed
+    numbers: list[Any] = ["ab", None, [None], [1.5] * 5, ["1"] * 5, [10**400] * 5, [1] * 10**5]
+    for coeffs in numbers:
+        assert verify_proofs(activations, [ProofPoly(coeffs, PRIME)], 2, 5) == [failed]
+        modulus: Any = coeffs
+        assert verify_proofs(activations, [ProofPoly([1] * 5, modulus)], 2, 5) == [failed]
+    no_lists: list[Any] = [None, 3, "text", PROOF, {}, iter([PROOF])]
+    for proofs in no_lists:
+        for verify in (verify_proofs, verify_proofs_bytes, verify_proofs_base64):
+            with pytest.raises(ProofCountError):
+                verify(activations, proofs, 2, 5)
+        assert [r.malformed for r in measure_rows(activations[0], proofs, 5)] == ["missing proof"]
+    assert verify_proofs_base64(activations, ["A" * 50_000_000], 2, 5) == [failed]
+
+
+def test_errors_are_also_the_value_errors_of_the_original() -> None:
+    for error in (MalformedProofError, ProofCountError, ProofInputError):
+        assert issubclass(error, ProofError)
+        assert issubclass(error, ValueError)
+
+
+def test_the_drop_in_results_show_negated_activations() -> None:
+    negated = [-step for step in steps()]
+    results = verify_proofs(negated, build_proofs(steps(), 2, 5), 2, 5)
+    assert results == [VerificationResult(0, 0.0, 0.0)] * 5
+    assert [result.sign_mismatches for result in results] == [5] * 5
+    text = "VerificationResult[exp_mismatches=5, mant_err_mean=1.84467e+19, mant_err_median=1.5]"
+    assert repr(VerificationResult(5, 2.0**64, 1.5)) == text
+
+
+def test_signs_count_where_exponents_agree() -> None:
+    flipped = CHUNK.clone()
+    flipped[0] *= -1
+    result = measure_chunk(flipped, PROOF)
+    assert 0 < result.sign_mismatches < 20
+    assert result.exp_mismatches == 0
+    unrelated = measure_chunk(rows(32, seed=1), PROOF)
+    assert unrelated.sign_mismatches <= 128 - unrelated.exp_mismatches
+
+
 def test_results_and_proofs_pickle() -> None:
     result, proof = VerificationResult(1, 2.0, 3.0), ProofPoly([1, 2], PRIME)
     assert pickle.loads(pickle.dumps(result)) == result != VerificationResult(2, 2.0, 3.0)
@@ -247,14 +345,16 @@ def test_proof_poly_values_and_codecs() -> None:
         null(1)
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff\xd9", b"\xff\xd9\x00", bytes(5000)])
-def test_bytes_that_are_no_proof_are_refused(data: bytes) -> None:
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd9", b"\xff\xd9\x00", bytes(5000), "text", None, 7, [1, 2]]
+)
+def test_bytes_that_are_no_proof_are_refused(data: Any) -> None:
     with pytest.raises(MalformedProofError):
         ProofPoly.from_bytes(data)
 
 
-@pytest.mark.parametrize("text", ["!", "é", "AAA", "A" * 20_000])
-def test_text_that_is_no_proof_is_refused(text: str) -> None:
+@pytest.mark.parametrize("text", ["!", "é", "AAA", "A" * 20_000, b"\xff" * 4, None, 7, [1]])
+def test_text_that_is_no_proof_is_refused(text: Any) -> None:
     with pytest.raises(MalformedProofError):
         ProofPoly.from_base64(text)
 
@@ -275,6 +375,34 @@ def test_points_from_tensors() -> None:
     for bad_x, bad_y in ((x.float(), x), (x, x.float()), (x[None], x), (x, x[:2])):
         with pytest.raises(ProofInputError):
             ProofPoly.from_points_tensor(bad_x, bad_y)
+
+
+def test_a_poly_of_other_types_has_no_value() -> None:
+    x: Any
+    for coeffs, modulus, x in (([1, 2], "m", 3), (["a"], 7, 3), (None, 7, 3), ([1], 7, None)):
+        numbers: Any = coeffs
+        base: Any = modulus
+        with pytest.raises(MalformedProofError):
+            ProofPoly(numbers, base)(x)
+
+
+def test_points_of_other_types_are_refused() -> None:
+    bad: list[Any] = [None, 3, "ab", [1.5, 2.0], ["1", "2"], [None, None], [2**70, 1]]
+    for x in bad:
+        with pytest.raises(ProofInputError):
+            ProofPoly.from_points(x, [1, 2])
+        with pytest.raises(ProofInputError):
+            find_injective_modulus(x)
+        with pytest.raises(ProofInputError):
+            ProofPoly.from_points_tensor(x, torch.tensor([1, 2]))
+    for y in bad[:-1]:
+        with pytest.raises(ProofInputError):
+            ProofPoly.from_points([1, 2], y)
+    assert ProofPoly.from_points([1], [2**70])(1) == 2**70 % PRIME
+    lengths: list[Any] = [-1, 10**9, None, "3", 2.0]
+    for length in lengths:
+        with pytest.raises(ProofInputError):
+            ProofPoly.null(length)
 
 
 def test_unusable_points_are_refused() -> None:
