@@ -29,6 +29,9 @@ class Blocks:
     def __init__(self, context: NodeContext, confirmations: int) -> None:
         self._context = context
         self.confirmations = confirmations
+        self._asking = trio.Lock()
+        self._known: Block | None = None
+        self._known_at = 0.0
 
     async def head(self) -> int:
         """Number of the newest block."""
@@ -48,7 +51,7 @@ class Blocks:
         """The hash of a block once it is deep enough; None where no more blocks come."""
         newest, since = -1, self._context.now()
         while True:
-            head = await self._newest()
+            head = await self._newest(POLL_SECONDS / 2)
             if head.number - self.confirmations + 1 >= number:
                 return await self._chain.block_hash(number)
             now = self._context.now()
@@ -59,7 +62,15 @@ class Blocks:
                 return None
             await trio.sleep(POLL_SECONDS)
 
-    async def _newest(self) -> Block:
+    async def _newest(self, age: float = 0.0) -> Block:
+        """The newest block, or what was it at most `age` seconds ago, as many may wait for one."""
+        async with self._asking:
+            if self._known is None or self._context.now() - self._known_at >= age:
+                self._known = await self._ask()
+                self._known_at = self._context.now()
+            return self._known
+
+    async def _ask(self) -> Block:
         from chain.errors import BadResponse
 
         head = await self._chain.rpc.block("latest")
