@@ -22,6 +22,8 @@ from node.context import NodeContext
 from node.journal import Entry
 from proofs.bundle import UnitBundle
 from proofs.errors import ProofError
+from proofs.measures import SequenceMeasure
+from proofs.profiles import Profile, distance
 from proofs.sequential import DriftState, DriftTest, observe
 from proofs.spotcheck import DEFAULT_TERMS
 from proofs.verdict_messages import StageStatus, Verdict
@@ -132,6 +134,26 @@ class WorkerRecords:
         else:
             self.suspects.discard(address)
         self._context.metrics.suspects.set(len(self.suspects))
+
+
+def p_values(
+    profile: Profile, measures: Sequence[SequenceMeasure | None]
+) -> dict[int, tuple[float, ...]]:
+    """How unusual each stage's figures in a unit are, by a profile of honest ones: the distance of
+    its proofs in every replayed sequence, and for the last stage its sampling, too.
+
+    The profile's distances are each the largest of several stages, so one stage's p-values err on
+    its side.
+    """
+    found: dict[int, tuple[float, ...]] = {}
+    for measure in measures:
+        for stage, chunks in enumerate(measure.stages if measure is not None else ()):
+            found[stage] = (*found.get(stage, ()), profile.p_value(distance(chunks)))
+        if measure is not None and measure.sampling.scores:
+            scores, last = measure.sampling.scores, len(measure.stages) - 1
+            p = profile.p_value(sum(scores) / len(scores), "score")
+            found[last] = (*found.get(last, ()), p)
+    return found
 
 
 def _name(address: str) -> str:

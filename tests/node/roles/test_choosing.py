@@ -11,9 +11,10 @@ import trio
 import trio.testing
 
 from node.roles.validator.choosing import Chooser, coarse
-from node.roles.validator.record import SUSPECT_UNITS, WorkerRecord, WorkerRecords
+from node.roles.validator.record import SUSPECT_UNITS, WorkerRecord, WorkerRecords, p_values
 from node.settlement.blocks import Blocks
 from proofs.bundle import UnitBundle
+from proofs.profiles import Profile, QuantileTable
 from proofs.sequential import DriftState, DriftTest
 from proofs.spotcheck import DEFAULT_TERMS, MAX_AGE, ONE, chosen
 from proofs.thresholds import FP32
@@ -183,6 +184,19 @@ async def test_drift_makes_a_suspect_and_nothing_else(tmp_path: Path) -> None:
         for number in range(SUSPECT_UNITS):
             await records.note(unit(5000 + number), verdict_on(made), {0: (0.5,)})
         assert records.suspects == set()
+
+
+def test_p_values_are_of_each_stage_and_the_last_one_samples() -> None:
+    made = unit()
+    table = QuantileTable.of([n / 1000 for n in range(1000)])
+    profile = Profile.model_construct(distance=table, score=table)
+    found: list[Any] = list(measures(made, scores=0.5))
+    found[1:] = [None] * (SIZE - 1)
+    p = p_values(profile, found)
+    assert set(p) == {0, 1}
+    assert p[0] == (table.p_value(0.01),)
+    assert p[1] == (table.p_value(0.01), table.p_value(0.5))
+    assert p_values(profile, [None] * SIZE) == {}
 
 
 async def test_figures_that_are_none_are_not_held_against_anybody(tmp_path: Path) -> None:
