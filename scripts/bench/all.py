@@ -28,7 +28,7 @@ SUMMARY = "summary:"
 DEADLINE = 600.0
 """Seconds for one benchmark; on a busy machine threads that wait for one another crawl."""
 BENCHES: dict[str, list[str]] = {
-    "proofs": ["bench_proofs.py"],
+    "toploc": ["bench_toploc.py"],
     "settlement": ["bench_settlement.py"],
     "dataplane": ["bench_dataplane.py", "--rounds", "3"],
     "runner": ["bench_runner.py"],
