@@ -28,6 +28,10 @@ async def test_a_provider_comes_and_goes(world: World) -> None:
     assert (status.active, status.unbonding, status.required) == (STAKE + 5 * TOKEN, 0, minimum)
     assert status.slashable == status.active // 2
     assert await client.conviction_loss(client.address) == status.active // 10
+    head = await client.rpc.block("latest")
+    assert head is not None
+    assert await client.block_hash(head.number) == head.hash
+    assert await client.block_hash(head.number + 1) is None
     assert await client.withdraw() is None
 
     with pytest.raises(Reverted) as needed:
