@@ -15,7 +15,6 @@ what an unsigned packet held.
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -45,8 +44,8 @@ class StageEvidence(CanonicalModel):
     went downstream and as they came in. Where tokens travel instead of rows: stage 0's `received`
     is over the input ids (`input_digest`), the last stage's `sent` over the tokens that it sampled
     from output index `sampled_from` on (`token_digest`), and stage 0's `returned` over the same as
-    they came back to it. `returned` is empty for every other stage. `terms` says how tokens were to
-    be picked, as this stage was told (`terms_digest`).
+    they came back to it. `returned` is empty for every other stage. `sampled_from` and `terms`, how
+    tokens were to be picked (`proofs.terms`), are as this stage was told.
     """
 
     sequence_id: Id16
@@ -93,18 +92,6 @@ def token_digest(output_ids: Sequence[int], sampled_from: int) -> bytes:
     those before `sampled_from`."""
     known = min(sampled_from, len(output_ids))
     return _digest((*(NOT_SAMPLED,) * known, *output_ids[known:]))
-
-
-def terms_digest(
-    prompt_tokens: int, temperature: float, top_k: int, top_p: float, noise_key: int
-) -> bytes:
-    """The terms of one sequence that every stage of a ring must have been told alike, 32 bytes.
-
-    sha256 over a tag and the five values, big-endian: u32, f64, u32, f64, u64. Without it stage 0,
-    which passes the terms on, could have the last stage sample by others than were asked for.
-    """
-    packed = struct.pack(">IdIdQ", prompt_tokens, temperature, top_k, top_p, noise_key)
-    return hashlib.sha256(b"prime-node/terms/1\x00" + packed).digest()
 
 
 def _digest(ids: Sequence[int]) -> bytes:

@@ -13,7 +13,8 @@ bundle may have written it: nobody is blamed.
 from __future__ import annotations
 
 from proofs.bundle import BundleSequence, UnitBundle
-from proofs.evidence import StageEvidence, input_digest, terms_digest, token_digest
+from proofs.evidence import StageEvidence, input_digest, token_digest
+from proofs.terms import terms_digest
 
 
 def contradictions(bundle: UnitBundle) -> dict[int, str]:
@@ -47,7 +48,7 @@ def difference(
             return f"sequence {place}: {theirs.rows} rows, not {mine.rows}"
         if theirs.terms != mine.terms:
             return f"sequence {place}: other terms of sampling"
-        if stage == 0 and theirs.sampled_from != mine.sampled_from:
+        if theirs.sampled_from != mine.sampled_from:
             return f"sequence {place}: sampled from {theirs.sampled_from}, not {mine.sampled_from}"
         if theirs.sent != (mine.returned if stage == 0 else mine.received):
             return f"sequence {place}: other {'tokens' if stage == 0 else 'rows'}"

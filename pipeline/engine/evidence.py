@@ -75,6 +75,7 @@ class Collector:
     """Evidence of one sequence in the making.
 
     Args:
+        terms: how the tokens are to be picked (`proofs.terms`).
         returned: stage 0's sum over the tokens that come back; None in other stages.
         kept: where the received rows are held until the sequence is sealed; None keeps none.
         null_proofs: the fault of that name.
@@ -84,6 +85,7 @@ class Collector:
         self,
         sequence_id: bytes,
         hidden_size: int,
+        terms: bytes,
         *,
         returned: ReturnedTokens | None = None,
         kept: RowsBuffer | None = None,
@@ -91,6 +93,8 @@ class Collector:
     ) -> None:
         self.kept = kept
         self._sequence_id = sequence_id
+        self._terms = terms
+        self._unsampled = 0
         self._returned = returned
         self._null_proofs = null_proofs
         self._chunk = torch.empty(CHUNK_ROWS, hidden_size, dtype=torch.bfloat16)
@@ -118,6 +122,7 @@ class Collector:
         if self._returned is not None:
             self._returned.feed(received, len(proven), sampled)
         self._rows += len(proven)
+        self._unsampled += len(proven) - sampled
         while len(proven):
             taken = min(len(proven), CHUNK_ROWS - self._filled)
             self._chunk[self._filled : self._filled + taken] = proven[:taken]
@@ -136,7 +141,9 @@ class Collector:
             proofs=tuple(self._proofs),
             sent=self._sent.digest(),
             received=self._received.digest(),
+            terms=self._terms,
             returned=b"" if self._returned is None else self._returned.finish(last_token),
+            sampled_from=self._unsampled,
         )
 
     def _prove(self) -> None:

@@ -187,6 +187,9 @@ class StageEvidence(Message):
     - `returned`: empty but for stage 0: over the T tokens (u32) that came back in this ring, with
       0xFFFFFFFF for those known before. With an honest ring it is the last stage's `sent`.
 
+    `sampled_from` is the number of tokens known before, and `terms` says how tokens are picked
+    (`proofs.terms`), both as this stage was told.
+
     All u32 are little-endian. So each value on an edge is signed for at both of its ends.
     """
 
@@ -197,7 +200,9 @@ class StageEvidence(Message):
     ]
     sent: Digest
     received: Digest
+    terms: Digest
     returned: Digest | Literal[b""] = b""
+    sampled_from: Count = 0
 
 
 class Evidence(Message):

@@ -36,6 +36,7 @@ from pipeline.engine.table import ItemRows, SequenceTable
 from pipeline.runner.errors import KvExhausted
 from pipeline.runner.stage import StepItem
 from proofs.sampling import SamplingError, SamplingFields, choose_batch
+from proofs.terms import terms_digest
 from proofs.toploc import TOPK
 
 _OTHER_KEY = 0x9E3779B97F4A7C15
@@ -132,9 +133,11 @@ class Stage:
             self._runner.open(opened.sequence_id, opened.capacity)
         except KvExhausted as exc:
             raise EngineError("out_of_memory", str(exc)) from exc
+        s = opened.sampling
         self._collectors[opened.sequence_id] = Collector(
             opened.sequence_id,
             self._slice.hidden_size,
+            terms_digest(opened.prompt, s.temperature, s.top_k, s.top_p, s.noise_key),
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
             null_proofs=self._fault == "null-proofs",

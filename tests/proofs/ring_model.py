@@ -123,7 +123,7 @@ def do_work(
                 received=came.digest if came else input_digest(sequence.prompt_ids, output),
                 terms=all_terms[stage],
                 returned=b"" if stage else token_digest(output, known),
-                sampled_from=known if stage in (0, last) else 0,
+                sampled_from=known,
             )
             evidence[stage].append(item.model_copy(update=deed.says))
     return Work(

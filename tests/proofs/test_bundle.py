@@ -15,7 +15,8 @@ from proofs.bundle import (
     check_claims,
 )
 from proofs.canonical import MAX_CONTAINERS, CanonicalError
-from proofs.evidence import evidence_commitment, input_digest, terms_digest, token_digest
+from proofs.evidence import evidence_commitment, input_digest, token_digest
+from proofs.terms import terms_digest
 from tests.proofs.units import DOMAIN, bundle, claim, evidence, sequence, stage_key
 
 UNIT = bundle()

@@ -132,8 +132,9 @@ def test_a_wrong_count_of_proofs_is_that_stages_fault(stage: int, kind: str) -> 
         {"rows": 71},
         {"terms": b"t" * 32},
         {"sequence_id": bytes(16)},
+        {"sampled_from": 3},
     ],
-    ids=["rows", "count", "terms", "sequence"],
+    ids=["rows", "count", "terms", "sequence", "start"],
 )
 def test_who_countersigned_what_it_contradicts_is_at_fault(
     stage: int, change: dict[str, object]
@@ -205,13 +206,15 @@ def test_tokens_that_are_off_are_walked_back_too() -> None:
 
 
 def with_tokens(start: int, output: tuple[int, ...] | None = None) -> UnitBundle:
-    """The unit, stages 0 and 2 having signed that tokens were sampled from `start` on."""
+    """The unit, all stages having signed that tokens were sampled from `start` on."""
     unit = UNIT
-    for stage, name in ((0, "returned"), (2, "sent")):
+    for stage in range(3):
+        name = {0: "returned", 2: "sent"}.get(stage)
         items = evidence(stage, UNIT.sequences)
         changed = [
             item.model_copy(
-                update={name: token_digest(output or s.output_ids, start), "sampled_from": start}
+                update={"sampled_from": start}
+                | ({name: token_digest(output or s.output_ids, start)} if name else {})
             )
             for item, s in zip(items, UNIT.sequences, strict=True)
         ]

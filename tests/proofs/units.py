@@ -19,13 +19,13 @@ from proofs.evidence import (
     StageEvidence,
     evidence_commitment,
     input_digest,
-    terms_digest,
     token_digest,
 )
 from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.noise import noise_key
 from proofs.receipts import Receipt
 from proofs.signing import address_of, checksum_address
+from proofs.terms import terms_digest
 
 DOMAIN = Domain(chain_id=31337, verifying_contract=checksum_address(b"\xaa" * 20))
 UNIT = sha256(b"unit").digest()
