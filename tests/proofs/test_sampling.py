@@ -71,8 +71,40 @@ def test_support_choice_and_score_equal_the_definition(
     assert scores[choice] == pytest.approx(max(scores.values()), abs=1e-9)
     token = data.draw(st.integers(0, len(logits) + 2))
     score = token_score(logits, token, temperature, top_k, top_p, key, 9)
-    expected = max(scores.values()) - scores[token] if token in scores else math.inf
+    expected = 0.0 if token == choice else least_change(logits, scores, token, temperature, key)
     assert score == pytest.approx(min(expected, SCORE_CLIP), abs=1e-9)
+
+
+def least_change(
+    logits: Logits, scores: dict[int, float], token: int, temperature: float, key: int
+) -> float:
+    """The definition, word for word: every place of the edge that makes a difference."""
+    if token >= len(logits):
+        return math.inf
+    edge = min(float(logits[i]) for i in scores)
+    noise = gumbel(key, 9, np.arange(len(logits)))
+    every = {i: float(logits[i]) + temperature * float(noise[i]) for i in range(len(logits))}
+    changes = [max(scores.values()) - scores[token]] if token in scores else []
+    for cut in {float(value) for value in logits if value <= logits[token]}:
+        best = max(every[i] for i in every if logits[i] >= cut)
+        changes.append(abs(cut - edge) + best - every[token])
+    return min(changes)
+
+
+def test_a_token_just_over_the_edge_scores_its_distance_to_it() -> None:
+    logits = np.array([3.0, 2.0, 1.9, -4.0], dtype=np.float32)
+    keys = [key for key in range(200) if choose(logits, 1.0, 3, 1.0, key, 0) == 2][:5]
+    for key in keys:  # with the edge where the third token is in, it wins
+        assert token_score(logits, 2, 1.0, 2, 1.0, key, 0) == pytest.approx(0.1, abs=1e-6)
+        assert token_score(logits, 3, 1.0, 2, 1.0, key, 0) == SCORE_CLIP
+
+
+def test_the_winner_may_be_what_is_over_the_edge() -> None:
+    """The prover's support lacked the token at the edge, which would have won."""
+    logits = np.array([3.0, 2.0, 1.9, -4.0], dtype=np.float32)
+    key = next(key for key in range(200) if choose(logits, 1.0, 3, 1.0, key, 0) == 2)
+    second = choose(logits, 1.0, 2, 1.0, key, 0)
+    assert token_score(logits, second, 1.0, 3, 1.0, key, 0) <= 0.1 + 1e-6
 
 
 def test_pruning_is_exact_over_a_real_vocabulary() -> None:
