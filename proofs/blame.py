@@ -50,9 +50,9 @@ class Charge:
     gross: bool
 
 
-Revealed = Mapping[bytes, float | None]
-"""By hash: how far revealed rows are from the validator's own (`rows_error`, -1.0 for bytes that
-are no rows of the sequence), None for rows that were asked for in vain."""
+Revealed = Mapping[Inquiry, float | None]
+"""What inquiries brought: how far revealed rows are from the validator's own (`rows_error`; -1.0 for
+bytes that are no rows of the sequence), None for rows that were asked for in vain."""
 
 
 def walk_back(
@@ -67,9 +67,10 @@ def walk_back(
     """
     while charge.stage > 0:
         digest = bundle.stages[charge.stage].evidence[charge.place].received
-        if digest not in revealed:
-            return Inquiry(charge.stage, charge.place, digest)
-        error = revealed[digest]
+        inquiry = Inquiry(charge.stage, charge.place, digest)
+        if inquiry not in revealed:
+            return inquiry
+        error = revealed[inquiry]
         if error is None:
             return replace(charge, reason=f"{charge.reason}; {WITHHELD}")
         if 0.0 <= error <= thresholds.rows_error:

@@ -52,7 +52,7 @@ def judge(
 ) -> Verdict | Inquiry:
     """The verdict on `bundle`, whose sequences were measured as `measures`, in the same order.
 
-    `revealed` are the rows that earlier inquiries brought, by hash. Raises VerdictError when
+    `revealed` is what earlier inquiries brought. Raises VerdictError when
     measures do not fit the bundle.
     """
     _check_coverage(bundle, measures)

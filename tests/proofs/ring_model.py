@@ -204,12 +204,12 @@ def hold_court(work: Work, bundle: UnitBundle, thresholds: Thresholds) -> Verdic
         measures.append(
             SequenceMeasure(sequence_id=told.sequence_id, stages=tuple(stages), sampling=sampling)
         )
-    revealed: dict[bytes, float | None] = {}
+    revealed: dict[Inquiry, float | None] = {}
     for _ in range(len(work.deeds) + 1):
         answer = judge(bundle, measures, thresholds, DOMAIN, revealed)
         if isinstance(answer, Verdict):
             return answer
-        revealed[answer.digest] = _reveal(work, answer)
+        revealed[answer] = _reveal(work, answer)
     raise AssertionError("more inquiries than stages")
 
 

@@ -46,13 +46,13 @@ def ruled(
     rows: Callable[[Inquiry], float | None] = lambda _: 0.0,
 ) -> Verdict:
     """The verdict once every inquiry was answered with how far `rows` are off."""
-    revealed: dict[bytes, float | None] = {}
+    revealed: dict[Inquiry, float | None] = {}
     for _ in unit.stages:
         answer = judge(unit, found, thresholds, DOMAIN, revealed)
         if isinstance(answer, Verdict):
             return answer
-        assert answer.digest not in revealed
-        revealed[answer.digest] = rows(answer)
+        assert answer not in revealed
+        revealed[answer] = rows(answer)
     raise AssertionError("more inquiries than stages")
 
 

@@ -51,13 +51,13 @@ class Ruling:
 async def settle(opinion: Opinion, reveal: Reveal, rounds: int) -> Ruling:
     """Ask for rows until `opinion` is a verdict. Raises `CannotJudge`, also where it is none after
     so many `rounds`."""
-    revealed: dict[bytes, float | None] = {}
+    revealed: dict[Inquiry, float | None] = {}
     answers: list[Answer] = []
     while isinstance(found := opinion(revealed), Inquiry):
-        if len(answers) >= rounds or found.digest in revealed:
+        if len(answers) >= rounds or found in revealed:
             raise CannotJudge("the inquiries do not come to an end")
-        revealed[found.digest] = await reveal(found)
-        answers.append(Answer(found, revealed[found.digest]))
+        revealed[found] = await reveal(found)
+        answers.append(Answer(found, revealed[found]))
     return Ruling(found, tuple(answers))
 
 

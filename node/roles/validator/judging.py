@@ -102,11 +102,6 @@ class Judge:
     ) -> float | None:
         peer_id = bundle.stages[inquiry.stage].peer_id
         log = self._context.log.bind(unit=bundle.unit_id.hex()[:12], stage=inquiry.stage)
-        if any(
-            bundle.stages[earlier].evidence[inquiry.place].received == inquiry.digest
-            for earlier in range(1, inquiry.stage)
-        ):  # `Revealed` is by hash alone, but the same rows are right after one stage alone
-            raise CannotJudge("a stage passed on the very rows that it received")
         limit = most_bytes(bundle, inquiry.place, model.manifest.hidden_size)
         path = await self._rows.get(peer_id, inquiry.digest, limit)
         if path is None:
