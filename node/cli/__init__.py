@@ -15,6 +15,7 @@ import typer
 import typer.main
 
 from node.cli import (
+    calibrate,
     chain,
     consent,
     deregister,
@@ -45,6 +46,7 @@ app.command("simulate", help=simulate.HELP)(simulate.command)
 app.command("init", help=init.HELP)(init.command)
 app.command("run", help=run.HELP)(run.command)
 app.command("submit", help=submit.HELP)(submit.command)
+app.command("calibrate", help=calibrate.HELP)(calibrate.command)
 app.command("status", help=status.HELP)(status.command)
 app.command("deregister", help=deregister.HELP)(deregister.command)
 wallet.app.command("consent", help=consent.HELP)(consent.command)
@@ -54,6 +56,7 @@ app.add_typer(stake.app, name="stake")
 app.add_typer(rewards.app, name="rewards")
 app.add_typer(key.app, name="key")
 app.add_typer(model.app, name="model")
+app.add_typer(calibrate.app, name="profile")
 app.add_typer(chain.app, name="chain")
 
 

@@ -1,0 +1,1 @@
+"""Measuring honest noise on this machine, for `prime-node calibrate`."""
