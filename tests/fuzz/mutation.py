@@ -86,7 +86,7 @@ def _instead_of(value: Message, choices: Choices) -> Message:
     if isinstance(value, bool) or value is None:
         return not value
     if isinstance(value, int):
-        return value + choices.below(256) - 128
+        return max(-(2**63), min(2**64 - 1, value + choices.below(256) - 128))
     if isinstance(value, bytes):
         return mutate_bytes(value, choices)
     if isinstance(value, str):
