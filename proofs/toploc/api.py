@@ -147,7 +147,7 @@ def _blocks(activations: Activations, size: int, skip_prefill: bool) -> list[tor
         if not len(activations):
             return []
         steps = check_activations(activations)
-        first = 0 if skip_prefill else 1
+        first, size = 0 if skip_prefill else 1, min(size, len(steps))
         full = first + (len(steps) - first) // size * size
         blocks = [steps[:first], steps[first:full].reshape(-1, size * steps.shape[1])]
         return [*(block for block in blocks if len(block)), *_rest(steps[full:])]

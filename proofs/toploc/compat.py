@@ -19,7 +19,7 @@ from types import ModuleType
 import torch
 
 from proofs.toploc import api
-from proofs.toploc.field import PRIME, interpolate
+from proofs.toploc.field import MAX_POINTS, PRIME, interpolate
 from proofs.toploc.poly import (
     ProofPoly,
     find_injective_modulus,
@@ -37,8 +37,10 @@ def compute_newton_coefficients(x: Sequence[int], y: Sequence[int]) -> list[int]
     Raises ProofInputError, or DuplicatePointError where two points share an x.
     """
     points, values = integers(x, "x"), integers(y, "y", PRIME)
-    if not 0 < points.size == values.size:
-        raise ProofInputError(f"{points.size} and {values.size} numbers; give equally many of each")
+    if not 0 < points.size == values.size <= MAX_POINTS:
+        raise ProofInputError(
+            f"{points.size} and {values.size} numbers; give equally many, 1 to {MAX_POINTS}"
+        )
     if int(points.min()) < 0 or int(points.max()) >= PRIME:
         raise ProofInputError(f"x is outside 0..{PRIME - 1}")
     coefficients: list[int] = interpolate(points[None], values[None])[0].tolist()

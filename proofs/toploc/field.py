@@ -71,9 +71,7 @@ def _wrapped(table: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
 
 _POWERS = _powers_of_generator()
 _EXP: Floats = _POWERS.astype(np.float64)
-_LOG = np.zeros(
-    PRIME, dtype=np.int32
-)  # that of 0 is 0, which leaves a zero factor out of a product
+_LOG = np.zeros(PRIME, dtype=np.int32)  # that of 0 is 0: products leave out a factor of zero
 _LOG[_POWERS] = np.arange(ORDER)
 INVERSE = np.zeros(PRIME, dtype=np.float64)  # that of 0 is 0
 INVERSE[_POWERS] = np.roll(_POWERS[::-1], 1)
@@ -96,7 +94,10 @@ def _powers_of_all() -> tuple[Floats, Ints]:
 
 
 def evaluate(coefficients: Ints | Floats, x: Ints) -> Ints:
-    """Values [B, n] of B polynomials, coefficients [B, k] ascending, at x [B, n] in 0..PRIME-1."""
+    """Values [B, n] of B polynomials, coefficients [B, k] ascending, at x [B, n].
+
+    Coefficients and x are in 0..PRIME-1.
+    """
     table, next_x = _powers_of_all()
     blocks = _padded(coefficients).reshape(len(coefficients), -1, STEP)
     powers = table.take(x, axis=0).swapaxes(1, 2)

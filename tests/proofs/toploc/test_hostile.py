@@ -261,6 +261,9 @@ def test_what_is_no_list_of_tensors_is_an_error() -> None:
         with pytest.raises(ProofInputError):
             build_proofs(steps(), 2, number)
     assert len(build_proofs(steps(), 10**400, 5)) == 2
+    for size in (10**400, 2**63, 9):
+        assert len(build_proofs(rows(9), size, 5)) == 2
+        assert len(build_proofs(rows(9), size, 5, skip_prefill=True)) == 1
     rows_of: list[Any] = [None, [rows(2)], rows(4).reshape(-1), rows(4)[None], rows(4)[:, :0]]
     for bad in rows_of:
         with pytest.raises(ProofInputError):
