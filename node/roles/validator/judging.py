@@ -16,7 +16,9 @@ import trio
 
 from node.context import NodeContext
 from node.hardware import Device
+from node.roles.validator.beacons import refusal
 from node.roles.validator.disputes import Ruling, most_bytes, settle
+from node.roles.validator.preparing import Plan
 from node.roles.validator.replay import replay_request, rows_request, to_measures
 from node.roles.validator.rows import CannotJudge, RowsFetcher, is_content
 from node.settlement import receipt_domain
@@ -53,13 +55,23 @@ class Judge:
         self._busy = trio.Lock()
         self.replay_seconds = 0.0
 
-    async def rule(self, bundle: UnitBundle, on_inquiry: Callable[[], None]) -> Ruling:
-        """The verdict on a bundle. `on_inquiry` is called when others may go first. Raises
-        `CannotJudge`."""
+    async def rule(self, bundle: UnitBundle, plan: Plan, on_inquiry: Callable[[], None]) -> Ruling:
+        """The verdict on a bundle, of which is replayed what `plan` chose. `on_inquiry` is called
+        when others may go first. Raises `CannotJudge`."""
+        if plan.noise.unknown:
+            raise CannotJudge(f"its noise cannot be looked up: {plan.noise.unknown}")
+        if plan.noise.fault is not None:
+            return Ruling(refusal(bundle, plan.noise))
         model = await self._model(bundle)
-        request = replay_request(bundle, str(model.path), self._device)
-        replayed = await self._replay(request)
-        measures = to_measures(replayed)
+        before = self.replay_seconds
+        measures: list[SequenceMeasure | None] = [None] * len(bundle.sequences)
+        if plan.chosen:
+            request = replay_request(bundle, str(model.path), self._device, plan.chosen)
+            found = to_measures(await self._replay(request))
+            if len(found) != len(plan.chosen):
+                raise CannotJudge("the engine measured other sequences than it was asked for")
+            for number, measure in zip(plan.chosen, found, strict=True):
+                measures[number] = measure
 
         async def reveal(inquiry: Inquiry) -> float | None:
             on_inquiry()
@@ -75,7 +87,8 @@ class Judge:
             accepted=ruling.verdict.accepted,
             reason=ruling.verdict.reason,
             inquiries=len(ruling.answers),
-            seconds=round(replayed.seconds, 2),
+            replayed=f"{len(plan.chosen)}/{len(bundle.sequences)}",
+            seconds=round(self.replay_seconds - before, 2),
         )
         return ruling
 
@@ -90,7 +103,7 @@ class Judge:
         return model
 
     def _opinion(
-        self, bundle: UnitBundle, measures: list[SequenceMeasure], revealed: Revealed
+        self, bundle: UnitBundle, measures: list[SequenceMeasure | None], revealed: Revealed
     ) -> Verdict | Inquiry:
         try:
             return judge(bundle, measures, self._thresholds, self._domain, revealed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.engine.messages import Replay, Replayed, ReplaySequence, RevealedRows, Sampling
@@ -10,14 +11,18 @@ from proofs.bundle import BundleSequence, UnitBundle
 from proofs.measures import SequenceMeasure
 
 
-def replay_request(bundle: UnitBundle, model_dir: str, device: str) -> Replay:
-    """What the engine must replay to judge `bundle`."""
+def replay_request(
+    bundle: UnitBundle, model_dir: str, device: str, chosen: Sequence[int] | None = None
+) -> Replay:
+    """What the engine must replay to judge `bundle` by its sequences with the numbers `chosen`
+    (None: all)."""
+    numbers = range(len(bundle.sequences)) if chosen is None else chosen
     return Replay(
         model_dir=model_dir,
         model_id=bundle.model_id,
         device=device,
         boundaries=bundle.boundaries,
-        sequences=tuple(_sequence(bundle, sequence) for sequence in bundle.sequences),
+        sequences=tuple(_sequence(bundle, bundle.sequences[number]) for number in numbers),
     )
 
 

@@ -3,8 +3,8 @@
 A bundle is taken only from the owner of the pool that would pay for it. It is written to disk and
 journaled before its sender is told that it was taken; from then on its verdict will be delivered,
 whatever happens to this process. Bundles are replayed one at a time, in order of arrival
-(`judging.py`). A unit is accepted at most once: a second bundle for it is refused, so nothing is
-paid twice.
+(`judging.py`), once it is known which of their sequences (`preparing.py`). A unit is accepted at
+most once: a second bundle for it is refused, so nothing is paid twice.
 
 Nothing that one sender does may hold up the others: each has a bounded share of the queue; while a
 stage is asked for rows (`disputes.py`) other bundles are judged, and a sender with several such
@@ -27,6 +27,8 @@ from node.journal import Entry
 from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
 from node.roles.validator.convicting import Convictions
 from node.roles.validator.judging import Judge
+from node.roles.validator.preparing import Plan, Preparer
+from node.roles.validator.record import WorkerRecords
 from node.roles.validator.rows import CannotJudge
 from node.roles.validator.settling import ValidatorSettlement
 from node.rpc import call, serve
@@ -49,10 +51,13 @@ LAST_RETRY_SECONDS = 30.0
 
 @dataclass
 class Task:
-    """A journaled bundle and who sent it. `passed` is set once others may be judged."""
+    """A journaled bundle, who sent it, and the chain's newest block then (0: unknown). It may be
+    judged once there is a `plan`; `passed` is set once others may."""
 
     bundle_id: bytes
     sender: str
+    seen_at: int = 0
+    plan: Plan | None = None
     begun: bool = False
     inquiring: bool = False
     passed: trio.Event = field(default_factory=trio.Event)
@@ -72,6 +77,9 @@ class Validator:
         self._context = context
         self._engine = engine
         self._judge = Judge(context, engine, validator_device(context))
+        self._records = WorkerRecords(context)
+        self._preparer = Preparer(context, follower.confirmations, self._records)
+        self._nursery: trio.Nursery | None = None
         self._pending: dict[bytes, Task] = {}
         self._changed = trio.Event()
         self.settlement = ValidatorSettlement(context, follower)
@@ -87,8 +95,10 @@ class Validator:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the journal is replayed and handlers are in place."""
         await self.settlement.restore()
+        await self._records.restore()
         waiting = await self._undelivered()
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(self._judge_all)
             nursery.start_soon(self._drop_engine_events)
             await nursery.start(self.settlement.run)
@@ -118,10 +128,12 @@ class Validator:
         self._require_room(peer_id)
         path = self._path(bundle.content_id)
         await trio.to_thread.run_sync(write_atomically, path, request.bundle, 0o600)
+        block = await self._preparer.arrived()
+        body = {"sender": peer_id, "block": block}
         key = bundle.content_id.hex()
-        await self._context.journal.append("peer.bundle", key, {"sender": peer_id}, "peer")
+        await self._context.journal.append("peer.bundle", key, body, "peer")
         if bundle.content_id not in self._pending:  # else it came twice at once
-            self._enqueue(Task(bundle.content_id, peer_id))
+            self._enqueue(Task(bundle.content_id, peer_id, block))
         return Done()
 
     async def _require_owner(self, peer_id: str, bundle: UnitBundle) -> None:
@@ -151,6 +163,17 @@ class Validator:
 
     def _enqueue(self, task: Task) -> None:
         self._pending[task.bundle_id] = task
+        if self._nursery is not None:
+            self._nursery.start_soon(self._prepare, task)
+
+    async def _prepare(self, task: Task) -> None:
+        """Plan how a bundle is judged; that may wait for blocks."""
+        bundle = await self._stored(task.bundle_id)
+        judged = await self._context.journal.get("self.verdict", task.bundle_id.hex())
+        if bundle is None or judged is not None:
+            task.plan = Plan()
+        else:
+            task.plan = await self._preparer.plan(bundle, task.seen_at)
         self._notify()
 
     def _notify(self) -> None:
@@ -161,7 +184,7 @@ class Validator:
         journal = self._context.journal
         delivered = {event.key for event in await journal.events(["peer.delivered"])}
         return [
-            Task(bytes.fromhex(event.key), event.body["sender"])
+            Task(bytes.fromhex(event.key), event.body["sender"], event.body.get("block", 0))
             for event in await journal.events(["peer.bundle"])
             if event.key not in delivered
         ]
@@ -178,10 +201,12 @@ class Validator:
                 await task.passed.wait()
 
     def _next(self) -> Task | None:
-        """The oldest bundle whose sender has not too many inquiries under way."""
+        """The oldest bundle that is prepared and whose sender has not too many inquiries under
+        way."""
         inquiries = Counter(task.sender for task in self._pending.values() if task.inquiring)
         for task in self._pending.values():
-            if not task.begun and inquiries[task.sender] < MAX_SENDER_INQUIRIES:
+            ready = task.plan is not None and not task.begun
+            if ready and inquiries[task.sender] < MAX_SENDER_INQUIRIES:
                 return task
         return None
 
@@ -198,18 +223,16 @@ class Validator:
     async def _verdict(self, task: Task) -> SignedVerdict | None:
         """The signed verdict: an earlier one from the journal, else a new one, journaled."""
         journal, key = self._context.journal, task.bundle_id.hex()
-        try:
-            data = await trio.to_thread.run_sync(self._path(task.bundle_id).read_bytes)
-            bundle = UnitBundle.from_bytes(data)
-        except (OSError, ProofError) as exc:
-            self._context.log.error("cannot judge: the stored bundle is damaged", reason=str(exc))
+        bundle = await self._stored(task.bundle_id)
+        if bundle is None or task.plan is None:
+            self._context.log.error("cannot judge: the stored bundle is damaged", unit=key[:12])
             return None
         known = await journal.get("self.verdict", key)
         if known is not None:
             signed = SignedVerdict.from_bytes(known.body)
         else:
             try:
-                ruling = await self._judge.rule(bundle, task.inquire)
+                ruling = await self._judge.rule(bundle, task.plan, task.inquire)
             except CannotJudge as exc:
                 self._context.log.error("cannot judge", unit=key[:12], reason=str(exc))
                 return None
@@ -220,6 +243,7 @@ class Validator:
                 entries.insert(0, Entry("self.inquiry", key, rests_on))
             await journal.append_many(entries)
             self.judged += 1
+        await self._records.note(bundle, signed.verdict, {})
         if signed.verdict.accepted:  # an earlier run may have ended right before this
             await self.settlement.accept(
                 task.sender, bundle.unit_id, bundle.content_id, signed_receipts(bundle)
@@ -227,6 +251,14 @@ class Validator:
         else:
             await self._convictions.note(bundle, signed.verdict)
         return signed
+
+    async def _stored(self, bundle_id: bytes) -> UnitBundle | None:
+        """A bundle that was taken; None where the disk lost it."""
+        try:
+            data = await trio.to_thread.run_sync(self._path(bundle_id).read_bytes)
+            return UnitBundle.from_bytes(data)
+        except (OSError, ProofError):
+            return None
 
     async def _deliver(self, task: Task, signed: SignedVerdict) -> None:
         notice = VerdictNotice(verdict=signed.to_bytes())
