@@ -51,8 +51,8 @@ class Charge:
 
 
 Revealed = Mapping[Inquiry, float | None]
-"""What inquiries brought: how far revealed rows are from the validator's own (`rows_error`; -1.0 for
-bytes that are no rows of the sequence), None for rows that were asked for in vain."""
+"""What inquiries brought: how far revealed rows are from the validator's own (`rows_error`; -1.0
+for bytes that are no rows of the sequence), None for rows that were asked for in vain."""
 
 
 def walk_back(

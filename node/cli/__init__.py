@@ -19,6 +19,7 @@ from node.cli import (
     chain,
     consent,
     deregister,
+    export,
     init,
     key,
     model,
@@ -29,6 +30,7 @@ from node.cli import (
     stake,
     status,
     submit,
+    verify,
     wallet,
 )
 from node.cli.frame import Invocation
@@ -48,6 +50,8 @@ app.command("run", help=run.HELP)(run.command)
 app.command("submit", help=submit.HELP)(submit.command)
 app.command("calibrate", help=calibrate.HELP)(calibrate.command)
 app.command("status", help=status.HELP)(status.command)
+app.command("verify", help=verify.HELP)(verify.command)
+app.command("export", help=export.HELP)(export.command)
 app.command("deregister", help=deregister.HELP)(deregister.command)
 wallet.app.command("consent", help=consent.HELP)(consent.command)
 stake.app.command("register-node", help=register_node.HELP)(register_node.command)

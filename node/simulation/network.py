@@ -145,7 +145,7 @@ def fresh_output(folder: Path) -> None:
     """Make the output folder; what an earlier simulation left in it is removed."""
     import shutil
 
-    for name in ("nodes", "logs", "network.toml", "dataset.jsonl", "report.json"):
+    for name in ("nodes", "logs", "cases", "network.toml", "dataset.jsonl", "report.json"):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

@@ -17,8 +17,11 @@ from node.settings import Location, Size, read_toml
 DISHONEST = (
     "int4-weights",
     "int8-weights",
+    "fp8-weights",
     "null-proofs",
     "garbage-hidden",
+    "garbage-signed",
+    "quiet-garbage",
     "wrong-seed",
 )
 CRASH = "crash"

@@ -45,6 +45,7 @@ def report_of(outcome: Outcome) -> dict[str, Any]:
         "units": outcome.work,
         "transactions": sorted({row["receipt_transaction"] for row in rows}),
         "seed": outcome.options.seed,
+        "cases": [str(path) for path in outcome.cases],
     }
 
 
@@ -87,6 +88,8 @@ def print_report(outcome: Outcome) -> None:
     ]
     out.print(table("What must be true", ("", "check", "seen"), marks))
     out.print(f"written: {outcome.options.output / 'dataset.jsonl'} and report.json")
+    if outcome.cases:
+        out.print(f"check a verdict yourself: prime-node verify {outcome.cases[0]}")
 
 
 def _workers(outcome: Outcome) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ import trio
 from node.cli.submit import job_body
 from node.errors import EXIT_INTERRUPTED, NodeError, UnreachableError
 from node.prompts import Prompt
+from node.simulation.cases import write_cases
 from node.simulation.checks import Check, run_checks
 from node.simulation.ledger import Balances, Ledger, open_ledger
 from node.simulation.memory import MemoryWatch
@@ -58,6 +60,7 @@ class Outcome:
     """Until the run has come to its end."""
     left_running: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
+    cases: list[Path] = field(default_factory=list)
 
 
 def simulate(options: SimulationOptions) -> int:
@@ -69,6 +72,7 @@ def simulate(options: SimulationOptions) -> int:
         return EXIT_INTERRUPTED
     outcome.left_running = _still_running(outcome.network)
     outcome.checks = run_checks(outcome)
+    outcome.cases = write_cases(outcome.network, options.output)
     write_report(outcome)
     print_report(outcome)
     return 0 if all(check.held for check in outcome.checks) else 1

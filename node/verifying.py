@@ -1,0 +1,186 @@
+"""Checking a case file: everything a verdict rests on, done again on this machine.
+
+In order: the signatures, the statements, then a replay over the whole model with this machine's own
+engine code, the rows that were revealed, and the verdict that follows. A verdict of the file holds
+if it comes to the same: accepted or not, and whom it blames.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from node.errors import InputError
+from node.roles.validator.replay import replay_request, rows_request, to_measures
+from proofs.blame import Inquiry
+from proofs.bundle import UnitBundle, check_claims
+from proofs.casefile import AskedRows, CaseFile
+from proofs.errors import ProofError
+from proofs.measures import SequenceMeasure
+from proofs.profiles import Profile
+from proofs.thresholds import Thresholds, profile
+from proofs.verdict import judge
+from proofs.verdict_messages import SignedVerdict, Verdict
+
+if TYPE_CHECKING:
+    from pipeline.engine.replay import Replayer
+
+
+@dataclass(frozen=True)
+class Check:
+    """`held` None: it could not be checked."""
+
+    name: str
+    held: bool | None
+    detail: str
+
+
+@dataclass
+class Report:
+    """What came of a case. `verdict` is this machine's own, None where it came to none."""
+
+    bundle: UnitBundle
+    checks: list[Check] = field(default_factory=list)
+    verdict: Verdict | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether everything was checked and is as the file says."""
+        return all(check.held is True for check in self.checks)
+
+    def add(self, name: str, held: bool | None, detail: str) -> None:
+        self.checks.append(Check(name, held, detail))
+
+
+def read_case(path: Path) -> CaseFile:
+    """Raises InputError for a file that is no case."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(CaseFile.MAX_BYTES + 1)
+        return CaseFile.from_bytes(data)
+    except OSError as exc:
+        raise InputError(f"{path}: cannot read: {exc.strerror}") from exc
+    except ProofError as exc:
+        raise InputError(f"{path}: no case file: {exc}", "prime-node export makes them") from exc
+
+
+def thresholds_of(case: CaseFile) -> tuple[str, Thresholds]:
+    """The case's thresholds and what they are called. Raises InputError."""
+    try:
+        if not case.profile:
+            return case.thresholds, profile(case.thresholds)
+        found = Profile.from_bytes(case.profile)
+    except ProofError as exc:
+        raise InputError(f"the case's thresholds: {exc}") from exc
+    return f"profile {found.profile_id.hex()[:12]}", found.thresholds
+
+
+def check_words(case: CaseFile) -> Report:
+    """Everything that needs no model: signatures and what they are about. Raises InputError."""
+    try:
+        bundle, verdicts = case.unit(), case.signed_verdicts()
+    except ProofError as exc:
+        raise InputError(f"the case's bundle or verdict is damaged: {exc}") from exc
+    report = Report(bundle)
+    reason = check_claims(bundle, case.domain)
+    report.add("stages", not reason, reason or f"{len(bundle.stages)} signed and countersigned")
+    for signed in verdicts:
+        report.add(f"verdict of {signed.validator[:10]}", *_about(signed, bundle))
+    return report
+
+
+def check_replay(
+    case: CaseFile,
+    report: Report,
+    thresholds: Thresholds,
+    model_dir: Path,
+    device: str,
+    replayer: Replayer,
+) -> None:
+    """Replay and judge, and compare with each verdict of the file. Raises EngineError."""
+    bundle = report.bundle
+    replayed = replayer.replay(replay_request(bundle, str(model_dir), device))
+    measures = to_measures(replayed)
+    tokens = sum(len(s.output_ids) for s in bundle.sequences)
+    report.add("replay", True, f"{tokens} tokens in {replayed.seconds:.1f} s")
+    court = _Court(case, report, thresholds, model_dir, device, replayer)
+    report.verdict = court.verdict(measures)
+    for signed in case.signed_verdicts():
+        chosen = set(signed.verdict.replayed)
+        own = court.verdict([m if n in chosen else None for n, m in enumerate(measures)])
+        name = f"agrees with {signed.validator[:10]}"
+        if own is None:
+            report.add(name, None, "it rests on rows that are not in the file")
+        else:
+            same = _finding(own) == _finding(signed.verdict)
+            report.add(name, same, _described(own))
+
+
+def _about(signed: SignedVerdict, bundle: UnitBundle) -> tuple[bool, str]:
+    try:
+        signed.signer()
+    except ProofError as exc:
+        return False, str(exc)
+    if signed.verdict.bundle_id != bundle.content_id:
+        return False, "it is about another bundle"
+    return True, f"signed by {signed.validator}: {_described(signed.verdict)}"
+
+
+def _finding(verdict: Verdict) -> tuple[bool, int | None, str]:
+    return verdict.accepted, verdict.first_faulty, verdict.doubted_peer
+
+
+def _described(verdict: Verdict) -> str:
+    return "accepted" if verdict.accepted else f"rejected: {verdict.reason}"
+
+
+class _Court:
+    """Answers inquiries from the file."""
+
+    def __init__(
+        self,
+        case: CaseFile,
+        report: Report,
+        thresholds: Thresholds,
+        model_dir: Path,
+        device: str,
+        replayer: Replayer,
+    ) -> None:
+        self._case, self._report, self._thresholds = case, report, thresholds
+        self._model_dir, self._device, self._replayer = model_dir, device, replayer
+        self._asked = {item.inquiry: item for item in case.asked}
+        self._revealed: dict[Inquiry, float | None] = {}
+
+    def verdict(
+        self, measures: list[SequenceMeasure] | list[SequenceMeasure | None]
+    ) -> Verdict | None:
+        """None where it takes rows that the file does not have."""
+        bundle, domain = self._report.bundle, self._case.domain
+        while True:
+            found = judge(bundle, measures, self._thresholds, domain, self._revealed)
+            if isinstance(found, Verdict):
+                return found
+            item = self._asked.get(found)
+            if item is None:
+                return None
+            self._revealed[found] = self._error(found, item)
+
+    def _error(self, inquiry: Inquiry, item: AskedRows) -> float | None:
+        name = f"rows of stage {inquiry.stage}"
+        if not item.rows:
+            self._report.add(name, None, "asked for in vain, says the file; that leaves no trace")
+            return None
+        if not item.is_content:
+            self._report.add(name, False, "they are not those that the neighbours signed for")
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rows"
+            path.write_bytes(item.rows)
+            request = rows_request(
+                self._report.bundle, str(self._model_dir), self._device, inquiry, path
+            )
+            error = self._replayer.replay(request).items[0].rows_errors[0]
+        self._report.add(name, True, f"as signed by both neighbours, off by {error:.3g}")
+        return error
