@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
 from node.roles.validator.service import Validator
@@ -14,7 +15,7 @@ from node.rpc import serve
 from proofs.bundle import BundleSequence, FinishReason, StageClaim, UnitBundle
 from proofs.evidence import evidence_commitment
 from proofs.receipts import Receipt
-from proofs.verdict_messages import SignedVerdict
+from proofs.verdict_messages import SignedVerdict, Verdict
 from tests.adversarial.harness import Node, eventually, make_validator, open_node, running
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import (
@@ -73,14 +74,70 @@ def bundle_of(worker: Node, boss: Node, unit: bytes, pool_id: int, last: int) ->
     )
 
 
+def ring_bundle(
+    workers: Sequence[Node],
+    unit: bytes,
+    *,
+    bad: frozenset[int] = frozenset(),
+    says: dict[int, dict[str, Any]] | None = None,
+) -> UnitBundle:
+    """A unit that `workers` did in a ring; stages in `bad` sent on other rows than they should have
+    and signed for them, `says` changes what a stage says."""
+    unit_id, count = sha256(unit).digest(), len(workers)
+    layers = LAYERS // count
+    sequence = BundleSequence(
+        sequence_id=unit_id[:16],
+        prompt_ids=(3, 4, 5),
+        output_ids=(10, 11, 12, 13),
+        max_tokens=4,
+        reason=FinishReason.LENGTH,
+    )
+    claims = []
+    for stage, worker in enumerate(workers):
+        following = workers[(stage + 1) % count]
+        item = stage_evidence(sequence, stage, count, bad=bad)
+        evidence = (item.model_copy(update=(says or {}).get(stage, {})),)
+        receipt = Receipt(
+            job_id=unit_id,
+            worker=worker.address,
+            pool_id=POOL,
+            stage=stage,
+            seq=1,
+            counterparty=following.address,
+            epoch=1,
+            units=layers * TOKENS,
+            commitment=evidence_commitment(evidence),
+        )
+        claims.append(
+            StageClaim(
+                peer_id=worker.peer_id,
+                address=worker.address,
+                evidence=evidence,
+                receipt=receipt,
+                receipt_signature=receipt.sign(worker.context.key, DOMAIN),
+                counter_signature=receipt.sign(following.context.key, DOMAIN),
+            )
+        )
+    return UnitBundle(
+        unit_id=unit_id,
+        group_id=b"g" * 32,
+        generation=1,
+        model_id=MODEL,
+        boundaries=tuple(layers * (stage + 1) for stage in range(count)),
+        stages=tuple(claims),
+        sequences=(sequence,),
+    )
+
+
 def ask(unit: UnitBundle) -> VerifyRequest:
     return VerifyRequest(bundle=unit.to_bytes())
 
 
 @dataclass
 class Court:
-    """`owner` owns the pool, `rival` another one, and each works for the other; verdicts that they
-    got are in `verdicts`. `judge` is the validator under test, alone unless `weights` say else."""
+    """`owner` owns the pool, `rival` another one, and each works for the other; what they heard
+    accepted is in `verdicts`, what rejected, where that `may_reject`, in `rejected`. `judge` is the
+    validator under test, alone unless `weights` say else."""
 
     folder: Path
     owner: Node
@@ -88,7 +145,9 @@ class Court:
     ledger: Ledger
     engine: Engine
     deaf: bool = False
+    may_reject: bool = False
     verdicts: list[bytes] = field(default_factory=list)
+    rejected: dict[bytes, Verdict] = field(default_factory=dict)
     judge: Node | None = None
     validator: Validator | None = None
 
@@ -142,6 +201,9 @@ async def open_court(folder: Path) -> AsyncIterator[Court]:
             if court.deaf:
                 raise RuntimeError("this orchestrator takes no verdicts")
             signed = SignedVerdict.from_bytes(notice.verdict)
+            if court.may_reject and not signed.verdict.accepted:
+                court.rejected[signed.verdict.bundle_id] = signed.verdict
+                return Done()
             assert signed.verdict.accepted, signed.verdict.reason
             court.verdicts.append(signed.verdict.bundle_id)
             return Done()

@@ -14,8 +14,9 @@ from pipeline.engine import messages as m
 from pipeline.engine.errors import EngineError
 from proofs.bundle import ROWS_PER_PROOF, BundleSequence
 from proofs.eip712 import Domain
-from proofs.evidence import StageEvidence, input_digest, terms_digest, token_digest
+from proofs.evidence import StageEvidence, input_digest, token_digest
 from proofs.signing import checksum_address
+from proofs.terms import terms_digest
 
 LAYERS = 30
 HIDDEN = 16

@@ -19,13 +19,8 @@ from pipeline.planner import GroupPlan
 from proofs.bundle import MAX_BUNDLE_BYTES, StageClaim
 from proofs.eip712 import Domain
 from proofs.errors import ProofError
-from proofs.evidence import (
-    StageEvidence,
-    evidence_commitment,
-    input_digest,
-    terms_digest,
-    token_digest,
-)
+from proofs.evidence import StageEvidence, evidence_commitment, input_digest, token_digest
+from proofs.terms import terms_digest
 
 SEQUENCE_BYTES = 512
 """Of a bundle, for what a sequence takes besides 5 bytes a token and its stop strings."""
