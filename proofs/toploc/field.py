@@ -80,13 +80,14 @@ _INVERSE_RUN = _wrapped(INVERSE)
 
 
 @lru_cache(maxsize=1)
-def _powers_of_all() -> tuple[Floats, Ints]:
-    """x**0 .. x**15 of every x [PRIME, 16], and x**16 [PRIME]: 9 MB, for those who evaluate.
+def _powers_of_all() -> tuple[npt.NDArray[np.int16], Ints]:
+    """x**0 .. x**15 of every x [PRIME, 16], and x**16 [PRIME]: 3 MB, for those who evaluate.
 
-    The powers are between -PRIME / 2 and PRIME / 2.
+    The powers are between -PRIME / 2 and PRIME / 2: 16 bits, because a proof's points lie anywhere
+    in the table, and what is read of it should come from a cache.
     """
     x = np.arange(PRIME)
-    table, power = np.empty((PRIME, STEP)), np.ones(PRIME, dtype=np.int64)
+    table, power = np.empty((PRIME, STEP), dtype=np.int16), np.ones(PRIME, dtype=np.int64)
     for column in range(STEP):
         table[:, column] = np.where(power > PRIME // 2, power - PRIME, power)
         power = power * x % PRIME
@@ -101,7 +102,7 @@ def evaluate(coefficients: Ints | Floats, x: Ints) -> Ints:
     table, next_x = _powers_of_all()
     blocks = _padded(coefficients).reshape(len(coefficients), -1, STEP)
     powers = table.take(x, axis=0).swapaxes(1, 2)
-    values: Floats = np.matmul(blocks, powers)  # [B, blocks, n]
+    values: Floats = np.matmul(blocks, powers.astype(np.float64))  # [B, blocks, n]
     while (count := values.shape[1]) > 1:
         if count > EXACT:
             values -= np.rint(values * (1 / PRIME)) * PRIME
