@@ -43,7 +43,8 @@ class Blocks:
 
     async def hash_of(self, number: int) -> bytes | None:
         """The hash of a block; None while it is not deep enough."""
-        if number > await self.final():
+        head = await self._newest(POLL_SECONDS / 2)
+        if number > head.number - self.confirmations + 1:
             return None
         return await self._chain.block_hash(number)
 
