@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +85,21 @@ def test_dishonest_workers_are_named_and_not_paid(simulation: Start) -> None:
     for name in ("worker-3", "worker-4"):
         assert int(run.worker(name)["earned"]) > 0
     assert len(run.rows) == 8
+    cases = [Path(path) for path in run.report["cases"]]
+    words = sorted(path.name.partition("-")[0] for path in cases)
+    assert words.count("rejected") >= 2
+    assert words.count("accepted") == 1
+    for path in cases:  # the network is gone; the verdicts can still be checked
+        checked = subprocess.run(
+            [sys.executable, "-m", "node", "verify", str(path), "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+        found = json.loads(checked.stdout)
+        assert found["verdict"]["accepted"] == path.name.startswith("accepted")
+        assert found["verdict"]["faulty_peer"] in {"", *blamed}
 
 
 def test_orchestrator_and_validator_survive_kill_9(simulation: Start) -> None:
