@@ -155,10 +155,11 @@ def _compare(request: Request, generated: Generated, replayed: Replayed) -> Sequ
         proofs=proofs,
     )
     used = replace(replayed, stages=tuple(rows[-count:] for rows in replayed.stages))
-    return _as_measure(measure(claim, used))
+    return as_measure(measure(claim, used))
 
 
-def _as_measure(replayed: ReplayedSequence) -> SequenceMeasure:
+def as_measure(replayed: ReplayedSequence) -> SequenceMeasure:
+    """What a replay measured, in the terms of `proofs`."""
     return SequenceMeasure(
         sequence_id=replayed.sequence_id,
         stages=tuple(
