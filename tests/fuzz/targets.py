@@ -102,7 +102,8 @@ def bundle_target(data: bytes) -> str:
     choices = Choices(data)
     kind = choices.below(4)
     if kind == 0:
-        return _judged(_resigned(choices))[0]
+        resigned = _resigned(choices)
+        return _judged(resigned)[0] if resigned else "refused"
     if kind == 1:
         changed = mutate_bytes(UNIT_BYTES, choices)
     elif kind == 2:
@@ -130,15 +131,15 @@ def _mutated(data: bytes, choices: Choices) -> bytes:
     return changed
 
 
-def _resigned(choices: Choices) -> UnitBundle:
-    """A bundle in which one stage truly signed other evidence."""
+def _resigned(choices: Choices) -> UnitBundle | None:
+    """A bundle in which one stage truly signed other evidence; None where that is no evidence."""
     stage = choices.below(len(UNIT.stages))
     items = list(UNIT.stages[stage].evidence)
     place = choices.below(len(items))
     try:
         items[place] = StageEvidence.from_bytes(_mutated(items[place].to_bytes(), choices))
     except ProofError:
-        return UNIT
+        return None
     return with_evidence(UNIT, stage, tuple(items))
 
 
