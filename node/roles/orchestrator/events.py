@@ -162,7 +162,8 @@ class UnitRefused:
 
 @dataclass(frozen=True)
 class PeerVerdict:
-    """A validator's signed verdict, signature checked. `faulty` names the convicted peer."""
+    """A validator's signed verdict, signature checked. `faulty` names the convicted peer, `doubted`
+    one whose work was off by too little to convict it."""
 
     validator: str
     unit_id: bytes
@@ -171,6 +172,7 @@ class PeerVerdict:
     faulty: str
     reason: str
     summary: dict[str, object]
+    doubted: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ not fit the tables (late, repeated, from an older build) changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from node.roles.orchestrator import events as ev
@@ -210,7 +210,7 @@ class Intake:
             or unit.bundle_id != event.bundle_id
         ):
             return []
-        opinion = Opinion(event.accepted, event.faulty, event.reason, event.summary)
+        opinion = Opinion(event.accepted, event.faulty, event.reason, event.summary, event.doubted)
         unit = replace(unit, opinions={**unit.opinions, event.validator: opinion})
         self.pool.units[unit.unit_id] = unit
         return self._decide(unit, now)
@@ -240,11 +240,15 @@ class Intake:
 
     def _convicted(self, unit: Unit) -> dict[str, str]:
         """Whom more than half of all stake convicts, and why."""
+        return self._named(unit, lambda opinion: opinion.faulty)
+
+    def _named(self, unit: Unit, whom: Callable[[Opinion], str]) -> dict[str, str]:
         found: dict[str, str] = {}
         for opinion in unit.opinions.values():
-            against = [p for p, o in unit.opinions.items() if o.faulty == opinion.faulty]
-            if opinion.faulty and 2 * self._weight(against) > self.pool.total_weight:
-                found.setdefault(opinion.faulty, opinion.reason)
+            name = whom(opinion)
+            against = [p for p, o in unit.opinions.items() if whom(o) == name]
+            if name and 2 * self._weight(against) > self.pool.total_weight:
+                found.setdefault(name, opinion.reason)
         return found
 
     def _weight(self, validators: Iterable[str]) -> int:
@@ -262,7 +266,7 @@ class Intake:
         return commands
 
     def _reject(self, unit: Unit, last: Opinion, now: float) -> list[ev.Command]:
-        """Requeue the unit, and ban whom it convicts."""
+        """Requeue the unit, ban whom it convicts, and let rest whom it doubts."""
         rejected = unit.to(UnitState.REJECTED, verdict=last.summary)
         self.pool.units[unit.unit_id] = rejected
         commands: list[ev.Command] = [
@@ -276,6 +280,11 @@ class Intake:
                 commands.append(ev.BanWorker(faulty, reason))
                 self._discard_work_with(faulty)
                 self._release(faulty, f"{faulty} was convicted: {reason}", now)
+        for doubted, reason in self._named(unit, lambda opinion: opinion.doubted).items():
+            group = self.pool.current(unit.group_id, unit.generation, GroupState.RUNNING)
+            if group is not None:  # another ring without it, as long as it rests
+                self.pool.groups[group.group_id] = group.broken(reason, now)
+            self.pool.suspect(doubted, reason, now)
         self.pool.units[unit.unit_id] = rejected.requeued(f"rejected: {last.reason}")
         return commands
 

@@ -155,6 +155,7 @@ class PeerRequests:
                 verdict.faulty_peer,
                 verdict.reason,
                 summary,
+                verdict.doubted_peer,
             )
         )
         return Done()

@@ -125,13 +125,14 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Opinion:
-    """One validator's verdict on a unit's bundle. `faulty` is the peer it convicts, "" for none;
-    `summary` is what rows of the dataset say of it."""
+    """One validator's verdict on a unit's bundle. `faulty` is the peer it convicts, `doubted` one
+    that it doubts, "" for none; `summary` is what rows of the dataset say of it."""
 
     accepted: bool
     faulty: str
     reason: str
     summary: dict[str, Any] = field(default_factory=dict)
+    doubted: str = ""
 
 
 @dataclass(frozen=True)

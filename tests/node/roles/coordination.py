@@ -107,13 +107,20 @@ class Pool:
             self.feed(ev.PeerValidates(peer_id, weight))
 
     def verdict(
-        self, target: Unit, accepted: bool = True, faulty: str = "", judge: str = "v1"
+        self,
+        target: Unit,
+        accepted: bool = True,
+        faulty: str = "",
+        judge: str = "v1",
+        doubted: str = "",
     ) -> list[ev.Command]:
         bundle_id = self.bundle(target)
         reason = "" if accepted else "boundary is off"
         summary: dict[str, object] = {"validator": judge}
         return self.feed(
-            ev.PeerVerdict(judge, target.unit_id, bundle_id, accepted, faulty, reason, summary)
+            ev.PeerVerdict(
+                judge, target.unit_id, bundle_id, accepted, faulty, reason, summary, doubted
+            )
         )
 
     def asked(self, target: Unit) -> list[str]:

@@ -164,6 +164,25 @@ def test_a_conviction_bans_repairs_and_starts_the_groups_work_again() -> None:
     assert pool.pool.members["w2"].state is MemberState.BANNED
 
 
+def test_a_doubted_worker_rests_and_its_unit_starts_again_without_it() -> None:
+    pool, work = Pool(), unit(1)
+    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.validators(v1=1, v2=1, v3=1)
+    pool.up()
+    pool.produce(work)
+    pool.verdict(work, accepted=False, doubted="w2", judge="v1")
+    assert pool.state(work) is UnitState.VERIFYING
+    pool.verdict(work, accepted=False, doubted="w2", judge="v2")
+    pool.verdict(work, accepted=False, judge="v3")  # a third one doubts nobody
+    assert pool.state(work) is UnitState.QUEUED
+    pool.now += 10.0
+    commands = pool.feed(ev.Tick())
+    (build,) = [c for c in commands if isinstance(c, ev.BuildGroup)]
+    assert "w2" not in {s.peer_id for s in build.plan.stages}
+    assert pool.pool.members["w2"].state is MemberState.HEALTHY  # not banned
+    assert not [c for c in pool.commands if isinstance(c, ev.BanWorker)]
+
+
 def test_a_verdict_on_another_bundle_is_ignored() -> None:
     pool, work = Pool(), unit(1)
     pool.feed(ev.OperatorSubmitted((work,)))
