@@ -29,10 +29,10 @@ from proofs.errors import ProofError
 from proofs.measures import SequenceMeasure
 from proofs.profiles import CONFIDENCE, Profile, QuantileTable, Side, distance, limits_of
 from proofs.sampling import SCORE_CLIP
-from proofs.thresholds import Thresholds, binomial_tail
+from proofs.thresholds import SCORE_TILT, Thresholds, binomial_tail
 
 MARGIN = 1.25
-TESTS = 3  # of a sequence by tail probability: mismatches, scores, surprise
+TESTS = 4  # of a sequence by tail probability: mismatches, scores in two ways, surprise
 LADDER = 1.05
 MAX_STEPS = 200
 UNIT_TOKENS = 64  # the shortest unit that unit-wide limits should not fail by chance
@@ -50,9 +50,10 @@ FLOORS = Thresholds(
     sequence_mant=2 / 128,
     mismatch_rate=1e-4,
     score_rate=1e-6,
+    score_growth=1e-5,
     score_max=0.01,
     surprise=0.0,
-    rows_error=1e-5,
+    rows_error=1e-4,
 )
 
 
@@ -172,6 +173,7 @@ def scaled(thresholds: Thresholds, factor: float) -> Thresholds:
         sequence_mant=t.sequence_mant * factor,
         mismatch_rate=min(1.0, t.mismatch_rate * factor),
         score_rate=min(SCORE_CLIP, t.score_rate * factor),
+        score_growth=min(SCORE_TILT * SCORE_CLIP, t.score_growth * factor),
         score_max=min(SCORE_CLIP, t.score_max * factor),
         surprise=t.surprise * factor,
         rows_error=t.rows_error * factor,
@@ -202,6 +204,7 @@ def _largest(sequences: Sequence[Honest], fpr: float) -> Thresholds:
     mismatches = sum(m.sampling.tokens - m.sampling.matches for m in measures)
     tail, floor = fpr / TESTS, FLOORS
     mismatch_rate = max(rate_bound(mismatches, tokens), floor.mismatch_rate)
+    growth = math.log1p(math.fsum(math.expm1(SCORE_TILT * score) for score in scores) / tokens)
     score_rate = max(MARGIN * math.fsum(scores) / tokens, floor.score_rate)
     rare = scores[max(0, math.ceil(tokens * (1.0 - tail)) - 1)] if scores else 0.0
     spare = next(k for k in range(UNIT_TOKENS + 1) if _unlikely(k + 1, mismatch_rate, tail))
@@ -226,6 +229,7 @@ def _largest(sequences: Sequence[Honest], fpr: float) -> Thresholds:
         ),
         mismatch_rate=mismatch_rate,
         score_rate=score_rate,
+        score_growth=max(MARGIN * growth, floor.score_growth),
         tail=tail,
         score_max=min(SCORE_CLIP, max(floor.score_max, MARGIN * max(scores, default=0.0))),
         surprise=max(

@@ -114,6 +114,7 @@ class Limits(CanonicalModel):
     sequence_mant: Limit
     mismatch_rate: Rate
     score_rate: Limit
+    score_growth: Limit
     tail: Annotated[float, Field(gt=0.0, lt=1.0)]
     score_max: Limit
     surprise: Limit

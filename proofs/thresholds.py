@@ -12,9 +12,12 @@ Three units are judged, each by limits that honest runs keep (`proofs.calibratio
 
       n * KL(S / nc || score_rate / c) <= ln(1 / tail)      (Chernoff; Hoeffding 1963, theorem 1)
 
-  whose left side exceeds the right with probability at most `tail`. One or two unlucky tokens of a
-  short output stay possible: P(X >= 1) = 1 - (1 - p)^n is far above `tail`. `score_max` bounds a
-  single token's score and `surprise` the standardised surprise (see `proofs.sampling`), two-sided.
+  whose left side exceeds the right with probability at most `tail`. That takes every score for a
+  clipped one; where honest scores are many and small, their moment generating function is tighter:
+  with `score_growth` = ln E exp(8 score) of an honest token, 8 S - n score_growth must be at most
+  ln(1 / tail) (Markov). One or two unlucky tokens of a short output stay possible: P(X >= 1) =
+  1 - (1 - p)^n is far above `tail`. `score_max` bounds a single token's score and `surprise` the
+  standardised surprise (see `proofs.sampling`), two-sided.
 
 `eos_score` bounds the score of an end-of-sequence token by itself, because ending early costs a
 single token; 0.5, where scores are clipped, switches it off.
@@ -49,6 +52,9 @@ from proofs.sampling import SCORE_CLIP
 CONVICTING = 2
 
 
+SCORE_TILT = 8.0
+
+
 class UnknownProfileError(ProofError):
     """No thresholds of that name; the message lists those there are."""
 
@@ -64,8 +70,9 @@ class Thresholds:
         eos_score, score_max: largest score of an end-of-sequence token, and of any token.
         sequence_exp, sequence_mant: largest mean over a sequence's chunks of `exp_mismatches` and
             of `mant_err_mean`.
-        mismatch_rate, score_rate, tail: honest share of mismatches and mean score of tokens, and
-            the probability below which a sequence is not taken for honest.
+        mismatch_rate, score_rate, score_growth, tail: honest share of mismatches and mean score of
+            tokens, the logarithm of the mean of exp(8 score), and the probability below which a
+            sequence is not taken for honest.
         surprise: largest |surprise| of a sequence.
         rows_error: largest error of revealed rows.
     """
@@ -82,6 +89,7 @@ class Thresholds:
     sequence_mant: float = math.inf
     mismatch_rate: float = 1.0
     score_rate: float = SCORE_CLIP
+    score_growth: float = SCORE_TILT * SCORE_CLIP
     tail: float = 1e-4
     score_max: float = SCORE_CLIP
     surprise: float = math.inf
@@ -147,6 +155,7 @@ class Thresholds:
         return (
             binomial_tail(tokens, tokens - matches, self.mismatch_rate) >= self.tail
             and score_exponent(tokens, score_sum, self.score_rate) <= -math.log(self.tail)
+            and SCORE_TILT * score_sum - tokens * self.score_growth <= -math.log(self.tail)
             and score_max <= self.score_max
             and abs(surprise) <= self.surprise
         )
@@ -214,6 +223,7 @@ PUBLISHED = Thresholds(
     sign_mismatches=38,
     mismatch_rate=0.1,
     score_rate=0.02,
+    score_growth=0.2,
     surprise=6.0,
     rows_error=0.5,
 )
@@ -230,6 +240,7 @@ FP32 = Thresholds(
     sequence_mant=0.1,
     mismatch_rate=0.001,
     score_rate=1e-4,
+    score_growth=1e-3,
     score_max=0.1,
     surprise=5.0,
     rows_error=1e-3,

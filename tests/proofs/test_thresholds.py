@@ -16,7 +16,13 @@ from proofs.sampling import SCORE_CLIP
 from proofs.thresholds import FP32, PUBLISHED, Thresholds, binomial_tail, score_exponent
 
 NOISY = replace(
-    PUBLISHED, sequence_exp=4.0, sequence_mant=2.0, mismatch_rate=0.03, score_rate=0.002, tail=1e-3
+    PUBLISHED,
+    sequence_exp=4.0,
+    sequence_mant=2.0,
+    mismatch_rate=0.03,
+    score_rate=0.002,
+    score_growth=0.024,
+    tail=1e-3,
 )
 
 
@@ -61,7 +67,14 @@ def test_honest_sampling_keeps_the_false_positive_rate_at_any_length(tokens: int
     for count in mismatches.tolist():
         scores = generator.uniform(0, 2 * NOISY.score_rate / NOISY.mismatch_rate, count)
         failed += not NOISY.passes_sequence_sampling(tokens, tokens - count, float(scores.sum()))
-    assert failed <= 14  # 2 * 1e-3 * 4000 = 8 expected at most; 14 is 2 standard deviations above
+    assert failed <= 22  # 3 * 1e-3 * 4000 = 12 expected at most; 22 is 3 standard deviations above
+
+
+def test_many_small_scores_fail_by_their_growth() -> None:
+    sharp = replace(NOISY, mismatch_rate=1.0, score_rate=SCORE_CLIP)
+    assert sharp.passes_sequence_sampling(256, 240, 1.5)
+    assert not sharp.passes_sequence_sampling(256, 240, 1.8)
+    assert sharp.passes_sequence_sampling(1, 0, SCORE_CLIP)
 
 
 def test_one_unlucky_token_does_not_fail_a_short_output() -> None:
