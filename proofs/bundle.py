@@ -207,9 +207,9 @@ def signed_receipts(bundle: UnitBundle) -> tuple[SignedReceipt, ...]:
 def check_claims(bundle: UnitBundle, domain: Domain) -> str:
     """Why some claim does not bind its stage, or "".
 
-    Each receipt must be for this unit and stage and the pool of the others, claim the stage's work,
-    commit to the claim's evidence and carry two signatures: the worker's and that of the next stage
-    of the ring, for a lone stage that of whom its receipt names.
+    Each receipt must be for this unit, build and stage and the pool of the others, claim the
+    stage's work, commit to the claim's evidence and carry two signatures: the worker's and that of
+    the next stage of the ring, for a lone stage that of whom its receipt names.
     """
     count, pools = len(bundle.stages), set[int]()
     for stage, claim in enumerate(bundle.stages):
@@ -218,6 +218,7 @@ def check_claims(bundle: UnitBundle, domain: Domain) -> str:
             return f"stage {stage} gave no signed receipt"
         bound = (
             receipt.job_id == bundle.unit_id
+            and receipt.seq == bundle.generation
             and receipt.stage == stage
             and receipt.worker == claim.address
             and receipt.commitment == evidence_commitment(claim.evidence)

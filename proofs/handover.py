@@ -47,7 +47,7 @@ def difference(
         if theirs.rows != mine.rows:
             return f"sequence {place}: {theirs.rows} rows, not {mine.rows}"
         if theirs.terms != mine.terms:
-            return f"sequence {place}: other terms of sampling"
+            return f"sequence {place}: other terms"
         if theirs.sampled_from != mine.sampled_from:
             return f"sequence {place}: sampled from {theirs.sampled_from}, not {mine.sampled_from}"
         if theirs.sent != (mine.returned if stage == 0 else mine.received):
@@ -56,24 +56,27 @@ def difference(
 
 
 def unfounded(bundle: UnitBundle) -> str:
-    """How the bundle says something else than its stages signed, or "" """
+    """How the bundle says something else than its stages signed, or ""."""
     first, last = bundle.stages[0].evidence, bundle.stages[-1].evidence
     asked = [sequence.sequence_id for sequence in bundle.sequences]
     if any([item.sequence_id for item in claim] != asked for claim in (first, last)):
         return "its stages proved other sequences than the bundle holds"
     for place, sequence in enumerate(bundle.sequences):
-        if reason := _sequence_unfounded(sequence, first[place], last[place]):
+        if reason := _sequence_unfounded(bundle.model_id, sequence, first[place], last[place]):
             return f"sequence {place}: {reason}"
     return ""
 
 
-def _sequence_unfounded(sequence: BundleSequence, first: StageEvidence, last: StageEvidence) -> str:
+def _sequence_unfounded(
+    model_id: bytes, sequence: BundleSequence, first: StageEvidence, last: StageEvidence
+) -> str:
     sampling = sequence.sampling
     if first.received != input_digest(sequence.prompt_ids, sequence.output_ids):
         return "stage 0 proved other tokens than the bundle holds"
     if first.rows != len(sequence.output_ids):
         return f"{first.rows} rows were proven of {len(sequence.output_ids)} tokens"
     terms = terms_digest(
+        model_id,
         len(sequence.prompt_ids),
         sampling.temperature,
         sampling.top_k,
@@ -81,7 +84,7 @@ def _sequence_unfounded(sequence: BundleSequence, first: StageEvidence, last: St
         sampling.noise_key,
     )
     if first.terms != terms:
-        return "the stages were told other terms of sampling"
+        return "the stages were told another model or other terms of sampling"
     if last.sent != token_digest(sequence.output_ids, last.sampled_from):
         return "the last stage signed for other tokens than the bundle holds"
     return sequence.noise_fault()

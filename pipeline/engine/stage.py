@@ -88,6 +88,7 @@ class Stage:
         self._rows = None if self._slice.is_first else rows
         self._counters = counters
         self._fault = model.request.fault
+        self._model_id = model.request.model_id
         self._table = SequenceTable(model.request.kv_tokens)
         self._collectors: dict[bytes, Collector] = {}
 
@@ -137,7 +138,9 @@ class Stage:
         self._collectors[opened.sequence_id] = Collector(
             opened.sequence_id,
             self._slice.hidden_size,
-            terms_digest(opened.prompt, s.temperature, s.top_k, s.top_p, s.noise_key),
+            terms_digest(
+                self._model_id, opened.prompt, s.temperature, s.top_k, s.top_p, s.noise_key
+            ),
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
             null_proofs=self._fault == "null-proofs",

@@ -57,6 +57,7 @@ def stage_evidence(
         sent=token_digest(ids, 0) if stage == stages - 1 else link(stage),
         received=link(stage - 1) if stage else input_digest(sequence.prompt_ids, ids),
         terms=terms_digest(
+            MODEL,
             len(sequence.prompt_ids),
             sampling.temperature,
             sampling.top_k,

@@ -27,7 +27,7 @@ from proofs.signing import address_of
 from proofs.thresholds import Thresholds
 from proofs.verdict import judge
 from proofs.verdict_messages import Verdict
-from tests.proofs.units import DOMAIN, GOOD, NULL, OFF, PROOF, stage_key, terms
+from tests.proofs.units import DOMAIN, GOOD, MODEL, NULL, OFF, PROOF, stage_key, terms
 
 WRONG_TOKEN = 99
 FAR = 50.0
@@ -157,7 +157,7 @@ def sign_claim(
         worker=address_of(stage_key(stage)),
         pool_id=1,
         stage=stage,
-        seq=0,
+        seq=4,
         counterparty=address_of(stage_key(following)),
         epoch=1,
         units=10 * tokens,
@@ -180,8 +180,8 @@ def assemble(
     return UnitBundle(
         unit_id=work.unit_id,
         group_id=bytes(32),
-        generation=0,
-        model_id=bytes(32),
+        generation=4,
+        model_id=MODEL,
         boundaries=tuple(10 * (stage + 1) for stage in range(len(claims))),
         stages=tuple(claims),
         sequences=sequences or work.done,

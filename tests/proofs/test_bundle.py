@@ -125,9 +125,9 @@ def test_token_digests_cover_what_was_sampled_and_where_it_began() -> None:
 
 
 def test_terms_differ_with_every_value() -> None:
-    base = (3, 0.7, 50, 0.9, 11)
-    variants = [base, (4, *base[1:]), (3, 0.8, *base[2:]), (3, 0.7, 51, 0.9, 11)]
-    variants += [(3, 0.7, 50, 0.8, 11), (3, 0.7, 50, 0.9, 12)]
+    base = (bytes(32), 3, 0.7, 50, 0.9, 11)
+    changed = (b"m" * 32, 4, 0.8, 51, 0.8, 12)
+    variants = [base] + [(*base[:n], changed[n], *base[n + 1 :]) for n in range(len(base))]
     assert len({terms_digest(*variant) for variant in variants}) == len(variants)
 
 
@@ -183,7 +183,7 @@ def test_unbound_claims_are_named(stage: int) -> None:
         fields = {"units": UNIT.work(stage)} | changes
         return dict(claim(stage, 3, items, **fields))
 
-    unsigned = own.receipt.model_copy(update={"seq": 1})
+    unsigned = own.receipt.model_copy(update={"epoch": 9})
     for changes, reason in (
         ({"receipt": None}, "no signed receipt"),
         ({"receipt_signature": None}, "no signed receipt"),
@@ -194,6 +194,7 @@ def test_unbound_claims_are_named(stage: int) -> None:
         ({"receipt": unsigned}, "is not signed by"),
         (other(job_id=bytes(32)), "is not for this unit"),
         (other(stage=7), "is not for this unit"),
+        (other(seq=1), "is not for this unit"),
         (other(counterparty=own.address), "is not for this unit"),
         (other(units=10**9), "claims 1000000000 units of work"),
     ):

@@ -338,6 +338,10 @@ def test_unsigned_claims_and_altered_outputs_blame_nobody() -> None:
         assert not verdict.accepted
         assert statuses(verdict) == [UNCHECKED] * 3
     assert "proved other tokens" in verdict.reason
+    for change in ({"model_id": bytes(32)}, {"generation": 5}):
+        elsewhere = UNIT.model_copy(update=change)  # every proof would be off
+        verdict = ruled(elsewhere, measures(elsewhere, {0: OFF, 1: OFF, 2: OFF}), PUBLISHED)
+        assert statuses(verdict) == [UNCHECKED] * 3
     foreign = judge(UNIT, measures(UNIT), PUBLISHED, Domain(chain_id=1, verifying_contract=ANYBODY))
     assert isinstance(foreign, Verdict)
     assert statuses(foreign) == [UNCHECKED] * 3

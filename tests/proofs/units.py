@@ -29,6 +29,7 @@ from proofs.terms import terms_digest
 
 DOMAIN = Domain(chain_id=31337, verifying_contract=checksum_address(b"\xaa" * 20))
 UNIT = sha256(b"unit").digest()
+MODEL = sha256(b"model").digest()
 EOS = 2
 OWNER_KEY = b"\x0f" * 32
 PROOF = b"\xff\xd9" + bytes(256)
@@ -70,7 +71,7 @@ def link(stage: int, number: int) -> bytes:
 
 def terms(seq: BundleSequence) -> bytes:
     s = seq.sampling
-    return terms_digest(len(seq.prompt_ids), s.temperature, s.top_k, s.top_p, s.noise_key)
+    return terms_digest(MODEL, len(seq.prompt_ids), s.temperature, s.top_k, s.top_p, s.noise_key)
 
 
 def evidence(
@@ -104,7 +105,7 @@ def claim(
         worker=address_of(stage_key(stage)),
         pool_id=1,
         stage=stage,
-        seq=0,
+        seq=4,
         counterparty=address_of(counter_key),
         epoch=1,
         units=0,
@@ -131,7 +132,7 @@ def bundle(stages: int = 3, sequences: Sequence[BundleSequence] | None = None) -
         unit_id=UNIT,
         group_id=sha256(b"group").digest(),
         generation=4,
-        model_id=sha256(b"model").digest(),
+        model_id=MODEL,
         boundaries=tuple(10 * (stage + 1) for stage in range(stages)),
         stages=tuple(
             claim(s, stages, evidence(s, sequences, stages), units=work(sequences))

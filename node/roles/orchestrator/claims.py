@@ -46,6 +46,7 @@ class Asked:
     pool_id: int
     domain: Domain
     owner: str
+    model_id: bytes
 
     @property
     def share(self) -> int:
@@ -112,6 +113,7 @@ class Asked:
         """How a stage's evidence differs from what this node knows of the sequence, or ""."""
         prompt, output = sequence.prompt_ids, sequence.output_ids
         terms = terms_digest(
+            self.model_id,
             len(prompt),
             sequence.temperature,
             sequence.top_k,
@@ -121,7 +123,7 @@ class Asked:
         if item.rows != len(output):
             return f"it proves {item.rows} rows of {len(output)} tokens"
         if item.terms != terms:
-            return "it was told other terms of sampling"
+            return "it was told another model or other terms of sampling"
         if stage == 0 and item.received != input_digest(prompt, output):
             return "it embedded other tokens than it reported"
         last = stage == len(self.addresses) - 1

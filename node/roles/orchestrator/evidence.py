@@ -60,6 +60,7 @@ class Evidence:
             self._pool_id,
             receipt_domain(self._context.chain),
             self._context.address,
+            self._model_id,
         )
         found: list[ev.Event] = []
         failures: list[tuple[str, tuple[int, ...]]] = []
