@@ -76,43 +76,51 @@ class Calibration:
     factor: float
 
 
-def calibrate(sequences: Sequence[Honest], fpr: float) -> Calibration:
+def calibrate(sequences: Sequence[Honest], fpr: float, depths: Sequence[float] = ()) -> Calibration:
     """Limits for a false-positive rate of `fpr` a sequence.
 
-    Raises CalibrationError for fewer than two sequences, a rate outside (0, 1), or measurements
-    that are no honest ones (malformed proofs, chunks with no exponent in common).
+    `depths[s]` is the layer after which stage s ends over the model's layers; without, stages have
+    the same limits. Raises CalibrationError for fewer than two sequences, a rate outside (0, 1),
+    depths that are not one a stage, or measurements that are no honest ones (malformed proofs,
+    chunks with no exponent in common).
     """
     if not 0.0 < fpr < 1.0:
         raise CalibrationError(f"a false-positive rate of {fpr}; choose one between 0 and 1")
     if len(sequences) < 2:
         raise CalibrationError(f"{len(sequences)} honest sequences; measure at least 2")
+    if depths and any(len(one.measure.stages) != len(depths) for one in sequences):
+        raise CalibrationError(f"give each of the sequences' stages a depth, not {len(depths)}")
     for place, one in enumerate(sequences):
         chunks = [chunk for stage in one.measure.stages for chunk in stage]
         if any(chunk.malformed or not chunk.mant_err_mean >= 0.0 for chunk in chunks):
             raise CalibrationError(f"sequence {place} has a proof that no honest stage makes")
     first, second = sequences[::2], sequences[1::2]
-    base = _largest(first, fpr)
+    base = _largest(first, fpr, depths)
     for step in range(MAX_STEPS):
         factor = LADDER**step
         thresholds = scaled(base, factor)
-        if not any(faults(one.measure, thresholds, one.rows_error) for one in second):
+        if not any(faults(one.measure, thresholds, one.rows_error, depths) for one in second):
             supported = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / len(second))
             return Calibration(thresholds, supported, factor)
     raise CalibrationError("the two halves of the honest sequences have nothing in common")
 
 
 def faults(
-    measure: SequenceMeasure, thresholds: Thresholds, rows_error: float = 0.0
+    measure: SequenceMeasure,
+    thresholds: Thresholds,
+    rows_error: float = 0.0,
+    depths: Sequence[float] = (),
 ) -> tuple[str, ...]:
     """Which tests a sequence fails: chunk, sequence, sampling, surprise, rows; () if none.
 
+    `depths` are those of the stages (see `calibrate`); without, all count as the last one.
     Two tests are named apart that `passes_sequence_sampling` makes together, and `sequence` only
     where all chunks pass.
     """
     found = []
     if not all(thresholds.passes(chunk) for stage in measure.stages for chunk in stage):
         found.append("chunk")
-    elif not all(thresholds.passes_sequence(stage) for stage in measure.stages):
+    elif not all(map(thresholds.passes_sequence, measure.stages, depths or _whole(measure))):
         found.append("sequence")
     s = measure.sampling
     if not thresholds.passes_sequence_sampling(
@@ -135,9 +143,10 @@ def make_profile(
     prover: Side,
     verifier: Side,
     prompts: int,
+    depths: Sequence[float] = (),
 ) -> Profile:
     """Calibrate and write down what backs it. Raises CalibrationError."""
-    found = calibrate(sequences, fpr)
+    found = calibrate(sequences, fpr, depths)
     measures = [one.measure for one in sequences]
     return Profile(
         model_id=model_id,
@@ -177,6 +186,7 @@ def scaled(thresholds: Thresholds, factor: float) -> Thresholds:
         score_max=min(SCORE_CLIP, t.score_max * factor),
         surprise=t.surprise * factor,
         rows_error=t.rows_error * factor,
+        sequence_mant_at=tuple((at, limit * factor) for at, limit in t.sequence_mant_at),
     )
 
 
@@ -194,7 +204,7 @@ def rate_bound(count: int, trials: int, confidence: float = CONFIDENCE) -> float
     return high
 
 
-def _largest(sequences: Sequence[Honest], fpr: float) -> Thresholds:
+def _largest(sequences: Sequence[Honest], fpr: float, depths: Sequence[float]) -> Thresholds:
     """Every limit from the largest honest value, and rates from all tokens together."""
     measures = [one.measure for one in sequences]
     stages = [stage for measure in measures for stage in measure.stages if stage]
@@ -236,7 +246,19 @@ def _largest(sequences: Sequence[Honest], fpr: float) -> Thresholds:
             math.sqrt(2.0 * math.log(2.0 / tail)), max(abs(m.sampling.surprise) for m in measures)
         ),
         rows_error=max(floor.rows_error, MARGIN * max(one.rows_error for one in sequences)),
+        sequence_mant_at=tuple(
+            (depth, max(floor.sequence_mant, MARGIN * max(_mantissas(m, stage) for m in measures)))
+            for stage, depth in enumerate(depths)
+        ),
     )
+
+
+def _mantissas(measure: SequenceMeasure, stage: int) -> float:
+    return _mean([chunk.mant_err_mean for chunk in measure.stages[stage]])
+
+
+def _whole(measure: SequenceMeasure) -> list[float]:
+    return [1.0] * len(measure.stages)
 
 
 def _unlikely(count: int, rate: float, tail: float) -> bool:

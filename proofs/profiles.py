@@ -119,6 +119,9 @@ class Limits(CanonicalModel):
     score_max: Limit
     surprise: Limit
     rows_error: Limit
+    sequence_mant_at: Annotated[
+        tuple[tuple[Rate, Limit], ...], FailFast(), Field(max_length=256)
+    ] = ()
 
 
 class Profile(CanonicalModel):

@@ -4,7 +4,8 @@ Three units are judged, each by limits that honest runs keep (`proofs.calibratio
 
 - a **chunk** of 32 rows of one stage fails when it exceeds a limit, or no exponent matched at all;
 - a **sequence** of one stage fails when the mean over its chunks exceeds a tighter limit, which
-  sees a small error that is there in every chunk. A single chunk has the chunk limits alone;
+  sees a small error that is there in every chunk. A single chunk has the chunk limits alone.
+  Noise grows with depth, so early stages have limits of their own, `sequence_mant_at`;
 - a sequence's **sampling** fails by tail probability, so one rule is right for any length: with
   `mismatch_rate` the honest share of tokens that differ from the verifier's choice, the exact
   binomial tail P(X >= mismatches) must be at least `tail`; with `score_rate` the honest mean score,
@@ -50,9 +51,8 @@ from proofs.measures import ChunkMeasure
 from proofs.sampling import SCORE_CLIP
 
 CONVICTING = 2
-
-
 SCORE_TILT = 8.0
+_SAME_DEPTH = 1e-6
 
 
 class UnknownProfileError(ProofError):
@@ -70,6 +70,9 @@ class Thresholds:
         eos_score, score_max: largest score of an end-of-sequence token, and of any token.
         sequence_exp, sequence_mant: largest mean over a sequence's chunks of `exp_mismatches` and
             of `mant_err_mean`.
+        sequence_mant_at: (depth, limit) in the order of depth, the share of the model's layers that
+            a stage and those before it have; a stage has the limit of the first depth that is not
+            smaller than its own, and `sequence_mant` beyond the last.
         mismatch_rate, score_rate, score_growth, tail: honest share of mismatches and mean score of
             tokens, the logarithm of the mean of exp(8 score), and the probability below which a
             sequence is not taken for honest.
@@ -94,6 +97,7 @@ class Thresholds:
     score_max: float = SCORE_CLIP
     surprise: float = math.inf
     rows_error: float = math.inf
+    sequence_mant_at: tuple[tuple[float, float], ...] = ()
 
     def convicting(self) -> Thresholds:
         """The limits beyond which a stage is convicted: `CONVICTING` times as far, and squared
@@ -106,6 +110,7 @@ class Thresholds:
             sign_mismatches=CONVICTING * self.sign_mismatches,
             sequence_exp=CONVICTING * self.sequence_exp,
             sequence_mant=CONVICTING * self.sequence_mant,
+            sequence_mant_at=tuple((at, CONVICTING * lim) for at, lim in self.sequence_mant_at),
             eos_score=CONVICTING * self.eos_score,
             score_max=CONVICTING * self.score_max,
             tail=self.tail**2,
@@ -123,15 +128,23 @@ class Thresholds:
             and 0.0 <= chunk.mant_err_median <= self.mant_err_median
         )
 
-    def passes_sequence(self, chunks: Sequence[ChunkMeasure]) -> bool:
-        """Whether one stage's chunks of one sequence are, each and on average; none at all are."""
+    def passes_sequence(self, chunks: Sequence[ChunkMeasure], depth: float = 1.0) -> bool:
+        """Whether one stage's chunks of one sequence are, each and on average; none at all are.
+
+        `depth` is the layer after which the stage ends over the model's layers.
+        """
         if not all(self.passes(chunk) for chunk in chunks):
             return False
         if len(chunks) < 2:
             return True
         exponents = sum(chunk.exp_mismatches for chunk in chunks) / len(chunks)
         mantissas = sum(chunk.mant_err_mean for chunk in chunks) / len(chunks)
-        return exponents <= self.sequence_exp and mantissas <= self.sequence_mant
+        return exponents <= self.sequence_exp and mantissas <= self.mantissa_limit(depth)
+
+    def mantissa_limit(self, depth: float) -> float:
+        """Largest mean of `mant_err_mean` over a sequence's chunks for a stage that ends there."""
+        limits = (limit for at, limit in self.sequence_mant_at if depth <= at + _SAME_DEPTH)
+        return min(next(limits, self.sequence_mant), self.sequence_mant)
 
     def passes_sampling(self, tokens: int, matches: int, score_sum: float) -> bool:
         """Whether a unit's sampling is within the limits; a NaN sum is not."""

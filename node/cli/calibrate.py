@@ -110,6 +110,7 @@ def command(
         prover=prover,
         verifier=verifier,
         prompts=sequences,
+        depths=[end / manifest.layers for end in plan.boundaries],
     )
     write_atomically(path, profile.to_toml().encode())
     _show(profile, as_json, path)
@@ -234,7 +235,10 @@ def _show(profile: Profile, as_json: bool, path: Path | None = None) -> None:
     if as_json:
         print_json({**_described(profile), **({} if path is None else {"path": str(path)})})
         return
-    rows = [(name, f"{value:.4g}") for name, value in profile.limits.model_dump().items()]
+    limits = profile.limits.model_dump()
+    by_depth = limits.pop("sequence_mant_at")
+    rows = [(name, f"{value:.4g}") for name, value in limits.items()]
+    rows += [(f"sequence_mant up to depth {at:.3g}", f"{limit:.4g}") for at, limit in by_depth]
     title = f"{profile.model_name}, {profile.prover.dtype} → {profile.verifier.dtype}"
     console().print(table(title, ("limit", "value"), rows))
     typer.echo(

@@ -96,7 +96,8 @@ def evaluate(blocks: Sequence[Block]) -> Evaluation:
         for record in by_condition[name]
         if not is_test(record.prompt)
     ]
-    levels = {target: calibrate(honest, target) for target in TARGETS}
+    stages = len(honest[0].measure.stages) if honest else 1
+    levels = {target: calibrate(honest, target, even_depths(stages)) for target in TARGETS}
     results = []
     for condition, records in by_condition.items():
         tested = [record for record in records if is_test(record.prompt)]
@@ -111,9 +112,15 @@ def evaluate(blocks: Sequence[Block]) -> Evaluation:
     )
 
 
+def even_depths(stages: int) -> list[float]:
+    """Where stages of equal numbers of layers end, as shares of the model's layers."""
+    return [(stage + 1) / stages for stage in range(stages)]
+
+
 def verdict(record: Record, thresholds: Thresholds) -> tuple[str, ...]:
     """The tests that reject a record, () if none."""
-    found = list(faults(record.measure, thresholds))
+    stages = len(record.measure.stages)
+    found = list(faults(record.measure, thresholds, depths=even_depths(stages)))
     if any(chunk.malformed for stage in record.measure.stages for chunk in stage):
         found[0] = "form"
     if record.eos and not record.measure.sampling.scores[-1] <= thresholds.eos_score:

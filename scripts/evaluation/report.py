@@ -52,6 +52,7 @@ def profile_of(evaluation: Evaluation, setup: Mapping[str, Any]) -> Profile:
         prover=Side(settings=prover, **common),
         verifier=Side(settings=f"{engine}, one prefill of the whole model", **common),
         prompts=len(evaluation.honest),
+        depths=[end / setup["boundaries"][-1] for end in setup["boundaries"]],
     )
 
 

@@ -179,6 +179,31 @@ def test_too_few_or_dishonest_measurements_are_refused() -> None:
         calibrate([*good, bad], 0.1)
 
 
+def test_stages_of_different_noise_get_limits_of_their_own() -> None:
+    depths = [1 / 3, 2 / 3, 1.0]
+
+    def quieter(honest: Honest, factor: float) -> Honest:
+        """Stage 0 with a fraction of the noise."""
+        first = tuple(
+            chunk.model_copy(update={"mant_err_mean": chunk.mant_err_mean * factor})
+            for chunk in honest.measure.stages[0]
+        )
+        stages = (first, *honest.measure.stages[1:])
+        return replace(honest, measure=honest.measure.model_copy(update={"stages": stages}))
+
+    thresholds = calibrate([quieter(one, 0.1) for one in sample(11, 80)], 1e-2, depths).thresholds
+    limits = [thresholds.mantissa_limit(depth) for depth in depths]
+    assert limits[0] < 0.3 * limits[2]
+    assert limits[2] <= thresholds.sequence_mant
+    other = [quieter(one, 0.6).measure for one in sample(12, 20)]
+    named = [faults(one, thresholds, depths=depths) for one in other]
+    assert sum("sequence" in tests for tests in named) >= 18
+    assert sum("sequence" in faults(one, thresholds) for one in other) <= 2
+    with pytest.raises(CalibrationError, match="depth"):
+        calibrate(sample(1, 4), 0.1, depths[:2])
+    assert scaled(thresholds, 2.0).mantissa_limit(1 / 3) == pytest.approx(2 * limits[0])
+
+
 def test_a_profile_says_what_backs_it() -> None:
     honest = sample(10, 50)
     made = make_profile(

@@ -131,6 +131,20 @@ def test_one_bad_chunk_fails_the_sequence(bad: ChunkMeasure) -> None:
     assert not PUBLISHED.passes_sequence([ChunkMeasure()] * 7 + [bad])
 
 
+def test_an_early_stage_has_a_tighter_limit() -> None:
+    chunks = [ChunkMeasure(mant_err_mean=1.0)] * 4
+    by_depth = replace(NOISY, sequence_mant_at=((0.25, 0.5), (0.5, 1.5)))
+    assert [by_depth.mantissa_limit(d) for d in (0.1, 0.25, 0.26, 0.5, 0.6, 1.0)] == (
+        [0.5, 0.5, 1.5, 1.5, 2.0, 2.0]
+    )
+    assert not by_depth.passes_sequence(chunks, 0.25)
+    assert by_depth.passes_sequence(chunks, 0.5)
+    assert by_depth.passes_sequence(chunks)
+    assert by_depth.passes_sequence(chunks[:1], 0.1)
+    assert not replace(by_depth, sequence_mant=0.9).passes_sequence(chunks, 0.5)
+    assert by_depth.convicting().passes_sequence(chunks, 0.25)
+
+
 def test_limits_that_are_not_given_are_off() -> None:
     lenient = Thresholds(38, 10.0, 8.0, 0.03, 0.85, 4, 0.5)
     assert lenient.passes_sequence_sampling(100, 0, 50.0, SCORE_CLIP, 99.0)
