@@ -14,8 +14,8 @@ delta = max over S of score_v - score_y, infinite when y is not in S, clipped to
 noise gives zeros and a few small values; another temperature, seed or model gives many at the clip.
 
 Rounding also moves a token over the edge of S, which is no graver than two scores changing places.
-So with e the lowest logit in S, the edge may be put elsewhere at a price, and the score is the
-least change of logits by which y would have been chosen:
+So where top-k or top-p is on, with e the lowest logit in S, the edge may be put elsewhere at a
+price, and the score is the least change of logits by which y would have been chosen:
 
     delta = min over c <= logit_y of |c - e| + max over {v: logit_v >= c} of score_v - score_y
 
@@ -245,7 +245,10 @@ def _measure(
     if token == choice:
         return _Measured(choice, 0.0, excess, variance)
     known = 0 <= token < logits.size and logits[token] > -np.inf
-    gap = _gap(logits, token, best, ids, inside, temperature, key, position) if known else np.inf
+    gap = math.inf
+    if known:
+        edge = float(logits[ids].min()) if top_k or top_p < 1.0 else -math.inf
+        gap = _gap(logits, token, best, edge, inside, temperature, key, position)
     return _Measured(choice, min(max(gap, 0.0), SCORE_CLIP), excess, variance)
 
 
@@ -253,18 +256,19 @@ def _gap(
     logits: Logits,
     token: int,
     best: float,
-    ids: TokenIds,
+    edge: float,
     inside: bool,
     temperature: float,
     key: int,
     position: int,
 ) -> float:
-    """The least change of logits by which `token` would have been chosen instead of `best`."""
-    value, edge = float(logits[token]), float(logits[ids].min())
+    """The least change of logits by which `token` would have been chosen instead of `best`; `edge`
+    is the support's lowest logit, -inf where nothing was filtered."""
+    value = float(logits[token])
     one = np.array([token], dtype=np.int64)
     own = float(_scores(np.array([value]), temperature, key, position, one)[0])
     gap = best - own if inside else math.inf
-    if ids.size == logits.size or value < edge - SCORE_CLIP:
+    if edge == -math.inf or value < edge - SCORE_CLIP:
         return gap
     joined = np.flatnonzero(logits >= min(value, edge))
     values = logits[joined].astype(np.float64)

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from node.calibration.prompts import prompt_texts
+from node.calibration.prompts import encode_prompt, prompt_texts
 from node.errors import InputError
 from pipeline.engine.messages import ReplayedSequence, ReplaySequence, Sampling
 from pipeline.engine.replay import measure
@@ -112,12 +112,12 @@ def _requests(plan: Plan, numbers: Sequence[int]) -> list[Request]:
     texts = prompt_texts(max(numbers) + 1)
     requests = []
     for number in numbers:
-        ids = tokenizer.encode_chat([{"role": "user", "content": texts[number]}])[-MAX_PROMPT:]
+        ids = encode_prompt(tokenizer, texts[number], MAX_PROMPT)
         key = noise_key(_BEACON, number.to_bytes(8, "big"), ids, 0)
         sampling = Sampling(
             temperature=plan.temperature, top_k=plan.top_k, top_p=plan.top_p, noise_key=key
         )
-        requests.append(Request(tuple(ids), sampling, plan.tokens))
+        requests.append(Request(ids, sampling, plan.tokens))
     return requests
 
 

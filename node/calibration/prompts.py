@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import random
 
+from pipeline.models.errors import InvalidModel
+from pipeline.models.tokenizer import ChatTokenizer
+
 TOPICS = (
     "the tides", "photosynthesis", "the printing press", "glaciers", "compound interest",
     "sourdough bread", "the French Revolution", "black holes", "beekeeping", "chess openings",
@@ -61,3 +64,13 @@ def prompt_texts(count: int, offset: int = 0) -> list[str]:
     return [
         f"{task.format(topic)}. {manner}" for topic, task, manner in places[offset : offset + count]
     ]
+
+
+def encode_prompt(tokenizer: ChatTokenizer, text: str, longest: int) -> tuple[int, ...]:
+    """Ids of a chat with one message, or of the plain text where the model has no chat template; of
+    a longer prompt the last `longest`."""
+    try:
+        ids = tokenizer.encode_chat([{"role": "user", "content": text}])
+    except InvalidModel:
+        ids = tokenizer.encode(text)
+    return tuple(ids[-longest:])

@@ -19,7 +19,7 @@ import torch
 from evaluation import attacks
 from evaluation.records import Block, Journal, Record
 from node.calibration.measuring import as_measure
-from node.calibration.prompts import prompt_texts
+from node.calibration.prompts import encode_prompt, prompt_texts
 from pipeline.engine.messages import ReplaySequence, Sampling
 from pipeline.engine.replay import measure
 from pipeline.models.prepared import PreparedModel
@@ -140,7 +140,7 @@ class Collector:
 
     def _request(self, number: int) -> Request:
         text = prompt_texts(1, number)[0]
-        ids = tuple(self._tokenizer.encode_chat([{"role": "user", "content": text}]))[-MAX_PROMPT:]
+        ids = encode_prompt(self._tokenizer, text, MAX_PROMPT)
         s = self._setup
         key = noise_key(BEACON, number.to_bytes(8, "big"), ids, 0)
         sampling = Sampling(temperature=s.temperature, top_k=s.top_k, top_p=s.top_p, noise_key=key)

@@ -83,7 +83,7 @@ def test_too_few_sequences_are_said_to_be_too_few() -> None:
         ("fpr = 0.001", "fpr = nan"),
         ("mant_err_mean = ", "mant_err_mean = -"),
         ("surprise = ", "surprise = nan # "),
-        ("exp_mismatches = 3", "exp_mismatches = 3.5"),
+        ("exp_mismatches = ", "exp_mismatches = 3.5 # "),
         ("model_id = ", 'model_id = "zz" # '),
         ("model_id = ", 'model_id = "00" # '),
         ("model_id = ", "model_id = 7 # "),
