@@ -3,8 +3,10 @@
 A sequence is judged by several tests at once, so limits are set for all of them together:
 
 1. Honest sequences are split in two by their order, every second one. On the first half each limit
-   becomes the largest value seen times `MARGIN`, at least a floor of rounding (`FLOORS`); rates are
-   upper confidence bounds; tail probabilities are the FPR asked for, shared among the tests.
+   becomes the largest value seen times a margin, at least a floor of rounding (`FLOORS`); rates are
+   upper confidence bounds; tail probabilities are the FPR asked for, shared among the tests. The
+   margin is 1 where the sequences support that FPR (see 2), and `MARGIN` more for each power of ten
+   that they fall short of it, which extrapolates tails like those seen in bf16.
 2. The limits form a family with one parameter, a common factor f >= 1. f is the smallest step of a
    fixed ladder at which the second half has no failure in any test. So f is an order statistic of
    the smallest factors at which each sequence passes, and whatever their distribution, the next
@@ -31,7 +33,7 @@ from proofs.profiles import CONFIDENCE, Profile, QuantileTable, Side, distance, 
 from proofs.sampling import SCORE_CLIP
 from proofs.thresholds import SCORE_TILT, Thresholds, binomial_tail
 
-MARGIN = 1.25
+MARGIN = 0.1
 TESTS = 4  # of a sequence by tail probability: mismatches, scores in two ways, surprise
 LADDER = 1.05
 MAX_STEPS = 200
@@ -95,12 +97,13 @@ def calibrate(sequences: Sequence[Honest], fpr: float, depths: Sequence[float] =
         if any(chunk.malformed or not chunk.mant_err_mean >= 0.0 for chunk in chunks):
             raise CalibrationError(f"sequence {place} has a proof that no honest stage makes")
     first, second = sequences[::2], sequences[1::2]
-    base = _largest(first, fpr, depths)
+    supported = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / len(second))
+    margin = 1.0 + MARGIN * max(0.0, math.log10(supported / fpr))
+    base = _largest(first, fpr, depths, margin)
     for step in range(MAX_STEPS):
         factor = LADDER**step
         thresholds = scaled(base, factor)
         if not any(faults(one.measure, thresholds, one.rows_error, depths) for one in second):
-            supported = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / len(second))
             return Calibration(thresholds, supported, factor)
     raise CalibrationError("the two halves of the honest sequences have nothing in common")
 
@@ -204,7 +207,9 @@ def rate_bound(count: int, trials: int, confidence: float = CONFIDENCE) -> float
     return high
 
 
-def _largest(sequences: Sequence[Honest], fpr: float, depths: Sequence[float]) -> Thresholds:
+def _largest(
+    sequences: Sequence[Honest], fpr: float, depths: Sequence[float], margin: float
+) -> Thresholds:
     """Every limit from the largest honest value, and rates from all tokens together."""
     measures = [one.measure for one in sequences]
     stages = [stage for measure in measures for stage in measure.stages if stage]
@@ -215,39 +220,39 @@ def _largest(sequences: Sequence[Honest], fpr: float, depths: Sequence[float]) -
     tail, floor = fpr / TESTS, FLOORS
     mismatch_rate = max(rate_bound(mismatches, tokens), floor.mismatch_rate)
     growth = math.log1p(math.fsum(math.expm1(SCORE_TILT * score) for score in scores) / tokens)
-    score_rate = max(MARGIN * math.fsum(scores) / tokens, floor.score_rate)
+    score_rate = max(margin * math.fsum(scores) / tokens, floor.score_rate)
     rare = scores[max(0, math.ceil(tokens * (1.0 - tail)) - 1)] if scores else 0.0
     spare = next(k for k in range(UNIT_TOKENS + 1) if _unlikely(k + 1, mismatch_rate, tail))
     return Thresholds(
         exp_mismatches=math.ceil(
-            max(floor.exp_mismatches, MARGIN * max(c.exp_mismatches for c in chunks))
+            max(floor.exp_mismatches, margin * max(c.exp_mismatches for c in chunks))
         ),
         sign_mismatches=math.ceil(
-            max(floor.sign_mismatches, MARGIN * max(c.sign_mismatches for c in chunks))
+            max(floor.sign_mismatches, margin * max(c.sign_mismatches for c in chunks))
         ),
-        mant_err_mean=max(floor.mant_err_mean, MARGIN * max(c.mant_err_mean for c in chunks)),
-        mant_err_median=_steps(MARGIN * max(c.mant_err_median for c in chunks)),
+        mant_err_mean=max(floor.mant_err_mean, margin * max(c.mant_err_mean for c in chunks)),
+        mant_err_median=_steps(margin * max(c.mant_err_median for c in chunks)),
         score_mean=max(floor.score_mean, 2.0 * score_rate),
         match_rate=min(floor.match_rate, 1.0 - 2.0 * mismatch_rate),
         spare=max(floor.spare, spare),
-        eos_score=min(SCORE_CLIP, max(floor.eos_score, MARGIN * rare)),
+        eos_score=min(SCORE_CLIP, max(floor.eos_score, margin * rare)),
         sequence_exp=max(
-            floor.sequence_exp, MARGIN * max(_mean([c.exp_mismatches for c in s]) for s in stages)
+            floor.sequence_exp, margin * max(_mean([c.exp_mismatches for c in s]) for s in stages)
         ),
         sequence_mant=max(
-            floor.sequence_mant, MARGIN * max(_mean([c.mant_err_mean for c in s]) for s in stages)
+            floor.sequence_mant, margin * max(_mean([c.mant_err_mean for c in s]) for s in stages)
         ),
         mismatch_rate=mismatch_rate,
         score_rate=score_rate,
-        score_growth=max(MARGIN * growth, floor.score_growth),
+        score_growth=max(margin * growth, floor.score_growth),
         tail=tail,
-        score_max=min(SCORE_CLIP, max(floor.score_max, MARGIN * max(scores, default=0.0))),
+        score_max=min(SCORE_CLIP, max(floor.score_max, margin * max(scores, default=0.0))),
         surprise=max(
             math.sqrt(2.0 * math.log(2.0 / tail)), max(abs(m.sampling.surprise) for m in measures)
         ),
-        rows_error=max(floor.rows_error, MARGIN * max(one.rows_error for one in sequences)),
+        rows_error=max(floor.rows_error, margin * max(one.rows_error for one in sequences)),
         sequence_mant_at=tuple(
-            (depth, max(floor.sequence_mant, MARGIN * max(_mantissas(m, stage) for m in measures)))
+            (depth, max(floor.sequence_mant, margin * max(_mantissas(m, stage) for m in measures)))
             for stage, depth in enumerate(depths)
         ),
     )
