@@ -84,7 +84,8 @@ class OrchestratorSection(Section):
     `stages` "auto" lets the planner choose; a number waits `formation_wait` seconds for so many
     workers. `unit_size` is sequences a work unit. The KV cache is sized for `sequences_in_flight`
     sequences of `tokens_per_sequence` tokens. `micro_batches` 0 is the planner's choice. `pool_id`
-    0 opens a new pool.
+    0 opens a new pool. `thresholds` is what a new pool names for its
+    work to be judged by: a shipped name, or a profile's file or id.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=512)] = "smollm2"
@@ -96,17 +97,19 @@ class OrchestratorSection(Section):
     sequences_in_flight: Annotated[int, Field(ge=1, le=4096)] = 32
     tokens_per_sequence: Annotated[int, Field(ge=16, le=2**20)] = 512
     price_per_unit: Annotated[int, Field(ge=1, lt=2**88)] = 10**15
+    thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
     max_prompts_per_job: Annotated[int, Field(ge=1, le=100_000)] = 10_000
 
 
 class ValidatorSection(Section):
-    """A validator's replay device and the profile of thresholds it judges by. `stake` (10^-18
+    """A validator's replay device, and the thresholds or profile by which it judges work of pools
+    that name none. `stake` (10^-18
     PRIME) is its voice; 0 is the least that registers a node. `check_rate` is the share of
     sequences that are replayed; "auto" follows from what a cheat would gain and lose."""
 
     device: Device = "auto"
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    thresholds: Literal["published", "fp32"] = "fp32"
+    thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
     stake: Annotated[int, Field(ge=0, lt=2**128)] = 0
     check_rate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
 

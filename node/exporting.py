@@ -52,15 +52,17 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
     """The case of a bundle. Raises InputError where a part cannot be read."""
     key = bundle.content_id.hex()
     verdicts, asked = [], []
-    for event in read_newest(data.journal, ["self.verdict", "self.inquiry"]):
+    which = config.validator.thresholds
+    for event in read_newest(data.journal, ["self.verdict", "self.inquiry", "self.judged-by"]):
         if event.key != key:
             continue
         if event.kind == "self.verdict":
             verdicts.append(event.body)
+        elif event.kind == "self.judged-by":
+            which = event.body["limits"] or which
         else:
             asked += [_asked(data, item) for item in event.body]
     domain = _domain(config)
-    which = config.validator.thresholds
     try:
         case = CaseFile(
             chain_id=domain.chain_id,

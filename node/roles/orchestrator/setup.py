@@ -10,6 +10,7 @@ import trio
 from node.context import NodeContext
 from node.errors import InputError
 from node.networkfile import ChainTable
+from node.profiles import load_profile
 from node.registration import ensure_funds
 from node.roles.orchestrator.builder import Builder, GroupTerms
 from node.roles.orchestrator.coordinator import Coordinator
@@ -18,6 +19,7 @@ from node.roles.orchestrator.jobs import JobCutter
 from node.roles.orchestrator.pool import Policy
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.terms import PoolTerms
+from node.settlement.blobs import EpochBlobs
 from node.settlement.follower import SettlementFollower
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model
@@ -31,6 +33,7 @@ from pipeline.planner import (
     plan_groups,
     replan,
 )
+from proofs.thresholds import PROFILES
 
 POOL_BUDGET = 1_000 * 10**18
 """What a new pool is funded with on a development chain, in the token's smallest unit."""
@@ -48,7 +51,7 @@ async def open_orchestrator(
     kv_tokens = section.sequences_in_flight * section.tokens_per_sequence
     pool_id = 0
     if context.chain is not None and table is not None:
-        pool_id = await _open_pool(context, table, model)
+        pool_id = await _open_pool(context, table, model, follower)
     terms = GroupTerms(
         pool_id=pool_id,
         model_id=model.model_id,
@@ -112,7 +115,9 @@ class GroupPlanner:
         return planned
 
 
-async def _open_pool(context: NodeContext, table: ChainTable, model: PreparedModel) -> int:
+async def _open_pool(
+    context: NodeContext, table: ChainTable, model: PreparedModel, follower: SettlementFollower
+) -> int:
     """This orchestrator's pool: the configured one, the one of an earlier start, or a new one."""
     chain = context.chain
     assert chain is not None
@@ -123,7 +128,11 @@ async def _open_pool(context: NodeContext, table: ChainTable, model: PreparedMod
             raise InputError(f"pool {known} belongs to {pool.creator}", "set orchestrator.pool_id")
         return int(known)
     await ensure_funds(chain, table, context.address, POOL_BUDGET)
-    terms = PoolTerms(model_id=model.model_id.hex(), model=context.config.orchestrator.model)
+    terms = PoolTerms(
+        model_id=model.model_id.hex(),
+        model=context.config.orchestrator.model,
+        thresholds=await _publish_limits(context, follower.blobs),
+    )
     pool_id = await chain.create_pool(
         f"{model.name} by {context.peer_id[-8:]}",
         uri=terms.to_uri(),
@@ -135,3 +144,13 @@ async def _open_pool(context: NodeContext, table: ChainTable, model: PreparedMod
     await context.journal.set_state("pool_id", pool_id)
     context.log.info("pool opened", pool=pool_id, budget=POOL_BUDGET, model=terms.model)
     return pool_id
+
+
+async def _publish_limits(context: NodeContext, blobs: EpochBlobs) -> str:
+    """What the terms say of thresholds. A profile is kept to be fetched by its id. Raises
+    `InputError` where there is none of that name."""
+    named = context.config.orchestrator.thresholds
+    if named in PROFILES or not named:
+        return named
+    profile = await trio.to_thread.run_sync(load_profile, named, context.config.data_dir)
+    return (await blobs.put(profile.to_bytes())).hex()

@@ -8,8 +8,8 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from node.roles.validator.rows import CannotJudge
@@ -42,10 +42,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Ruling:
-    """A verdict and the inquiries that it rests on, in order."""
+    """A verdict and the inquiries that it rests on, in order; by which limits it was judged, and
+    how unusual each stage's figures were by them (`node.roles.validator.record`)."""
 
     verdict: Verdict
     answers: tuple[Answer, ...] = ()
+    limits: str = ""
+    p_values: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
 
 async def settle(opinion: Opinion, reveal: Reveal, rounds: int) -> Ruling:

@@ -10,6 +10,7 @@ aside without a verdict.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import trio
@@ -18,7 +19,9 @@ from node.context import NodeContext
 from node.hardware import Device
 from node.roles.validator.beacons import refusal
 from node.roles.validator.disputes import Ruling, most_bytes, settle
+from node.roles.validator.limits import Limits, PoolLimits
 from node.roles.validator.preparing import Plan
+from node.roles.validator.record import p_values
 from node.roles.validator.replay import replay_request, rows_request, to_measures
 from node.roles.validator.rows import CannotJudge, RowsFetcher, is_content
 from node.settlement import receipt_domain
@@ -32,7 +35,6 @@ from proofs.blame import Inquiry, Revealed
 from proofs.bundle import UnitBundle
 from proofs.errors import ProofError
 from proofs.measures import SequenceMeasure
-from proofs.thresholds import profile
 from proofs.verdict import judge
 from proofs.verdict_messages import Verdict
 
@@ -45,11 +47,13 @@ LAST_RETRY_SECONDS = 30.0
 class Judge:
     """Comes to verdicts. `replay_seconds` is what replays took so far."""
 
-    def __init__(self, context: NodeContext, engine: EngineClient, device: Device) -> None:
+    def __init__(
+        self, context: NodeContext, engine: EngineClient, device: Device, limits: PoolLimits
+    ) -> None:
         self._context = context
         self._engine = engine
         self._device = device.torch_name
-        self._thresholds = profile(context.config.validator.thresholds)
+        self._limits = limits
         self._domain = receipt_domain(context.chain)
         self._rows = RowsFetcher(context)
         self._busy = trio.Lock()
@@ -62,6 +66,7 @@ class Judge:
             raise CannotJudge(f"its noise cannot be looked up: {plan.noise.unknown}")
         if plan.noise.fault is not None:
             return Ruling(refusal(bundle, plan.noise))
+        limits = await self._limits.of(bundle)
         model = await self._model(bundle)
         before = self.replay_seconds
         measures: list[SequenceMeasure | None] = [None] * len(bundle.sequences)
@@ -78,9 +83,10 @@ class Judge:
             return await self._reveal(bundle, model, inquiry)
 
         def opinion(revealed: Revealed) -> Verdict | Inquiry:
-            return self._opinion(bundle, measures, revealed)
+            return self._opinion(bundle, measures, limits, revealed)
 
         ruling = await settle(opinion, reveal, len(bundle.stages))
+        ruling = replace(ruling, limits=limits.name, p_values=_p_values(limits, measures))
         self._context.log.info(
             "unit judged",
             unit=bundle.unit_id.hex()[:12],
@@ -103,10 +109,14 @@ class Judge:
         return model
 
     def _opinion(
-        self, bundle: UnitBundle, measures: list[SequenceMeasure | None], revealed: Revealed
+        self,
+        bundle: UnitBundle,
+        measures: list[SequenceMeasure | None],
+        limits: Limits,
+        revealed: Revealed,
     ) -> Verdict | Inquiry:
         try:
-            return judge(bundle, measures, self._thresholds, self._domain, revealed)
+            return judge(bundle, measures, limits.thresholds, self._domain, revealed)
         except ProofError as exc:
             raise CannotJudge(f"the replay does not fit the bundle: {exc}") from exc
 
@@ -152,3 +162,10 @@ class Judge:
                     raise CannotJudge(f"the engine refuses the bundle: {exc.message}") from exc
                 self._context.log.warning("replay failed, trying again", reason=exc.message)
         raise CannotJudge("the engine fails on this bundle")
+
+
+def _p_values(
+    limits: Limits, measures: list[SequenceMeasure | None]
+) -> dict[int, tuple[float, ...]]:
+    """How unusual each stage's figures are; nothing without a profile of honest ones."""
+    return {} if limits.profile is None else p_values(limits.profile, measures)

@@ -84,8 +84,8 @@ class WorkerRecords:
         """Add a judged bundle to the records of its stages. `p_values` are of each stage's figures
         among honest ones; stages without any are counted all the same.
 
-        Stages that were not found honest or faulty, and bundles of which nothing was replayed, add
-        nothing.
+        Stages that were not found honest, in doubt or faulty, and bundles of which nothing was
+        replayed, add nothing.
         """
         key = bundle.content_id.hex()
         async with self._writing:
@@ -118,14 +118,15 @@ class WorkerRecords:
     ) -> WorkerRecord:
         if status is StageStatus.FAULTY:
             return replace(record, verified=0)
-        if status is not StageStatus.HONEST:
+        if status is StageStatus.UNCHECKED:
             return record
         try:
             drift, _ = observe(record.drift, p_values, self._test)
         except ProofError as exc:
             self._context.log.error("figures that cannot be compared", reason=str(exc))
             drift, _ = observe(record.drift, (), self._test)
-        return WorkerRecord(record.verified + 1, drift)
+        # Who is in doubt is a newcomer again: all of its sequences are replayed for a while.
+        return WorkerRecord(0 if status is StageStatus.DOUBTED else record.verified + 1, drift)
 
     def _show(self, address: str, record: WorkerRecord) -> None:
         """Bring the set of suspects, and its metric, up to a record."""

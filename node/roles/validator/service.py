@@ -15,6 +15,7 @@ nobody takes. A sender that asks for such a bundle again starts it again.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from node.journal import Entry
 from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
 from node.roles.validator.convicting import Convictions
 from node.roles.validator.judging import Judge
+from node.roles.validator.limits import PoolLimits
 from node.roles.validator.preparing import Plan, Preparer
 from node.roles.validator.record import WorkerRecords
 from node.roles.validator.rows import CannotJudge
@@ -76,7 +78,8 @@ class Validator:
     ) -> None:
         self._context = context
         self._engine = engine
-        self._judge = Judge(context, engine, validator_device(context))
+        limits = PoolLimits(context, follower.blobs)
+        self._judge = Judge(context, engine, validator_device(context), limits)
         self._records = WorkerRecords(context)
         self._preparer = Preparer(context, follower.confirmations, self._records)
         self._nursery: trio.Nursery | None = None
@@ -227,6 +230,7 @@ class Validator:
         if bundle is None or task.plan is None:
             self._context.log.error("cannot judge: the stored bundle is damaged", unit=key[:12])
             return None
+        unusual: Mapping[int, Sequence[float]] = {}
         known = await journal.get("self.verdict", key)
         if known is not None:
             signed = SignedVerdict.from_bytes(known.body)
@@ -237,13 +241,17 @@ class Validator:
                 self._context.log.error("cannot judge", unit=key[:12], reason=str(exc))
                 return None
             signed = SignedVerdict.sign(ruling.verdict, self._context.key)
-            entries = [Entry("self.verdict", key, signed.to_bytes())]
+            entries = [
+                Entry("self.judged-by", key, {"limits": ruling.limits}),
+                Entry("self.verdict", key, signed.to_bytes()),
+            ]
             if ruling.answers:
                 rests_on = [answer.body() for answer in ruling.answers]
                 entries.insert(0, Entry("self.inquiry", key, rests_on))
             await journal.append_many(entries)
             self.judged += 1
-        await self._records.note(bundle, signed.verdict, {})
+            unusual = ruling.p_values
+        await self._records.note(bundle, signed.verdict, unusual)
         if signed.verdict.accepted:  # an earlier run may have ended right before this
             await self.settlement.accept(
                 task.sender, bundle.unit_id, bundle.content_id, signed_receipts(bundle)

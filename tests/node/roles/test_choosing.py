@@ -29,7 +29,9 @@ PROBATION = DEFAULT_TERMS.probation
 
 def unit(number: int = 0, committed_at: int = HEAD) -> UnitBundle:
     made = bundle(2, tuple(sequence(n, 4) for n in range(1, SIZE + 1)))
-    return made.model_copy(update={"committed_at": committed_at, "generation": number})
+    return made.model_copy(
+        update={"committed_at": committed_at, "group_id": number.to_bytes(32, "big")}
+    )
 
 
 def verdict_on(made: UnitBundle, spoilt: bool = False, replayed: bool = True) -> Verdict:

@@ -12,8 +12,10 @@ import structlog
 from node.hardware import Device
 from node.roles.validator.beacons import NoiseCheck, NoiseFault
 from node.roles.validator.judging import Judge
+from node.roles.validator.limits import PoolLimits
 from node.roles.validator.preparing import Plan
 from node.roles.validator.rows import CannotJudge
+from node.settlement.blobs import EpochBlobs
 from pipeline.engine.messages import Replay, Replayed, ReplayedSequence
 from proofs.bundle import UnitBundle
 from tests.proofs.units import DOMAIN, NULL, bundle, measures, sequence
@@ -54,7 +56,8 @@ def judge_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         journal=None,
         log=structlog.get_logger("test"),
     )
-    return lambda engine: Judge(context, engine, Device("cpu", "test", 1 << 30))
+    limits = PoolLimits(context, EpochBlobs(context))
+    return lambda engine: Judge(context, engine, Device("cpu", "test", 1 << 30), limits)
 
 
 MADE = bundle(3, [sequence(n, 10) for n in range(1, 6)])
