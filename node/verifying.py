@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from node.errors import InputError
 from node.roles.validator.replay import replay_request, rows_request, to_measures
+from node.settlement.peers import address_of_peer
 from proofs.blame import Inquiry
 from proofs.bundle import UnitBundle, check_claims
 from proofs.casefile import AskedRows, CaseFile
@@ -85,6 +86,9 @@ def check_words(case: CaseFile) -> Report:
         raise InputError(f"the case's bundle or verdict is damaged: {exc}") from exc
     report = Report(bundle)
     reason = check_claims(bundle, case.domain)
+    for stage, claim in enumerate(bundle.stages):
+        if address_of_peer(claim.peer_id) != claim.address:
+            reason = reason or f"stage {stage}: the peer id is another address's"
     report.add("stages", not reason, reason or f"{len(bundle.stages)} signed and countersigned")
     for signed in verdicts:
         report.add(f"verdict of {signed.validator[:10]}", *_about(signed, bundle))

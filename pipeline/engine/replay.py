@@ -28,7 +28,7 @@ from pipeline.runner.distance import rows_error
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.replay import MAX_PACKED, Replayed, WholeModelReplay
 from proofs.sampling import SamplingError, measure_tokens, surprise
-from proofs.toploc import ChunkResult, ProofInputError, measure_rows
+from proofs.toploc import ChunkResult, ProofInputError, measure_sequences
 
 NO_ROWS = -1.0
 
@@ -94,11 +94,12 @@ def groups(sequences: Sequence[m.ReplaySequence]) -> Iterator[list[m.ReplaySeque
 
 def measure(sequence: m.ReplaySequence, replayed: Replayed) -> m.ReplayedSequence:
     """Compare one sequence's claims with its replay; a stage without proofs measures as missing."""
-    stages = []
-    for number, rows in enumerate(replayed.stages):
-        proofs = sequence.proofs[number] if number < len(sequence.proofs) else ()
-        results = measure_rows(rows.to(torch.bfloat16), proofs)
-        stages.append(tuple(map(chunk_measure, results)))
+    missing = ((),) * (len(replayed.stages) - len(sequence.proofs))
+    claims = [
+        (rows.to(torch.bfloat16), proofs)
+        for rows, proofs in zip(replayed.stages, (*sequence.proofs, *missing), strict=True)
+    ]
+    stages = [tuple(map(chunk_measure, results)) for results in measure_sequences(claims)]
     return m.ReplayedSequence(
         sequence_id=sequence.sequence_id,
         stages=tuple(stages),

@@ -16,6 +16,7 @@ from proofs.blame import Inquiry
 from proofs.bundle import UnitBundle
 from proofs.casefile import AskedRows, CaseFile
 from proofs.measures import ChunkMeasure, SequenceMeasure
+from proofs.signing import address_of
 from proofs.thresholds import PUBLISHED
 from proofs.verdict import judge
 from proofs.verdict_messages import SignedVerdict, Verdict
@@ -23,6 +24,14 @@ from tests.proofs.units import DOMAIN, OFF, bundle, evidence, measures, with_evi
 
 KEY = b"\x33" * 32
 ROWS = b"the rows that stage 1 received"
+
+
+@pytest.fixture(autouse=True)
+def addresses(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The addresses of `units`' made-up peer ids."""
+    known = {f"peer{stage}": address_of(stage_key(stage)) for stage in range(3)}
+    monkeypatch.setattr("node.verifying.address_of_peer", lambda peer: known.get(peer, ""))
+    return known
 
 
 def unit_with_rows() -> UnitBundle:
@@ -130,6 +139,13 @@ def test_a_verdict_that_does_not_follow_is_told() -> None:
     report, _ = checked(case(verdict(None)), {0: OFF})
     assert not report.held
     assert report.verdict.first_faulty == 0
+
+
+def test_a_peer_id_of_somebody_else_is_told(addresses: dict[str, str]) -> None:
+    addresses["peer1"] = addresses["peer2"]
+    report = check_words(case(verdict(None)))
+    assert not report.held
+    assert "another address" in report.checks[0].detail
 
 
 def test_forged_words_are_told() -> None:

@@ -46,6 +46,8 @@ from proofs.verdict_messages import SignedVerdict
 MAX_QUEUE = 1024
 MAX_SENDER_QUEUE = 256
 MAX_SENDER_INQUIRIES = 4
+MAX_PREPARING = 8
+"""Bundles in memory at once while they wait for blocks."""
 DELIVERY_TRIES = 20
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
@@ -82,6 +84,7 @@ class Validator:
         self._judge = Judge(context, engine, validator_device(context), limits)
         self._records = WorkerRecords(context)
         self._preparer = Preparer(context, follower.confirmations, self._records)
+        self._preparing = trio.CapacityLimiter(MAX_PREPARING)
         self._nursery: trio.Nursery | None = None
         self._pending: dict[bytes, Task] = {}
         self._changed = trio.Event()
@@ -171,12 +174,13 @@ class Validator:
 
     async def _prepare(self, task: Task) -> None:
         """Plan how a bundle is judged; that may wait for blocks."""
-        bundle = await self._stored(task.bundle_id)
-        judged = await self._context.journal.get("self.verdict", task.bundle_id.hex())
-        if bundle is None or judged is not None:
-            task.plan = Plan()
-        else:
-            task.plan = await self._preparer.plan(bundle, task.seen_at)
+        async with self._preparing:
+            bundle = await self._stored(task.bundle_id)
+            judged = await self._context.journal.get("self.verdict", task.bundle_id.hex())
+            if bundle is None or judged is not None:
+                task.plan = Plan()
+            else:
+                task.plan = await self._preparer.plan(bundle, task.seen_at)
         self._notify()
 
     def _notify(self) -> None:
