@@ -20,7 +20,15 @@ from proofs.signing import address_of
 from proofs.thresholds import PUBLISHED
 from proofs.verdict import judge
 from proofs.verdict_messages import SignedVerdict, Verdict
-from tests.proofs.units import DOMAIN, OFF, bundle, evidence, measures, with_evidence
+from tests.proofs.units import (
+    DOMAIN,
+    OFF,
+    bundle,
+    evidence,
+    measures,
+    stage_key,
+    with_evidence,
+)
 
 KEY = b"\x33" * 32
 ROWS = b"the rows that stage 1 received"
