@@ -21,16 +21,7 @@ price, and the score is the least change of logits by which y would have been ch
 
 In bf16, with top_k 50 and top_p 0.95, that removes most of what honest outputs score otherwise.
 
-Surprise asks a second question, which needs no noise: is the text as (un)likely as text drawn from
-this model at this temperature would be? Over positions t with the verifier's distribution p_t,
-renormalised over the support, and I_t(v) = min(-ln p_t(v), 8) nats,
-
-    X = sum_t I_t(y_t) - E I_t,    V = sum_t Var I_t,    surprise = X / sqrt(V + 8 |X| / 3)
-
-Honest text gives X mean 0 and variance V, so surprise is about N(0, 1) for long outputs. The term
-8 |X| / 3 makes Bernstein's inequality for martingales (Freedman 1975; steps of at most 8) read
-P(|surprise| >= u) <= 2 exp(-u**2 / 2) for outputs of any length. Text from a colder, smaller or
-greedier model is too likely and drifts below 0, text from a hotter or another one above.
+A second question, which needs no noise, is `proofs.surprise`.
 
 Noise is the cost of sampling from a large vocabulary; `proofs.contest` finds the winner without
 drawing all of it exactly. The filters are exact, not approximations.
@@ -50,9 +41,9 @@ import numpy.typing as npt
 from proofs.contest import winner
 from proofs.errors import ProofError
 from proofs.noise import gumbel
+from proofs.surprise import information
 
 SCORE_CLIP = 0.5
-INFORMATION_CLIP = 8.0  # nats
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 Scores: TypeAlias = npt.NDArray[np.float64]
@@ -197,15 +188,6 @@ def measure_tokens(
     )
 
 
-def surprise(excess: float, variance: float) -> float:
-    """Standardised surprise of an output from its `TokenMeasure.excess` and `.variance`.
-
-    0.0 where nothing was left to chance (greedy decoding).
-    """
-    scale = variance + INFORMATION_CLIP * abs(excess) / 3.0
-    return excess / math.sqrt(scale) if scale > 0.0 else 0.0
-
-
 def _choose(
     logits: Logits, temperature: float, top_k: int, top_p: float, key: int, position: int
 ) -> tuple[int, float, TokenIds]:
@@ -241,7 +223,8 @@ def _measure(
         return _Measured(choice, 0.0 if token == choice else min(max(gap, 0.0), SCORE_CLIP))
     place = int(np.searchsorted(ids, token))
     inside = place < ids.size and int(ids[place]) == token
-    excess, variance = _excess(logits[ids], temperature, place if inside else -1)
+    values = logits if ids.size == logits.size else logits[ids]
+    excess, variance = information(values, temperature, place if inside else -1)
     if token == choice:
         return _Measured(choice, 0.0, excess, variance)
     known = 0 <= token < logits.size and logits[token] > -np.inf
@@ -278,19 +261,6 @@ def _gap(
     cuts, first = np.unique(values[order], return_index=True)
     prices = np.abs(cuts - edge) + above[first] - own
     return min(gap, float(prices[cuts <= value].min()))
-
-
-def _excess(values: Logits, temperature: float, place: int) -> tuple[float, float]:
-    """I(y) - E I and Var I over the support's logits, y the entry at `place`; a token outside the
-    support (-1) counts as the least likely one in it, since its score says the rest already."""
-    scaled = (values.astype(np.float64) - float(values.max())) / temperature
-    weights = np.exp(scaled)
-    total = float(weights.sum())
-    information = np.minimum(math.log(total) - scaled, INFORMATION_CLIP)
-    mean = float(weights @ information) / total
-    spread = information - mean
-    own = float(information[place]) if place >= 0 else float(information.max())
-    return own - mean, float(weights @ (spread * spread)) / total
 
 
 def _scores(values: Scores, temperature: float, key: int, position: int, ids: TokenIds) -> Scores:

@@ -27,7 +27,8 @@ from pipeline.models.errors import ModelError
 from pipeline.runner.distance import rows_error
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.replay import MAX_PACKED, Replayed, WholeModelReplay
-from proofs.sampling import SamplingError, measure_tokens, surprise
+from proofs.sampling import SamplingError, measure_tokens
+from proofs.surprise import surprise
 from proofs.toploc import ChunkResult, ProofInputError, measure_sequences
 
 NO_ROWS = -1.0

@@ -16,7 +16,8 @@ from pipeline.models.prepared import PreparedModel
 from pipeline.runner.local_ring import Generated, Request
 from pipeline.runner.replay import Replayed, WholeModelReplay
 from proofs.measures import ChunkMeasure, SamplingMeasure
-from proofs.sampling import TokenMeasure, surprise
+from proofs.sampling import TokenMeasure
+from proofs.surprise import surprise
 from proofs.toploc import build_row_proofs, measure_rows
 
 

@@ -13,7 +13,6 @@ from hypothesis.extra.numpy import arrays
 
 from proofs.noise import gumbel
 from proofs.sampling import (
-    INFORMATION_CLIP,
     SCORE_CLIP,
     Logits,
     SamplingError,
@@ -21,9 +20,9 @@ from proofs.sampling import (
     choose_batch,
     measure_tokens,
     support,
-    surprise,
     token_score,
 )
+from proofs.surprise import INFORMATION_CLIP, surprise
 
 
 @dataclass(frozen=True)
