@@ -3,7 +3,7 @@
 Over a large vocabulary the noise is most of the cost of sampling, for the prover and again for the
 verifier. Most tokens cannot win, and that shows in integers:
 
-1. The scores of the tokens near the largest logit are computed; the best of them is a bound B.
+1. The score of the token with the largest logit is a bound B.
 2. 24-bit uniforms keep g below 17.4, so a token with logit < B - 17.4 T is out.
 3. A token needs g >= t = (B - logit) / T. Let x be its 24 bits and y = 2**24 - x - 1/2, so that
    u = 1 - y / 2**24. As -ln u >= 1 - u, g = -ln(-ln u) <= -ln(1 - u) = ln(2**24 / y), so
@@ -21,7 +21,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from proofs.noise import bits, gumbel
+from proofs.noise import bits, gumbel, gumbel_of
 
 GUMBEL_MAX = 17.4  # -ln(-ln(1 - 2**-25)) = 17.33
 _ROUNDING = 4.0 * float(np.finfo(np.float32).eps)
@@ -38,9 +38,10 @@ def winner(
     `logits` [n] float32 are finite or -inf and belong to the distinct ascending `ids` [n]; the
     temperature is above 0. Ties go to the lower id.
     """
-    top = float(logits.max())
-    leading = np.flatnonzero(logits >= np.float32(top - 2.0 * temperature))
-    bound = float(_scores(logits, ids, leading, temperature, key, position).max())
+    leader = int(np.argmax(logits))
+    bound = float(logits[leader]) + temperature * float(
+        gumbel(key, position, ids[leader : leader + 1])[0]
+    )
     floor = np.nextafter(np.float32(bound - GUMBEL_MAX * temperature), np.float32(-np.inf))
     able = np.flatnonzero(logits >= floor)
     x = bits(key, position, ids if able.size == ids.size else ids[able])
@@ -48,14 +49,7 @@ def winner(
     rounding = _ROUNDING * (1.0 + max(abs(bound), abs(float(floor))) / temperature)
     passing = np.exp((logits[able] - np.float32(bound)) / np.float32(temperature))
     limit = np.minimum(passing, 1.0) * np.float32(2**24 * np.exp(min(rounding, 17.0))) + 1.0
-    close = able[np.float32(2**24) - x.astype(np.float32) <= limit]
-    scores = _scores(logits, ids, close, temperature, key, position)
+    close = np.flatnonzero(np.float32(2**24) - x.astype(np.float32) <= limit)
+    scores = logits[able[close]].astype(np.float64) + temperature * gumbel_of(x[close])
     best = int(np.argmax(scores))
-    return int(close[best]), float(scores[best])
-
-
-def _scores(
-    logits: Logits, ids: TokenIds, places: TokenIds, temperature: float, key: int, position: int
-) -> npt.NDArray[np.float64]:
-    """Exact scores, float64."""
-    return logits[places].astype(np.float64) + temperature * gumbel(key, position, ids[places])
+    return int(able[close[best]]), float(scores[best])
