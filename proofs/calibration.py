@@ -5,8 +5,10 @@ A sequence is judged by several tests at once, so limits are set for all of them
 1. Honest sequences are split in two by their order, every second one. On the first half each limit
    becomes the largest value seen times a margin, at least a floor of rounding (`FLOORS`); rates are
    upper confidence bounds; tail probabilities are the FPR asked for, shared among the tests. The
-   margin is 1 where the sequences support that FPR (see 2), and `MARGIN` more for each power of ten
-   that they fall short of it, which extrapolates tails like those seen in bf16.
+   margin is 1 where the sequences support that FPR (see 2). Where they fall short of it by d powers
+   of ten, it is (largest / 90 % quantile)^(d / r), r powers of ten lying between those two: the
+   logarithm of each statistic is taken to go on as it does in its last tenth. Where there is no
+   such quantile (few sequences, or no noise) the margin is 1 + `MARGIN` d.
 2. The limits form a family with one parameter, a common factor f >= 1. f is the smallest step of a
    fixed ladder at which the second half has no failure in any test. So f is an order statistic of
    the smallest factors at which each sequence passes, and whatever their distribution, the next
@@ -34,6 +36,8 @@ from proofs.sampling import SCORE_CLIP
 from proofs.thresholds import SCORE_TILT, Thresholds, binomial_tail
 
 MARGIN = 0.1
+MAX_MARGIN = 2.0
+MIN_REACH = 0.3  # so 20 sequences
 TESTS = 4  # of a sequence by tail probability: mismatches, scores in two ways, surprise
 LADDER = 1.05
 MAX_STEPS = 200
@@ -94,12 +98,12 @@ def calibrate(sequences: Sequence[Honest], fpr: float, depths: Sequence[float] =
         raise CalibrationError(f"give each of the sequences' stages a depth, not {len(depths)}")
     for place, one in enumerate(sequences):
         chunks = [chunk for stage in one.measure.stages for chunk in stage]
-        if any(chunk.malformed or not chunk.mant_err_mean >= 0.0 for chunk in chunks):
+        bad = any(chunk.malformed or not chunk.mant_err_mean >= 0.0 for chunk in chunks)
+        if bad or not all(one.measure.stages) or not chunks:
             raise CalibrationError(f"sequence {place} has a proof that no honest stage makes")
     first, second = sequences[::2], sequences[1::2]
     supported = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / len(second))
-    margin = 1.0 + MARGIN * max(0.0, math.log10(supported / fpr))
-    base = _largest(first, fpr, depths, margin)
+    base = _largest(first, fpr, depths, max(0.0, math.log10(supported / fpr)))
     for step in range(MAX_STEPS):
         factor = LADDER**step
         thresholds = scaled(base, factor)
@@ -208,58 +212,74 @@ def rate_bound(count: int, trials: int, confidence: float = CONFIDENCE) -> float
 
 
 def _largest(
-    sequences: Sequence[Honest], fpr: float, depths: Sequence[float], margin: float
+    sequences: Sequence[Honest], fpr: float, depths: Sequence[float], decades: float
 ) -> Thresholds:
     """Every limit from the largest honest value, and rates from all tokens together."""
     measures = [one.measure for one in sequences]
-    stages = [stage for measure in measures for stage in measure.stages if stage]
-    chunks = [chunk for stage in stages for chunk in stage]
     scores = sorted(score for measure in measures for score in measure.sampling.scores)
     tokens = max(1, len(scores))
     mismatches = sum(m.sampling.tokens - m.sampling.matches for m in measures)
-    tail, floor = fpr / TESTS, FLOORS
+    tail, floor, margin = fpr / TESTS, FLOORS, 1.0 + MARGIN * decades
     mismatch_rate = max(rate_bound(mismatches, tokens), floor.mismatch_rate)
     growth = math.log1p(math.fsum(math.expm1(SCORE_TILT * score) for score in scores) / tokens)
     score_rate = max(margin * math.fsum(scores) / tokens, floor.score_rate)
-    rare = scores[max(0, math.ceil(tokens * (1.0 - tail)) - 1)] if scores else 0.0
+    rare = scores[max(0, math.ceil(tokens * (1.0 - fpr)) - 1)] if scores else 0.0
     spare = next(k for k in range(UNIT_TOKENS + 1) if _unlikely(k + 1, mismatch_rate, tail))
+
+    def chunk_limit(name: str) -> float:
+        values = [max(getattr(c, name) for s in m.stages for c in s) for m in measures]
+        return max(float(getattr(floor, name)), _beyond(values, decades))
+
+    def stage_limit(name: str, stage: int, least: float) -> float:
+        return max(least, _beyond([_stage_mean(m, stage, name) for m in measures], decades))
+
+    every = range(len(measures[0].stages))
     return Thresholds(
-        exp_mismatches=math.ceil(
-            max(floor.exp_mismatches, margin * max(c.exp_mismatches for c in chunks))
-        ),
-        sign_mismatches=math.ceil(
-            max(floor.sign_mismatches, margin * max(c.sign_mismatches for c in chunks))
-        ),
-        mant_err_mean=max(floor.mant_err_mean, margin * max(c.mant_err_mean for c in chunks)),
-        mant_err_median=_steps(margin * max(c.mant_err_median for c in chunks)),
+        exp_mismatches=math.ceil(chunk_limit("exp_mismatches")),
+        sign_mismatches=math.ceil(chunk_limit("sign_mismatches")),
+        mant_err_mean=chunk_limit("mant_err_mean"),
+        mant_err_median=_steps(chunk_limit("mant_err_median")),
         score_mean=max(floor.score_mean, 2.0 * score_rate),
         match_rate=min(floor.match_rate, 1.0 - 2.0 * mismatch_rate),
         spare=max(floor.spare, spare),
-        eos_score=min(SCORE_CLIP, max(floor.eos_score, margin * rare)),
-        sequence_exp=max(
-            floor.sequence_exp, margin * max(_mean([c.exp_mismatches for c in s]) for s in stages)
-        ),
-        sequence_mant=max(
-            floor.sequence_mant, margin * max(_mean([c.mant_err_mean for c in s]) for s in stages)
-        ),
+        eos_score=max(floor.eos_score, rare),
+        sequence_exp=max(stage_limit("exp_mismatches", s, floor.sequence_exp) for s in every),
+        sequence_mant=max(stage_limit("mant_err_mean", s, floor.sequence_mant) for s in every),
         mismatch_rate=mismatch_rate,
         score_rate=score_rate,
         score_growth=max(margin * growth, floor.score_growth),
         tail=tail,
-        score_max=min(SCORE_CLIP, max(floor.score_max, margin * max(scores, default=0.0))),
+        score_max=min(
+            SCORE_CLIP,
+            max(
+                floor.score_max,
+                _beyond([max(m.sampling.scores, default=0.0) for m in measures], decades),
+            ),
+        ),
         surprise=max(
             math.sqrt(2.0 * math.log(2.0 / tail)), max(abs(m.sampling.surprise) for m in measures)
         ),
-        rows_error=max(floor.rows_error, margin * max(one.rows_error for one in sequences)),
+        rows_error=max(floor.rows_error, _beyond([one.rows_error for one in sequences], decades)),
         sequence_mant_at=tuple(
-            (depth, max(floor.sequence_mant, margin * max(_mantissas(m, stage) for m in measures)))
+            (depth, stage_limit("mant_err_mean", stage, floor.sequence_mant))
             for stage, depth in enumerate(depths)
         ),
     )
 
 
-def _mantissas(measure: SequenceMeasure, stage: int) -> float:
-    return _mean([chunk.mant_err_mean for chunk in measure.stages[stage]])
+def _beyond(values: Sequence[float], decades: float) -> float:
+    """The largest of honest values, one a sequence, times the margin for so many powers of ten."""
+    ordered = sorted(values)
+    largest, high = ordered[-1], ordered[math.ceil(0.9 * len(ordered)) - 1]
+    reach = math.log10(0.1 * len(ordered))
+    if high <= 0.0 or reach < MIN_REACH:
+        return largest * (1.0 + MARGIN * decades)
+    margin: float = min((largest / high) ** (decades / reach), MAX_MARGIN)
+    return largest * margin
+
+
+def _stage_mean(measure: SequenceMeasure, stage: int, name: str) -> float:
+    return _mean([float(getattr(chunk, name)) for chunk in measure.stages[stage]])
 
 
 def _whole(measure: SequenceMeasure) -> list[float]:

@@ -9,8 +9,11 @@ import pytest
 
 from proofs.calibration import (
     FLOORS,
+    MARGIN,
+    MAX_MARGIN,
     CalibrationError,
     Honest,
+    _beyond,
     calibrate,
     faults,
     make_profile,
@@ -95,6 +98,19 @@ def test_a_second_half_that_is_noisier_widens_all_limits_together() -> None:
     mixed = [one for pair in zip(quiet, loud, strict=True) for one in pair]
     assert calibrate(mixed, 1e-2).factor > 1.2
     assert calibrate(quiet, 1e-2).factor < 1.2
+
+
+def test_limits_go_on_as_the_tail_does() -> None:
+    steep = [1.0 + 0.001 * i for i in range(100)]
+    heavy = [1.0] * 89 + [2.0] + [4.0] * 10
+    assert _beyond(steep, 0.0) == steep[-1]
+    assert _beyond(steep, 1.0) == pytest.approx(steep[-1] ** 2 / steep[89])
+    assert _beyond(heavy, 0.5) == pytest.approx(4.0 * 2.0**0.5)
+    assert _beyond(heavy, 9.0) == 4.0 * MAX_MARGIN
+    assert _beyond([1.0, 2.0], 2.0) == 2.0 * (1 + 2 * MARGIN)
+    assert _beyond([0.0] * 99 + [1.0], 1.0) == 1.0 + MARGIN
+    limits = [calibrate(sample(13, 400), rate).thresholds for rate in (1e-3, 1e-4)]
+    assert limits[0].sequence_mant < limits[1].sequence_mant
 
 
 def test_noise_free_work_gets_the_floors() -> None:

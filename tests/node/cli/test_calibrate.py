@@ -9,7 +9,13 @@ import pytest
 
 from node.cli import run_cli
 from node.errors import InputError
-from node.profiles import UnknownProfile, load_profile, load_thresholds, profiles_folder
+from node.profiles import (
+    UnknownProfile,
+    load_profile,
+    load_thresholds,
+    profiles_folder,
+    shipped_profiles,
+)
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import prepare
 from proofs.profiles import Profile
@@ -123,6 +129,16 @@ def test_names_of_thresholds_and_unknown_profiles(tmp_path: Path) -> None:
     broken.write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match=r"broken\.toml"):
         load_profile(str(broken), tmp_path)
+
+
+def test_the_profiles_that_ship_are_well_formed_and_known_by_id(tmp_path: Path) -> None:
+    shipped = {name: load_profile(name, tmp_path) for name in shipped_profiles()}
+    assert {"smollm2-fp32", "smollm2-bf16"} <= shipped.keys()
+    for name, profile in shipped.items():
+        assert load_profile(profile.profile_id.hex(), tmp_path) == profile, name
+        assert profile.sequences >= 200
+        assert profile.limits.rows_error > 0.0
+    assert shipped["smollm2-fp32"].thresholds.mant_err_mean == FP32.mant_err_mean
 
 
 def test_help_says_how_many_sequences_a_rate_needs(capsys: pytest.CaptureFixture[str]) -> None:
