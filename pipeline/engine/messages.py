@@ -213,18 +213,20 @@ class RevealedRows(Message):
     """Rows that stage `boundary` is said to have sent to the next one.
 
     `path` is a file of the rows at positions 0 .. P+T-2: [P+T-1, H] raw values in the model's
-    dtype. Its hash is the asker's business.
+    dtype. `sent`, if not empty, is a like file of the rows that this next stage sent on, and
+    refused where it is the last stage, which sends none. Their hashes are the asker's business.
     """
 
     boundary: Annotated[int, Field(ge=0, lt=256)]
     path: Text
+    sent: Text = ""
 
 
 class ReplaySequence(Message):
     """One sequence for a validator to replay; `proofs[s]` are the proofs that stage s gave.
 
-    `revealed` rows are measured as well. A `boundary` that does not lie between two stages is a
-    `bad_request`.
+    `revealed` rows are measured as well, and so is the stage that received them, by its `proofs`. A
+    `boundary` that does not lie between two stages is a `bad_request`.
     """
 
     sequence_id: Id16
@@ -285,18 +287,35 @@ class SamplingMeasure(Message):
     surprise: float = 0.0
 
 
+class Recomputed(Message):
+    """A stage measured by what its own layers make of the rows that it received.
+
+    `chunks` are its proofs and, for the last stage, `sampling` the output tokens against that.
+    `sent_error` is the error of the rows that it sent on, over all positions; -1.0 where none were
+    given or the file holds no such rows. If the received rows are no rows of the sequence (their
+    error is -1.0), there is nothing: no chunks, no sampling, -1.0. Rows that give values that are
+    not finite make every measure fail.
+    """
+
+    chunks: Annotated[tuple[ChunkMeasure, ...], FailFast()]
+    sampling: SamplingMeasure | None
+    sent_error: float
+
+
 class ReplayedSequence(Message):
     """What a replay measured of one sequence.
 
     `rows_errors[i]` is the channel-normalised RMS error (`pipeline.runner.distance`) of `revealed`
     rows i against the verifier's own, over all positions; -1.0 for what are no such rows: a file of
-    another size, one that cannot be read, or values that are not finite.
+    another size, one that cannot be read, or values that are not finite. `recomputed[i]` measures
+    the stage that received them.
     """
 
     sequence_id: Id16
     stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], FailFast(), Field(max_length=256)]
     sampling: SamplingMeasure
     rows_errors: Annotated[tuple[float, ...], FailFast(), Field(max_length=256)] = ()
+    recomputed: Annotated[tuple[Recomputed, ...], FailFast(), Field(max_length=256)] = ()
 
 
 class Replayed(Message):

@@ -2,36 +2,35 @@
 
 One prefill over the whole model gives the rows that each stage must have sent and the logits that
 each token was drawn from. Against these stand the stages' proofs (`proofs.toploc`), the tokens
-themselves (`proofs.sampling`) and, in a dispute, all rows that a stage showed. This module
-measures; judging is `proofs.verdict`'s part.
+themselves (`proofs.sampling`) and, in a dispute, all rows that a stage showed. From those the
+stage's layers are run once more, which tells what it made of its input from what it was handed.
+This module measures; judging is `proofs.verdict`'s part.
 
 Claims come from strangers. Whatever is wrong with a proof becomes a `malformed` measure, never an
-error; what cannot be replayed at all (token ids or lengths that the model cannot have) is the
-asker's `bad_request`, since it should have been refused before.
+error, and so does what shown rows lead to; what cannot be replayed at all (token ids or lengths
+that the model cannot have) is the asker's `bad_request`, since it should have been refused before.
 """
 
 from __future__ import annotations
 
-import os
-import stat
-import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import torch
 
 from pipeline.engine import messages as m
 from pipeline.engine.errors import EngineError
 from pipeline.engine.loading import open_model, parse_device
+from pipeline.engine.revealed import NO_ROWS, error_of, read_rows
 from pipeline.models.errors import ModelError
-from pipeline.runner.distance import rows_error
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.replay import MAX_PACKED, Replayed, WholeModelReplay
-from proofs.sampling import SamplingError, measure_tokens
+from proofs.sampling import SCORE_CLIP, SamplingError, measure_tokens
 from proofs.surprise import surprise
-from proofs.toploc import ChunkResult, ProofInputError, measure_sequences
+from proofs.toploc import CHUNK_ROWS, TOPK, ChunkResult, ProofInputError, measure_sequences
 
-NO_ROWS = -1.0
+NOT_FINITE = "the rows give values that are not finite"
 
 
 class Replayer:
@@ -45,6 +44,9 @@ class Replayer:
         stages = len(request.boundaries)
         if any(len(sequence.proofs) > stages for sequence in request.sequences):
             raise EngineError("bad_request", f"proofs of more than {stages} stages")
+        shown = [rows for sequence in request.sequences for rows in sequence.revealed]
+        if any(rows.sent and rows.boundary + 2 >= stages for rows in shown):
+            raise EngineError("bad_request", f"only the first {stages - 1} stages send rows")
         model = self._model(request)
         started = time.perf_counter()
         items: list[m.ReplayedSequence] = []
@@ -56,7 +58,9 @@ class Replayer:
                     for index, sequence in enumerate(group)
                 }
                 replayed = model.prefill(pairs, request.boundaries, wanted)
-                items += map(measure, group, replayed)
+                for sequence, own in zip(group, replayed, strict=True):
+                    found = measure_revealed(model, request.boundaries, sequence, own)
+                    items.append(measure(sequence, own).model_copy(update=found))
         except RunnerError as exc:
             raise EngineError("bad_request", str(exc)) from exc
         except (ProofInputError, SamplingError) as exc:
@@ -95,40 +99,66 @@ def groups(sequences: Sequence[m.ReplaySequence]) -> Iterator[list[m.ReplaySeque
 
 def measure(sequence: m.ReplaySequence, replayed: Replayed) -> m.ReplayedSequence:
     """Compare one sequence's claims with its replay; a stage without proofs measures as missing."""
-    missing = ((),) * (len(replayed.stages) - len(sequence.proofs))
-    claims = [
-        (rows.to(torch.bfloat16), proofs)
-        for rows, proofs in zip(replayed.stages, (*sequence.proofs, *missing), strict=True)
-    ]
-    stages = [tuple(map(chunk_measure, results)) for results in measure_sequences(claims)]
     return m.ReplayedSequence(
         sequence_id=sequence.sequence_id,
-        stages=tuple(stages),
+        stages=measure_stages(sequence, replayed),
         sampling=measure_sampling(sequence, replayed),
-        rows_errors=tuple(
-            measure_revealed(rows.path, replayed.full[rows.boundary]) for rows in sequence.revealed
-        ),
     )
 
 
-def measure_revealed(path: str, own: torch.Tensor) -> float:
-    """The error of a file of raw rows against one's own [N, H] in the same dtype; `NO_ROWS` where
-    the file holds no such rows. Never larger than a float can be."""
-    size = own.numel() * own.element_size()
-    try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode) or found.st_size != size:
-            return NO_ROWS
-        data = bytearray(size)
-        with open(path, "rb") as file:
-            if file.readinto(data) != size:
-                return NO_ROWS
-    except (OSError, ValueError):  # ValueError: no path can be like this
-        return NO_ROWS
-    claimed = torch.frombuffer(data, dtype=own.dtype).view(own.shape)
-    if not bool(torch.isfinite(claimed).all()):
-        return NO_ROWS
-    return min(rows_error(claimed, own), sys.float_info.max)
+def measure_stages(
+    sequence: m.ReplaySequence, replayed: Replayed, first: int = 0
+) -> tuple[tuple[m.ChunkMeasure, ...], ...]:
+    """The proofs of stages `first`, ... against the replay of these stages."""
+    proofs = sequence.proofs[first : first + len(replayed.stages)]
+    missing = ((),) * (len(replayed.stages) - len(proofs))
+    rows = [rows.to(torch.bfloat16) for rows in replayed.stages]
+    measured = measure_sequences(list(zip(rows, (*proofs, *missing), strict=True)))
+    return tuple(tuple(map(chunk_measure, results)) for results in measured)
+
+
+def measure_revealed(
+    model: WholeModelReplay,
+    boundaries: Sequence[int],
+    sequence: m.ReplaySequence,
+    replayed: Replayed,
+) -> dict[str, tuple[float, ...] | tuple[m.Recomputed, ...]]:
+    """`rows_errors` and `recomputed` of all revealed rows of a sequence."""
+    errors: list[float] = []
+    recomputed: list[m.Recomputed] = []
+    for revealed in sequence.revealed:
+        own = replayed.full[revealed.boundary]
+        rows = read_rows(revealed.path, own)
+        errors.append(error_of(rows, own))
+        if rows is None:
+            recomputed.append(m.Recomputed(chunks=(), sampling=None, sent_error=NO_ROWS))
+            continue
+        ends = boundaries[revealed.boundary : revealed.boundary + 2]
+        resumed = model.resume(rows, ends[0], ends[1], len(sequence.output_ids))
+        recomputed.append(measure_resumed(sequence, revealed, resumed, ends[1] == model.layers))
+    return {"rows_errors": tuple(errors), "recomputed": tuple(recomputed)}
+
+
+def measure_resumed(
+    sequence: m.ReplaySequence, revealed: m.RevealedRows, resumed: Replayed, last: bool
+) -> m.Recomputed:
+    """Measure a stage, `last` or not, by what its layers make of the rows that it received."""
+    sent = resumed.full[0]
+    count = len(sequence.output_ids)
+    finite = bool(torch.isfinite(sent.to(torch.bfloat16)).all())
+    broken = chunk_measure(ChunkResult(TOPK, -1.0, -1.0, malformed=NOT_FINITE))
+    chunks = (broken,) * -(-count // CHUNK_ROWS)
+    sampling = m.SamplingMeasure(tokens=count, matches=0, scores=(SCORE_CLIP,) * count)
+    if finite:
+        (chunks,) = measure_stages(sequence, resumed, revealed.boundary + 1)
+    if finite and last:
+        with suppress(SamplingError):  # the logits may overflow still
+            sampling = measure_sampling(sequence, resumed)
+    return m.Recomputed(
+        chunks=chunks,
+        sampling=sampling if last else None,
+        sent_error=error_of(read_rows(revealed.sent, sent) if revealed.sent else None, sent),
+    )
 
 
 def measure_sampling(sequence: m.ReplaySequence, replayed: Replayed) -> m.SamplingMeasure:

@@ -13,7 +13,7 @@ and not in somebody's output.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -56,10 +56,12 @@ class ModelSlice:
     """Layers [first, last) of a model, ready to run.
 
     `forward` maps inputs to hidden states, `logits` maps final hidden states to logits. Which
-    tokens attend to which is up to the `context` (see `pipeline.models.attention`).
+    tokens attend to which is up to the `context` (see `pipeline.models.attention`). `forward_part`
+    does what a slice of fewer layers would. Not thread-safe.
     """
 
     def __init__(self, skeleton: Skeleton, first: int, last: int, device: torch.device) -> None:
+        self._skeleton = skeleton
         self._causal = skeleton.causal
         self._base = skeleton.base
         self.stack: nn.ModuleList = getattr(skeleton.base, skeleton.stack)
@@ -133,17 +135,55 @@ class ModelSlice:
         Returns:
             [N, H] hidden states in `dtype`; after the final norm in the last slice.
         """
-        common = {
-            "position_ids": positions[None],
-            "past_key_values": context,
-            "use_cache": True,
-            "ragged": context,
-        }
         if self.is_first:
-            out = self._base(input_ids=inputs[None], **common)
-        else:
-            context.incoming = inputs[None]
-            out = self._base(inputs_embeds=inputs[None], **common)
+            return self._run(positions, context, input_ids=inputs[None])
+        return self._resume(inputs, positions, context)
+
+    def forward_part(
+        self, first: int, last: int, inputs: torch.Tensor, positions: torch.Tensor, context: Any
+    ) -> torch.Tensor:
+        """Run layers [first, last) alone, a range within the slice's, over hidden states [N, H]
+        that enter layer `first`; otherwise as `forward` of a slice of just these layers.
+
+        Raises:
+            ValueError: the range is not within the slice.
+        """
+        if not self.first <= first < last <= self.last:
+            raise ValueError(f"[{first}, {last}) is not within [{self.first}, {self.last})")
+        with self._narrowed(first, last):
+            return self._resume(inputs, positions, context)
+
+    @contextmanager
+    def _narrowed(self, first: int, last: int) -> Iterator[None]:
+        """Make the decoder that of layers [first, last) for a while, as `load_slice` would."""
+        skeleton = self._skeleton
+        absent = [*skeleton.before] if last == self.layers else [*skeleton.before, skeleton.norm]
+        whole = {name: getattr(self._base, name) for name in absent}
+        hook = skeleton.layers[first].register_forward_pre_hook(_substitute, with_kwargs=True)
+        try:
+            skeleton.narrow(first, last)
+            for name in absent:
+                setattr(self._base, name, _Absent())
+            yield
+        finally:
+            hook.remove()
+            skeleton.narrow(self.first, self.last)
+            setattr(self._base, skeleton.stack, self.stack)
+            for name, module in whole.items():
+                setattr(self._base, name, module)
+
+    def _resume(self, rows: torch.Tensor, positions: torch.Tensor, context: Any) -> torch.Tensor:
+        context.incoming = rows[None]
+        return self._run(positions, context, inputs_embeds=rows[None])
+
+    def _run(self, positions: torch.Tensor, context: Any, **inputs: torch.Tensor) -> torch.Tensor:
+        out = self._base(
+            **inputs,
+            position_ids=positions[None],
+            past_key_values=context,
+            use_cache=True,
+            ragged=context,
+        )
         hidden: torch.Tensor = out.last_hidden_state[0]
         return hidden
 

@@ -4,6 +4,8 @@ One prefill of prompt + output gives, at every stage boundary, the hidden states
 stage must have sent, and from the last the logits from which every output token was drawn. Several
 sequences are packed into one pass (they do not see one another); no cache is kept. The layers run
 from the same code as in a stage, so what differs is only the batch.
+
+In a dispute one stage's layers run alone, over the rows that the stage received.
 """
 
 from __future__ import annotations
@@ -100,6 +102,31 @@ class WholeModelReplay:
             replayed = self._pass([sequences[index] for index in batch], boundaries, wanted)
             results |= zip(batch, replayed, strict=True)
         return [results[index] for index in range(len(sequences))]
+
+    @torch.inference_mode()
+    def resume(self, rows: torch.Tensor, first: int, last: int, outputs: int) -> Replayed:
+        """Run layers [first, last) over what entered them: rows [N, H] at positions 0 .. N-1 of one
+        sequence, on any device.
+
+        Returns:
+            A replay of one stage: `stages[0]` are its rows at the last `outputs` positions and
+            `full[0]` those at all. After the final norm where `last` is the model's number of
+            layers; there are logits then. The rows need not be finite if those given are far out.
+
+        Raises:
+            RunnerError: layers, rows or outputs that the model cannot have.
+        """
+        size, dtype = self._slice.hidden_size, self._slice.dtype
+        if not 0 <= first < last <= self._slice.layers:
+            raise RunnerError(f"[{first}, {last}) is no range of {self._slice.layers} layers")
+        if rows.dim() != 2 or rows.shape[1] != size or rows.dtype != dtype:
+            raise RunnerError(f"rows are {rows.dtype} {list(rows.shape)}, not {dtype} [N, {size}]")
+        if not 1 <= outputs <= len(rows) <= self._slice.max_positions:
+            raise RunnerError(f"{outputs} outputs at {len(rows)} positions cannot be")
+        context = PackedPrefill([len(rows)], self._slice.device)
+        inputs = rows.to(self._slice.device)
+        sent = self._slice.forward_part(first, last, inputs, context.positions, context)
+        return Replayed((sent[-outputs:],), self._slice.logits, {0: sent})
 
     def _pass(
         self,

@@ -1,4 +1,5 @@
-"""Rows that real stages kept, against a validator's replay: honest ones fit, others do not."""
+"""Rows that real stages kept, against a validator's replay: honest ones fit, others do not. And the
+stages that received them: who computed right passes whatever it was handed, nobody else does."""
 
 from __future__ import annotations
 
@@ -13,13 +14,18 @@ import pytest
 
 from pipeline.engine import messages as m
 from pipeline.engine.errors import EngineError
-from pipeline.engine.replay import NO_ROWS, Replayer
+from pipeline.engine.replay import NOT_FINITE, Replayer
+from pipeline.engine.revealed import NO_ROWS
 from pipeline.models.prepared import PreparedModel
+from proofs.measures import ChunkMeasure
+from proofs.thresholds import FP32
 from tests.pipeline.engine.rings import cuts, load_requests, local_ring
 
 STAGES = 3
 OUTPUTS = 12
 HONEST, CORRUPT = 1e-4, 1e-2
+ARCHITECTURES = ["llama", "gemma3_text"]
+ABSENT = m.Recomputed(chunks=(), sampling=None, sent_error=NO_ROWS)
 
 
 @dataclass
@@ -31,6 +37,9 @@ class Disputed:
     files: list[Path]
 
     def errors(self, *revealed: m.RevealedRows) -> tuple[float, ...]:
+        return self.replay(*revealed).rows_errors
+
+    def replay(self, *revealed: m.RevealedRows) -> m.ReplayedSequence:
         replay = m.Replay(
             model_dir=str(self.model.path),
             model_id=self.model.model_id,
@@ -42,7 +51,13 @@ class Disputed:
         )
         other, disputed = Replayer().replay(replay).items
         assert other.rows_errors == ()
-        return disputed.rows_errors
+        assert other.recomputed == ()
+        assert len(disputed.rows_errors) == len(disputed.recomputed) == len(revealed)
+        return disputed
+
+    def both(self) -> m.ReplayedSequence:
+        """Stage 1 by what it received and sent on, and the last one by what it received."""
+        return self.replay(rows(0, self.files[0], self.files[1]), rows(1, self.files[1]))
 
 
 def disputed(folder: Path, model: PreparedModel, faults: dict[int, str]) -> Disputed:
@@ -54,6 +69,7 @@ def disputed(folder: Path, model: PreparedModel, faults: dict[int, str]) -> Disp
         max_tokens=OUTPUTS,
     )
     with local_ring(STAGES, folder) as ring:
+        ring.load(model)
         for stage, request in enumerate(load_requests(model, STAGES, 2048, faults)):
             keeping = request.model_copy(update={"rows_dir": str(folder / f"rows{stage}")})
             ring.services[stage].load(keeping)
@@ -81,8 +97,20 @@ def honest(model: PreparedModel, tmp_path_factory: pytest.TempPathFactory) -> Di
     return disputed(tmp_path_factory.mktemp("honest"), model, {})
 
 
-def rows(boundary: int, path: Path | str) -> m.RevealedRows:
-    return m.RevealedRows(boundary=boundary, path=str(path))
+def rows(boundary: int, path: Path | str, sent: Path | str = "") -> m.RevealedRows:
+    return m.RevealedRows(boundary=boundary, path=str(path), sent=str(sent))
+
+
+def passes(chunks: tuple[m.ChunkMeasure, ...]) -> bool:
+    return len(chunks) == 1 and FP32.passes_sequence(
+        [ChunkMeasure(**chunk.model_dump()) for chunk in chunks]
+    )
+
+
+def right(sampling: m.SamplingMeasure | None) -> bool:
+    assert sampling is not None
+    assert sampling.tokens == len(sampling.scores) == OUTPUTS
+    return sampling.matches == OUTPUTS and max(sampling.scores) == 0.0
 
 
 def test_rows_of_an_honest_ring_fit_at_their_boundary_only(honest: Disputed) -> None:
@@ -136,4 +164,105 @@ def test_huge_values_give_a_number_still(honest: Disputed, tmp_path: Path) -> No
 def test_a_boundary_that_nothing_crosses_is_refused(honest: Disputed) -> None:
     with pytest.raises(EngineError, match="first 2 stages") as caught:
         honest.errors(rows(2, honest.files[0]))
+    assert caught.value.code == "bad_request"
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_honest_ring_passes_by_what_it_received(
+    tmp_path: Path, tiny_model: Callable[[str], PreparedModel], architecture: str
+) -> None:
+    measured = disputed(tmp_path, tiny_model(architecture), {}).both()
+    middle, last = measured.recomputed
+    assert all(map(passes, (*measured.stages, middle.chunks, last.chunks)))
+    assert max(chunk.mant_err_mean for chunk in middle.chunks + last.chunks) < 0.1
+    assert middle.sampling is None
+    assert right(last.sampling)
+    assert 0 <= middle.sent_error < HONEST
+    assert last.sent_error == NO_ROWS
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_who_computed_right_on_garbage_passes_by_it(
+    tmp_path: Path, tiny_model: Callable[[str], PreparedModel], architecture: str
+) -> None:
+    measured = disputed(tmp_path, tiny_model(architecture), {0: "garbage-signed"}).both()
+    middle, last = measured.recomputed
+    assert not passes(measured.stages[1])
+    assert not passes(measured.stages[2])
+    assert not right(measured.sampling)
+    assert min(measured.rows_errors) > CORRUPT
+    assert passes(middle.chunks)
+    assert passes(last.chunks)
+    assert right(last.sampling)
+    assert 0 <= middle.sent_error < HONEST
+
+
+@pytest.mark.parametrize("first", ["", "garbage-signed"])
+@pytest.mark.parametrize("stage", [1, 2])
+def test_who_computed_something_else_fails_whatever_it_was_handed(
+    tmp_path: Path, model: PreparedModel, stage: int, first: str
+) -> None:
+    measured = disputed(tmp_path, model, {0: first, stage: "int4-weights"}).both()
+    middle, last = measured.recomputed
+    assert not passes(measured.stages[stage])
+    assert [passes(middle.chunks), passes(last.chunks)] == [stage == 2, stage == 1]
+    assert (middle.sent_error < HONEST) == (stage == 2)
+    assert stage == 2 or right(last.sampling)  # other weights may well give the same few tokens
+
+
+def test_who_proved_right_rows_and_sent_others_fails_by_what_it_sent(
+    tmp_path: Path, model: PreparedModel
+) -> None:
+    middle, last = disputed(tmp_path, model, {1: "quiet-garbage"}).both().recomputed
+    assert passes(middle.chunks)
+    assert passes(last.chunks)
+    assert right(last.sampling)
+    assert middle.sent_error > CORRUPT
+
+
+def test_tokens_of_another_noise_fail(tmp_path: Path, model: PreparedModel) -> None:
+    _, last = disputed(tmp_path, model, {2: "wrong-seed"}).both().recomputed
+    assert passes(last.chunks)
+    assert not right(last.sampling)
+
+
+def test_missing_proofs_and_unusable_rows(honest: Disputed, tmp_path: Path) -> None:
+    first, second = honest.files
+    (tmp_path / "short").write_bytes(first.read_bytes()[:-4])
+    bare = Disputed(honest.model, honest.sequence.model_copy(update={"proofs": ()}), honest.files)
+    (one,) = bare.replay(rows(0, first, second)).recomputed
+    assert [bool(chunk.malformed) for chunk in one.chunks] == [True]
+    assert 0 <= one.sent_error < HONEST
+    for name in ("short", "missing"):
+        absent, unsent = honest.replay(
+            rows(0, tmp_path / name, second), rows(0, first, tmp_path / name)
+        ).recomputed
+        assert absent == ABSENT
+        assert passes(unsent.chunks)
+        assert unsent.sent_error == NO_ROWS
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("value", [1e19, 1e30, np.finfo("<f4").max])
+def test_absurd_rows_fail_without_an_error(
+    tmp_path: Path, tiny_model: Callable[[str], PreparedModel], architecture: str, value: float
+) -> None:
+    case = disputed(tmp_path, tiny_model(architecture), {})
+    count = len(case.files[0].read_bytes()) // 4
+    signs = np.random.default_rng(3).choice([-1.0, 1.0], count)
+    (signs * value).astype("<f4").tofile(tmp_path / "huge")
+    huge = tmp_path / "huge"
+    middle, last = case.replay(rows(0, huge, case.files[1]), rows(1, huge)).recomputed
+    assert not passes(middle.chunks)
+    assert not passes(last.chunks)
+    assert not right(last.sampling)
+    assert CORRUPT < middle.sent_error <= sys.float_info.max
+    if value > 1e38:
+        assert {chunk.malformed for chunk in middle.chunks} == {NOT_FINITE}
+
+
+@pytest.mark.parametrize("boundary", [1, 2])
+def test_rows_that_the_last_stage_sent_are_refused(honest: Disputed, boundary: int) -> None:
+    with pytest.raises(EngineError, match="first 2 stages") as caught:
+        honest.replay(rows(boundary, honest.files[1], honest.files[1]))
     assert caught.value.code == "bad_request"

@@ -109,6 +109,68 @@ def test_full_rows_are_given_where_they_are_asked_for(
         torch.testing.assert_close(rows[1:2], alone.stages[stage], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_resuming_does_what_the_stage_does_with_any_rows(
+    tiny_model: Callable[[str], PreparedModel], architecture: str
+) -> None:
+    model = tiny_model(architecture)
+    replay = WholeModelReplay(model)
+    prompt, output = list(range(10, 31)), [7] * 12
+    (before,) = replay.prefill([(prompt, output)], CUTS[1:], {0: [0, 1]})
+    for stage in (1, 2):
+        first, last = CUTS[stage : stage + 2]
+        honest = before.full[stage - 1]
+        resumed = replay.resume(honest, first, last, len(output))
+        _assert_near(resumed.stages[0], before.stages[stage])
+
+        garbage = torch.randn_like(honest) * honest.std()
+        runner = StageRunner(load_slice(model, first, last), 64)
+        runner.open(b"s", len(garbage))
+        sent = runner.step([StepItem(b"s", 0, len(garbage))], garbage)
+        resumed = replay.resume(garbage, first, last, len(output))
+        _assert_near(resumed.full[0], sent)
+        assert resumed.stages[0].equal(resumed.full[0][-len(output) :])
+        assert (resumed.stages[0] - before.stages[stage]).norm() > 0.1 * sent[-12:].norm()
+        if last == CUTS[-1]:
+            _assert_near(next(resumed.logits()), runner.logits(sent[-len(output) :]))
+        for huge in (1e30, torch.finfo(honest.dtype).max):
+            absurd = replay.resume(torch.full_like(honest, huge), first, last, len(output))
+            assert absurd.full[0].shape == honest.shape
+    (after,) = replay.prefill([(prompt, output)], CUTS[1:])
+    assert all(map(torch.equal, before.stages, after.stages))
+
+
+def _assert_near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    scale = max(1.0, float(expected.abs().max()))
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * scale)
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "last", "outputs", "reason"),
+    [
+        (torch.zeros(5, 48), 3, 3, 1, "range"),
+        (torch.zeros(5, 48), 3, 7, 1, "range"),
+        (torch.zeros(5, 48), -1, 3, 1, "range"),
+        (torch.zeros(5, 47), 3, 6, 1, "rows are"),
+        (torch.zeros(48), 3, 6, 1, "rows are"),
+        (torch.zeros(5, 48, dtype=torch.bfloat16), 3, 6, 1, "rows are"),
+        (torch.zeros(5, 48), 3, 6, 0, "outputs"),
+        (torch.zeros(5, 48), 3, 6, 6, "outputs"),
+        (torch.zeros(513, 48), 3, 6, 1, "outputs"),
+    ],
+)
+def test_resuming_from_what_cannot_be_is_refused(
+    tiny_model: Callable[[str], PreparedModel],
+    rows: torch.Tensor,
+    first: int,
+    last: int,
+    outputs: int,
+    reason: str,
+) -> None:
+    with pytest.raises(RunnerError, match=reason):
+        WholeModelReplay(tiny_model("llama")).resume(rows, first, last, outputs)
+
+
 @pytest.mark.parametrize("stage", [-1, 2, 3])
 def test_rows_of_stages_that_send_none_are_refused(
     tiny_model: Callable[[str], PreparedModel], stage: int
