@@ -22,6 +22,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from node.errors import InputError
 from node.jsontext import parse_json
+from proofs.temperature import Temperature
 
 MAX_LINE = 1 << 20
 MAX_FILE = 1 << 28
@@ -57,7 +58,7 @@ class Prompt(BaseModel):
     messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=256)]
     id: Annotated[str, Field(max_length=128)] = ""
     max_tokens: Annotated[int, Field(ge=1, lt=2**20)] | None = None
-    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    temperature: Temperature = 0.0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None

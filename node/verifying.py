@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.errors import InputError
-from node.roles.validator.replay import replay_request, rows_request, to_measures
+from node.roles.validator.replay import replay_request, rows_request, shown_by, to_measures
 from node.settlement.peers import address_of_peer
-from proofs.blame import Inquiry
+from proofs.blame import Inquiry, Shown, inquiry_of
 from proofs.bundle import UnitBundle, check_claims
 from proofs.casefile import AskedRows, CaseFile
 from proofs.errors import ProofError
+from proofs.faults import Limits
 from proofs.measures import SequenceMeasure
 from proofs.profiles import Profile
 from proofs.thresholds import Thresholds, profile
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
-    """`held` None: it could not be checked."""
+    """`held` None: it could not be checked. What does not count is said for whoever cares."""
 
     name: str
     held: bool | None
     detail: str
+    counts: bool = True
 
 
 @dataclass
@@ -48,8 +50,8 @@ class Report:
 
     @property
     def held(self) -> bool:
-        """Whether everything was checked and is as the file says."""
-        return all(check.held is True for check in self.checks)
+        """Whether everything that counts was checked and is as the file says."""
+        return all(check.held is True for check in self.checks if check.counts)
 
     def add(self, name: str, held: bool | None, detail: str) -> None:
         self.checks.append(Check(name, held, detail))
@@ -68,11 +70,14 @@ def read_case(path: Path) -> CaseFile:
 
 
 def thresholds_of(case: CaseFile) -> tuple[str, Thresholds]:
-    """The case's thresholds and what they are called. Raises InputError."""
+    """The case's thresholds and what they are called. Raises InputError, also for a profile of
+    another model than the bundle's."""
     try:
         if not case.profile:
             return case.thresholds, profile(case.thresholds)
         found = Profile.from_bytes(case.profile)
+        if found.model_id != case.unit().model_id:
+            raise InputError("the case's thresholds: the profile is of another model")
     except ProofError as exc:
         raise InputError(f"the case's thresholds: {exc}") from exc
     return f"profile {found.profile_id.hex()[:12]}", found.thresholds
@@ -92,24 +97,31 @@ def check_words(case: CaseFile) -> Report:
     report.add("stages", not reason, reason or f"{len(bundle.stages)} signed and countersigned")
     for signed in verdicts:
         report.add(f"verdict of {signed.validator[:10]}", *_about(signed, bundle))
+    for block in sorted({s.noise.block for s in bundle.sequences if s.noise and s.noise.block}):
+        asked = Check(f"hash of block {block}", None, "noise follows from it; ask the chain", False)
+        report.checks.append(asked)
     return report
 
 
 def check_replay(
     case: CaseFile,
     report: Report,
-    thresholds: Thresholds,
+    limits: Limits,
     model_dir: Path,
     device: str,
     replayer: Replayer,
 ) -> None:
-    """Replay and judge, and compare with each verdict of the file. Raises EngineError."""
+    """Replay and judge, and compare with each verdict of the file. Raises EngineError.
+
+    A verdict is first compared with one on the sequences that it rests on, then with one on all of
+    them: a validator that looked at few may have missed what is there to be seen.
+    """
     bundle = report.bundle
     replayed = replayer.replay(replay_request(bundle, str(model_dir), device))
     measures = to_measures(replayed)
     tokens = sum(len(s.output_ids) for s in bundle.sequences)
     report.add("replay", True, f"{tokens} tokens in {replayed.seconds:.1f} s")
-    court = _Court(case, report, thresholds, model_dir, device, replayer)
+    court = _Court(case, report, limits, model_dir, device, replayer)
     report.verdict = court.verdict(measures)
     for signed in case.signed_verdicts():
         chosen = set(signed.verdict.replayed)
@@ -120,6 +132,12 @@ def check_replay(
         else:
             same = _finding(own) == _finding(signed.verdict)
             report.add(name, same, _described(own))
+    found = [_finding(signed.verdict) for signed in case.signed_verdicts()]
+    if report.verdict is None:
+        report.add("whole replay", None, "it takes rows that are not in the file")
+    else:
+        agrees = bool(found) and all(one == _finding(report.verdict) for one in found)
+        report.add("whole replay", agrees, _described(report.verdict))
 
 
 def _about(signed: SignedVerdict, bundle: UnitBundle) -> tuple[bool, str]:
@@ -147,15 +165,15 @@ class _Court:
         self,
         case: CaseFile,
         report: Report,
-        thresholds: Thresholds,
+        limits: Limits,
         model_dir: Path,
         device: str,
         replayer: Replayer,
     ) -> None:
-        self._case, self._report, self._thresholds = case, report, thresholds
+        self._case, self._report, self._limits = case, report, limits
         self._model_dir, self._device, self._replayer = model_dir, device, replayer
         self._asked = {item.inquiry: item for item in case.asked}
-        self._revealed: dict[Inquiry, float | None] = {}
+        self._revealed: dict[Inquiry, Shown | None] = {}
 
     def verdict(
         self, measures: list[SequenceMeasure] | list[SequenceMeasure | None]
@@ -163,15 +181,15 @@ class _Court:
         """None where it takes rows that the file does not have."""
         bundle, domain = self._report.bundle, self._case.domain
         while True:
-            found = judge(bundle, measures, self._thresholds, domain, self._revealed)
+            found = judge(bundle, measures, self._limits, domain, self._revealed)
             if isinstance(found, Verdict):
                 return found
             item = self._asked.get(found)
             if item is None:
                 return None
-            self._revealed[found] = self._error(found, item)
+            self._revealed[found] = self._shown(found, item)
 
-    def _error(self, inquiry: Inquiry, item: AskedRows) -> float | None:
+    def _shown(self, inquiry: Inquiry, item: AskedRows) -> Shown | None:
         name = f"rows of stage {inquiry.stage}"
         if not item.rows:
             self._report.add(name, None, "asked for in vain, says the file; that leaves no trace")
@@ -179,12 +197,17 @@ class _Court:
         if not item.is_content:
             self._report.add(name, False, "they are not those that the neighbours signed for")
             return None
+        after = self._asked.get(inquiry_of(self._report.bundle, inquiry.stage + 1, inquiry.place))
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rows"
+            path, sent = Path(folder) / "rows", None
             path.write_bytes(item.rows)
+            if after is not None and after.is_content:
+                sent = Path(folder) / "sent"
+                sent.write_bytes(after.rows)
             request = rows_request(
-                self._report.bundle, str(self._model_dir), self._device, inquiry, path
+                self._report.bundle, str(self._model_dir), self._device, inquiry, path, sent
             )
-            error = self._replayer.replay(request).items[0].rows_errors[0]
-        self._report.add(name, True, f"as signed by both neighbours, off by {error:.3g}")
-        return error
+            shown = shown_by(self._replayer.replay(request))
+        assert shown is not None, "the replay was asked for one set of rows"
+        self._report.add(name, True, f"as signed by both neighbours, off by {shown.error:.3g}")
+        return shown

@@ -25,6 +25,8 @@ from proofs.leaves import SignedReceipt
 from proofs.noise import NoiseError, noise_key
 from proofs.receipts import Receipt
 from proofs.signing import SIGNATURE_LENGTH, Address, SigningError
+from proofs.temperature import Temperature
+from proofs.terms import ring_digest
 
 MAX_BUNDLE_BYTES = 8 * 2**20
 ROWS_PER_PROOF = 32
@@ -61,7 +63,7 @@ class FinishReason(StrEnum):
 class Sampling(CanonicalModel):
     """How tokens are picked; `temperature` 0 is greedy, `top_k` 0 and `top_p` 1 filter nothing."""
 
-    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    temperature: Temperature = 0.0
     top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     noise_key: Annotated[int, Field(ge=0, lt=2**64)] = 0
@@ -133,6 +135,13 @@ class BundleSequence(CanonicalModel):
         """How many proofs each stage owes for this sequence."""
         return -(-len(self.output_ids) // ROWS_PER_PROOF)
 
+    def sampled_from(self, generation: int) -> int:
+        """The first output token that this build of the group made."""
+        if not self.segments:
+            return 0
+        start, made = self.segments[-1]
+        return start if made == generation else len(self.output_ids)
+
     def noise_fault(self) -> str:
         """How the noise key breaks the rule that it follows from `noise`, or ""."""
         if self.sampling.temperature == 0.0:
@@ -182,6 +191,15 @@ class UnitBundle(CanonicalModel):
         """Units of work of a stage: its layers times the prompt and output tokens of the unit."""
         layers = self.boundaries[stage] - (self.boundaries[stage - 1] if stage else 0)
         return layers * sum(len(s.prompt_ids) + len(s.output_ids) for s in self.sequences)
+
+    def depth(self, stage: int) -> float:
+        """The layer after which a stage ends over the model's layers."""
+        return self.boundaries[stage] / self.boundaries[-1]
+
+    @property
+    def ring(self) -> bytes:
+        """The build that the bundle names, as its stages sign it (`proofs.terms`)."""
+        return ring_digest(self.model_id, self.group_id, self.generation, self.boundaries)
 
     @property
     def content_id(self) -> bytes:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from proofs.blame import Charge
-from proofs.bundle import ROWS_PER_PROOF, BundleSequence, FinishReason, UnitBundle
+from proofs.blame import Charge, Of
+from proofs.bundle import ROWS_PER_PROOF, UnitBundle
 from proofs.evidence import StageEvidence
+from proofs.faults import Limits, content_fault, token_fault
 from proofs.measures import ChunkMeasure, SequenceMeasure
-from proofs.thresholds import Thresholds
 
 Measures = Sequence[SequenceMeasure | None]
 
@@ -25,94 +25,51 @@ def malformed(bundle: UnitBundle, measures: Measures) -> Iterator[tuple[int, str
             if measure is not None:
                 reason = _form_fault(claim.evidence[place], measure.stages[stage])
                 if reason:
-                    yield stage, f"sequence {place}{reason}"
+                    yield stage, f"sequence {place}: {reason}"
 
 
-def off_boundaries(
-    bundle: UnitBundle, measures: Measures, thresholds: Thresholds
-) -> dict[tuple[int, int], Charge]:
-    """By stage and sequence: proofs that are well-formed, but not of the rows they should be of."""
-    found = {}
-    gross = thresholds.convicting()
+def off_boundaries(bundle: UnitBundle, measures: Measures, limits: Limits) -> Iterator[Charge]:
+    """Proofs that are well-formed, but not of the rows they should be of."""
     for stage in range(len(bundle.stages)):
         for place, measure in enumerate(measures):
-            if measure is None:
-                continue
-            chunks = [c for c in measure.stages[stage] if not c.malformed]
-            if reason := _content_fault(chunks, thresholds):
-                found[stage, place] = Charge(
-                    stage, place, f"sequence {place}{reason}", bool(_content_fault(chunks, gross))
-                )
-    return found
+            chunks = [c for c in measure.stages[stage] if not c.malformed] if measure else []
+            found = content_fault(chunks, bundle.depth(stage), limits) if chunks else None
+            if found is not None:
+                reason = f"sequence {place}: {found.reason}"
+                yield Charge(stage, place, Of.PROOFS, reason, found.gross)
 
 
-def wrong_tokens(
-    bundle: UnitBundle, measures: Measures, thresholds: Thresholds
-) -> Charge | str | None:
-    """The first sequence whose tokens are not those that logits and noise give.
+def wrong_tokens(bundle: UnitBundle, measures: Measures, limits: Limits) -> Iterator[Charge | str]:
+    """Tokens that are not those that logits and noise give.
 
-    A charge against the last stage, which samples; a reason alone where an earlier build of the
-    group sampled those tokens, whose stages' statements are gone.
+    Charges against the last stage, which samples; a reason alone where an earlier build of the
+    group sampled those tokens, whose stages' statements are gone. Short outputs say little by
+    themselves, so all that the build sampled is taken together, too.
     """
     last = len(bundle.stages) - 1
-    gross = thresholds.convicting()
+    tokens = matches = 0
+    total = 0.0
     for place, (sequence, measure) in enumerate(zip(bundle.sequences, measures, strict=True)):
         if measure is None:
             continue
         start = bundle.stages[last].evidence[place].sampled_from
-        own, earlier = slice(start, None), slice(0, start)
-        if reason := _token_fault(sequence, measure, own, thresholds):
-            beyond = bool(_token_fault(sequence, measure, own, gross))
-            return Charge(last, place, f"sequence {place}: {reason}", beyond)
-        if reason := _token_fault(sequence, measure, earlier, thresholds):
-            return f"sequence {place}: {reason}, from an earlier build"
-    return None
+        if found := token_fault(sequence, measure.sampling, slice(start, None), limits):
+            yield Charge(last, place, Of.TOKENS, f"sequence {place}: {found.reason}", found.gross)
+        if found := token_fault(sequence, measure.sampling, slice(0, start), limits):
+            yield f"sequence {place}: {found.reason}, from an earlier build"
+        scores = measure.sampling.scores[start:]
+        tokens, total = tokens + len(scores), total + sum(scores)
+        matches += sum(score == 0.0 for score in scores)
+    if not limits.reject.passes_sampling(tokens, matches, total):
+        reason = f"{matches} of {tokens} tokens of the unit match"
+        yield Charge(last, 0, Of.UNIT, reason, gross=False)
 
 
 def _form_fault(item: StageEvidence, measured: Sequence[ChunkMeasure]) -> str:
     owed = -(-item.rows // ROWS_PER_PROOF)
     if len(item.proofs) != owed:
-        return f": {len(item.proofs)} proofs of {item.rows} rows, not {owed}"
+        return f"{len(item.proofs)} proofs of {item.rows} rows, not {owed}"
     for number, chunk in enumerate(measured):
         if chunk.malformed:
-            return f", chunk {number}: {chunk.malformed}"
-    return ""
-
-
-def _content_fault(chunks: Sequence[ChunkMeasure], thresholds: Thresholds) -> str:
-    """How a stage's chunks of a sequence are off, or ""."""
-    for number, chunk in enumerate(chunks):
-        if not thresholds.passes(chunk):
-            return f", chunk {number}: {_described([chunk])}"
-    return "" if thresholds.passes_sequence(chunks) else f": {_described(chunks)}"
-
-
-def _described(chunks: Sequence[ChunkMeasure]) -> str:
-    exponents = sum(chunk.exp_mismatches for chunk in chunks) / len(chunks)
-    mantissas = sum(chunk.mant_err_mean for chunk in chunks) / len(chunks)
-    over = f" over {len(chunks)} chunks" if len(chunks) > 1 else ""
-    return f"{exponents:.4g} exponents differ and mantissas by {mantissas:.3g} on average{over}"
-
-
-def _token_fault(
-    sequence: BundleSequence, measure: SequenceMeasure, part: slice, thresholds: Thresholds
-) -> str:
-    """How the tokens of one part of a sequence differ from those that it should have, or ""."""
-    sampling = measure.sampling
-    scores = sampling.scores[part]
-    if not scores:
-        return ""
-    whole = len(scores) == sampling.tokens
-    matches = sampling.matches if whole else sum(score == 0.0 for score in scores)
-    total, worst = sum(scores), max(scores)
-    if not thresholds.passes_sequence_sampling(
-        len(scores), matches, total, worst, sampling.surprise if whole else 0.0
-    ):
-        return (
-            f"sampling: {matches / len(scores):.1%} of tokens match, mean score"
-            f" {total / len(scores):.4f}, largest {worst:.3g}, surprise {sampling.surprise:.2f}"
-        )
-    ends = part.stop is None and sequence.reason == FinishReason.EOS
-    if ends and not scores[-1] <= thresholds.eos_score:
-        return "ends with an end-of-sequence token that was not sampled"
+            return f"chunk {number}: {chunk.malformed}"
     return ""

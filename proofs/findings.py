@@ -18,9 +18,9 @@ class Findings:
     def __init__(self, bundle: UnitBundle, measures: Sequence[SequenceMeasure | None]) -> None:
         self._bundle = bundle
         self._measures = measures
-        self._doubt: Charge | None = None
+        self.doubt: Charge | None = None
         self.faults: dict[int, str] = {}
-        self.off: dict[tuple[int, int], Charge] = {}  # by stage and sequence, perhaps inherited
+        self.off: Sequence[Charge] = ()  # perhaps inherited
 
     def fault(self, stage: int, reason: str) -> None:
         """`stage` is to blame."""
@@ -30,12 +30,8 @@ class Findings:
         """A charge stands: a fault if it is gross, else a doubt."""
         if charge.gross:
             self.fault(charge.stage, charge.reason)
-        else:
-            self._doubt = charge
-
-    def first_off(self) -> Charge | None:
-        """The charge against the first stage in ring order that is off."""
-        return self.off[min(self.off)] if self.off else None
+        elif self.doubt is None:
+            self.doubt = charge
 
     def unattributed(self, reason: str) -> Verdict:
         """Rejected, and nobody is to blame."""
@@ -53,14 +49,14 @@ class Findings:
     def verdict(self) -> Verdict:
         """Accepted where there is neither fault nor doubt, else rejected with those who are to
         blame."""
-        off = {stage: self.off[stage, place].reason for stage, place in sorted(self.off)[::-1]}
-        doubt = self._doubt
+        off = {charge.stage: charge.reason for charge in reversed(self.off)}
+        doubt = self.doubt
         stages = []
         for stage, claim in enumerate(self._bundle.stages):
             status, reason = StageStatus.HONEST, ""
             if stage in self.faults:
                 status, reason = StageStatus.FAULTY, self.faults[stage]
-            elif doubt is not None and stage == doubt.stage:
+            elif doubt is not None and not self.faults and stage == doubt.stage:
                 status, reason = StageStatus.DOUBTED, doubt.reason
             elif stage in off:
                 status, reason = StageStatus.UNCHECKED, off[stage]

@@ -55,36 +55,54 @@ def difference(
     return ""
 
 
-def unfounded(bundle: UnitBundle) -> str:
-    """How the bundle says something else than its stages signed, or ""."""
-    first, last = bundle.stages[0].evidence, bundle.stages[-1].evidence
+def misplaced(bundle: UnitBundle) -> str:
+    """Which stage signed for other sequences, another ring or other terms than the bundle's, or "".
+
+    An honest stage says one thing of a sequence in one ring, and may have said another elsewhere.
+    So only statements of the very ring that the bundle names are held against one another.
+    """
     asked = [sequence.sequence_id for sequence in bundle.sequences]
-    if any([item.sequence_id for item in claim] != asked for claim in (first, last)):
-        return "its stages proved other sequences than the bundle holds"
+    terms = [_terms(bundle, sequence) for sequence in bundle.sequences]
+    for stage, claim in enumerate(bundle.stages):
+        if [item.sequence_id for item in claim.evidence] != asked:
+            return f"stage {stage} proved other sequences than the bundle holds"
+        for place, item in enumerate(claim.evidence):
+            if item.terms != terms[place]:
+                return f"sequence {place}: stage {stage} was told another ring, model or sampling"
+    return ""
+
+
+def unfounded(bundle: UnitBundle) -> str:
+    """How the bundle says something else than its stages signed and agree on, or ""."""
+    first, last = bundle.stages[0].evidence, bundle.stages[-1].evidence
     for place, sequence in enumerate(bundle.sequences):
-        if reason := _sequence_unfounded(bundle.model_id, sequence, first[place], last[place]):
+        reason = _sequence_unfounded(bundle, sequence, first[place], last[place])
+        if reason:
             return f"sequence {place}: {reason}"
     return ""
 
 
 def _sequence_unfounded(
-    model_id: bytes, sequence: BundleSequence, first: StageEvidence, last: StageEvidence
+    bundle: UnitBundle, sequence: BundleSequence, first: StageEvidence, last: StageEvidence
 ) -> str:
-    sampling = sequence.sampling
     if first.received != input_digest(sequence.prompt_ids, sequence.output_ids):
         return "stage 0 proved other tokens than the bundle holds"
     if first.rows != len(sequence.output_ids):
         return f"{first.rows} rows were proven of {len(sequence.output_ids)} tokens"
-    terms = terms_digest(
-        model_id,
+    if last.sampled_from != sequence.sampled_from(bundle.generation):
+        return f"sampled from token {last.sampled_from} on, the bundle says otherwise"
+    if last.sent != token_digest(sequence.output_ids, last.sampled_from):
+        return "the last stage signed for other tokens than the bundle holds"
+    return sequence.noise_fault()
+
+
+def _terms(bundle: UnitBundle, sequence: BundleSequence) -> bytes:
+    sampling = sequence.sampling
+    return terms_digest(
+        bundle.ring,
         len(sequence.prompt_ids),
         sampling.temperature,
         sampling.top_k,
         sampling.top_p,
         sampling.noise_key,
     )
-    if first.terms != terms:
-        return "the stages were told another model or other terms of sampling"
-    if last.sent != token_digest(sequence.output_ids, last.sampled_from):
-        return "the last stage signed for other tokens than the bundle holds"
-    return sequence.noise_fault()

@@ -42,6 +42,7 @@ from proofs.contest import winner
 from proofs.errors import ProofError
 from proofs.noise import gumbel
 from proofs.surprise import information
+from proofs.temperature import LEAST
 
 SCORE_CLIP = 0.5
 
@@ -273,10 +274,11 @@ def _by_logit(values: Logits) -> TokenIds:
 
 
 def _check(temperature: float, top_k: int, top_p: float) -> None:
-    if not (0.0 <= temperature < np.inf and top_k >= 0 and 0.0 < top_p <= 1.0):
+    usable = temperature == 0.0 or LEAST <= temperature < np.inf
+    if not (usable and top_k >= 0 and 0.0 < top_p <= 1.0):
         raise SamplingError(
-            f"temperature {temperature}, top_k {top_k}, top_p {top_p}: "
-            "temperature and top_k must be at least 0 and top_p in (0, 1]"
+            f"temperature {temperature}, top_k {top_k}, top_p {top_p}: temperature must be 0 or at"
+            f" least {LEAST}, top_k at least 0 and top_p in (0, 1]"
         )
 
 

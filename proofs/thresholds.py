@@ -49,7 +49,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from proofs.errors import ProofError
 from proofs.measures import ChunkMeasure
@@ -58,6 +58,7 @@ from proofs.sampling import SCORE_CLIP
 CONVICTING = 2
 SCORE_TILT = 8.0
 _SAME_DEPTH = 1e-6
+_TIGHTER_ABOVE = ("tail", "match_rate")
 
 
 class UnknownProfileError(ProofError):
@@ -122,6 +123,17 @@ class Thresholds:
             surprise=math.sqrt(2.0) * self.surprise,  # its tail is exp(-u^2 / 2)
             rows_error=CONVICTING * self.rows_error,
         )
+
+    def looser(self, other: Thresholds) -> Thresholds:
+        """Limit for limit the looser of two; limits by depth only where both have the same."""
+        widest = {
+            limit.name: max(getattr(self, limit.name), getattr(other, limit.name))
+            for limit in fields(self)
+            if limit.name not in _TIGHTER_ABOVE and limit.name != "sequence_mant_at"
+        }
+        least = {name: min(getattr(self, name), getattr(other, name)) for name in _TIGHTER_ABOVE}
+        same = self.sequence_mant_at == other.sequence_mant_at
+        return Thresholds(**widest, **least, sequence_mant_at=self.sequence_mant_at if same else ())
 
     def passes(self, chunk: ChunkMeasure) -> bool:
         """Whether a chunk is within the limits; NaN and 'no exponent matched' are not."""
@@ -272,3 +284,8 @@ def profile(name: str) -> Thresholds:
     if name not in PROFILES:
         raise UnknownProfileError(f"no thresholds {name!r}; choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def floor_of(dtype: str) -> Thresholds:
+    """The shipped thresholds for a model's dtype, by which a validator convicts at the tightest."""
+    return FP32 if dtype == "float32" else PUBLISHED

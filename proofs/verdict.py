@@ -33,10 +33,13 @@ from proofs.bundle import BundleSequence, FinishReason, UnitBundle, check_claims
 from proofs.charges import Measures, malformed, off_boundaries, wrong_tokens
 from proofs.eip712 import Domain
 from proofs.errors import ProofError
+from proofs.faults import Limits
 from proofs.findings import Findings
-from proofs.handover import contradictions, unfounded
-from proofs.thresholds import Thresholds
+from proofs.handover import contradictions, misplaced, unfounded
 from proofs.verdict_messages import Verdict
+
+MAX_WALKS = 16
+"""Charges that are walked back; each may take as many inquiries as there are stages."""
 
 
 class VerdictError(ProofError):
@@ -46,7 +49,7 @@ class VerdictError(ProofError):
 def judge(
     bundle: UnitBundle,
     measures: Measures,
-    thresholds: Thresholds,
+    limits: Limits,
     domain: Domain,
     revealed: Revealed | None = None,
 ) -> Verdict | Inquiry:
@@ -59,6 +62,8 @@ def judge(
     findings = Findings(bundle, measures)
     if reason := check_claims(bundle, domain):
         return findings.unattributed(reason)
+    if reason := misplaced(bundle):
+        return findings.unattributed(reason)
     for stage, reason in contradictions(bundle).items():
         findings.fault(stage, reason)
     if findings.faults:
@@ -67,18 +72,34 @@ def judge(
         return findings.unattributed(reason)
     for stage, reason in malformed(bundle, measures):
         findings.fault(stage, reason)
-    findings.off = off_boundaries(bundle, measures, thresholds)
-    charge: Charge | str | None = findings.first_off()
-    if charge is None and not findings.faults:
-        charge = wrong_tokens(bundle, measures, thresholds)
-    if isinstance(charge, str):
-        return findings.unattributed(charge)
-    if charge is not None and charge.stage <= min(findings.faults, default=charge.stage):
-        found = walk_back(bundle, charge, revealed or {}, thresholds)
-        if isinstance(found, Inquiry):
-            return found
-        findings.blame(found)
+    charges = sorted(off_boundaries(bundle, measures, limits), key=_order)
+    findings.off = charges
+    unattributed = ""
+    if not charges and not findings.faults:
+        found = list(wrong_tokens(bundle, measures, limits))
+        charges = sorted((c for c in found if isinstance(c, Charge)), key=_order)
+        unattributed = next((reason for reason in found if isinstance(reason, str)), "")
+    first_fault = min(findings.faults, default=len(bundle.stages))
+    for charge in charges[:MAX_WALKS]:
+        if charge.stage > first_fault or (findings.doubt is not None and not charge.gross):
+            continue  # may be inherited; or nothing worse can come of it
+        stands = walk_back(bundle, charge, revealed or {}, limits)
+        if isinstance(stands, Inquiry):
+            return stands
+        if stands is None:
+            unattributed = unattributed or f"{charge.reason}; noise that built up"
+            continue
+        findings.blame(stands)
+        if stands.gross:
+            break
+    if unattributed and not findings.faults and findings.doubt is None:
+        return findings.unattributed(unattributed)
     return findings.verdict()
+
+
+def _order(charge: Charge) -> tuple[bool, int, int]:
+    """Gross ones first, so that a small deviation hides no large one, then in ring order."""
+    return (not charge.gross, charge.stage, charge.place)
 
 
 def ending_fault(sequence: BundleSequence) -> str:

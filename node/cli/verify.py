@@ -11,6 +11,7 @@ from node.cli.frame import JsonOption, StoreOption, console, model_store, print_
 
 if TYPE_CHECKING:
     from node.verifying import Report
+    from proofs.casefile import CaseFile
 
 HELP = """Check a work unit and the verdicts on it from a case file, without a network.
 
@@ -55,23 +56,27 @@ def command(
     else:
         from pipeline.engine.replay import Replayer
         from pipeline.models.store import open_model
+        from proofs.faults import Limits
+        from proofs.thresholds import floor_of
 
         model = open_model(model_store(store), report.bundle.model_id.hex())
-        check_replay(case, report, thresholds, model.path, device, Replayer())
+        limits = Limits.of(thresholds, floor_of(model.manifest.dtype))
+        check_replay(case, report, limits, model.path, device, Replayer())
     if as_json:
-        print_json(_plain(report, name))
+        print_json(_plain(report, name, case))
     else:
-        _show(report, name)
+        _show(report, name, case)
     if not report.held:
         raise typer.Exit(EXIT_FAILED)
 
 
-def _show(report: Report, thresholds: str) -> None:
+def _show(report: Report, thresholds: str, case: CaseFile) -> None:
     out, bundle = console(), report.bundle
     out.print(
         f"unit {bundle.unit_id.hex()[:12]}: {len(bundle.sequences)} sequences,"
         f" {len(bundle.stages)} stages, judged by {thresholds}"
     )
+    out.print(f"receipts for chain {case.chain_id}, contract {case.contract}")
     rows = [(check.name, MARKS[check.held], check.detail) for check in report.checks]
     out.print(table("Checks", ("", "held", ""), rows))
     if report.verdict is None:
@@ -83,10 +88,12 @@ def _show(report: Report, thresholds: str) -> None:
     out.print("accepted" if report.verdict.accepted else f"rejected: {report.verdict.reason}")
 
 
-def _plain(report: Report, thresholds: str) -> dict[str, Any]:
+def _plain(report: Report, thresholds: str, case: CaseFile) -> dict[str, Any]:
     return {
         "unit_id": report.bundle.unit_id.hex(),
         "bundle_id": report.bundle.content_id.hex(),
+        "chain_id": case.chain_id,
+        "contract": case.contract,
         "thresholds": thresholds,
         "held": report.held,
         "checks": [{"name": c.name, "held": c.held, "detail": c.detail} for c in report.checks],

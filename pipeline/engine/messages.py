@@ -19,6 +19,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
+from proofs.temperature import Temperature
+
 MAX_FRAME = 16 * 2**20
 
 Id16 = Annotated[bytes, Field(min_length=16, max_length=16)]
@@ -49,7 +51,7 @@ class Sampling(Message):
     64-bit Philox key derived by `proofs.noise.noise_key`.
     """
 
-    temperature: Annotated[float, Field(ge=0.0, le=10.0)] = 0.0
+    temperature: Temperature = 0.0
     top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     noise_key: Annotated[int, Field(ge=0, lt=2**64)] = 0
@@ -144,13 +146,18 @@ class Ring(Message):
     """Join a ring: accept the upstream stage (the holder of its certificate), dial the downstream.
 
     With `stages` == 1 there are no edges. Answered when both edges are up. `micro_batches` is how
-    many batches stage 0 keeps in flight.
+    many batches stage 0 keeps in flight. `boundaries[s]` is the layer after which stage s ends.
     """
 
     group_id: Id32
     generation: Count
     stage: Annotated[int, Field(ge=0, lt=256)]
     stages: Annotated[int, Field(ge=1, le=256)]
+    boundaries: Annotated[
+        tuple[Annotated[int, Field(ge=1, lt=65536)], ...],
+        FailFast(),
+        Field(min_length=1, max_length=256),
+    ]
     upstream_certificate: Certificate | None = None
     downstream: Endpoint | None = None
     micro_batches: Annotated[int, Field(ge=1, le=256)] = 1

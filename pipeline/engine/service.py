@@ -31,6 +31,7 @@ from pipeline.engine.head import Head
 from pipeline.engine.loading import LoadedModel, device_name, load_model
 from pipeline.engine.ring import Edges, RingThreads, Side
 from pipeline.engine.rows import RowsStore
+from proofs.terms import ring_digest
 
 if TYPE_CHECKING:
     from pipeline.engine.replay import Replayer
@@ -181,6 +182,12 @@ class EngineService:
                 f"layers {model.slice.first} to {model.slice.last} cannot be stage {body.stage} "
                 f"of {body.stages}",
             )
+        cut = (0, *body.boundaries)
+        own = (model.slice.first, model.slice.last)
+        if len(body.boundaries) != body.stages or cut[body.stage : body.stage + 2] != own:
+            raise EngineError(
+                "bad_request", f"layers {own[0]} to {own[1]} are no stage of a cut at {cut[1:]}"
+            )
         if body.stages > 1 and (body.downstream is None or body.upstream_certificate is None):
             raise EngineError("bad_request", "a ring of several stages needs both neighbours")
 
@@ -222,7 +229,8 @@ class EngineService:
 
         request = model.request
         rows = RowsStore(Path(request.rows_dir), request.rows_bytes) if request.rows_dir else None
-        stage = Stage(model, self._evidence, self._counters, rows)
+        digest = ring_digest(request.model_id, body.group_id, body.generation, body.boundaries)
+        stage = Stage(model, self._evidence, self._counters, digest, rows)
         threads = RingThreads(body.generation, stage, head, edges, down)
         if head is not None:
             head.ring_up(body, model.request.kv_tokens)

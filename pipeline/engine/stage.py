@@ -72,6 +72,7 @@ def altered(rows: torch.Tensor, quiet: bool) -> torch.Tensor:
 class Stage:
     """Runs batches on a loaded slice. Not thread-safe; `close` frees its sequences' KV cache.
 
+    `ring` is the digest of the build that it belongs to (`proofs.terms`).
     `rows` keeps what was received of finished sequences; None, and in stage 0, nothing is kept.
     """
 
@@ -80,6 +81,7 @@ class Stage:
         model: LoadedModel,
         store: EvidenceStore,
         counters: Counters,
+        ring: bytes,
         rows: RowsStore | None = None,
     ) -> None:
         self._slice = model.slice
@@ -88,7 +90,7 @@ class Stage:
         self._rows = None if self._slice.is_first else rows
         self._counters = counters
         self._fault = model.request.fault
-        self._model_id = model.request.model_id
+        self._ring = ring
         self._table = SequenceTable(model.request.kv_tokens)
         self._collectors: dict[bytes, Collector] = {}
 
@@ -138,9 +140,7 @@ class Stage:
         self._collectors[opened.sequence_id] = Collector(
             opened.sequence_id,
             self._slice.hidden_size,
-            terms_digest(
-                self._model_id, opened.prompt, s.temperature, s.top_k, s.top_p, s.noise_key
-            ),
+            terms_digest(self._ring, opened.prompt, s.temperature, s.top_k, s.top_p, s.noise_key),
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
             null_proofs=self._fault == "null-proofs",

@@ -29,6 +29,7 @@ DEADLINE = 600.0
 """Seconds for one benchmark; on a busy machine threads that wait for one another crawl."""
 BENCHES: dict[str, list[str]] = {
     "toploc": ["bench_toploc.py"],
+    "verification": ["bench_verification.py", "--batches", "1", "16", "--rounds", "1"],
     "settlement": ["bench_settlement.py"],
     "dataplane": ["bench_dataplane.py", "--rounds", "3"],
     "runner": ["bench_runner.py"],

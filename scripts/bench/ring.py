@@ -106,6 +106,7 @@ class Ring:
                 generation=self._generation,
                 stage=stage,
                 stages=stages,
+                boundaries=tuple(self.cuts[1:]),
                 upstream_certificate=listening[stage - 1].certificate,
                 downstream=m.Endpoint(host="127.0.0.1", port=port, fingerprint=at.fingerprint),
                 micro_batches=micro_batches,

@@ -33,7 +33,7 @@ from tests.adversarial.ledger import Ledger, Reader
 from tests.adversarial.signing import open_signing
 from tests.adversarial.standins import HIDDEN, LAYERS, POOL, Engine, Ring
 
-MANIFEST = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN)
+MANIFEST = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
 RULES = EpochRules(quiet=0.0, turn=0.5, set_aside=0.1)
 
 

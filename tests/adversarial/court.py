@@ -15,6 +15,7 @@ from node.rpc import serve
 from proofs.bundle import BundleSequence, FinishReason, StageClaim, UnitBundle
 from proofs.evidence import evidence_commitment
 from proofs.receipts import Receipt
+from proofs.terms import ring_digest
 from proofs.verdict_messages import SignedVerdict, Verdict
 from tests.adversarial.harness import Node, eventually, make_validator, open_node, running
 from tests.adversarial.ledger import Ledger
@@ -43,7 +44,8 @@ def bundle_of(worker: Node, boss: Node, unit: bytes, pool_id: int, last: int) ->
         max_tokens=4,
         reason=FinishReason.LENGTH,
     )
-    evidence = stage_evidence(sequence, 0, 1)
+    ring = ring_digest(MODEL, b"g" * 32, 1, (LAYERS,))
+    evidence = stage_evidence(sequence, 0, 1, ring=ring)
     receipt = Receipt(
         job_id=sha256(unit).digest(),
         worker=worker.address,
@@ -92,10 +94,11 @@ def ring_bundle(
         max_tokens=4,
         reason=FinishReason.LENGTH,
     )
+    ring = ring_digest(MODEL, b"g" * 32, 1, tuple(layers * (s + 1) for s in range(count)))
     claims = []
     for stage, worker in enumerate(workers):
         following = workers[(stage + 1) % count]
-        item = stage_evidence(sequence, stage, count, bad=bad)
+        item = stage_evidence(sequence, stage, count, bad=bad, ring=ring)
         evidence = (item.model_copy(update=(says or {}).get(stage, {})),)
         receipt = Receipt(
             job_id=unit_id,

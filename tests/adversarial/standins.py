@@ -16,7 +16,7 @@ from proofs.bundle import ROWS_PER_PROOF, BundleSequence
 from proofs.eip712 import Domain
 from proofs.evidence import StageEvidence, input_digest, token_digest
 from proofs.signing import checksum_address
-from proofs.terms import terms_digest
+from proofs.terms import ring_digest, terms_digest
 
 LAYERS = 30
 HIDDEN = 16
@@ -26,6 +26,7 @@ MODEL = sha256(b"model").digest()
 PROOF = b"\xff\xd9" + bytes(256)
 DOMAIN = Domain(chain_id=31337, verifying_contract=checksum_address(b"\xaa" * 20))
 POOL = 7
+NO_RING = bytes(32)
 PRICE = 10**15
 
 
@@ -41,6 +42,7 @@ def stage_evidence(
     *,
     output: tuple[int, ...] = (),
     bad: frozenset[int] = frozenset(),
+    ring: bytes = NO_RING,
 ) -> StageEvidence:
     """What an honest stage says of a sequence; stages in `bad` sent on other rows than they should
     have. `output` where the sequence does not hold its own."""
@@ -57,7 +59,7 @@ def stage_evidence(
         sent=token_digest(ids, 0) if stage == stages - 1 else link(stage),
         received=link(stage - 1) if stage else input_digest(sequence.prompt_ids, ids),
         terms=terms_digest(
-            MODEL,
+            ring,
             len(sequence.prompt_ids),
             sampling.temperature,
             sampling.top_k,
@@ -88,6 +90,7 @@ class Engine:
         self.generate = True
         self.stage = 0
         self.generation = 0
+        self.digest = NO_RING
         self.requests: list[tuple[str, m.Message]] = []
         self.refuse: dict[str, str] = {}
         self.says: dict[str, Any] = {}
@@ -124,6 +127,7 @@ class Engine:
 
     def _ring(self, body: m.Ring) -> m.Empty:
         self.stage, self.generation, self.stages = body.stage, body.generation, body.stages
+        self.digest = ring_digest(MODEL, body.group_id, body.generation, body.boundaries)
         return m.Empty()
 
     def _submit(self, body: m.Submit) -> m.Empty:
@@ -154,7 +158,12 @@ class Engine:
         if ids is None:
             raise EngineError("unknown_sequence", "not mine")
         found = stage_evidence(
-            self.ring.specs[sequence_id], self.stage, self.stages, output=ids, bad=self.ring.bad
+            self.ring.specs[sequence_id],
+            self.stage,
+            self.stages,
+            output=ids,
+            bad=self.ring.bad,
+            ring=self.digest,
         )
         if self.stage and self.keeps:
             before = self.stage - 1
@@ -176,18 +185,31 @@ class Engine:
                     exp_mismatches=off, mant_err_mean=error, mant_err_median=error
                 )
                 chunks.append((chunk,) * -(-count // ROWS_PER_PROOF))
+            errors = tuple(
+                _rows_error(sequence, rows.boundary, rows.path) for rows in sequence.revealed
+            )
+            good = (m.ChunkMeasure(),) * -(-count // ROWS_PER_PROOF)
+            sampling = m.SamplingMeasure(tokens=count, matches=count, scores=(0.0,) * count)
             items.append(
                 m.ReplayedSequence(
                     sequence_id=sequence.sequence_id,
                     stages=tuple(chunks),
-                    sampling=m.SamplingMeasure(tokens=count, matches=count, scores=(0.0,) * count),
-                    rows_errors=tuple(_rows_error(sequence, rows) for rows in sequence.revealed),
+                    sampling=sampling,
+                    rows_errors=errors,
+                    recomputed=tuple(
+                        m.Recomputed(  # whoever got bad rows did right by them
+                            chunks=good if error else chunks[rows.boundary + 1],
+                            sampling=sampling,
+                            sent_error=_rows_error(sequence, rows.boundary + 1, rows.sent),
+                        )
+                        for error, rows in zip(errors, sequence.revealed, strict=True)
+                    ),
                 )
             )
         return m.Replayed(items=tuple(items), seconds=0.0)
 
 
-def _rows_error(sequence: m.ReplaySequence, revealed: m.RevealedRows) -> float:
-    own = rows_of(revealed.boundary, sequence.sequence_id)
-    content = Path(revealed.path).read_bytes()
+def _rows_error(sequence: m.ReplaySequence, boundary: int, path: str) -> float:
+    own = rows_of(boundary, sequence.sequence_id)
+    content = Path(path).read_bytes() if path else b""
     return 0.0 if content == own else 9.0 if len(content) == len(own) else -1.0

@@ -25,6 +25,7 @@ from proofs.blame import Inquiry
 from proofs.bundle import UnitBundle
 from proofs.errors import ProofError
 from proofs.evidence import StageEvidence
+from proofs.faults import Limits
 from proofs.measures import ChunkMeasure
 from proofs.thresholds import PUBLISHED
 from proofs.toploc import (
@@ -49,7 +50,8 @@ PROOFS = [build_chunk_proof(chunk) for chunk in CHUNKS]
 UNIT = bundle()
 UNIT_BYTES = UNIT.to_bytes()
 MEASURES = measures(UNIT)
-_FIRST = judge(UNIT, MEASURES, PUBLISHED, DOMAIN)
+LIMITS = Limits.of(PUBLISHED, PUBLISHED)
+_FIRST = judge(UNIT, MEASURES, LIMITS, DOMAIN)
 assert isinstance(_FIRST, Verdict)
 assert _FIRST.accepted
 SIGNED = SignedVerdict.sign(_FIRST, stage_key(9))
@@ -145,7 +147,7 @@ def _resigned(choices: Choices) -> UnitBundle | None:
 
 def _judged(unit: UnitBundle) -> tuple[str, bool]:
     try:
-        answer = judge(unit, MEASURES, PUBLISHED, DOMAIN)
+        answer = judge(unit, MEASURES, LIMITS, DOMAIN)
     except ProofError:
         return "measured otherwise", False
     if isinstance(answer, Inquiry):

@@ -11,10 +11,12 @@ import pytest
 
 from node.errors import InputError
 from node.verifying import check_replay, check_words, read_case, thresholds_of
-from pipeline.engine.messages import Replay, Replayed
-from proofs.blame import Inquiry
+from pipeline.engine.messages import ChunkMeasure as EngineChunk
+from pipeline.engine.messages import Recomputed, Replay, Replayed
+from proofs.blame import Inquiry, Shown
 from proofs.bundle import UnitBundle
 from proofs.casefile import AskedRows, CaseFile
+from proofs.faults import Limits
 from proofs.measures import ChunkMeasure, SequenceMeasure
 from proofs.signing import address_of
 from proofs.thresholds import PUBLISHED
@@ -57,8 +59,12 @@ UNIT = unit_with_rows()
 INQUIRY = Inquiry(1, 1, sha256(ROWS).digest())
 
 
-def verdict(spoilt: dict[int, ChunkMeasure] | None, error: float | None = 0.0) -> Verdict:
-    found = judge(UNIT, measures(UNIT, spoilt), PUBLISHED, DOMAIN, {INQUIRY: error})
+LIMITS = Limits.of(PUBLISHED, PUBLISHED)
+
+
+def verdict(spoilt: dict[int, ChunkMeasure] | None, silent: bool = False) -> Verdict:
+    seen = None if silent else Shown(0.0, chunks=(OFF,))
+    found = judge(UNIT, measures(UNIT, spoilt), LIMITS, DOMAIN, {INQUIRY: seen})
     assert isinstance(found, Verdict)
     return found
 
@@ -83,16 +89,21 @@ class Replayer:
     def replay(self, request: Replay) -> Any:
         revealed = [rows for s in request.sequences for rows in s.revealed]
         if not revealed:
-            items = [m.model_dump() | {"rows_errors": ()} for m in self.found]
+            items = [m.model_dump() for m in self.found]
             return Replayed.model_validate({"items": tuple(items), "seconds": 0.1})
         self.seen = Path(revealed[0].path).read_bytes()
-        return SimpleNamespace(items=[SimpleNamespace(rows_errors=(self.error,))])
+        own = Recomputed(
+            chunks=(EngineChunk.model_validate(OFF.model_dump()),), sampling=None, sent_error=-1.0
+        )
+        return SimpleNamespace(
+            items=[SimpleNamespace(rows_errors=(self.error,), recomputed=(own,))]
+        )
 
 
 def checked(file: CaseFile, spoilt: dict[int, ChunkMeasure] | None, error: float = 0.0) -> Any:
     report = check_words(file)
     replayer = Replayer(measures(UNIT, spoilt), error)
-    check_replay(file, report, PUBLISHED, Path("model"), "cpu", replayer)  # type: ignore[arg-type]
+    check_replay(file, report, LIMITS, Path("model"), "cpu", replayer)  # type: ignore[arg-type]
     return report, replayer
 
 
@@ -135,7 +146,7 @@ def test_rows_that_are_off_here_move_the_blame_and_the_verdict_no_longer_agrees(
 )
 def test_rows_that_are_not_there_are_not_believed(rows: bytes, held: bool | None) -> None:
     asked = AskedRows(stage=1, place=1, digest=INQUIRY.digest, rows=rows)
-    report, _ = checked(case(verdict({1: OFF}, None), asked=(asked,)), {1: OFF})
+    report, _ = checked(case(verdict({1: OFF}, silent=True), asked=(asked,)), {1: OFF})
     assert not report.held
     assert [c.held for c in report.checks if c.name == "rows of stage 1"] == [held]
     nothing, _ = checked(case(verdict({1: OFF})), {1: OFF})

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from proofs.blame import Inquiry
+from proofs.blame import Inquiry, Shown
 from proofs.bundle import BundleSequence, StageClaim, UnitBundle
 from proofs.evidence import (
     StageEvidence,
@@ -20,14 +20,26 @@ from proofs.evidence import (
     input_digest,
     token_digest,
 )
+from proofs.faults import Limits
 from proofs.handover import difference
 from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.receipts import Receipt
 from proofs.signing import address_of
-from proofs.thresholds import Thresholds
 from proofs.verdict import judge
 from proofs.verdict_messages import Verdict
-from tests.proofs.units import DOMAIN, GOOD, MODEL, NULL, OFF, PROOF, stage_key, terms
+from tests.proofs.units import (
+    DOMAIN,
+    GENERATION,
+    GOOD,
+    GROUP,
+    MODEL,
+    NULL,
+    OFF,
+    PROOF,
+    cut,
+    stage_key,
+    terms,
+)
 
 WRONG_TOKEN = 99
 FAR = 50.0
@@ -93,7 +105,7 @@ def do_work(
     done = []
     last = len(deeds) - 1
     for sequence in asked:
-        told, rows = terms(sequence), Rows(0.0, sequence.sequence_id)
+        told, rows = terms(sequence, len(deeds)), Rows(0.0, sequence.sequence_id)
         incoming: list[Rows | None] = []
         outgoing: list[Rows] = []
         all_terms = []
@@ -109,9 +121,12 @@ def do_work(
             received[stage].append(incoming[stage])
         wrong = deeds[last].tokens or (rows.error > 0.0 and not deeds[last].hides)
         honest = sequence.output_ids
-        start = len(honest) if wrong else min(known, len(honest))
+        earlier = min(known, len(honest))
+        start = len(honest) if wrong else earlier
         output = (WRONG_TOKEN,) * start + honest[start:]
-        final = sequence.model_copy(update={"output_ids": output})
+        made = ((0, 3), (earlier, GENERATION)) if earlier < len(honest) else ((0, 3),)
+        changes = {"output_ids": output, "segments": made if known else ()}
+        final = sequence.model_copy(update=changes)
         done.append(final)
         for stage, deed in enumerate(deeds):
             came = incoming[stage]
@@ -119,11 +134,11 @@ def do_work(
                 sequence_id=sequence.sequence_id,
                 rows=len(output),
                 proofs=(PROOF,) * sequence.chunks,
-                sent=token_digest(output, known) if stage == last else outgoing[stage].digest,
+                sent=token_digest(output, earlier) if stage == last else outgoing[stage].digest,
                 received=came.digest if came else input_digest(sequence.prompt_ids, output),
                 terms=all_terms[stage],
-                returned=b"" if stage else token_digest(output, known),
-                sampled_from=known,
+                returned=b"" if stage else token_digest(output, earlier),
+                sampled_from=earlier,
             )
             evidence[stage].append(item.model_copy(update=deed.says))
     return Work(
@@ -157,7 +172,7 @@ def sign_claim(
         worker=address_of(stage_key(stage)),
         pool_id=1,
         stage=stage,
-        seq=4,
+        seq=GENERATION,
         counterparty=address_of(stage_key(following)),
         epoch=1,
         units=10 * tokens,
@@ -179,16 +194,16 @@ def assemble(
     """The bundle as an assembler presents it: `sequences` is its word."""
     return UnitBundle(
         unit_id=work.unit_id,
-        group_id=bytes(32),
-        generation=4,
+        group_id=GROUP,
+        generation=GENERATION,
         model_id=MODEL,
-        boundaries=tuple(10 * (stage + 1) for stage in range(len(claims))),
+        boundaries=cut(len(claims)),
         stages=tuple(claims),
         sequences=sequences or work.done,
     )
 
 
-def hold_court(work: Work, bundle: UnitBundle, thresholds: Thresholds) -> Verdict:
+def hold_court(work: Work, bundle: UnitBundle, limits: Limits) -> Verdict:
     """An honest validator's verdict. It can measure only against the bundle's own tokens: where
     these are not what was embedded, every honest proof is off."""
     measures = []
@@ -204,17 +219,32 @@ def hold_court(work: Work, bundle: UnitBundle, thresholds: Thresholds) -> Verdic
         measures.append(
             SequenceMeasure(sequence_id=told.sequence_id, stages=tuple(stages), sampling=sampling)
         )
-    revealed: dict[Inquiry, float | None] = {}
+    revealed: dict[Inquiry, Shown | None] = {}
     for _ in range(len(work.deeds) + 1):
-        answer = judge(bundle, measures, thresholds, DOMAIN, revealed)
+        answer = judge(bundle, measures, limits, DOMAIN, revealed)
         if isinstance(answer, Verdict):
             return answer
         revealed[answer] = _reveal(work, answer)
     raise AssertionError("more inquiries than stages")
 
 
-def _reveal(work: Work, inquiry: Inquiry) -> float | None:
-    """Nobody can show other bytes for a hash than those it was made of."""
-    rows = work.received[inquiry.stage][inquiry.place]
-    shows = work.deeds[inquiry.stage].reveals and rows is not None
-    return rows.error if shows and rows is not None and rows.digest == inquiry.digest else None
+def _reveal(work: Work, inquiry: Inquiry) -> Shown | None:
+    """What a validator finds out. Nobody can show other bytes for a hash than those it was made of,
+    and what a stage's layers give for them is known."""
+    stage, place, deed = inquiry.stage, inquiry.place, work.deeds[inquiry.stage]
+    rows = work.received[stage][place]
+    if not deed.reveals or rows is None or rows.digest != inquiry.digest:
+        return None
+    chunk = deed.proof or (OFF if deed.spoil and not deed.hides else GOOD)
+    if deed.proof is GOOD and rows.error:
+        chunk = OFF  # of honest rows, which these layers do not give for such an input
+    count = len(work.done[place].output_ids)
+    wrong = deed.tokens or deed.spoil > 0.0
+    return Shown(
+        error=rows.error,
+        chunks=(chunk,) * work.done[place].chunks,
+        sampling=SamplingMeasure(
+            tokens=count, matches=0 if wrong else count, scores=((0.5 if wrong else 0.0),) * count
+        ),
+        sent_error=deed.spoil,
+    )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from proofs.bundle import BundleSequence, FinishReason, StageClaim
+from proofs.faults import Limits
 from proofs.measures import ChunkMeasure
 from proofs.thresholds import PUBLISHED
 from proofs.verdict_messages import StageStatus, Verdict
@@ -27,6 +28,7 @@ from tests.proofs.ring_model import (
 )
 from tests.proofs.units import GOOD, NULL, OFF, sequence
 
+LIMITS = Limits.of(PUBLISHED, PUBLISHED)
 ASKED = (
     sequence(1, output_ids=tuple(range(10, 50)), max_tokens=40),
     sequence(2, output_ids=tuple(range(10, 13)), max_tokens=3),
@@ -37,7 +39,7 @@ def verdict_on(work: Work) -> Verdict | None:
     """None where somebody refused to countersign: no bundle, no pay, nobody named."""
     claims = [sign_claim(work, stage) for stage in range(len(work.deeds))]
     bound = [claim for claim in claims if claim is not None]
-    return hold_court(work, assemble(work, bound), PUBLISHED) if bound == claims else None
+    return hold_court(work, assemble(work, bound), LIMITS) if bound == claims else None
 
 
 def blamed(verdict: Verdict) -> set[int]:
@@ -212,7 +214,7 @@ class Conspiracy(RuleBasedStateMachine):
     def judged(
         self, work: Work, claims: list[StageClaim], told: tuple[BundleSequence, ...]
     ) -> None:
-        self.verdicts.append(hold_court(work, assemble(work, claims, told), PUBLISHED))
+        self.verdicts.append(hold_court(work, assemble(work, claims, told), LIMITS))
 
     @invariant()
     def no_honest_stage_is_blamed(self) -> None:

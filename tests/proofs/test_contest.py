@@ -24,7 +24,7 @@ def plain(
     st.integers(0, 2**32 - 1),
     st.integers(1, 3000),
     st.sampled_from([0.0, 0.01, 1.0, 5.0, 200.0]),
-    st.sampled_from([1e-6, 0.01, 0.7, 1.0, 10.0]),
+    st.sampled_from([1e-3, 0.01, 0.7, 1.0, 10.0]),
     st.sampled_from([0.0, 0.3, 0.99]),
     st.sampled_from([0.0, 1e4, -1e4]),
 )

@@ -25,7 +25,7 @@ from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.noise import noise_key
 from proofs.receipts import Receipt
 from proofs.signing import address_of, checksum_address
-from proofs.terms import terms_digest
+from proofs.terms import ring_digest, terms_digest
 
 DOMAIN = Domain(chain_id=31337, verifying_contract=checksum_address(b"\xaa" * 20))
 UNIT = sha256(b"unit").digest()
@@ -69,9 +69,17 @@ def link(stage: int, number: int) -> bytes:
     return sha256(b"rows %d %d" % (stage, number)).digest()
 
 
-def terms(seq: BundleSequence) -> bytes:
+GROUP, GENERATION = sha256(b"group").digest(), 4
+
+
+def cut(stages: int) -> tuple[int, ...]:
+    return tuple(10 * (stage + 1) for stage in range(stages))
+
+
+def terms(seq: BundleSequence, stages: int) -> bytes:
     s = seq.sampling
-    return terms_digest(MODEL, len(seq.prompt_ids), s.temperature, s.top_k, s.top_p, s.noise_key)
+    ring = ring_digest(MODEL, GROUP, GENERATION, cut(stages))
+    return terms_digest(ring, len(seq.prompt_ids), s.temperature, s.top_k, s.top_p, s.noise_key)
 
 
 def evidence(
@@ -87,7 +95,7 @@ def evidence(
             received=link(stage - 1, number)
             if stage
             else input_digest(seq.prompt_ids, seq.output_ids),
-            terms=terms(seq),
+            terms=terms(seq, stages),
             returned=b"" if stage else token_digest(seq.output_ids, 0),
         )
         for number, seq in enumerate(sequences)
@@ -105,7 +113,7 @@ def claim(
         worker=address_of(stage_key(stage)),
         pool_id=1,
         stage=stage,
-        seq=4,
+        seq=GENERATION,
         counterparty=address_of(counter_key),
         epoch=1,
         units=0,
@@ -130,10 +138,10 @@ def bundle(stages: int = 3, sequences: Sequence[BundleSequence] | None = None) -
     sequences = sequences or (sequence(1), sequence(2, 20))
     return UnitBundle(
         unit_id=UNIT,
-        group_id=sha256(b"group").digest(),
-        generation=4,
+        group_id=GROUP,
+        generation=GENERATION,
         model_id=MODEL,
-        boundaries=tuple(10 * (stage + 1) for stage in range(stages)),
+        boundaries=cut(stages),
         stages=tuple(
             claim(s, stages, evidence(s, sequences, stages), units=work(sequences))
             for s in range(stages)

@@ -20,7 +20,7 @@ from proofs.bundle import MAX_BUNDLE_BYTES, StageClaim
 from proofs.eip712 import Domain
 from proofs.errors import ProofError
 from proofs.evidence import StageEvidence, evidence_commitment, input_digest, token_digest
-from proofs.terms import terms_digest
+from proofs.terms import ring_digest, terms_digest
 
 SEQUENCE_BYTES = 512
 """Of a bundle, for what a sequence takes besides 5 bytes a token and its stop strings."""
@@ -112,8 +112,9 @@ class Asked:
     def _differs(self, stage: int, sequence: Sequence, item: StageEvidence) -> str:
         """How a stage's evidence differs from what this node knows of the sequence, or ""."""
         prompt, output = sequence.prompt_ids, sequence.output_ids
+        unit, cut = self.unit, tuple(planned.last_layer for planned in self.plan.stages)
         terms = terms_digest(
-            self.model_id,
+            ring_digest(self.model_id, unit.group_id, unit.generation, cut),
             len(prompt),
             sequence.temperature,
             sequence.top_k,
@@ -123,7 +124,9 @@ class Asked:
         if item.rows != len(output):
             return f"it proves {item.rows} rows of {len(output)} tokens"
         if item.terms != terms:
-            return "it was told another model or other terms of sampling"
+            return "it was told another ring, model or sampling"
+        if item.sampled_from != sequence.sampled_from(unit.generation):
+            return f"it says that tokens were sampled from {item.sampled_from} on"
         if stage == 0 and item.received != input_digest(prompt, output):
             return "it embedded other tokens than it reported"
         last = stage == len(self.addresses) - 1

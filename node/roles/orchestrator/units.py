@@ -113,6 +113,13 @@ class Sequence:
         grown = self.extended(generation, 0, ids)
         return replace(grown, reason=reason, text=text)
 
+    def sampled_from(self, generation: int) -> int:
+        """The first output token that this build made."""
+        if not self.segments:
+            return 0
+        start, made = self.segments[-1]
+        return start if made == generation else len(self.output_ids)
+
     def restarted(self) -> Sequence:
         return replace(self, output_ids=(), segments=(), reason="", text="")
 

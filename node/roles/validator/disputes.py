@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from node.roles.validator.rows import CannotJudge
-from proofs.blame import Inquiry, Revealed
+from proofs.blame import Inquiry, Revealed, Shown
 from proofs.bundle import UnitBundle
 from proofs.verdict_messages import Verdict
 
 Opinion = Callable[[Revealed], Verdict | Inquiry]
-Reveal = Callable[[Inquiry], Awaitable[float | None]]
-"""How far the rows are from this node's own, None where nobody showed them."""
+Reveal = Callable[[Inquiry], Awaitable[Shown | None]]
+"""What came of the rows, None where nobody showed them."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An inquiry and what it brought."""
+    """An inquiry and what it brought: how far the rows are off, None where it brought none."""
 
     inquiry: Inquiry
     error: float | None
@@ -54,13 +54,13 @@ class Ruling:
 async def settle(opinion: Opinion, reveal: Reveal, rounds: int) -> Ruling:
     """Ask for rows until `opinion` is a verdict. Raises `CannotJudge`, also where it is none after
     so many `rounds`."""
-    revealed: dict[Inquiry, float | None] = {}
+    revealed: dict[Inquiry, Shown | None] = {}
     answers: list[Answer] = []
     while isinstance(found := opinion(revealed), Inquiry):
         if len(answers) >= rounds or found in revealed:
             raise CannotJudge("the inquiries do not come to an end")
-        revealed[found] = await reveal(found)
-        answers.append(Answer(found, revealed[found]))
+        shown = revealed[found] = await reveal(found)
+        answers.append(Answer(found, None if shown is None else shown.error))
     return Ruling(found, tuple(answers))
 
 

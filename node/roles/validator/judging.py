@@ -19,10 +19,10 @@ from node.context import NodeContext
 from node.hardware import Device
 from node.roles.validator.beacons import refusal
 from node.roles.validator.disputes import Ruling, most_bytes, settle
-from node.roles.validator.limits import Limits, PoolLimits
+from node.roles.validator.limits import Named, PoolLimits
 from node.roles.validator.preparing import Plan
 from node.roles.validator.record import p_values
-from node.roles.validator.replay import replay_request, rows_request, to_measures
+from node.roles.validator.replay import replay_request, rows_request, shown_by, to_measures
 from node.roles.validator.rows import CannotJudge, RowsFetcher, is_content
 from node.settlement import receipt_domain
 from pipeline.engine.client import EngineClient
@@ -31,11 +31,12 @@ from pipeline.engine.messages import Replay, Replayed
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model
-from proofs.blame import Inquiry, Revealed
+from proofs.blame import Inquiry, Revealed, Shown, inquiry_of
 from proofs.bundle import UnitBundle
 from proofs.errors import ProofError
+from proofs.faults import Limits
 from proofs.measures import SequenceMeasure
-from proofs.verdict import judge
+from proofs.verdict import MAX_WALKS, judge
 from proofs.verdict_messages import Verdict
 
 REPLAY_SECONDS = 600.0
@@ -66,8 +67,9 @@ class Judge:
             raise CannotJudge(f"its noise cannot be looked up: {plan.noise.unknown}")
         if plan.noise.fault is not None:
             return Ruling(refusal(bundle, plan.noise))
-        limits = await self._limits.of(bundle)
         model = await self._model(bundle)
+        named = await self._limits.of(bundle)
+        limits = named.limits(bundle.model_id, model.manifest.dtype)
         before = self.replay_seconds
         measures: list[SequenceMeasure | None] = [None] * len(bundle.sequences)
         if plan.chosen:
@@ -78,15 +80,21 @@ class Judge:
             for number, measure in zip(plan.chosen, found, strict=True):
                 measures[number] = measure
 
-        async def reveal(inquiry: Inquiry) -> float | None:
+        seen: set[Inquiry] = set()
+
+        async def reveal(inquiry: Inquiry) -> Shown | None:
             on_inquiry()
-            return await self._reveal(bundle, model, inquiry)
+            shown = await self._reveal(bundle, model, inquiry, seen)
+            if shown is not None:
+                seen.add(inquiry)
+            return shown
 
         def opinion(revealed: Revealed) -> Verdict | Inquiry:
             return self._opinion(bundle, measures, limits, revealed)
 
-        ruling = await settle(opinion, reveal, len(bundle.stages))
-        ruling = replace(ruling, limits=limits.name, p_values=_p_values(limits, measures))
+        rounds = len(bundle.stages) * min(len(bundle.sequences), MAX_WALKS)
+        ruling = await settle(opinion, reveal, rounds)
+        ruling = replace(ruling, limits=named.name, p_values=_p_values(named, measures))
         self._context.log.info(
             "unit judged",
             unit=bundle.unit_id.hex()[:12],
@@ -116,13 +124,17 @@ class Judge:
         revealed: Revealed,
     ) -> Verdict | Inquiry:
         try:
-            return judge(bundle, measures, limits.thresholds, self._domain, revealed)
+            return judge(bundle, measures, limits, self._domain, revealed)
         except ProofError as exc:
             raise CannotJudge(f"the replay does not fit the bundle: {exc}") from exc
 
     async def _reveal(
-        self, bundle: UnitBundle, model: PreparedModel, inquiry: Inquiry
-    ) -> float | None:
+        self,
+        bundle: UnitBundle,
+        model: PreparedModel,
+        inquiry: Inquiry,
+        seen: set[Inquiry],
+    ) -> Shown | None:
         peer_id = bundle.stages[inquiry.stage].peer_id
         log = self._context.log.bind(unit=bundle.unit_id.hex()[:12], stage=inquiry.stage)
         limit = most_bytes(bundle, inquiry.place, model.manifest.hidden_size)
@@ -130,21 +142,25 @@ class Judge:
         if path is None:
             log.warning("a stage does not reveal its rows", peer=peer_id)
             return None
-        error = await self._measure(bundle, model, inquiry, path)
-        log.info("rows revealed", peer=peer_id, error=error)
-        return error
-
-    async def _measure(
-        self, bundle: UnitBundle, model: PreparedModel, inquiry: Inquiry, path: Path
-    ) -> float:
-        request = rows_request(bundle, str(model.path), self._device, inquiry, path)
-        replayed = await self._replay(request)
-        errors = [error for item in replayed.items for error in item.rows_errors]
-        if len(errors) != 1:
+        sent = await self._sent(bundle, inquiry, seen)
+        request = rows_request(bundle, str(model.path), self._device, inquiry, path, sent)
+        shown = shown_by(await self._replay(request))
+        if shown is None:
             raise CannotJudge("the engine did not measure the revealed rows")
-        if errors[0] < 0 and not await trio.to_thread.run_sync(is_content, path, inquiry.digest):
+        if shown.error < 0 and not await trio.to_thread.run_sync(is_content, path, inquiry.digest):
             raise CannotJudge("revealed rows were lost before they were measured")
-        return errors[0]
+        log.info("rows revealed", peer=peer_id, error=shown.error)
+        return shown
+
+    async def _sent(self, bundle: UnitBundle, inquiry: Inquiry, seen: set[Inquiry]) -> Path | None:
+        """The rows that the stage sent on, where its successor has shown them."""
+        after = inquiry_of(bundle, inquiry.stage + 1, inquiry.place)
+        if after not in seen:
+            return None
+        path = self._rows.path(after.digest)
+        if not await trio.to_thread.run_sync(is_content, path, after.digest):
+            raise CannotJudge("revealed rows were lost before they were measured")
+        return path
 
     async def _replay(self, request: Replay) -> Replayed:
         delay = FIRST_RETRY_SECONDS
@@ -164,8 +180,6 @@ class Judge:
         raise CannotJudge("the engine fails on this bundle")
 
 
-def _p_values(
-    limits: Limits, measures: list[SequenceMeasure | None]
-) -> dict[int, tuple[float, ...]]:
+def _p_values(named: Named, measures: list[SequenceMeasure | None]) -> dict[int, tuple[float, ...]]:
     """How unusual each stage's figures are; nothing without a profile of honest ones."""
-    return {} if limits.profile is None else p_values(limits.profile, measures)
+    return {} if named.profile is None else p_values(named.profile, measures)

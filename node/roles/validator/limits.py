@@ -7,32 +7,40 @@ is fetched by that id from whoever has it, the pool's owner above all, and kept 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from string import hexdigits
 
 import trio
 
 from node.context import NodeContext
 from node.datadir import write_atomically
 from node.errors import InputError
-from node.profiles import UnknownProfile, load_profile, profiles_folder
+from node.profiles import UnknownProfile, load_profile, profiles_folder, shipped_profiles
 from node.roles.terms import PoolTerms
 from node.roles.validator.rows import CannotJudge
 from node.settlement.blobs import EpochBlobs
 from proofs.bundle import UnitBundle
 from proofs.errors import ProofError
+from proofs.faults import Limits
 from proofs.profiles import Profile
-from proofs.thresholds import PROFILES, Thresholds
+from proofs.thresholds import PROFILES, Thresholds, floor_of
 
 FETCH_SECONDS = 60.0
 ID_DIGITS = 64
 
 
 @dataclass(frozen=True)
-class Limits:
+class Named:
     """`name` is a shipped name or a profile's id in hex; `profile` None for thresholds alone."""
 
     name: str
     thresholds: Thresholds
     profile: Profile | None = None
+
+    def limits(self, model_id: bytes, dtype: str) -> Limits:
+        """What work of a model is judged by. Raises `CannotJudge` for a profile of another one."""
+        if self.profile is not None and self.profile.model_id != model_id:
+            raise CannotJudge(f"the profile {self.name[:12]} is of another model")
+        return Limits.of(self.thresholds, floor_of(dtype))
 
 
 class PoolLimits:
@@ -41,17 +49,16 @@ class PoolLimits:
     def __init__(self, context: NodeContext, blobs: EpochBlobs) -> None:
         self._context = context
         self._blobs = blobs
-        self._known: dict[int, Limits] = {}
+        self._known: dict[int, Named] = {}
 
-    async def of(self, bundle: UnitBundle) -> Limits:
-        """The limits for a bundle. Raises `CannotJudge`."""
+    async def of(self, bundle: UnitBundle) -> Named:
+        """The limits that a bundle's pool names. Raises `CannotJudge`."""
         receipt = bundle.stages[0].receipt
         pool_id = 0 if receipt is None else receipt.pool_id
         if pool_id not in self._known:
             named = await self._named(pool_id)
-            self._known[pool_id] = await self._load(
-                named or self._context.config.validator.thresholds
-            )
+            own = self._context.config.validator.thresholds
+            self._known[pool_id] = await (self._exact(named) if named else self._load(own))
         return self._known[pool_id]
 
     async def _named(self, pool_id: int) -> str:
@@ -68,9 +75,17 @@ class PoolLimits:
         except InputError:
             return ""
 
-    async def _load(self, name: str) -> Limits:
+    async def _exact(self, name: str) -> Named:
+        """What a pool names means the same to every validator: a shipped name or a whole id."""
+        if name in PROFILES or name in shipped_profiles():
+            return await self._load(name)
+        if len(name) != ID_DIGITS or set(name) - set(hexdigits.lower()):
+            raise CannotJudge(f"the pool names limits that are none: {name[:64]}")
+        return await self._load(name)
+
+    async def _load(self, name: str) -> Named:
         if name in PROFILES:
-            return Limits(name, PROFILES[name])
+            return Named(name, PROFILES[name])
         folder = self._context.config.data_dir
         try:
             profile = await trio.to_thread.run_sync(load_profile, name, folder)
@@ -78,28 +93,23 @@ class PoolLimits:
             profile = await self._fetch(name, exc)
         except InputError as exc:
             raise CannotJudge(f"limits {name[:64]}: {exc}") from exc
-        return Limits(profile.profile_id.hex(), profile.thresholds, profile)
+        return Named(profile.profile_id.hex(), profile.thresholds, profile)
 
     async def _fetch(self, name: str, missing: UnknownProfile) -> Profile:
-        try:
-            digest = bytes.fromhex(name)
-        except ValueError:
-            digest = b""
-        if 2 * len(digest) != ID_DIGITS:
+        if len(name) != ID_DIGITS:
             raise CannotJudge(f"limits {name[:64]}: {missing}")
         content = None
         with trio.move_on_after(FETCH_SECONDS):
-            content = await self._blobs.fetch(digest)
+            content = await self._blobs.fetch(bytes.fromhex(name))
         if content is None:
             raise CannotJudge(f"nobody gives the profile {name[:12]} that the pool names")
         try:
             profile = Profile.from_bytes(content)
         except ProofError as exc:
             raise CannotJudge(f"what the pool names as its profile is none: {exc}") from exc
-        path = profiles_folder(self._context.config.data_dir) / f"{name[:16]}.toml"
-        text = profile.to_toml().encode()
+        path = profiles_folder(self._context.config.data_dir) / f"{name}.toml"
         try:
-            await trio.to_thread.run_sync(write_atomically, path, text)
+            await trio.to_thread.run_sync(write_atomically, path, profile.to_toml().encode())
         except InputError as exc:
             self._context.log.warning("profile not kept", reason=str(exc))
         return profile

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.engine.messages import Replay, Replayed, ReplaySequence, RevealedRows, Sampling
-from proofs.blame import Inquiry
+from proofs.blame import Inquiry, Shown
 from proofs.bundle import BundleSequence, UnitBundle
-from proofs.measures import SequenceMeasure
+from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 
 
 def replay_request(
@@ -27,15 +27,21 @@ def replay_request(
 
 
 def rows_request(
-    bundle: UnitBundle, model_dir: str, device: str, inquiry: Inquiry, path: Path
+    bundle: UnitBundle,
+    model_dir: str,
+    device: str,
+    inquiry: Inquiry,
+    path: Path,
+    sent: Path | None = None,
 ) -> Replay:
     """What the engine must replay to measure the rows at `path`, which the stage that `inquiry`
-    names revealed: what the stage before it is said to have sent."""
+    names revealed, and that stage's work from them: its proofs, its tokens, and the rows at `sent`,
+    which its successor revealed."""
     sequence = bundle.sequences[inquiry.place]
-    rows = RevealedRows(boundary=inquiry.stage - 1, path=str(path))
-    asked = _sequence(bundle, sequence).model_copy(
-        update={"proofs": ((),) * len(bundle.stages), "revealed": (rows,)}
+    rows = RevealedRows(
+        boundary=inquiry.stage - 1, path=str(path), sent="" if sent is None else str(sent)
     )
+    asked = _sequence(bundle, sequence).model_copy(update={"revealed": (rows,)})
     return Replay(
         model_dir=model_dir,
         model_id=bundle.model_id,
@@ -48,9 +54,28 @@ def rows_request(
 def to_measures(replayed: Replayed) -> list[SequenceMeasure]:
     """The engine's answer in the terms of `proofs.verdict.judge`."""
     return [
-        SequenceMeasure.model_validate(item.model_dump(exclude={"rows_errors"}))
+        SequenceMeasure.model_validate(item.model_dump(exclude={"rows_errors", "recomputed"}))
         for item in replayed.items
     ]
+
+
+def shown_by(replayed: Replayed) -> Shown | None:
+    """What came of the rows of one `rows_request`; None for an answer to something else."""
+    items = [
+        (e, r) for i in replayed.items for e, r in zip(i.rows_errors, i.recomputed, strict=False)
+    ]
+    if len(items) != 1:
+        return None
+    error, recomputed = items[0]
+    sampling = recomputed.sampling
+    return Shown(
+        error=error,
+        chunks=tuple(ChunkMeasure.model_validate(c.model_dump()) for c in recomputed.chunks),
+        sampling=None
+        if sampling is None
+        else SamplingMeasure.model_validate(sampling.model_dump()),
+        sent_error=recomputed.sent_error,
+    )
 
 
 def _sequence(bundle: UnitBundle, sequence: BundleSequence) -> ReplaySequence:

@@ -45,10 +45,14 @@ class RowsFetcher:
     def __init__(self, context: NodeContext) -> None:
         self._context = context
 
+    def path(self, digest: bytes) -> Path:
+        """Where rows are kept."""
+        return self._context.blobs / f"{digest.hex()}{ROWS}"
+
     async def get(self, peer_id: str, digest: bytes, limit: int) -> Path | None:
         """A file of the rows, of at most `limit` bytes; None where nobody gives them. `peer_id` is
         the stage's. Raises `CannotJudge`."""
-        path = self._context.blobs / f"{digest.hex()}{ROWS}"
+        path = self.path(digest)
         if await trio.to_thread.run_sync(is_content, path, digest):
             return path
         extra, pause = limit / BYTES_PER_SECOND, FIRST_PAUSE_SECONDS

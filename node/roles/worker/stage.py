@@ -163,6 +163,7 @@ class StageHost:
             generation=ref.generation,
             stage=ref.stage,
             stages=len(order.stages),
+            boundaries=tuple(stage.last_layer for stage in order.stages),
             micro_batches=order.micro_batches,
             max_batch_tokens=order.max_batch_tokens,
         )

@@ -39,11 +39,12 @@ class Statements:
         evidence = tuple(_convert(item) for item in answer.items)
         if tuple(item.sequence_id for item in evidence) != sequence_ids:
             raise Refused("unknown_sequence", "my engine has evidence of other sequences")
-        key = f"{unit_id.hex()}:{own.generation}:{own.stage}"
-        commitment, journal = evidence_commitment(evidence), self._context.journal
-        if not await journal.append("self.evidence", key, commitment):
+        key = f"{unit_id.hex()}:{own.generation}"
+        said, journal = evidence_commitment(evidence) + own.group_id, self._context.journal
+        body = said + own.stage.to_bytes(2, "big")
+        if not await journal.append("self.evidence", key, body):
             first = await journal.get("self.evidence", key)
-            if first is None or first.body != commitment:
+            if first is None or first.body != body:
                 raise Refused("conflict", "I have other evidence for that unit than before")
         return evidence
 

@@ -14,6 +14,7 @@ from node.roles.validator.choosing import Chooser, coarse
 from node.roles.validator.record import SUSPECT_UNITS, WorkerRecord, WorkerRecords, p_values
 from node.settlement.blocks import Blocks
 from proofs.bundle import UnitBundle
+from proofs.faults import Limits
 from proofs.profiles import Profile, QuantileTable
 from proofs.sequential import DriftState, DriftTest
 from proofs.spotcheck import DEFAULT_TERMS, MAX_AGE, ONE, chosen
@@ -21,24 +22,24 @@ from proofs.thresholds import FP32
 from proofs.verdict import judge
 from proofs.verdict_messages import Verdict
 from tests.node.roles.chains import Chain, block_hash, open_context
-from tests.proofs.units import DOMAIN, NULL, bundle, measures, sequence
+from tests.proofs.units import DOMAIN, EOS, NULL, bundle, measures, sequence
 
 HEAD, SIZE = 100, 60
 PROBATION = DEFAULT_TERMS.probation
 
 
 def unit(number: int = 0, committed_at: int = HEAD) -> UnitBundle:
-    made = bundle(2, tuple(sequence(n, 4) for n in range(1, SIZE + 1)))
-    return made.model_copy(
-        update={"committed_at": committed_at, "group_id": number.to_bytes(32, "big")}
-    )
+    """`number` makes another bundle of it; end-of-sequence ids are the assembler's word."""
+    first = sequence(1, 4, eos_ids=(EOS, 1000 + number))
+    made = bundle(2, (first, *(sequence(n, 4) for n in range(2, SIZE + 1))))
+    return made.model_copy(update={"committed_at": committed_at})
 
 
 def verdict_on(made: UnitBundle, spoilt: bool = False, replayed: bool = True) -> Verdict:
     found: list[Any] = list(measures(made, {0: NULL} if spoilt else None))
     if not replayed:
         found = [None] * len(found)
-    verdict = judge(made, found, FP32, DOMAIN)
+    verdict = judge(made, found, Limits.of(FP32, FP32), DOMAIN)
     assert isinstance(verdict, Verdict)
     return verdict
 

@@ -11,7 +11,7 @@ from node.roles.validator.disputes import Ruling, most_bytes, settle
 from node.roles.validator.replay import rows_request, to_measures
 from node.roles.validator.rows import CannotJudge
 from pipeline.engine.messages import Replayed, ReplayedSequence, SamplingMeasure
-from proofs.blame import Inquiry, Revealed
+from proofs.blame import Inquiry, Revealed, Shown
 from proofs.verdict_messages import StageVerdict, Verdict
 from tests.proofs.units import bundle
 
@@ -34,8 +34,9 @@ async def ruled(needed: list[int], given: dict[int, float | None], rounds: int) 
     def opinion(revealed: Revealed) -> Any:
         return next((inquiry(s) for s in needed if inquiry(s) not in revealed), VERDICT)
 
-    async def reveal(asked: Inquiry) -> float | None:
-        return given[asked.stage]
+    async def reveal(asked: Inquiry) -> Shown | None:
+        error = given[asked.stage]
+        return None if error is None else Shown(error)
 
     return await settle(opinion, reveal, rounds)
 
@@ -57,7 +58,7 @@ async def test_inquiries_that_go_on_come_to_no_verdict() -> None:
     with pytest.raises(CannotJudge):
         await ruled([3, 2, 1], {3: 1.0, 2: 1.0, 1: 1.0}, 2)
 
-    async def reveal(asked: Inquiry) -> float | None:
+    async def reveal(asked: Inquiry) -> Shown | None:
         return None
 
     with pytest.raises(CannotJudge):
@@ -65,7 +66,7 @@ async def test_inquiries_that_go_on_come_to_no_verdict() -> None:
 
 
 async def test_an_engine_that_fails_decides_nothing() -> None:
-    async def reveal(asked: Inquiry) -> float | None:
+    async def reveal(asked: Inquiry) -> Shown | None:
         raise CannotJudge("the engine fails")
 
     with pytest.raises(CannotJudge, match="engine"):
@@ -78,7 +79,7 @@ def test_the_engine_measures_what_the_stage_before_sent() -> None:
     request = rows_request(unit, "/model", "cpu", asked, Path("/blobs/x.rows"))
     (sequence,) = request.sequences
     assert sequence.sequence_id == unit.sequences[1].sequence_id
-    assert sequence.proofs == ((), (), ())
+    assert sequence.proofs[2] == unit.stages[2].evidence[1].proofs
     (rows,) = sequence.revealed
     assert (rows.boundary, rows.path) == (1, "/blobs/x.rows")
     length = len(sequence.prompt_ids) + len(sequence.output_ids) - 1

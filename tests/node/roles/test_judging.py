@@ -43,7 +43,9 @@ class Engine:
 
 @pytest.fixture
 def judge_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    found = SimpleNamespace(path=tmp_path, manifest=SimpleNamespace(layers=30, hidden_size=8))
+    found = SimpleNamespace(
+        path=tmp_path, manifest=SimpleNamespace(layers=30, hidden_size=8, dtype="float32")
+    )
     monkeypatch.setattr("node.roles.validator.judging.open_model", lambda *_: found)
     monkeypatch.setattr("node.roles.validator.judging.receipt_domain", lambda _: DOMAIN)
     context: Any = SimpleNamespace(

@@ -47,7 +47,11 @@ def load_requests(
 
 
 def ring_requests(
-    listening: Sequence[m.Listening], generation: int, micro_batches: int, max_batch_tokens: int
+    listening: Sequence[m.Listening],
+    model: PreparedModel,
+    generation: int,
+    micro_batches: int,
+    max_batch_tokens: int,
 ) -> list[m.Ring]:
     stages = len(listening)
     several = stages > 1
@@ -57,6 +61,7 @@ def ring_requests(
             generation=generation,
             stage=stage,
             stages=stages,
+            boundaries=tuple(cuts(model.manifest.layers, stages)[1:]),
             upstream_certificate=listening[stage - 1].certificate if several else None,
             downstream=endpoint(listening[(stage + 1) % stages]) if several else None,
             micro_batches=micro_batches,
@@ -75,6 +80,7 @@ class LocalRing:
 
     def __init__(self, stages: int, folder: Path) -> None:
         self.stages = stages
+        self.model: PreparedModel | None = None
         self.events: list[queue.SimpleQueue[tuple[str, m.Message]]] = []
         self.services: list[EngineService] = []
         for stage in range(stages):
@@ -89,6 +95,7 @@ class LocalRing:
     def load(
         self, model: PreparedModel, kv_tokens: int = 2048, faults: dict[int, str] | None = None
     ) -> None:
+        self.model = model
         requests = load_requests(model, self.stages, kv_tokens, faults or {})
         for service, request in zip(self.services, requests, strict=True):
             service.load(request)
@@ -97,7 +104,10 @@ class LocalRing:
         self, generation: int = 1, micro_batches: int = 4, max_batch_tokens: int = 64
     ) -> list[EngineError | None]:
         """Join all stages at once; the error of each stage that could not."""
-        requests = ring_requests(self.listening, generation, micro_batches, max_batch_tokens)
+        assert self.model is not None
+        requests = ring_requests(
+            self.listening, self.model, generation, micro_batches, max_batch_tokens
+        )
         return self.join(requests)
 
     def join(self, requests: Sequence[m.Ring]) -> list[EngineError | None]:
@@ -160,6 +170,7 @@ class ProcessRing:
 
     def __init__(self, engines: Sequence[EngineClient]) -> None:
         self.engines = list(engines)
+        self.model: PreparedModel | None = None
 
     async def _each(self, ask: Callable[[int, EngineClient], Awaitable[Any]]) -> list[Any]:
         answers: dict[int, Any] = {}
@@ -173,6 +184,7 @@ class ProcessRing:
         return [answers[stage] for stage in range(len(self.engines))]
 
     async def load(self, model: PreparedModel, kv_tokens: int = 2048) -> list[m.Loaded]:
+        self.model = model
         requests = load_requests(model, len(self.engines), kv_tokens, {})
         return await self._each(lambda s, e: e.request("load", requests[s], WAIT))
 
@@ -183,7 +195,8 @@ class ProcessRing:
     async def up(self, generation: int, micro_batches: int = 4, max_batch_tokens: int = 64) -> None:
         listen = m.Listen(host="127.0.0.1")
         listening = await self._each(lambda _, e: e.request("listen", listen, WAIT))
-        requests = ring_requests(listening, generation, micro_batches, max_batch_tokens)
+        assert self.model is not None
+        requests = ring_requests(listening, self.model, generation, micro_batches, max_batch_tokens)
         await self._each(lambda s, e: e.request("ring", requests[s], WAIT))
 
     async def submit(self, specs: Iterable[m.SequenceSpec]) -> None:

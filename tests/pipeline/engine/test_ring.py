@@ -205,7 +205,7 @@ def test_loads_that_cannot_work(
 
 def test_rings_that_cannot_work(tmp_path: Path, model: PreparedModel) -> None:
     with local_ring(2, tmp_path) as ring:
-        requests = ring_requests(ring.listening, 1, 1, 64)
+        requests = ring_requests(ring.listening, model, 1, 1, 64)
         with pytest.raises(EngineError, match="not_loaded"):
             ring.services[0].ring(requests[0])
         ring.load(model)
@@ -220,7 +220,7 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
 ) -> None:
     with local_ring(3, tmp_path) as ring:
         ring.load(model)
-        requests = ring_requests(ring.listening, 1, 1, 64)
+        requests = ring_requests(ring.listening, model, 1, 1, 64)
         errors: list[EngineError] = []
         listener = ring.services[0]._listener
         assert listener is not None
@@ -249,7 +249,7 @@ class Impostor:
         listener_side = ring.services[0]._listener
         assert listener_side is not None
         self.hello = Hello(GROUP, 1, 0, 2, model.model_id, 3, "torch.float32")
-        request = ring_requests(ring.listening, 1, 1, 64)[1].model_copy(
+        request = ring_requests(ring.listening, model, 1, 1, 64)[1].model_copy(
             update={"upstream_certificate": identity.certificate}
         )
         joining = threading.Thread(target=ring.services[1].ring, args=(request,))
