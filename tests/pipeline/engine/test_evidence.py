@@ -147,6 +147,7 @@ def kept_rows(folder: Path) -> dict[str, bytes]:
 def run_keeping(ring: LocalRing, model: PreparedModel, folder: Path, budget: int) -> list[Path]:
     """Load all stages with a folder each and join them; returns the folders."""
     folders = [folder / f"rows{stage}" for stage in range(ring.stages)]
+    ring.model = model
     for service, request, rows in zip(
         ring.services, load_requests(model, ring.stages, 2048, {}), folders, strict=True
     ):
