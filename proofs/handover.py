@@ -2,9 +2,9 @@
 
 A stage countersigns its upstream neighbour's receipt only after comparing the evidence under it
 with its own: same sequences, same rows, same terms, and what the neighbour says it sent is what
-came in. An honest stage therefore never has both signatures under statements that differ, and a
-stage that has contradicts itself: it is at fault, whoever of the two was right about the rows. That
-takes no replay and nobody else's word.
+came in. An honest stage therefore never has both signatures under statements of one ring that
+differ, and a stage that has contradicts itself: it is at fault, whoever of the two was right about
+the rows. That takes no replay and nobody else's word.
 
 Where all stages agree with one another and the bundle says something else, whoever assembled the
 bundle may have written it: nobody is blamed.

@@ -21,7 +21,9 @@ all who know the same figures come to the same rate, whatever their floating poi
 
 **Which.** A sequence is chosen where a hash of the beacon, the bundle and the sequence's number
 lies below the rate. The beacon is the hash of the first block after `committed_at`, the block at
-which the workers had signed, so nobody could know the choice before, and anybody can repeat it.
+which the workers had signed, so no worker could know the choice before, and anybody can repeat it.
+Who assembles the bundle names that block (at most `MAX_AGE` back) and could try other words of its
+own in it: against a pool's owner who cheats itself this is no protection.
 """
 
 from __future__ import annotations
