@@ -1,14 +1,15 @@
 """What verifying a work unit costs beside generating it, on the same CPU.
 
-    python scripts/bench/bench_verification.py [--batches 1 4 16 64] [--threads 2] [--json]
+    python scripts/bench/bench_verification.py [--batches 1 4 16 64] [--threads 2] [--whole]
 
-Sequences of 64 prompt and 256 output tokens of SmolLM2 (fp32, temperature 1 over the whole
-vocabulary) are generated with `batch` of them at once, by the runner that stages use, proofs
-included; then a validator's measurement of the same sequences is timed, in the same process and
-with the same threads: one prefill over all layers, the proofs of three stages, every token's
-sampling. "full" replays all of a unit's sequences, "1/16" the share that an established worker is
-checked with (`proofs.spotcheck`). The named alternative is generating again, as one would without
-proofs: ratio 1.
+Sequences of 64 prompt and 256 output tokens of SmolLM2 (fp32, temperature 1, top-k 50, top-p 0.95
+as in the evaluation; `--whole` samples from the whole vocabulary, which takes most) are generated
+with `batch` of them at once, by the runner that stages use, proofs included; then a validator's
+measurement of the same sequences is timed, in the same process and with the same threads: one
+prefill over all layers, the proofs of three stages, every token's sampling. "full" replays all of a
+unit's sequences, "1/16" the share that an established worker is checked with
+(`proofs.spotcheck`). The named alternative is generating again, as one would without proofs:
+ratio 1.
 
 Each batch size is measured `--rounds` times, generation and verification in turn; medians.
 """
@@ -36,7 +37,6 @@ from proofs.toploc import build_row_proofs
 STORE = Path("~/.cache/prime-node/models").expanduser()
 PROMPT, OUTPUT = 64, 256
 BOUNDARIES = (10, 20, 30)
-BARS = {"full": 0.1, "spot": 0.04}
 
 
 def prompts(count: int, vocabulary: int) -> list[tuple[int, ...]]:
@@ -58,10 +58,13 @@ def generate(
     return sorted(made, key=lambda pair: pair[0].index)
 
 
-def measure(batch: int, rounds: int, model: Any, replayer: Replayer) -> dict[str, float]:
+def measure(
+    batch: int, rounds: int, model: Any, replayer: Replayer, filters: dict[str, Any]
+) -> dict[str, float]:
     """Medians of seconds for one batch, wall clock."""
     asked = prompts(batch, model.manifest.vocab_size)
-    samplings = [m.Sampling(temperature=1.0, noise_key=1000 + n) for n in range(batch)]
+    keys = range(1000, 1000 + batch)
+    samplings = [m.Sampling(temperature=1.0, noise_key=key, **filters) for key in keys]
     stages = load_ring(model, BOUNDARIES, kv_tokens=batch * (PROMPT + OUTPUT))
     ring = LocalRing(stages, batch=batch, max_batch_tokens=max(1024, batch))
     generating, verifying = [], []
@@ -108,14 +111,18 @@ def main() -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     model = open_model(STORE, "smollm2")
     replayer = Replayer()
+    filters = {} if options.whole else {"top_k": 50, "top_p": 0.95}
     with watch() as watched:
-        measure(1, 1, model, replayer)  # loads the validator's model
-        rows = [measure(batch, options.rounds, model, replayer) for batch in options.batches]
+        measure(1, 1, model, replayer, filters)  # loads the validator's model
+        rows = [
+            measure(batch, options.rounds, model, replayer, filters) for batch in options.batches
+        ]
     if options.json:
         print(json.dumps({"machine": machine(), "threads": options.threads, "rows": rows}))
         return 0

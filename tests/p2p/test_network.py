@@ -155,13 +155,13 @@ async def test_two_networks_never_mix(key, record):
 
 async def test_bootstrap_names_each_address_and_cause(key):
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
+        unused.bind(("127.0.0.1", 0))  # held and not listening: refused, and nobody else gets it
         port = unused.getsockname()[1]
-    async with open_network(NetworkConfig(), key(9)) as other:
-        dead = f"/ip4/127.0.0.1/tcp/{port}/p2p/{other.peer_id}"
-        async with open_network(NetworkConfig(bootstrap=(dead,)), key(1)) as node:
-            with pytest.raises(BootstrapFailed, match=f"(?s){port}.*(?i:refused)"):
-                await node.bootstrap(5)
+        async with open_network(NetworkConfig(), key(9)) as other:
+            dead = f"/ip4/127.0.0.1/tcp/{port}/p2p/{other.peer_id}"
+            async with open_network(NetworkConfig(bootstrap=(dead,)), key(1)) as node:
+                with pytest.raises(BootstrapFailed, match=f"(?s){port}.*(?i:refused)"):
+                    await node.bootstrap(5)
 
 
 async def test_bootstrap_that_comes_up_later_is_found_without_help(key):
