@@ -4,19 +4,20 @@
 stage's proofs compared with the verifier's own rows), the rows that were revealed, and thresholds.
 In order; the first rule that speaks decides:
 
-1. **Whose words are these?** Claims that their stage did not sign, or whose receipt the next stage
-   did not countersign, may be the assembler's doing: rejected, nobody blamed.
+1. **Whose words are these?** Claims that their stage did not sign, whose receipt the next stage did
+   not countersign, or that are of another ring, model or sampling than the bundle's, may be the
+   assembler's doing: rejected, nobody blamed.
 2. **Contradiction.** A stage that countersigned what its own evidence contradicts is at fault
    (`proofs.handover`).
 3. **Foundation.** The stages agree with one another and the bundle says something else (other
-   tokens, terms, a noise key that follows from nothing), or the output ends against what the bundle
+   tokens, a noise key that follows from nothing), or the output ends against what the bundle
    says was asked for: its assembler's word against theirs. Rejected, nobody blamed.
 4. **Form.** Missing, miscounted, null or malformed proofs are each stage's own fault.
-5. **Boundaries**, in ring order. Every stage is compared with honest activations; the first that is
-   off stands accused, and the walk back (`proofs.blame`) finds who made it so. Later ones inherit
-   its error and stay `unchecked` unless they pass.
-   A charge that is beyond the limits, and not beyond those of a conviction, leaves the stage in
-   doubt: the unit is rejected, and nobody is convicted.
+5. **Boundaries.** Every stage is compared with honest activations. One that is off stands accused,
+   gross ones first, then in ring order, and the walk back (`proofs.blame`) finds who made it so.
+   Later ones inherit its error and stay `unchecked` unless they pass. A charge that is beyond the
+   limits, and not beyond those of a conviction, leaves the stage in doubt: the unit is rejected,
+   and nobody is convicted.
 6. **Sampling.** All boundaries pass but tokens are not those that logits and noise give: the last
    stage, which samples, stands accused. Tokens that an earlier build of the group sampled reject
    the unit and blame nobody: their stages' statements are gone.
@@ -55,8 +56,8 @@ def judge(
 ) -> Verdict | Inquiry:
     """The verdict on `bundle`, whose sequences were measured as `measures`, in the same order.
 
-    `revealed` is what earlier inquiries brought. Raises VerdictError when
-    measures do not fit the bundle.
+    `revealed` is what earlier inquiries brought. Raises VerdictError when measures do not fit the
+    bundle.
     """
     _check_coverage(bundle, measures)
     findings = Findings(bundle, measures)

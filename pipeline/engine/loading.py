@@ -27,7 +27,6 @@ STAGE_FAULTS = frozenset(
     {
         "null-proofs",
         "garbage-hidden",
-        "alter-after-hash",
         "garbage-signed",
         "quiet-garbage",
         "wrong-seed",
