@@ -6,6 +6,7 @@ journal. The node may be running.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from node.journal.reader import read_newest
 from node.networkfile import NetworkFile
 from node.profiles import load_profile
 from node.settlement import NO_CHAIN
+from node.settlement.blobs import ROWS
 from proofs.bundle import UnitBundle
 from proofs.casefile import AskedRows, CaseFile
 from proofs.eip712 import Domain
@@ -24,7 +26,6 @@ from proofs.signing import checksum_address
 from proofs.thresholds import PROFILES
 
 MIN_PREFIX = 8
-_ROWS = ".rows"
 _BUNDLE = ".bundle"
 
 
@@ -33,7 +34,7 @@ def find_bundle(data: DataDir, prefix: str) -> UnitBundle:
     wanted = prefix.lower()
     if len(wanted) < MIN_PREFIX:
         raise InputError(f"{prefix!r} is too short", f"give at least {MIN_PREFIX} hex digits")
-    for bundle in reversed(bundles_in(data)):
+    for bundle in bundles_in(data, newest_first=True):
         ids = (bundle.unit_id.hex(), bundle.content_id.hex())
         if any(known.startswith(wanted) for known in ids):
             return bundle
@@ -42,10 +43,12 @@ def find_bundle(data: DataDir, prefix: str) -> UnitBundle:
     )
 
 
-def bundles_in(data: DataDir) -> list[UnitBundle]:
-    """The bundles of a folder, the oldest first; damaged files are left out."""
-    paths = sorted(data.blobs.glob(f"*{_BUNDLE}"), key=lambda path: path.stat().st_mtime)
-    return [bundle for bundle in map(_read_bundle, paths) if bundle is not None]
+def bundles_in(data: DataDir, newest_first: bool = False) -> Iterator[UnitBundle]:
+    """The bundles of a folder by age, one in memory at a time; damaged files are left out."""
+    paths = sorted(
+        data.blobs.glob(f"*{_BUNDLE}"), key=lambda path: path.stat().st_mtime, reverse=newest_first
+    )
+    return (bundle for bundle in map(_read_bundle, paths) if bundle is not None)
 
 
 def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile:
@@ -53,9 +56,8 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
     key = bundle.content_id.hex()
     verdicts, asked = [], []
     which = config.validator.thresholds
-    for event in read_newest(data.journal, ["self.verdict", "self.inquiry", "self.judged-by"]):
-        if event.key != key:
-            continue
+    kinds = ["self.verdict", "self.inquiry", "self.judged-by"]
+    for event in read_newest(data.journal, kinds, key):
         if event.kind == "self.verdict":
             verdicts.append(event.body)
         elif event.kind == "self.judged-by":
@@ -81,7 +83,7 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
 
 def _asked(data: DataDir, item: dict[str, Any]) -> AskedRows:
     digest: bytes = item["digest"]
-    path = data.blobs / f"{digest.hex()}{_ROWS}"
+    path = data.blobs / f"{digest.hex()}{ROWS}"
     rows = b""
     if item["error"] is not None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,46 +159,45 @@ def _described(verdict: Verdict) -> str:
     return "accepted" if verdict.accepted else f"rejected: {verdict.reason}"
 
 
+@dataclass
 class _Court:
     """Answers inquiries from the file."""
 
-    def __init__(
-        self,
-        case: CaseFile,
-        report: Report,
-        limits: Limits,
-        model_dir: Path,
-        device: str,
-        replayer: Replayer,
-    ) -> None:
-        self._case, self._report, self._limits = case, report, limits
-        self._model_dir, self._device, self._replayer = model_dir, device, replayer
-        self._asked = {item.inquiry: item for item in case.asked}
-        self._revealed: dict[Inquiry, Shown | None] = {}
+    case: CaseFile
+    report: Report
+    limits: Limits
+    model_dir: Path
+    device: str
+    replayer: Replayer
+    revealed: dict[Inquiry, Shown | None] = field(default_factory=dict)
+
+    @cached_property
+    def asked(self) -> dict[Inquiry, AskedRows]:
+        return {item.inquiry: item for item in self.case.asked}
 
     def verdict(
         self, measures: list[SequenceMeasure] | list[SequenceMeasure | None]
     ) -> Verdict | None:
         """None where it takes rows that the file does not have."""
-        bundle, domain = self._report.bundle, self._case.domain
+        bundle, domain = self.report.bundle, self.case.domain
         while True:
-            found = judge(bundle, measures, self._limits, domain, self._revealed)
+            found = judge(bundle, measures, self.limits, domain, self.revealed)
             if isinstance(found, Verdict):
                 return found
-            item = self._asked.get(found)
+            item = self.asked.get(found)
             if item is None:
                 return None
-            self._revealed[found] = self._shown(found, item)
+            self.revealed[found] = self._shown(found, item)
 
     def _shown(self, inquiry: Inquiry, item: AskedRows) -> Shown | None:
         name = f"rows of stage {inquiry.stage}"
         if not item.rows:
-            self._report.add(name, None, "asked for in vain, says the file; that leaves no trace")
+            self.report.add(name, None, "asked for in vain, says the file; that leaves no trace")
             return None
         if not item.is_content:
-            self._report.add(name, False, "they are not those that the neighbours signed for")
+            self.report.add(name, False, "they are not those that the neighbours signed for")
             return None
-        after = self._asked.get(inquiry_of(self._report.bundle, inquiry.stage + 1, inquiry.place))
+        after = self.asked.get(inquiry_of(self.report.bundle, inquiry.stage + 1, inquiry.place))
         with tempfile.TemporaryDirectory() as folder:
             path, sent = Path(folder) / "rows", None
             path.write_bytes(item.rows)
@@ -205,9 +205,9 @@ class _Court:
                 sent = Path(folder) / "sent"
                 sent.write_bytes(after.rows)
             request = rows_request(
-                self._report.bundle, str(self._model_dir), self._device, inquiry, path, sent
+                self.report.bundle, str(self.model_dir), self.device, inquiry, path, sent
             )
-            shown = shown_by(self._replayer.replay(request))
+            shown = shown_by(self.replayer.replay(request))
         assert shown is not None, "the replay was asked for one set of rows"
-        self._report.add(name, True, f"as signed by both neighbours, off by {shown.error:.3g}")
+        self.report.add(name, True, f"as signed by both neighbours, off by {shown.error:.3g}")
         return shown

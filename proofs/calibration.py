@@ -33,7 +33,7 @@ from proofs.errors import ProofError
 from proofs.measures import SequenceMeasure
 from proofs.profiles import CONFIDENCE, Profile, QuantileTable, Side, distance, limits_of
 from proofs.sampling import SCORE_CLIP
-from proofs.thresholds import SCORE_TILT, Thresholds, binomial_tail
+from proofs.thresholds import FP32, SCORE_TILT, Thresholds, binomial_tail
 
 MARGIN = 0.1
 MAX_MARGIN = 2.0
@@ -43,24 +43,8 @@ LADDER = 1.05
 MAX_STEPS = 200
 UNIT_TOKENS = 64  # the shortest unit that unit-wide limits should not fail by chance
 
-FLOORS = Thresholds(
-    exp_mismatches=2,
-    mant_err_mean=8 / 128,
-    mant_err_median=0.0,
-    score_mean=1e-4,
-    match_rate=0.998,
-    spare=1,
-    eos_score=0.01,
-    sign_mismatches=2,
-    sequence_exp=0.5,
-    sequence_mant=2 / 128,
-    mismatch_rate=1e-4,
-    score_rate=1e-6,
-    score_growth=1e-5,
-    score_max=0.01,
-    surprise=0.0,
-    rows_error=1e-4,
-)
+FLOORS = replace(FP32, surprise=0.0)
+"""A few rounding steps, which is all that the shipped fp32 limits allow."""
 
 
 class CalibrationError(ProofError):

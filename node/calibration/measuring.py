@@ -20,7 +20,8 @@ import torch
 
 from node.calibration.prompts import encode_prompt, prompt_texts
 from node.errors import InputError
-from pipeline.engine.messages import ReplayedSequence, ReplaySequence, Sampling
+from node.roles.validator.replay import to_measure
+from pipeline.engine.messages import ReplaySequence, Sampling
 from pipeline.engine.replay import measure
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
@@ -155,19 +156,7 @@ def _compare(request: Request, generated: Generated, replayed: Replayed) -> Sequ
         proofs=proofs,
     )
     used = replace(replayed, stages=tuple(rows[-count:] for rows in replayed.stages))
-    return as_measure(measure(claim, used))
-
-
-def as_measure(replayed: ReplayedSequence) -> SequenceMeasure:
-    """What a replay measured, in the terms of `proofs`."""
-    return SequenceMeasure(
-        sequence_id=replayed.sequence_id,
-        stages=tuple(
-            tuple(ChunkMeasure(**chunk.model_dump()) for chunk in stage)
-            for stage in replayed.stages
-        ),
-        sampling=SamplingMeasure(**replayed.sampling.model_dump()),
-    )
+    return to_measure(measure(claim, used))
 
 
 def _append(journal: Path, plan: Plan, found: dict[int, Honest]) -> None:

@@ -18,14 +18,15 @@ from node.journal.store import Event, JournalError, unpack
 MAX_EVENTS = 100_000
 
 
-def read_newest(path: Path, kinds: Sequence[str]) -> list[Event]:
-    """Events of these kinds, the newest first; none where there is no journal yet.
+def read_newest(path: Path, kinds: Sequence[str], key: str | None = None) -> list[Event]:
+    """Events of these kinds (and this key), the newest first; none where there is no journal yet.
 
     Raises `JournalError`.
     """
     if not path.exists():
         return []
     marks = ", ".join("?" * len(kinds))
+    named, keys = ("", ()) if key is None else (" AND key = ?", (key,))
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5.0)
         with closing(connection):
@@ -35,8 +36,8 @@ def read_newest(path: Path, kinds: Sequence[str]) -> list[Event]:
                 raise JournalError(f"{path}: not a journal of this version", "run the node once")
             rows = connection.execute(
                 "SELECT id, at, origin, kind, key, body FROM events"
-                f" WHERE kind IN ({marks}) ORDER BY id DESC LIMIT {MAX_EVENTS}",
-                tuple(kinds),
+                f" WHERE kind IN ({marks}){named} ORDER BY id DESC LIMIT {MAX_EVENTS}",
+                (*kinds, *keys),
             ).fetchall()
         return [
             Event(number, at, origin, kind, key, unpack(body))

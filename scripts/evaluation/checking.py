@@ -9,7 +9,7 @@ import torch
 
 from evaluation.attacks import Proofs
 from evaluation.records import Record
-from node.calibration.measuring import as_measure
+from node.roles.validator.replay import to_measure
 from pipeline.engine.messages import ReplaySequence, Sampling
 from pipeline.engine.replay import measure
 from pipeline.models.prepared import PreparedModel
@@ -78,7 +78,7 @@ def check(
         condition=condition,
         prompt=number,
         prompt_tokens=len(prompt),
-        measure=as_measure(measured),
+        measure=to_measure(measured),
         proof_bytes=sum(len(proof) for stage in proofs for proof in stage),
         eos=eos,
         output=output,

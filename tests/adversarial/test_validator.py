@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from node.protocol import VERIFY, VerifyRequest
+from node.roles.validator.service import MAX_PREPARING
 from p2p.errors import RemoteRefused
+from proofs.bundle import NoiseSource, Sampling, UnitBundle
 from tests.adversarial.court import WORK, bundle_of
 from tests.adversarial.harness import eventually, open_node
 from tests.adversarial.standins import POOL
@@ -86,6 +88,25 @@ async def test_one_sender_cannot_fill_the_queue(court, monkeypatch: pytest.Monke
         c.deaf = False
         await eventually(lambda: len(c.verdicts) == 4)
         await c.verify(c.bundle(b"more"))
+
+
+async def test_bundles_that_wait_for_blocks_hold_no_other_sender_up(court) -> None:
+    async with court() as c, c.session():
+        for number in range(2 * MAX_PREPARING):
+            await c.verify(of_a_block_to_come(c.bundle(bytes([number]))))
+        theirs = c.bundle(b"other", pool_id=POOL + 1)
+        await c.verify(theirs, c.rival)
+        await c.judged(theirs)
+        assert len(c.validator._pending) == 2 * MAX_PREPARING
+
+
+def of_a_block_to_come(unit: UnitBundle) -> UnitBundle:
+    """Its noise is said to be of a block that nobody has yet."""
+    (sequence,) = unit.sequences
+    noise = NoiseSource(beacon=bytes(32), block=10**6, request_id=sequence.sequence_id)
+    changes = {"sampling": Sampling(temperature=1.0), "noise": noise}
+    told = sequence.model_copy(update=changes)
+    return unit.model_copy(update={"sequences": (told,), "committed_at": 10**6})
 
 
 async def test_a_bundle_that_breaks_the_engine_is_set_aside_and_can_be_asked_again(court) -> None:

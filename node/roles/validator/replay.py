@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.engine.messages import Replay, Replayed, ReplaySequence, RevealedRows, Sampling
+from pipeline.engine.messages import (
+    Replay,
+    Replayed,
+    ReplayedSequence,
+    ReplaySequence,
+    RevealedRows,
+    Sampling,
+)
 from proofs.blame import Inquiry, Shown
 from proofs.bundle import BundleSequence, UnitBundle
 from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
@@ -53,10 +60,12 @@ def rows_request(
 
 def to_measures(replayed: Replayed) -> list[SequenceMeasure]:
     """The engine's answer in the terms of `proofs.verdict.judge`."""
-    return [
-        SequenceMeasure.model_validate(item.model_dump(exclude={"rows_errors", "recomputed"}))
-        for item in replayed.items
-    ]
+    return [to_measure(item) for item in replayed.items]
+
+
+def to_measure(item: ReplayedSequence) -> SequenceMeasure:
+    """One sequence of it; what came of revealed rows is no part of that (`shown_by`)."""
+    return SequenceMeasure.model_validate(item.model_dump(exclude={"rows_errors", "recomputed"}))
 
 
 def shown_by(replayed: Replayed) -> Shown | None:

@@ -46,8 +46,8 @@ from proofs.verdict_messages import SignedVerdict
 MAX_QUEUE = 1024
 MAX_SENDER_QUEUE = 256
 MAX_SENDER_INQUIRIES = 4
-MAX_PREPARING = 8
-"""Bundles in memory at once while they wait for blocks."""
+MAX_PREPARING = 4
+"""Bundles of one sender in memory at once while they wait for blocks."""
 DELIVERY_TRIES = 20
 FIRST_RETRY_SECONDS = 0.5
 LAST_RETRY_SECONDS = 30.0
@@ -84,7 +84,7 @@ class Validator:
         self._judge = Judge(context, engine, validator_device(context), limits)
         self._records = WorkerRecords(context)
         self._preparer = Preparer(context, follower.confirmations, self._records)
-        self._preparing = trio.CapacityLimiter(MAX_PREPARING)
+        self._preparing: dict[str, trio.CapacityLimiter] = {}
         self._nursery: trio.Nursery | None = None
         self._pending: dict[bytes, Task] = {}
         self._changed = trio.Event()
@@ -174,13 +174,16 @@ class Validator:
 
     async def _prepare(self, task: Task) -> None:
         """Plan how a bundle is judged; that may wait for blocks."""
-        async with self._preparing:
+        own = self._preparing.setdefault(task.sender, trio.CapacityLimiter(MAX_PREPARING))
+        async with own:
             bundle = await self._stored(task.bundle_id)
             judged = await self._context.journal.get("self.verdict", task.bundle_id.hex())
             if bundle is None or judged is not None:
                 task.plan = Plan()
             else:
                 task.plan = await self._preparer.plan(bundle, task.seen_at)
+        if not own.borrowed_tokens:  # whoever waits has one already
+            del self._preparing[task.sender]
         self._notify()
 
     def _notify(self) -> None:
