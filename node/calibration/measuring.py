@@ -21,8 +21,9 @@ import torch
 from node.calibration.prompts import encode_prompt, prompt_texts
 from node.errors import InputError
 from node.roles.validator.replay import to_measure
-from pipeline.engine.messages import ReplaySequence, Sampling
+from pipeline.engine.messages import Sampling
 from pipeline.engine.replay import measure
+from pipeline.engine.replay_messages import ReplaySequence
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.runner.distance import rows_error

@@ -40,7 +40,9 @@ import trio
 
 from pipeline.engine import ipc
 from pipeline.engine import messages as m
+from pipeline.engine import replay_messages as r
 from pipeline.engine.errors import EngineDied, EngineError, IpcViolation
+from pipeline.engine.operations import REQUESTS
 
 EVENT_SLOTS = 4096
 WRITE_SLOTS = 64
@@ -130,7 +132,7 @@ class EngineClient:
         self, op: Literal["evidence"], body: m.SequenceIds, timeout: float) -> m.Evidence: ...
     @overload
     async def request(
-        self, op: Literal["replay"], body: m.Replay, timeout: float) -> m.Replayed: ...
+        self, op: Literal["replay"], body: r.Replay, timeout: float) -> r.Replayed: ...
     @overload
     async def request(self, op: Literal["bench"], body: m.Bench, timeout: float) -> m.Benched: ...
     # fmt: on
@@ -160,7 +162,7 @@ class EngineClient:
             process.waiting.pop(request_id, None)
         if waiter.error is not None:
             raise waiter.error
-        return ipc.validate(m.REQUESTS[op][1], waiter.body, f"answer to {op}")
+        return ipc.validate(REQUESTS[op][1], waiter.body, f"answer to {op}")
 
     async def _supervise(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

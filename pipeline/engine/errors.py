@@ -1,8 +1,8 @@
 """Errors of the engine package.
 
-`EngineError` is the base. Its `code` is one of `messages.ERRORS` (or `died`, which only the client
-side raises) and travels over IPC; its `message` says what to do. Subclasses exist where a caller
-acts on the difference.
+`EngineError` is the base. Its `code` is one of `operations.ERRORS` (or `died`, which only the
+client side raises) and travels over IPC; its `message` says what to do. Subclasses exist where a
+caller acts on the difference.
 """
 
 from __future__ import annotations

@@ -17,7 +17,8 @@ import msgpack
 from pydantic import ValidationError
 
 from pipeline.engine.errors import EngineError, IpcViolation
-from pipeline.engine.messages import ERRORS, EVENTS, MAX_FRAME, REQUESTS, Message
+from pipeline.engine.messages import MAX_FRAME, Message
+from pipeline.engine.operations import ERRORS, EVENTS, REQUESTS
 
 _LENGTH = struct.Struct(">I")
 
@@ -115,7 +116,7 @@ def pack_answer(request_id: int, body: Message) -> bytes:
 
 
 def pack_failure(request_id: int, error: EngineError) -> bytes:
-    """An error answer. Codes outside `messages.ERRORS` are reported as `internal`."""
+    """An error answer. Codes outside `operations.ERRORS` are reported as `internal`."""
     code = error.code if error.code in ERRORS else "internal"
     return pack({"id": request_id, "error": {"code": code, "message": error.message[:4096]}})
 

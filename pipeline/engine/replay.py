@@ -19,7 +19,7 @@ from contextlib import suppress
 
 import torch
 
-from pipeline.engine import messages as m
+from pipeline.engine import replay_messages as r
 from pipeline.engine.errors import EngineError
 from pipeline.engine.loading import open_model, parse_device
 from pipeline.engine.revealed import NO_ROWS, error_of, read_rows
@@ -39,7 +39,7 @@ class Replayer:
     def __init__(self) -> None:
         self._loaded: tuple[tuple[str, bytes, str], WholeModelReplay] | None = None
 
-    def replay(self, request: m.Replay) -> m.Replayed:
+    def replay(self, request: r.Replay) -> r.Replayed:
         """Measure every sequence. Raises `EngineError` (model, bad_request, out_of_memory)."""
         stages = len(request.boundaries)
         if any(len(sequence.proofs) > stages for sequence in request.sequences):
@@ -49,7 +49,7 @@ class Replayer:
             raise EngineError("bad_request", f"only the first {stages - 1} stages send rows")
         model = self._model(request)
         started = time.perf_counter()
-        items: list[m.ReplayedSequence] = []
+        items: list[r.ReplayedSequence] = []
         try:
             for group in groups(request.sequences):
                 pairs = [(sequence.prompt_ids, sequence.output_ids) for sequence in group]
@@ -67,9 +67,9 @@ class Replayer:
             raise EngineError("model", f"the model's own output is unusable: {exc}") from exc
         except torch.OutOfMemoryError as exc:
             raise EngineError("out_of_memory", "replaying takes more device memory") from exc
-        return m.Replayed(items=tuple(items), seconds=time.perf_counter() - started)
+        return r.Replayed(items=tuple(items), seconds=time.perf_counter() - started)
 
-    def _model(self, request: m.Replay) -> WholeModelReplay:
+    def _model(self, request: r.Replay) -> WholeModelReplay:
         key = (request.model_dir, request.model_id, request.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # two models at once may not fit
@@ -82,9 +82,9 @@ class Replayer:
         return self._loaded[1]
 
 
-def groups(sequences: Sequence[m.ReplaySequence]) -> Iterator[list[m.ReplaySequence]]:
+def groups(sequences: Sequence[r.ReplaySequence]) -> Iterator[list[r.ReplaySequence]]:
     """Runs of sequences of about one packed prefill each: a unit's rows need not fit in memory."""
-    group: list[m.ReplaySequence] = []
+    group: list[r.ReplaySequence] = []
     tokens = 0
     for sequence in sequences:
         length = len(sequence.prompt_ids) + len(sequence.output_ids)
@@ -97,9 +97,9 @@ def groups(sequences: Sequence[m.ReplaySequence]) -> Iterator[list[m.ReplaySeque
         yield group
 
 
-def measure(sequence: m.ReplaySequence, replayed: Replayed) -> m.ReplayedSequence:
+def measure(sequence: r.ReplaySequence, replayed: Replayed) -> r.ReplayedSequence:
     """Compare one sequence's claims with its replay; a stage without proofs measures as missing."""
-    return m.ReplayedSequence(
+    return r.ReplayedSequence(
         sequence_id=sequence.sequence_id,
         stages=measure_stages(sequence, replayed),
         sampling=measure_sampling(sequence, replayed),
@@ -107,8 +107,8 @@ def measure(sequence: m.ReplaySequence, replayed: Replayed) -> m.ReplayedSequenc
 
 
 def measure_stages(
-    sequence: m.ReplaySequence, replayed: Replayed, first: int = 0
-) -> tuple[tuple[m.ChunkMeasure, ...], ...]:
+    sequence: r.ReplaySequence, replayed: Replayed, first: int = 0
+) -> tuple[tuple[r.ChunkMeasure, ...], ...]:
     """The proofs of stages `first`, ... against the replay of these stages."""
     proofs = sequence.proofs[first : first + len(replayed.stages)]
     missing = ((),) * (len(replayed.stages) - len(proofs))
@@ -120,18 +120,18 @@ def measure_stages(
 def measure_revealed(
     model: WholeModelReplay,
     boundaries: Sequence[int],
-    sequence: m.ReplaySequence,
+    sequence: r.ReplaySequence,
     replayed: Replayed,
-) -> dict[str, tuple[float, ...] | tuple[m.Recomputed, ...]]:
+) -> dict[str, tuple[float, ...] | tuple[r.Recomputed, ...]]:
     """`rows_errors` and `recomputed` of all revealed rows of a sequence."""
     errors: list[float] = []
-    recomputed: list[m.Recomputed] = []
+    recomputed: list[r.Recomputed] = []
     for revealed in sequence.revealed:
         own = replayed.full[revealed.boundary]
         rows = read_rows(revealed.path, own)
         errors.append(error_of(rows, own))
         if rows is None:
-            recomputed.append(m.Recomputed(chunks=(), sampling=None, sent_error=NO_ROWS))
+            recomputed.append(r.Recomputed(chunks=(), sampling=None, sent_error=NO_ROWS))
             continue
         ends = boundaries[revealed.boundary : revealed.boundary + 2]
         resumed = model.resume(rows, ends[0], ends[1], len(sequence.output_ids))
@@ -140,28 +140,28 @@ def measure_revealed(
 
 
 def measure_resumed(
-    sequence: m.ReplaySequence, revealed: m.RevealedRows, resumed: Replayed, last: bool
-) -> m.Recomputed:
+    sequence: r.ReplaySequence, revealed: r.RevealedRows, resumed: Replayed, last: bool
+) -> r.Recomputed:
     """Measure a stage, `last` or not, by what its layers make of the rows that it received."""
     sent = resumed.full[0]
     count = len(sequence.output_ids)
     finite = bool(torch.isfinite(sent.to(torch.bfloat16)).all())
     broken = chunk_measure(ChunkResult(TOPK, -1.0, -1.0, malformed=NOT_FINITE))
     chunks = (broken,) * -(-count // CHUNK_ROWS)
-    sampling = m.SamplingMeasure(tokens=count, matches=0, scores=(SCORE_CLIP,) * count)
+    sampling = r.SamplingMeasure(tokens=count, matches=0, scores=(SCORE_CLIP,) * count)
     if finite:
         (chunks,) = measure_stages(sequence, resumed, revealed.boundary + 1)
     if finite and last:
         with suppress(SamplingError):  # the logits may overflow still
             sampling = measure_sampling(sequence, resumed)
-    return m.Recomputed(
+    return r.Recomputed(
         chunks=chunks,
         sampling=sampling if last else None,
         sent_error=error_of(read_rows(revealed.sent, sent) if revealed.sent else None, sent),
     )
 
 
-def measure_sampling(sequence: m.ReplaySequence, replayed: Replayed) -> m.SamplingMeasure:
+def measure_sampling(sequence: r.ReplaySequence, replayed: Replayed) -> r.SamplingMeasure:
     """Token-DiFR of every output token and the output's surprise, block by block of logits."""
     scores: list[float] = []
     matches = 0
@@ -175,7 +175,7 @@ def measure_sampling(sequence: m.ReplaySequence, replayed: Replayed) -> m.Sampli
         matches += measured.matches
         excess += measured.excess
         variance += measured.variance
-    return m.SamplingMeasure(
+    return r.SamplingMeasure(
         tokens=len(scores),
         matches=matches,
         scores=tuple(scores),
@@ -183,8 +183,8 @@ def measure_sampling(sequence: m.ReplaySequence, replayed: Replayed) -> m.Sampli
     )
 
 
-def chunk_measure(result: ChunkResult) -> m.ChunkMeasure:
-    return m.ChunkMeasure(
+def chunk_measure(result: ChunkResult) -> r.ChunkMeasure:
+    return r.ChunkMeasure(
         exp_mismatches=result.exp_mismatches,
         mant_err_mean=result.mant_err_mean,
         mant_err_median=result.mant_err_median,

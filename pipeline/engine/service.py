@@ -22,6 +22,7 @@ import structlog
 
 from pipeline.dataplane import Identity, Listener, ListenFailed
 from pipeline.engine import messages as m
+from pipeline.engine import replay_messages as r
 from pipeline.engine.connect import connect
 from pipeline.engine.counters import Counters
 from pipeline.engine.errors import EngineError
@@ -278,7 +279,7 @@ class EngineService:
 
     # --- others -------------------------------------------------------------------------------
 
-    def replay(self, body: m.Replay) -> m.Replayed:
+    def replay(self, body: r.Replay) -> r.Replayed:
         self._use_threads()
         from pipeline.engine.replay import Replayer
 

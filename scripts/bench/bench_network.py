@@ -34,7 +34,7 @@ from machine import Watched, machine, watch
 from ring import Generated, Ring, open_relays, open_ring
 from whole import Answer, ask, start_whole
 
-from pipeline.engine import messages as m
+from pipeline.engine import replay_messages as r
 from pipeline.engine.client import EngineClient, open_engine
 from pipeline.models.store import open_model
 
@@ -248,12 +248,12 @@ async def audit(ring: Ring, validator: EngineClient, sequences: int, repeat: int
         generated = await ring.generate(prompts, NEW)
         proofs = await ring.evidence(generated)
         await ring.forget(generated)
-        request = m.Replay(
+        request = r.Replay(
             model_dir=str(ring.model.path),
             model_id=ring.model.model_id,
             boundaries=tuple(ring.cuts[1:]),
             sequences=tuple(
-                m.ReplaySequence(
+                r.ReplaySequence(
                     sequence_id=spec.sequence_id,
                     prompt_ids=spec.prompt_ids,
                     output_ids=generated.outputs[spec.sequence_id],

@@ -28,6 +28,7 @@ import torch
 from machine import machine, watch
 
 from pipeline.engine import messages as m
+from pipeline.engine import replay_messages as r
 from pipeline.engine.replay import Replayer
 from pipeline.models.store import open_model
 from pipeline.runner.local_ring import Generated, LocalRing, Request, load_ring
@@ -73,7 +74,7 @@ def measure(
         made = generate(ring, asked, samplings)
         generating.append(time.perf_counter() - started)
         sequences = tuple(
-            m.ReplaySequence(
+            r.ReplaySequence(
                 sequence_id=item.index.to_bytes(16, "big"),
                 prompt_ids=asked[item.index],
                 output_ids=item.output_ids,
@@ -82,7 +83,7 @@ def measure(
             )
             for item, proofs in made
         )
-        request = m.Replay(
+        request = r.Replay(
             model_dir=str(model.path),
             model_id=bytes.fromhex(model.manifest.model_id),
             boundaries=BOUNDARIES,

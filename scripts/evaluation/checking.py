@@ -10,8 +10,9 @@ import torch
 from evaluation.attacks import Proofs
 from evaluation.records import Record
 from node.roles.validator.replay import to_measure
-from pipeline.engine.messages import ReplaySequence, Sampling
+from pipeline.engine.messages import Sampling
 from pipeline.engine.replay import measure
+from pipeline.engine.replay_messages import ReplaySequence
 from pipeline.models.prepared import PreparedModel
 from pipeline.runner.local_ring import Generated, Request
 from pipeline.runner.replay import Replayed, WholeModelReplay

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from pipeline.engine import messages as m
+from pipeline.engine import replay_messages as r
 from pipeline.engine.errors import EngineError
 from proofs.bundle import ROWS_PER_PROOF, BundleSequence
 from proofs.eip712 import Domain
@@ -173,7 +174,7 @@ class Engine:
             (folder / f"{found.received.hex()}.rows").write_bytes(rows)
         return found.model_copy(update=self.says)
 
-    def _replay(self, body: m.Replay) -> m.Replayed:
+    def _replay(self, body: r.Replay) -> r.Replayed:
         items = []
         for sequence in body.sequences:
             count = len(sequence.output_ids)
@@ -181,23 +182,23 @@ class Engine:
             for stage in range(len(body.boundaries)):
                 off = self.mismatches if self.off is None or stage in self.off else 0
                 error = 40.0 if off else 0.0
-                chunk = m.ChunkMeasure(
+                chunk = r.ChunkMeasure(
                     exp_mismatches=off, mant_err_mean=error, mant_err_median=error
                 )
                 chunks.append((chunk,) * -(-count // ROWS_PER_PROOF))
             errors = tuple(
                 _rows_error(sequence, rows.boundary, rows.path) for rows in sequence.revealed
             )
-            good = (m.ChunkMeasure(),) * -(-count // ROWS_PER_PROOF)
-            sampling = m.SamplingMeasure(tokens=count, matches=count, scores=(0.0,) * count)
+            good = (r.ChunkMeasure(),) * -(-count // ROWS_PER_PROOF)
+            sampling = r.SamplingMeasure(tokens=count, matches=count, scores=(0.0,) * count)
             items.append(
-                m.ReplayedSequence(
+                r.ReplayedSequence(
                     sequence_id=sequence.sequence_id,
                     stages=tuple(chunks),
                     sampling=sampling,
                     rows_errors=errors,
                     recomputed=tuple(
-                        m.Recomputed(  # whoever got bad rows did right by them
+                        r.Recomputed(  # whoever got bad rows did right by them
                             chunks=good if error else chunks[rows.boundary + 1],
                             sampling=sampling,
                             sent_error=_rows_error(sequence, rows.boundary + 1, rows.sent),
@@ -206,10 +207,10 @@ class Engine:
                     ),
                 )
             )
-        return m.Replayed(items=tuple(items), seconds=0.0)
+        return r.Replayed(items=tuple(items), seconds=0.0)
 
 
-def _rows_error(sequence: m.ReplaySequence, boundary: int, path: str) -> float:
+def _rows_error(sequence: r.ReplaySequence, boundary: int, path: str) -> float:
     own = rows_of(boundary, sequence.sequence_id)
     content = Path(path).read_bytes() if path else b""
     return 0.0 if content == own else 9.0 if len(content) == len(own) else -1.0

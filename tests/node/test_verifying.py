@@ -11,8 +11,14 @@ import pytest
 
 from node.errors import InputError
 from node.verifying import check_replay, check_words, read_case, thresholds_of
-from pipeline.engine.messages import ChunkMeasure as EngineChunk
-from pipeline.engine.messages import Recomputed, Replay, Replayed
+from pipeline.engine.replay_messages import (
+    ChunkMeasure as EngineChunk,
+)
+from pipeline.engine.replay_messages import (
+    Recomputed,
+    Replay,
+    Replayed,
+)
 from proofs.blame import Inquiry, Shown
 from proofs.bundle import UnitBundle
 from proofs.casefile import AskedRows, CaseFile

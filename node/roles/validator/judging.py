@@ -27,7 +27,7 @@ from node.roles.validator.rows import CannotJudge, RowsFetcher, is_content
 from node.settlement import receipt_domain
 from pipeline.engine.client import EngineClient
 from pipeline.engine.errors import EngineError
-from pipeline.engine.messages import Replay, Replayed
+from pipeline.engine.replay_messages import Replay, Replayed
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model

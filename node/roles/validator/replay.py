@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.engine.messages import (
+from pipeline.engine.messages import Sampling
+from pipeline.engine.replay_messages import (
     Replay,
     Replayed,
     ReplayedSequence,
     ReplaySequence,
     RevealedRows,
-    Sampling,
 )
 from proofs.blame import Inquiry, Shown
 from proofs.bundle import BundleSequence, UnitBundle

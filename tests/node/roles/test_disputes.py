@@ -10,7 +10,7 @@ import pytest
 from node.roles.validator.disputes import Ruling, most_bytes, settle
 from node.roles.validator.replay import rows_request, to_measures
 from node.roles.validator.rows import CannotJudge
-from pipeline.engine.messages import Replayed, ReplayedSequence, SamplingMeasure
+from pipeline.engine.replay_messages import Replayed, ReplayedSequence, SamplingMeasure
 from proofs.blame import Inquiry, Revealed, Shown
 from proofs.verdict_messages import StageVerdict, Verdict
 from tests.proofs.units import bundle

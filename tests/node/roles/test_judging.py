@@ -16,7 +16,7 @@ from node.roles.validator.limits import PoolLimits
 from node.roles.validator.preparing import Plan
 from node.roles.validator.rows import CannotJudge
 from node.settlement.blobs import EpochBlobs
-from pipeline.engine.messages import Replay, Replayed, ReplayedSequence
+from pipeline.engine.replay_messages import Replay, Replayed, ReplayedSequence
 from proofs.bundle import UnitBundle
 from tests.proofs.units import DOMAIN, NULL, bundle, measures, sequence
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from pipeline.engine import messages as m
+from pipeline.engine import replay_messages as r
 from pipeline.engine.replay import chunk_measure, measure, measure_sampling
 from pipeline.models.prepared import PreparedModel
 from pipeline.runner import replay
@@ -23,13 +24,13 @@ SAMPLING = m.Sampling(temperature=1.0, top_k=40, top_p=0.95, noise_key=5)
 
 
 @pytest.fixture(scope="module")
-def honest(tiny_model: Callable[[str], PreparedModel]) -> tuple[m.ReplaySequence, Replayed]:
+def honest(tiny_model: Callable[[str], PreparedModel]) -> tuple[r.ReplaySequence, Replayed]:
     """One honest sequence of 70 tokens and its replay."""
     model, prompt = tiny_model("llama"), tuple(range(20, 29))
     ring = LocalRing(load_ring(model, CUTS, 90))
     (made,) = ring.generate([Request(prompt, SAMPLING, 70)])
     proofs = tuple(tuple(build_row_proofs(r[-70:].to(torch.bfloat16))) for r in made.stages)
-    claim = m.ReplaySequence(
+    claim = r.ReplaySequence(
         sequence_id=hashlib.sha256(b"one").digest()[:16],
         prompt_ids=prompt,
         output_ids=made.output_ids,
@@ -41,7 +42,7 @@ def honest(tiny_model: Callable[[str], PreparedModel]) -> tuple[m.ReplaySequence
 
 
 def test_an_honest_sequence_passes_the_limits(
-    honest: tuple[m.ReplaySequence, Replayed],
+    honest: tuple[r.ReplaySequence, Replayed],
 ) -> None:
     measured = measure(*honest)
     for stage in measured.stages:
@@ -53,7 +54,7 @@ def test_an_honest_sequence_passes_the_limits(
 
 
 def test_negated_rows_differ_in_signs_alone_and_fail(
-    honest: tuple[m.ReplaySequence, Replayed],
+    honest: tuple[r.ReplaySequence, Replayed],
 ) -> None:
     _, replayed = honest
     rows = replayed.stages[0].to(torch.bfloat16)
@@ -66,7 +67,7 @@ def test_negated_rows_differ_in_signs_alone_and_fail(
 
 
 def test_surprise_does_not_depend_on_the_blocks_of_logits(
-    honest: tuple[m.ReplaySequence, Replayed], monkeypatch: pytest.MonkeyPatch
+    honest: tuple[r.ReplaySequence, Replayed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measure_sampling(*honest)
     monkeypatch.setattr(replay, "LOGIT_ROWS", 16)
@@ -74,7 +75,7 @@ def test_surprise_does_not_depend_on_the_blocks_of_logits(
 
 
 def test_a_colder_request_makes_the_output_look_surprising(
-    honest: tuple[m.ReplaySequence, Replayed],
+    honest: tuple[r.ReplaySequence, Replayed],
 ) -> None:
     claim, replayed = honest
     colder = claim.model_copy(update={"sampling": SAMPLING.model_copy(update={"temperature": 0.3})})

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine import messages as m
+from pipeline.engine import replay_messages as r
 from pipeline.engine.errors import EngineError
 from pipeline.engine.service import EngineService
 from pipeline.models.prepared import PreparedModel
@@ -45,7 +46,7 @@ def spec(number: int) -> m.SequenceSpec:
 
 def claims(
     folder: Path, model: PreparedModel, faults: dict[int, str]
-) -> tuple[m.ReplaySequence, ...]:
+) -> tuple[r.ReplaySequence, ...]:
     """What a ring with these faults hands in."""
     with local_ring(STAGES, folder) as ring:
         ring.load(model, faults=faults)
@@ -53,7 +54,7 @@ def claims(
         done = ring.run(map(spec, NUMBERS))
         evidence = ring.evidence(done)
     return tuple(
-        m.ReplaySequence(
+        r.ReplaySequence(
             sequence_id=(each := spec(number)).sequence_id,
             prompt_ids=each.prompt_ids,
             output_ids=done[each.sequence_id].ids,
@@ -64,8 +65,8 @@ def claims(
     )
 
 
-def request(model: PreparedModel, sequences: Sequence[m.ReplaySequence]) -> m.Replay:
-    return m.Replay(
+def request(model: PreparedModel, sequences: Sequence[r.ReplaySequence]) -> r.Replay:
+    return r.Replay(
         model_dir=str(model.path),
         model_id=model.model_id,
         boundaries=tuple(cuts(model.manifest.layers, STAGES)[1:]),
@@ -73,7 +74,7 @@ def request(model: PreparedModel, sequences: Sequence[m.ReplaySequence]) -> m.Re
     )
 
 
-def failing(replayed: m.Replayed) -> list[int]:
+def failing(replayed: r.Replayed) -> list[int]:
     """Stages of which some chunk is outside of the thresholds."""
     return [
         stage
@@ -86,7 +87,7 @@ def failing(replayed: m.Replayed) -> list[int]:
     ]
 
 
-def sampling_passes(replayed: m.Replayed) -> bool:
+def sampling_passes(replayed: r.Replayed) -> bool:
     measures = [item.sampling for item in replayed.items]
     tokens, matches = sum(s.tokens for s in measures), sum(s.matches for s in measures)
     return FP32.passes_sampling(tokens, matches, sum(sum(s.scores) for s in measures))
@@ -173,7 +174,7 @@ def test_hostile_proofs_are_measured_never_raised(
 def test_replays_that_make_no_sense(
     model: PreparedModel, validator: EngineService, change: dict[str, object], code: str
 ) -> None:
-    sequence = m.ReplaySequence(
+    sequence = r.ReplaySequence(
         sequence_id=bytes(16),
         prompt_ids=(5,),
         output_ids=(6,),
@@ -189,7 +190,7 @@ def test_replays_that_make_no_sense(
 def test_output_that_the_model_cannot_have(
     model: PreparedModel, validator: EngineService, ids: tuple[int, ...]
 ) -> None:
-    sequence = m.ReplaySequence(
+    sequence = r.ReplaySequence(
         sequence_id=bytes(16), prompt_ids=(5,), output_ids=ids, sampling=m.Sampling(), proofs=()
     )
     with pytest.raises(EngineError) as caught:

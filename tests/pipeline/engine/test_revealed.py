@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from pipeline.engine import messages as m
+from pipeline.engine import replay_messages as r
 from pipeline.engine.errors import EngineError
 from pipeline.engine.replay import NOT_FINITE, Replayer
 from pipeline.engine.revealed import NO_ROWS
@@ -25,7 +26,7 @@ STAGES = 3
 OUTPUTS = 12
 HONEST, CORRUPT = 1e-4, 1e-2
 ARCHITECTURES = ["llama", "gemma3_text"]
-ABSENT = m.Recomputed(chunks=(), sampling=None, sent_error=NO_ROWS)
+ABSENT = r.Recomputed(chunks=(), sampling=None, sent_error=NO_ROWS)
 
 
 @dataclass
@@ -33,14 +34,14 @@ class Disputed:
     """One finished sequence and the file of what stage 1 received (`files[0]`), and stage 2."""
 
     model: PreparedModel
-    sequence: m.ReplaySequence
+    sequence: r.ReplaySequence
     files: list[Path]
 
-    def errors(self, *revealed: m.RevealedRows) -> tuple[float, ...]:
+    def errors(self, *revealed: r.RevealedRows) -> tuple[float, ...]:
         return self.replay(*revealed).rows_errors
 
-    def replay(self, *revealed: m.RevealedRows) -> m.ReplayedSequence:
-        replay = m.Replay(
+    def replay(self, *revealed: r.RevealedRows) -> r.ReplayedSequence:
+        replay = r.Replay(
             model_dir=str(self.model.path),
             model_id=self.model.model_id,
             boundaries=tuple(cuts(self.model.manifest.layers, STAGES)[1:]),
@@ -55,7 +56,7 @@ class Disputed:
         assert len(disputed.rows_errors) == len(disputed.recomputed) == len(revealed)
         return disputed
 
-    def both(self) -> m.ReplayedSequence:
+    def both(self) -> r.ReplayedSequence:
         """Stage 1 by what it received and sent on, and the last one by what it received."""
         return self.replay(rows(0, self.files[0], self.files[1]), rows(1, self.files[1]))
 
@@ -76,7 +77,7 @@ def disputed(folder: Path, model: PreparedModel, faults: dict[int, str]) -> Disp
         assert ring.up(1, 2, 10) == [None] * STAGES
         done = ring.run([spec])
         evidence = [each[spec.sequence_id] for each in ring.evidence(done)]
-    sequence = m.ReplaySequence(
+    sequence = r.ReplaySequence(
         sequence_id=spec.sequence_id,
         prompt_ids=spec.prompt_ids,
         output_ids=done[spec.sequence_id].ids,
@@ -97,17 +98,17 @@ def honest(model: PreparedModel, tmp_path_factory: pytest.TempPathFactory) -> Di
     return disputed(tmp_path_factory.mktemp("honest"), model, {})
 
 
-def rows(boundary: int, path: Path | str, sent: Path | str = "") -> m.RevealedRows:
-    return m.RevealedRows(boundary=boundary, path=str(path), sent=str(sent))
+def rows(boundary: int, path: Path | str, sent: Path | str = "") -> r.RevealedRows:
+    return r.RevealedRows(boundary=boundary, path=str(path), sent=str(sent))
 
 
-def passes(chunks: tuple[m.ChunkMeasure, ...]) -> bool:
+def passes(chunks: tuple[r.ChunkMeasure, ...]) -> bool:
     return len(chunks) == 1 and FP32.passes_sequence(
         [ChunkMeasure(**chunk.model_dump()) for chunk in chunks]
     )
 
 
-def right(sampling: m.SamplingMeasure | None) -> bool:
+def right(sampling: r.SamplingMeasure | None) -> bool:
     assert sampling is not None
     assert sampling.tokens == len(sampling.scores) == OUTPUTS
     return sampling.matches == OUTPUTS and max(sampling.scores) == 0.0
