@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chain.artifacts import error_table
+from chain.abi.artifacts import error_table
 from chain.database import Database
+from chain.endpoint.rpc import Rpc, open_rpc
 from chain.errors import BadResponse
-from chain.rpc import Rpc, open_rpc
 from chain.transactions.manager import Settings, TransactionManager, open_manager
 from chain.transactions.store import TransactionStore
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from chain.abi.views import NodeRecord
 from chain.account import Account, open_account
-from chain.caller import ContractCaller
-from chain.deployment import Deployment, verify_deployment
-from chain.disputes import Disputes
-from chain.membership import Membership
-from chain.pools import Pools
-from chain.settlement import Settlement
+from chain.calls.caller import ContractCaller
+from chain.calls.disputes import Disputes
+from chain.calls.membership import Membership
+from chain.calls.pools import Pools
+from chain.calls.settlement import Settlement
+from chain.deployment.deployment import Deployment, verify_deployment
 from chain.transactions.manager import Settings, TxResult
-from chain.views import NodeRecord
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 
 __all__ = ["Account", "ChainClient", "open_account", "open_chain"]
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from node.config import NodeConfig
+from node.config.schema import NodeConfig
 from node.metrics import NodeMetrics
 
 if TYPE_CHECKING:

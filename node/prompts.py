@@ -21,8 +21,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from node.errors import InputError
-from node.jsontext import parse_json
-from proofs.temperature import Temperature
+from proofs.encoding.jsontext import parse_json
+from proofs.sampling.temperature import Temperature
 
 MAX_LINE = 1 << 20
 MAX_FILE = 1 << 28

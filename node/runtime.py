@@ -22,22 +22,22 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
-from node.config import NodeConfig
+from node.announcement import make_record
+from node.config.datadir import DataDir, NodeStatusFile
+from node.config.keystore import NodeKey, generate_key, load_key, save_key
+from node.config.networkfile import NetworkFile
+from node.config.schema import NodeConfig
 from node.context import NodeContext
-from node.datadir import DataDir, NodeStatusFile
 from node.errors import InputError
 from node.http.app import create_app
 from node.http.server import serve_http
 from node.journal import open_journal
-from node.keystore import NodeKey, generate_key, load_key, save_key
 from node.lifecycle import Lifecycle, NodeState
 from node.logs import configure_logging
 from node.metrics import NodeMetrics
-from node.networkfile import NetworkFile
-from node.record import make_record
-from node.registration import Provider, find_provider
+from node.onchain.registration import Provider, find_provider
 from node.roles.assembly import Roles, open_roles
-from node.view import RuntimeView
+from node.runtime_view import RuntimeView
 from p2p.network import Network, NetworkConfig, open_network
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ async def _open_chain(
         yield None
         return
     from chain.client import open_chain
-    from chain.deployment import Deployment
+    from chain.deployment.deployment import Deployment
     from chain.transactions.machine import Rules
     from chain.transactions.manager import Settings
 

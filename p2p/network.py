@@ -31,31 +31,31 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 
-from p2p.addresses import (
+from p2p.config import NetworkConfig, wire_protocol
+from p2p.errors import PeerUnreachable, ProtocolViolation, RemoteRefused
+from p2p.guards.host import GuardedHost
+from p2p.guards.quiet import quiet_libp2p
+from p2p.host import running_host
+from p2p.identity import peer_id_of
+from p2p.messages.gossip import Gossip, TopicHandler, Validator
+from p2p.messages.rpc import HANDLER_TIMEOUT, Handler, Service, StreamHandler, StreamService, call
+from p2p.messages.streams import Stream
+from p2p.peering.addresses import (
     AddressBook,
     announced,
     interface_addresses,
     parse_address,
     peer_id_object,
 )
-from p2p.config import NetworkConfig, wire_protocol
-from p2p.dht import Dht
-from p2p.errors import PeerUnreachable, ProtocolViolation, RemoteRefused
-from p2p.events import PeerEvent
-from p2p.gossip import Gossip, TopicHandler, Validator
-from p2p.guards.host import GuardedHost
-from p2p.guards.quiet import quiet_libp2p
-from p2p.host import running_host
-from p2p.identity import peer_id_of
-from p2p.peers import Peers
-from p2p.record_exchange import MAX_REQUEST, PROTOCOL, TOPIC, RecordExchange, RecordView
-from p2p.record_table import RecordTable, Validity
-from p2p.records import NodeRecord
-from p2p.rpc import HANDLER_TIMEOUT, Handler, Service, StreamHandler, StreamService, call
-from p2p.scores import Offence, PeerScores
-from p2p.streams import Stream
+from p2p.peering.dht import Dht
+from p2p.peering.events import PeerEvent
+from p2p.peering.peers import Peers
+from p2p.peering.scores import Offence, PeerScores
+from p2p.peering.upkeep import DIAL_TIMEOUT, Upkeep
+from p2p.records.exchange import MAX_REQUEST, PROTOCOL, TOPIC, RecordExchange, RecordView
+from p2p.records.record import NodeRecord
+from p2p.records.table import RecordTable, Validity
 from p2p.unwrap import lone_errors
-from p2p.upkeep import DIAL_TIMEOUT, Upkeep
 
 __all__ = ["Network", "NetworkConfig", "NodeRecord", "Stream", "Validity", "open_network"]
 
@@ -217,7 +217,7 @@ class Network:
         """Answer requests of ``/prime/<name>/<version>`` with `handler(peer id, payload)`.
 
         The handler may raise `Refused(code, message)`; other exceptions are logged and answered
-        with the code ``internal``. See `p2p.rpc` for admission and deadlines.
+        with the code ``internal``. See `p2p.messages.rpc` for admission and deadlines.
         """
         service = Service(
             protocol,
@@ -317,7 +317,7 @@ class Network:
         return self._exchange.set_own(record).record
 
     def subscribe(self, topic: str, validate: Validator, handler: TopicHandler) -> None:
-        """Take part in a gossip topic; see `p2p.gossip`."""
+        """Take part in a gossip topic; see `p2p.messages.gossip`."""
         self._gossip.subscribe(topic, validate, handler)
 
     async def publish(self, topic: str, payload: bytes) -> None:

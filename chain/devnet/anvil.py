@@ -20,8 +20,8 @@ import httpx
 import trio
 
 from chain.devnet.remote import HttpBackend
+from chain.endpoint.hexdata import to_quantity
 from chain.errors import DevnetError
-from chain.hexdata import to_quantity
 
 START_SECONDS = 20
 

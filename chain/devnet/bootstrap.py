@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from chain.abi.artifacts import load_artifact
 from chain.account import open_account
-from chain.artifacts import load_artifact
-from chain.deployment import Deployment, DeploymentParams, deploy
-from chain.faucet import faucet_address, register_token, request_funds
+from chain.deployment.deployment import Deployment, DeploymentParams, deploy
+from chain.endpoint.faucet import faucet_address, register_token, request_funds
 from chain.transactions.manager import Settings
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 
 FAUCET_TOKENS = 100_000_000 * 10**18
 

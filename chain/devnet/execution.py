@@ -9,7 +9,7 @@ import itertools
 from typing import Any
 
 from chain.devnet.jsonrpc import EXECUTION_REVERTED, SERVER_ERROR, Fault
-from chain.hexdata import ZERO_ADDRESS, parse_data, parse_quantity, to_data
+from chain.endpoint.hexdata import ZERO_ADDRESS, parse_data, parse_quantity, to_data
 
 CALL_GAS = 16_777_216
 

@@ -13,12 +13,12 @@ from collections import Counter
 
 import trio
 
-from chain.artifacts import load_artifact
+from chain.abi.artifacts import load_artifact
 from chain.devnet.jsonrpc import Backend, Fault
+from chain.endpoint.hexdata import parse_address, parse_quantity, to_data
 from chain.errors import BadResponse, FaucetRefused
-from chain.hexdata import parse_address, parse_quantity, to_data
 from chain.transactions.signing import Fees, Unsigned, sign
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 
 ETHER = 10**18
 ETHER_GRANT = ETHER

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from chain.jsontext import loads
+from proofs.encoding.jsontext import parse_json
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -56,7 +56,7 @@ class Request:
 def parse_body(body: bytes) -> tuple[bool, list[object]]:
     """Whether a body is a batch, and its unchecked requests; raises `Fault`."""
     try:
-        value = loads(body)
+        value = parse_json(body)
     except ValueError as exc:
         raise Fault(PARSE_ERROR, "the body is not JSON") from exc
     if isinstance(value, list):

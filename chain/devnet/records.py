@@ -10,7 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from chain.devnet.jsonrpc import INVALID_PARAMS, SERVER_ERROR, Fault
-from chain.hexdata import checksum_address, parse_data, parse_quantity, to_data, to_quantity
+from chain.endpoint.hexdata import (
+    checksum_address,
+    parse_data,
+    parse_quantity,
+    to_data,
+    to_quantity,
+)
 
 MAX_LOGS = 10_000
 

@@ -15,9 +15,9 @@ import httpx
 import trio
 
 from chain.devnet.jsonrpc import METHOD_NOT_FOUND, SERVER_ERROR, Fault
+from chain.endpoint.hexdata import parse_quantity
 from chain.errors import DevnetError
-from chain.hexdata import parse_quantity
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 
 REQUEST_SECONDS = 30
 

@@ -40,8 +40,8 @@ from chain.devnet.jsonrpc import (
 )
 from chain.devnet.remote import RemoteChain, open_remote
 from chain.errors import BadResponse, DevnetError, FaucetRefused, PortInUse
-from chain.jsontext import loads
-from proofs.signing import address_of
+from proofs.encoding.jsontext import parse_json
+from proofs.encoding.signing import address_of
 
 BackendChoice = Literal["auto", "anvil", "py-evm"]
 
@@ -175,7 +175,7 @@ async def _read_json_body(request: HttpRequest) -> bytes:
 
 def _address_field(body: bytes) -> object:
     try:
-        value = loads(body)
+        value = parse_json(body)
     except ValueError as exc:
         raise HTTPException(400, "the body is not JSON") from exc
     return value.get("address") if isinstance(value, dict) else None

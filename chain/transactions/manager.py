@@ -14,19 +14,19 @@ from functools import partial
 
 import trio
 
+from chain.endpoint.rpc import Rpc
 from chain.errors import (
     ChainError,
     InvalidInput,
     TransactionDropped,
     TransactionPending,
 )
-from chain.rpc import Rpc
 from chain.transactions.machine import FINAL, State, Transaction
 from chain.transactions.network import Network
 from chain.transactions.sender import FILLER, Sender, Settings
 from chain.transactions.signing import MAX_GAS, check_limits
 from chain.transactions.store import TransactionStore
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 
 __all__ = ["Settings", "TransactionManager", "TxResult", "open_manager"]
 

@@ -17,9 +17,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
+from chain.endpoint.hexdata import parse_data, to_quantity
+from chain.endpoint.rpc import Rpc
 from chain.errors import BadResponse, ChainUnreachable, Reverted, RpcError
-from chain.hexdata import parse_data, to_quantity
-from chain.rpc import Rpc
 from chain.transactions.fees import FeePolicy, first_offer, raised_offer, read_refusal
 from chain.transactions.machine import (
     Accepted,
@@ -33,7 +33,7 @@ from chain.transactions.machine import (
     Transaction,
 )
 from chain.transactions.signing import Fees, Unsigned, sign
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 
 LAG_BLOCKS = 64
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from eth_account import Account
 
+from chain.endpoint.hexdata import address_bytes
 from chain.errors import InvalidInput
-from chain.hexdata import address_bytes
 
 MAX_GAS = 16_777_216
 MAX_RAW = 128 * 1024

@@ -20,18 +20,18 @@ import torch
 
 from node.calibration.prompts import encode_prompt, prompt_texts
 from node.errors import InputError
-from node.roles.validator.replay import to_measure
-from pipeline.engine.messages import Sampling
+from node.roles.validator.judging.replay import to_measure
+from pipeline.engine.control.messages import Sampling
+from pipeline.engine.control.replay_messages import ReplaySequence
 from pipeline.engine.replay import measure
-from pipeline.engine.replay_messages import ReplaySequence
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.runner.distance import rows_error
 from pipeline.runner.local_ring import Generated, LocalRing, Request, load_ring
 from pipeline.runner.replay import MAX_PACKED, Replayed, WholeModelReplay
-from proofs.calibration import Honest
-from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
-from proofs.noise import noise_key
+from proofs.sampling.noise import noise_key
+from proofs.thresholds.calibration import Honest
+from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.toploc import build_row_proofs
 
 MAX_JOURNAL = 1 << 30

@@ -14,26 +14,11 @@ from collections.abc import Sequence
 import typer
 import typer.main
 
-from node.cli import (
-    calibrate,
-    chain,
-    consent,
-    deregister,
-    export,
-    init,
-    key,
-    model,
-    register_node,
-    rewards,
-    run,
-    simulate,
-    stake,
-    status,
-    submit,
-    verify,
-    wallet,
-)
-from node.cli.frame import Invocation
+from node.cli.chain import dev as chain
+from node.cli.checking import calibrate, export, verify
+from node.cli.console.frame import Invocation
+from node.cli.operating import init, key, model, run, simulate, status, submit
+from node.cli.provider import consent, deregister, register_node, rewards, stake, wallet
 from node.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, is_interrupt, translate
 
 app = typer.Typer(

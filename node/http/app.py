@@ -32,8 +32,8 @@ from starlette.routing import Route
 
 from node.http.guards import Gate, HttpRefusal, error_response, read_body, require_token
 from node.http.view import MAX_PAGE, JobRefused, JobRequest, NodeView
-from node.jsontext import parse_json
 from node.metrics import NodeMetrics
+from proofs.encoding.jsontext import parse_json
 
 MAX_PROBLEMS = 20
 MAX_CURSOR = 2**63 - 1

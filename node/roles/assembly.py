@@ -11,16 +11,16 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 
+from node.config.keystore import NodeKey
+from node.config.networkfile import NetworkFile
 from node.context import NodeContext
-from node.keystore import NodeKey
-from node.networkfile import NetworkFile
-from node.registration import Provider, ensure_funds, register_worker
+from node.onchain.registration import Provider, ensure_funds, register_worker
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.setup import open_orchestrator
 from node.roles.validator.service import Validator, open_validator_engine
 from node.roles.worker.service import Worker, open_worker_engine, worker_device
-from node.settlement.blobs import EpochBlobs
 from node.settlement.follower import SettlementFollower
+from node.wire.blobs import EpochBlobs
 
 SETTLEMENT_POLL_SECONDS = 0.5
 

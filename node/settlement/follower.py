@@ -17,19 +17,19 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from node.context import NodeContext
-from node.settlement import receipt_domain
-from node.settlement.blobs import EpochBlobs
+from node.onchain.receipt_domain import receipt_domain
 from node.settlement.history import PoolHistory, PostedEpoch
-from node.settlement.peers import peers_by_address
-from proofs.epoch_data import Epoch, rebuild
+from node.wire.blobs import EpochBlobs
+from node.wire.peer_addresses import peers_by_address
+from proofs.encoding.leaves import Posted
+from proofs.encoding.receipts import EpochRoot
 from proofs.errors import ProofError
-from proofs.leaves import Posted
-from proofs.receipts import EpochRoot
+from proofs.settlement.epoch_data import Epoch, rebuild
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
-    from chain.events import Batch
-    from chain.settlement_events import SettlementEvent
+    from chain.events.reader import Batch
+    from chain.events.settlement_events import SettlementEvent
 
 CURSOR = "settlement"
 CONTRACTS = ("ReceiptSettlement",)
@@ -126,7 +126,7 @@ class SettlementFollower:
 
     async def _follow(self, chain: ChainClient) -> None:
         from chain.errors import ChainError
-        from chain.events import EventReader
+        from chain.events.reader import EventReader
 
         reader = EventReader(
             chain.rpc,
@@ -146,7 +146,7 @@ class SettlementFollower:
                 await trio.sleep(CHAIN_RETRY_SECONDS)
 
     async def _take_batch(self, batch: Batch) -> None:
-        from chain.settlement_events import read_event
+        from chain.events.settlement_events import read_event
 
         self._ahead = max(batch.last.timestamp - self._context.wall(), 0.0)
         if batch.void_after is not None:
@@ -161,7 +161,12 @@ class SettlementFollower:
                 await self._take(decoded, where, event.block_number, event.tx_hash)
 
     async def _take(self, event: SettlementEvent, where: str, block: int, tx: bytes) -> None:
-        from chain.settlement_events import DisputeClosed, DisputeOpened, RootPosted, RootVoided
+        from chain.events.settlement_events import (
+            DisputeClosed,
+            DisputeOpened,
+            RootPosted,
+            RootVoided,
+        )
 
         match event:
             case RootPosted(posted=posted, claimable_at=claimable_at):

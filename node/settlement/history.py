@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from proofs.audit import Work
-from proofs.epoch_data import Epoch
-from proofs.leaves import Posted
-from proofs.receipts import EpochRoot
+from proofs.encoding.leaves import Posted
+from proofs.encoding.receipts import EpochRoot
+from proofs.settlement.audit import Work
+from proofs.settlement.epoch_data import Epoch
 
 
 @dataclass(frozen=True)

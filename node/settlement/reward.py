@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from node.journal import Event, JournalError
+from proofs.encoding.leaves import Posted
+from proofs.encoding.receipts import EpochRoot
 from proofs.errors import ProofError
-from proofs.leaves import Posted
-from proofs.receipts import EpochRoot
 
 if TYPE_CHECKING:
-    from chain.settlement import Claim
+    from chain.calls.settlement import Claim
 
 REWARD = "chain.reward"
 
@@ -68,6 +68,6 @@ class Reward:
 
     def to_claim(self) -> Claim:
         """For `ChainClient.claim_many`."""
-        from chain.settlement import Claim
+        from chain.calls.settlement import Claim
 
         return Claim(self.posted, self.account, self.cumulative, self.proof)

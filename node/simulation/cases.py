@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from node.config import load_config
-from node.datadir import write_atomically
-from node.exporting import bundles_in, make_case
+from node.cases.exporting import bundles_in, make_case
+from node.config.datadir import write_atomically
+from node.config.schema import load_config
 from node.simulation.network import SimulatedNetwork
-from proofs.casefile import SUFFIX
-from proofs.verdict_messages import SignedVerdict
+from proofs.verdict.casefile import SUFFIX
+from proofs.verdict.message import SignedVerdict
 
 FOLDER = "cases"
 

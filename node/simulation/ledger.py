@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from node.config.keystore import generate_key
+from node.config.networkfile import NetworkFile
 from node.errors import NodeError
-from node.keystore import generate_key
-from node.networkfile import NetworkFile
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -53,7 +53,7 @@ class Ledger:
 async def open_ledger(network: SimulatedNetwork) -> AsyncIterator[Ledger]:
     """Open the chain that the simulation's network file names."""
     from chain.client import open_chain
-    from chain.deployment import Deployment
+    from chain.deployment.deployment import Deployment
 
     table = NetworkFile.load(network.network_file).chain
     if table is None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import tomli_w
 import trio
 
-from node.datadir import DataDir, write_atomically
-from node.keystore import generate_key, load_key, save_key
-from node.networkfile import NetworkFile
+from node.config.datadir import DataDir, write_atomically
+from node.config.keystore import generate_key, load_key, save_key
+from node.config.networkfile import NetworkFile
 from node.simulation.options import CRASH, SimulationOptions, Topology, TopologyNode
 from node.simulation.process import Child, Children
 

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from node.config import check_keys
+from node.config.schema import check_keys
+from node.config.settings import Location, Size, read_toml
 from node.errors import InputError
 from node.prompts import Prompt
-from node.settings import Location, Size, read_toml
 
 DISHONEST = (
     "int4-weights",

@@ -21,8 +21,8 @@ from typing import Any
 
 import trio
 
-from node.devchain import FUNDER_VARIABLE
 from node.errors import NodeError
+from node.onchain.devchain import FUNDER_VARIABLE
 
 STOP_SECONDS = 20.0
 LAST_STOP_SECONDS = 3.0

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import trio
 
-from node.cli.submit import job_body
+from node.cli.operating.submit import job_body
 from node.errors import EXIT_INTERRUPTED, NodeError, UnreachableError
 from node.prompts import Prompt
 from node.simulation.cases import write_cases
@@ -80,7 +80,7 @@ def simulate(options: SimulationOptions) -> int:
 
 def prepare_model(options: SimulationOptions) -> None:
     """Have the model in the store, with a progress bar where it has to be converted first."""
-    from node.cli.model import prepare_with_progress
+    from node.cli.operating.model import prepare_with_progress
 
     prepare_with_progress(options.model, options.model_store)
 

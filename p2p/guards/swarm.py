@@ -86,7 +86,8 @@ class GuardedSwarm(Swarm):
             retry_config=RetryConfig(max_retries=0),
             connection_config=ConnectionConfig(
                 max_connections=MAX_CONNECTIONS,
-                # Which peers to keep is decided in `p2p.mesh`; the library's pruner stays idle.
+                # Which peers to keep is decided in `p2p.peering.mesh`; the library's pruner stays
+                # idle.
                 min_connections=0,
                 low_watermark=0,
                 high_watermark=MAX_CONNECTIONS,

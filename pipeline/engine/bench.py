@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.engine import messages as m
+from pipeline.engine.control import messages as m
 from pipeline.engine.errors import EngineError
 from pipeline.engine.loading import device_name, parse_device
 from pipeline.models.errors import ModelError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engine import messages as m
+from pipeline.engine.control import messages as m
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel, open_folder
@@ -130,7 +130,7 @@ def load_model(request: m.Load) -> LoadedModel:
     try:
         slice_ = load_slice(prepared, request.first_layer, request.last_layer, request.device)
         if request.fault in WEIGHT_FAULTS:
-            from pipeline.models.faults import apply_fault
+            from pipeline.dishonest.weights import apply_fault
 
             apply_fault(slice_, request.fault)
         runner = StageRunner(slice_, request.kv_tokens)

@@ -31,8 +31,8 @@ from functools import partial
 
 import structlog
 
-from pipeline.engine import ipc
-from pipeline.engine import messages as m
+from pipeline.engine.control import ipc
+from pipeline.engine.control import messages as m
 from pipeline.engine.errors import EngineError, IpcViolation
 from pipeline.engine.service import EngineService
 

@@ -2,9 +2,9 @@
 
 One prefill over the whole model gives the rows that each stage must have sent and the logits that
 each token was drawn from. Against these stand the stages' proofs (`proofs.toploc`), the tokens
-themselves (`proofs.sampling`) and, in a dispute, all rows that a stage showed. From those the
-stage's layers are run once more, which tells what it made of its input from what it was handed.
-This module measures; judging is `proofs.verdict`'s part.
+themselves (`proofs.sampling.token_score`) and, in a dispute, all rows that a stage showed. From
+those the stage's layers are run once more, which tells what it made of its input from what it was
+handed. This module measures; judging is `proofs.verdict.judge`'s part.
 
 Claims come from strangers. Whatever is wrong with a proof becomes a `malformed` measure, never an
 error, and so does what shown rows lead to; what cannot be replayed at all (token ids or lengths
@@ -19,15 +19,15 @@ from contextlib import suppress
 
 import torch
 
-from pipeline.engine import replay_messages as r
+from pipeline.engine.control import replay_messages as r
 from pipeline.engine.errors import EngineError
+from pipeline.engine.evidence.revealed import NO_ROWS, error_of, read_rows
 from pipeline.engine.loading import open_model, parse_device
-from pipeline.engine.revealed import NO_ROWS, error_of, read_rows
 from pipeline.models.errors import ModelError
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.replay import MAX_PACKED, Replayed, WholeModelReplay
-from proofs.sampling import SCORE_CLIP, SamplingError, measure_tokens
-from proofs.surprise import surprise
+from proofs.sampling.surprise import surprise
+from proofs.sampling.token_score import SCORE_CLIP, SamplingError, measure_tokens
 from proofs.toploc import CHUNK_ROWS, TOPK, ChunkResult, ProofInputError, measure_sequences
 
 NOT_FINITE = "the rows give values that are not finite"

@@ -21,18 +21,18 @@ import psutil
 import structlog
 
 from pipeline.dataplane import Identity, Listener, ListenFailed
-from pipeline.engine import messages as m
-from pipeline.engine import replay_messages as r
-from pipeline.engine.connect import connect
+from pipeline.engine.control import messages as m
+from pipeline.engine.control import replay_messages as r
 from pipeline.engine.counters import Counters
 from pipeline.engine.errors import EngineError
-from pipeline.engine.evidence_store import EvidenceStore
-from pipeline.engine.frames import Hello
-from pipeline.engine.head import Head
+from pipeline.engine.evidence.rows import RowsStore
+from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel, device_name, load_model
-from pipeline.engine.ring import Edges, RingThreads, Side
-from pipeline.engine.rows import RowsStore
-from proofs.terms import ring_digest
+from pipeline.engine.ring.connect import connect
+from pipeline.engine.ring.frames import Hello
+from pipeline.engine.ring.head import Head
+from pipeline.engine.ring.ring import Edges, RingThreads, Side
+from proofs.evidence.ring_terms import ring_digest
 
 if TYPE_CHECKING:
     from pipeline.engine.replay import Replayer
@@ -214,7 +214,7 @@ class EngineService:
     def _start_ring(
         self, body: m.Ring, model: LoadedModel, head: Head | None, edges: Edges | None
     ) -> RingThreads:
-        from pipeline.engine.stage import Stage
+        from pipeline.engine.ring.stage import Stage
 
         def down(side: Side, reason: str) -> None:
             log.warning("ring is down", generation=body.generation, edge=side, reason=reason)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from pipeline.models.faults import apply_fault
+from pipeline.dishonest.weights import apply_fault
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.slice import load_slice
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.stage import StageRunner, StepItem
-from proofs.sampling import SamplingFields, choose_batch
+from proofs.sampling.token_score import SamplingFields, choose_batch
 
 
 @dataclass(frozen=True)

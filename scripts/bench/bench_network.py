@@ -34,8 +34,8 @@ from machine import Watched, machine, watch
 from ring import Generated, Ring, open_relays, open_ring
 from whole import Answer, ask, start_whole
 
-from pipeline.engine import replay_messages as r
-from pipeline.engine.client import EngineClient, open_engine
+from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.client import EngineClient, open_engine
 from pipeline.models.store import open_model
 
 PROMPT = 64

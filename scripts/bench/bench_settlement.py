@@ -28,17 +28,17 @@ import trio
 from machine import machine, watch
 
 from chain.client import ChainClient, open_chain
-from chain.deployment import DeploymentParams
+from chain.deployment.deployment import DeploymentParams
 from chain.devnet.bootstrap import deploy_on_devnet
 from chain.devnet.server import serve_devnet
-from chain.faucet import request_funds
+from chain.endpoint.faucet import request_funds
 from chain.transactions.manager import Settings, TxResult
-from proofs.audit import Facts, audit
-from proofs.epoch import settle
-from proofs.epoch_data import Epoch, rebuild
-from proofs.leaves import Posted, SignedReceipt, ascending
-from proofs.receipts import Receipt
-from proofs.signing import address_of
+from proofs.encoding.leaves import Posted, SignedReceipt, ascending
+from proofs.encoding.receipts import Receipt
+from proofs.encoding.signing import address_of
+from proofs.settlement.audit import Facts, audit
+from proofs.settlement.epoch import settle
+from proofs.settlement.epoch_data import Epoch, rebuild
 
 REFERENCE_GAS = 235_228
 WORKERS = 50

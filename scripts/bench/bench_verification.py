@@ -8,8 +8,8 @@ with `batch` of them at once, by the runner that stages use, proofs included; th
 measurement of the same sequences is timed, in the same process and with the same threads: one
 prefill over all layers, the proofs of three stages, every token's sampling. "full" replays all of a
 unit's sequences, "1/16" the share that an established worker is checked with
-(`proofs.spotcheck`). The named alternative is generating again, as one would without proofs:
-ratio 1.
+(`proofs.thresholds.spotcheck`). The named alternative is generating again, as one would without
+proofs: ratio 1.
 
 Each batch size is measured `--rounds` times, generation and verification in turn; medians.
 """
@@ -27,12 +27,12 @@ from typing import Any
 import torch
 from machine import machine, watch
 
-from pipeline.engine import messages as m
-from pipeline.engine import replay_messages as r
+from pipeline.engine.control import messages as m
+from pipeline.engine.control import replay_messages as r
 from pipeline.engine.replay import Replayer
 from pipeline.models.store import open_model
 from pipeline.runner.local_ring import Generated, LocalRing, Request, load_ring
-from proofs.spotcheck import DEFAULT_TERMS, ONE
+from proofs.thresholds.spotcheck import DEFAULT_TERMS, ONE
 from proofs.toploc import build_row_proofs
 
 STORE = Path("~/.cache/prime-node/models").expanduser()

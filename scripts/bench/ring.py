@@ -17,8 +17,8 @@ from typing import Any
 import trio
 from relay import Relay
 
-from pipeline.engine import messages as m
-from pipeline.engine.client import EngineClient, open_engine
+from pipeline.engine.control import messages as m
+from pipeline.engine.control.client import EngineClient, open_engine
 from pipeline.models.prepared import PreparedModel
 
 WAIT = 300.0

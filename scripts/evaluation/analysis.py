@@ -1,7 +1,8 @@
 """From records to figures: calibrate on even prompts, judge odd ones.
 
-The unit of decision is a sequence. It is rejected when any test of `proofs.calibration.faults`
-fails, or when it ends with an end-of-sequence token whose score is over `eos_score`.
+The unit of decision is a sequence. It is rejected when any test of
+`proofs.thresholds.calibration.faults` fails, or when it ends with an end-of-sequence token whose
+score is over `eos_score`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 
 from evaluation.collect import is_test
 from evaluation.records import Block, Record
-from proofs.calibration import Calibration, Honest, calibrate, faults, rate_bound, scaled
-from proofs.thresholds import Thresholds
+from proofs.thresholds.calibration import Calibration, Honest, calibrate, faults, rate_bound, scaled
+from proofs.thresholds.limits import Thresholds
 
 HONEST = ("honest", "honest-plain", "honest-batch-8")
 TARGETS = (1e-2, 1e-3, 1e-4)

@@ -9,16 +9,16 @@ import torch
 
 from evaluation.attacks import Proofs
 from evaluation.records import Record
-from node.roles.validator.replay import to_measure
-from pipeline.engine.messages import Sampling
+from node.roles.validator.judging.replay import to_measure
+from pipeline.engine.control.messages import Sampling
+from pipeline.engine.control.replay_messages import ReplaySequence
 from pipeline.engine.replay import measure
-from pipeline.engine.replay_messages import ReplaySequence
 from pipeline.models.prepared import PreparedModel
 from pipeline.runner.local_ring import Generated, Request
 from pipeline.runner.replay import Replayed, WholeModelReplay
-from proofs.measures import ChunkMeasure, SamplingMeasure
-from proofs.sampling import TokenMeasure
-from proofs.surprise import surprise
+from proofs.sampling.surprise import surprise
+from proofs.sampling.token_score import TokenMeasure
+from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure
 from proofs.toploc import build_row_proofs, measure_rows
 
 

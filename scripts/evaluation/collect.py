@@ -15,13 +15,13 @@ from evaluation.checking import Checker, check, prove
 from evaluation.derive import Case, from_honest, spoofed_prefill
 from evaluation.records import Block, Journal, Record
 from node.calibration.prompts import encode_prompt, prompt_texts
-from pipeline.engine.messages import Sampling
+from pipeline.engine.control.messages import Sampling
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.runner.distance import rows_error
 from pipeline.runner.local_ring import LocalRing, Request, load_ring
 from pipeline.runner.stage import StageRunner
-from proofs.noise import noise_key
+from proofs.sampling.noise import noise_key
 
 MAX_PROMPT = 96
 BEACON = b"evaluation beacon"

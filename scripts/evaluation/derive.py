@@ -20,11 +20,11 @@ from evaluation.checking import (
     with_tokens,
 )
 from evaluation.records import Record
-from pipeline.engine.messages import Sampling
+from pipeline.engine.control.messages import Sampling
 from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.runner.local_ring import Generated, Request
 from pipeline.runner.replay import Replayed
-from proofs.sampling import choose_batch, measure_tokens
+from proofs.sampling.token_score import choose_batch, measure_tokens
 
 ASKED: dict[str, dict[str, float]] = {
     "temperature+0.1": {"temperature": -0.1},

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
+from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from evaluation.collect import Setup
 from evaluation.plot import roc_svg
 from evaluation.tables import BAR, BARS, false_positives, missed, ordered, table
 from pipeline.engine.loading import device_name
-from proofs.calibration import make_profile
-from proofs.profiles import Profile, Side
+from proofs.thresholds.calibration import make_profile
+from proofs.thresholds.profiles import Profile, Side
 
 
 def described(setup: Setup) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from node.prompts import Prompt
-from node.roles.orchestrator.groups import Group, GroupState
-from node.roles.orchestrator.pool import Policy
+from node.roles.orchestrator.coordinator.groups import Group, GroupState
+from node.roles.orchestrator.coordinator.pool import Policy
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.orchestrator.units import Unit, UnitState
-from node.roles.validator.pending import EpochRules
 from node.roles.validator.service import Validator
+from node.roles.validator.settlement.pending import EpochRules
 from node.roles.worker.service import Worker
 from tests.adversarial.court import open_court
 from tests.adversarial.harness import (
@@ -131,7 +131,7 @@ async def open_net(
 
 @pytest.fixture(autouse=True)
 def _events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chain.events.EventReader", Reader)
+    monkeypatch.setattr("chain.events.reader.EventReader", Reader)
 
 
 @pytest.fixture
@@ -142,17 +142,17 @@ def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
         return SimpleNamespace(path=tmp_path, manifest=MANIFEST)
 
     monkeypatch.setattr("node.roles.worker.stage.open_model", found)
-    monkeypatch.setattr("node.roles.validator.judging.open_model", found)
-    monkeypatch.setattr("node.roles.validator.settling.EpochRules", lambda: RULES)
-    monkeypatch.setattr("node.roles.validator.settling.RECHECK_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.validator.proposing.RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.validator.rows.FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("node.roles.validator.convicting.RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.validator.convicting.TURN_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.validator.judging.judge.open_model", found)
+    monkeypatch.setattr("node.roles.validator.settlement.settling.EpochRules", lambda: RULES)
+    monkeypatch.setattr("node.roles.validator.settlement.settling.RECHECK_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.validator.settlement.proposer.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.validator.judging.rows.FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("node.roles.validator.settlement.convictions.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("node.roles.validator.settlement.convictions.TURN_SECONDS", 0.05)
     monkeypatch.setattr("node.roles.worker.rewards.LOOK_SECONDS", 0.05)
     monkeypatch.setattr("node.settlement.follower.FIRST_RETRY_SECONDS", 0.05)
     monkeypatch.setattr("node.settlement.follower.LAST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.orchestrator.watch.PING_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr("node.roles.orchestrator.workers.watch.PING_EVERY_SECONDS", 0.2)
     monkeypatch.setattr("node.roles.worker.stage.StageHost._endpoint", _no_data_plane, raising=True)
     return lambda **options: open_net(tmp_path, **options)
 
@@ -173,6 +173,6 @@ def signing(court: object, tmp_path: Path) -> Callable[[], Any]:
 
 
 async def _no_data_plane(host: object, assignment: object, answer: Any) -> Any:
-    from pipeline.engine.messages import Endpoint
+    from pipeline.engine.control.messages import Endpoint
 
     return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)

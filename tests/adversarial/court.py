@@ -9,14 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
 from node.roles.validator.service import Validator
-from node.rpc import serve
-from proofs.bundle import BundleSequence, FinishReason, StageClaim, UnitBundle
-from proofs.evidence import evidence_commitment
-from proofs.receipts import Receipt
-from proofs.terms import ring_digest
-from proofs.verdict_messages import SignedVerdict, Verdict
+from node.wire.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
+from node.wire.rpc import serve
+from proofs.encoding.receipts import Receipt
+from proofs.evidence.bundle import BundleSequence, FinishReason, StageClaim, UnitBundle
+from proofs.evidence.ring_terms import ring_digest
+from proofs.evidence.statement import evidence_commitment
+from proofs.verdict.message import SignedVerdict, Verdict
 from tests.adversarial.harness import Node, eventually, make_validator, open_node, running
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import (

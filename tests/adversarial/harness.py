@@ -13,27 +13,27 @@ import structlog
 import trio
 import trio.testing
 
-from node.config import NodeConfig
+from node.config.hardware import Device
+from node.config.schema import NodeConfig
 from node.context import NodeContext
-from node.hardware import Device
 from node.journal import open_journal
 from node.metrics import NodeMetrics
-from node.protocol import Body, Method, encode
 from node.roles.assembly import Roles, needs_all_epochs
-from node.roles.orchestrator.builder import Builder, GroupTerms
-from node.roles.orchestrator.coordinator import Coordinator
-from node.roles.orchestrator.invites import Inviter
-from node.roles.orchestrator.jobs import JobCutter
-from node.roles.orchestrator.pool import Policy
+from node.roles.orchestrator.coordinator.coordinator import Coordinator
+from node.roles.orchestrator.coordinator.pool import Policy
+from node.roles.orchestrator.jobs.units_of_job import JobCutter
 from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.workers.builder import Builder, GroupTerms
+from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
-from node.settlement.blobs import EpochBlobs
 from node.settlement.follower import SettlementFollower
+from node.wire.blobs import EpochBlobs
+from node.wire.protocol import Body, Method, encode
 from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 from tests.adversarial.ledger import Chain, Ledger
 from tests.adversarial.standins import EOS, LAYERS, MODEL, POOL, VOCAB, Engine
 

@@ -15,18 +15,18 @@ from typing import Any
 
 import trio
 
-from chain.cursor import Position
+from chain.abi.structs import SettlementTerms
+from chain.endpoint.records import Block
 from chain.errors import ChainUnreachable, InvalidInput
-from chain.events import Batch, ChainEvent
-from chain.records import Block
-from chain.structs import SettlementTerms
-from node.roles.terms import PoolTerms
-from proofs.eip712 import Domain
-from proofs.epoch import rate_for
-from proofs.leaves import Posted, ascending
-from proofs.merkle import payout_leaf, verify
-from proofs.receipts import Conviction, EpochRoot
-from proofs.signing import sign_digest, signed_by
+from chain.events.cursor import Position
+from chain.events.reader import Batch, ChainEvent
+from node.roles.pool_terms import PoolTerms
+from proofs.encoding.eip712 import Domain
+from proofs.encoding.leaves import Posted, ascending
+from proofs.encoding.merkle import payout_leaf, verify
+from proofs.encoding.receipts import Conviction, EpochRoot
+from proofs.encoding.signing import sign_digest, signed_by
+from proofs.settlement.epoch import rate_for
 from tests.adversarial.standins import DOMAIN, MODEL, PRICE
 
 Signatures = Sequence[tuple[str, bytes]]
@@ -108,7 +108,7 @@ def root_fields(root: EpochRoot) -> dict[str, Any]:
 
 
 class Reader:
-    """`chain.events.EventReader` over a ledger."""
+    """`chain.events.reader.EventReader` over a ledger."""
 
     def __init__(self, rpc: Rpc, *args: object, **options: object) -> None:
         self._ledger = rpc.ledger

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node.protocol import COSIGN, CosignRequest
-from proofs.bundle import UnitBundle, signed_receipts
-from proofs.epoch import settle
-from proofs.epoch_data import Epoch, EpochData, make
-from proofs.receipts import EpochRoot
+from node.wire.protocol import COSIGN, CosignRequest
+from proofs.encoding.receipts import EpochRoot
+from proofs.evidence.bundle import UnitBundle, signed_receipts
+from proofs.settlement.epoch import settle
+from proofs.settlement.epoch_data import Epoch, EpochData, make
 from tests.adversarial.court import Court, open_court
 from tests.adversarial.harness import Node, open_node
 from tests.adversarial.ledger import BUDGET

@@ -10,14 +10,14 @@ from typing import Any
 
 import trio
 
-from pipeline.engine import messages as m
-from pipeline.engine import replay_messages as r
+from pipeline.engine.control import messages as m
+from pipeline.engine.control import replay_messages as r
 from pipeline.engine.errors import EngineError
-from proofs.bundle import ROWS_PER_PROOF, BundleSequence
-from proofs.eip712 import Domain
-from proofs.evidence import StageEvidence, input_digest, token_digest
-from proofs.signing import checksum_address
-from proofs.terms import ring_digest, terms_digest
+from proofs.encoding.eip712 import Domain
+from proofs.encoding.signing import checksum_address
+from proofs.evidence.bundle import ROWS_PER_PROOF, BundleSequence
+from proofs.evidence.ring_terms import ring_digest, terms_digest
+from proofs.evidence.statement import StageEvidence, input_digest, token_digest
 
 LAYERS = 30
 HIDDEN = 16

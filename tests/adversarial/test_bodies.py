@@ -7,9 +7,9 @@ import time
 import msgpack
 import pytest
 
-from node import protocol
-from node.protocol import BadBody, Method, Progress, VerifyRequest, decode
-from node.roles.orchestrator.units import UnitState
+from node.roles.orchestrator.coordinator.units import UnitState
+from node.wire import protocol
+from node.wire.protocol import BadBody, Method, Progress, VerifyRequest, decode
 
 METHODS = {value.name: value for value in vars(protocol).values() if isinstance(value, Method)}
 WORKER = ("ping", "invite", "load", "edge", "ring", "assign", "claim", "countersign")

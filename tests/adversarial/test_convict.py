@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from node.protocol import CONVICT, VERDICT, ConvictRequest, Done, VerdictNotice
-from node.rpc import serve
-from proofs.receipts import Conviction
-from proofs.signing import recover
+from node.wire.protocol import CONVICT, VERDICT, ConvictRequest, Done, VerdictNotice
+from node.wire.rpc import serve
+from proofs.encoding.receipts import Conviction
+from proofs.encoding.signing import recover
 from tests.adversarial.court import Court
 from tests.adversarial.harness import Node, eventually
 from tests.adversarial.standins import DOMAIN

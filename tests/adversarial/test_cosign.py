@@ -6,14 +6,14 @@ import msgpack
 import pytest
 import trio
 
-from node.protocol import COSIGN, FETCH, CosignRequest, FetchedChunk, FetchRequest
-from node.rpc import serve
+from node.wire.protocol import COSIGN, FETCH, CosignRequest, FetchedChunk, FetchRequest
+from node.wire.rpc import serve
 from p2p.errors import Refused
-from proofs.bundle import signed_receipts
-from proofs.epoch import settle
-from proofs.epoch_data import MAX_DATA_BYTES, data_hash
-from proofs.leaves import SignedReceipt
-from proofs.signing import recover
+from proofs.encoding.leaves import SignedReceipt
+from proofs.encoding.signing import recover
+from proofs.evidence.bundle import signed_receipts
+from proofs.settlement.epoch import settle
+from proofs.settlement.epoch_data import MAX_DATA_BYTES, data_hash
 from tests.adversarial.harness import eventually
 from tests.adversarial.ledger import BUDGET
 from tests.adversarial.standins import DOMAIN, POOL, PRICE

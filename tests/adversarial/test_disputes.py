@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import trio
 
-from node.protocol import (
+from node.roles.orchestrator.coordinator.members import MemberState
+from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.validator.settlement.convictions import conviction_of
+from node.wire.protocol import (
     COUNTERSIGN,
     FETCH,
     Countersigned,
@@ -16,14 +19,11 @@ from node.protocol import (
     FetchedChunk,
     FetchRequest,
 )
-from node.roles.orchestrator.members import MemberState
-from node.roles.orchestrator.units import UnitState
-from node.roles.validator.convicting import conviction_of
-from node.rpc import serve
+from node.wire.rpc import serve
 from p2p.errors import Refused
-from proofs.bundle import StageClaim, UnitBundle
-from proofs.signing import sign_digest
-from proofs.verdict_messages import SignedVerdict
+from proofs.encoding.signing import sign_digest
+from proofs.evidence.bundle import StageClaim, UnitBundle
+from proofs.verdict.message import SignedVerdict
 from tests.adversarial.court import Court, ring_bundle
 from tests.adversarial.harness import Node, eventually, until
 from tests.adversarial.standins import DOMAIN, POOL, rows_of
@@ -134,7 +134,7 @@ async def test_who_countersigned_what_it_contradicts_is_named(net) -> None:
 async def test_who_sends_other_rows_than_it_signs_for_gets_no_pay_and_convicts_nobody(
     net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.roles.orchestrator.evidence.CLAIM_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("node.roles.orchestrator.bundling.collecting.CLAIM_RETRY_SECONDS", 0.0)
     async with net() as network:
         network.engine(0).says["sent"] = b"r" * 32
         members = network.orchestrator.pool.members
@@ -155,7 +155,7 @@ async def test_who_sends_other_rows_than_it_signs_for_gets_no_pay_and_convicts_n
 async def test_claims_that_would_make_the_bundle_a_lie_go_into_none(
     net, stage: int, says: dict[str, Any], suspects: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.roles.orchestrator.evidence.CLAIM_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("node.roles.orchestrator.bundling.collecting.CLAIM_RETRY_SECONDS", 0.0)
     async with net() as network:
         network.engine(stage).says.update(says)
         members = network.orchestrator.pool.members

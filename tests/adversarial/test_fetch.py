@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import trio
 
-from node.protocol import FETCH, FetchedChunk, FetchRequest
-from node.rpc import serve
-from node.settlement import blobs
-from proofs.epoch_data import MAX_DATA_BYTES, data_hash
+from node.wire import blobs
+from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
+from node.wire.rpc import serve
+from proofs.settlement.epoch_data import MAX_DATA_BYTES, data_hash
 from tests.adversarial.harness import Node, open_node
 
 CONTENT = os.urandom(5 * 2**20 + 17)

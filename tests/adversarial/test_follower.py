@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 import trio
 
-from chain.cursor import Position
-from chain.events import Batch, ChainEvent
-from chain.structs import DisputeKind
+from chain.abi.structs import DisputeKind
+from chain.events.cursor import Position
+from chain.events.reader import Batch, ChainEvent
 from node.settlement.follower import SettlementFollower
-from proofs.leaves import Posted
+from proofs.encoding.leaves import Posted
 from tests.adversarial.harness import eventually, open_node
 from tests.adversarial.ledger import Ledger, block_of, root_fields
 from tests.adversarial.standins import DOMAIN, POOL
-from tests.proofs.epochs import settled, signed
+from tests.proofs.settlement.epochs import settled, signed
 
 SIGNER = "0x" + "11" * 20
 FIRST = settled([signed(1, pool_id=POOL)], pool_id=POOL).root
@@ -83,7 +83,7 @@ class Script:
 @pytest.fixture
 def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """One run of a follower over these batches; the next one finds its journal."""
-    monkeypatch.setattr("chain.events.EventReader", Script)
+    monkeypatch.setattr("chain.events.reader.EventReader", Script)
 
     @asynccontextmanager
     async def run(*batches: Batch) -> AsyncIterator[SettlementFollower]:

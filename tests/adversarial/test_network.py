@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from node.dataset import dataset_rows
-from node.roles.orchestrator.units import UnitState
+from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.jobs.dataset import dataset_rows
 from tests.adversarial.harness import eventually
 from tests.adversarial.standins import LAYERS, POOL, PRICE
 

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
-from node.protocol import (
+from node.roles.orchestrator.coordinator.events import Tick
+from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.members import TROUBLES_TO_REST, MemberState
+from node.roles.orchestrator.coordinator.pool import Policy
+from node.roles.orchestrator.coordinator.units import UnitState
+from node.wire.protocol import (
     CLAIM,
     PROGRESS,
     TROUBLE,
@@ -20,16 +25,11 @@ from node.protocol import (
     Trouble,
     VerdictNotice,
 )
-from node.roles.orchestrator.events import Tick
-from node.roles.orchestrator.groups import GroupState
-from node.roles.orchestrator.members import TROUBLES_TO_REST, MemberState
-from node.roles.orchestrator.pool import Policy
-from node.roles.orchestrator.units import UnitState
-from node.rpc import serve
-from pipeline.engine.messages import FinishReason
-from proofs.bundle import StageClaim
-from proofs.signing import sign_digest
-from proofs.verdict_messages import SignedVerdict, StageVerdict, Verdict
+from node.wire.rpc import serve
+from pipeline.engine.control.messages import FinishReason
+from proofs.encoding.signing import sign_digest
+from proofs.evidence.bundle import StageClaim
+from proofs.verdict.message import SignedVerdict, StageVerdict, Verdict
 from tests.adversarial.harness import eventually, key_of, until
 from tests.adversarial.standins import DOMAIN, POOL, VOCAB
 
@@ -162,7 +162,7 @@ CHANGES = {
 async def test_a_claim_that_is_not_the_stages_own_never_reaches_a_validator(
     net, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.roles.orchestrator.evidence.CLAIM_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("node.roles.orchestrator.bundling.collecting.CLAIM_RETRY_SECONDS", 0.0)
     async with net() as network:
         evil_claims(network, 1, CHANGES[name](network))
         honest, liar = network.stage(0).peer_id, network.stage(1).peer_id
@@ -180,7 +180,7 @@ async def test_rows_that_differ_from_the_output_convict_nobody(
     net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stage 0 schedules rows: by sending one too many it would get stage 1 convicted."""
-    monkeypatch.setattr("node.roles.orchestrator.evidence.CLAIM_RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("node.roles.orchestrator.bundling.collecting.CLAIM_RETRY_SECONDS", 0.0)
     async with net() as network:
         network.engine(1).says["rows"] = 5
         members = network.orchestrator.pool.members

@@ -10,14 +10,14 @@ import pytest
 
 from node.errors import InputError
 from node.prompts import Prompt
-from node.roles.orchestrator import events as ev
+from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.orchestrator.units import Unit, UnitState
 from tests.adversarial.harness import Node, eventually, make_orchestrator, open_node, running, until
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import POOL
-from tests.proofs.epochs import settled, signed
+from tests.proofs.settlement.epochs import settled, signed
 
 PROMPTS = (Prompt.model_validate({"prompt": "p", "max_tokens": 4}),)
 PEERS = ("w1", "w2")
@@ -91,7 +91,7 @@ async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
 
 async def record_bundle(orchestrator: Orchestrator, unit_id: bytes, bundle_id: bytes) -> None:
     """What `Evidence.verify` journals before it sends."""
-    from node.roles.orchestrator.jobs import unit_to_body
+    from node.roles.orchestrator.jobs.units_of_job import unit_to_body
 
     orchestrator.pool.set_bundle(unit_id, bundle_id)
     unit = orchestrator.pool.units[unit_id]

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import trio
 
-from node.protocol import FETCH, FetchedChunk, FetchRequest
-from node.roles.validator import rows
-from node.roles.validator.rows import CannotJudge, RowsFetcher
-from node.rpc import serve
-from node.settlement.blobs import CHUNK_BYTES, rows_folder
+from node.roles.validator.judging import rows
+from node.roles.validator.judging.rows import CannotJudge, RowsFetcher
+from node.wire.blobs import CHUNK_BYTES, rows_folder
+from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
+from node.wire.rpc import serve
 from p2p.errors import Refused
 from tests.adversarial.harness import Node, eventually, open_node
 

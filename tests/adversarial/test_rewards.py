@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from node.protocol import FETCH, FetchedChunk, FetchRequest
 from node.roles.worker.service import Worker
-from node.rpc import serve
 from node.settlement.reward import Reward
-from proofs.bundle import signed_receipts
-from proofs.epoch import settle
-from proofs.epoch_data import Epoch, data_hash
+from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
+from node.wire.rpc import serve
+from proofs.evidence.bundle import signed_receipts
+from proofs.settlement.epoch import settle
+from proofs.settlement.epoch_data import Epoch, data_hash
 from tests.adversarial.court import bundle_of
 from tests.adversarial.harness import Node, eventually, make_worker, open_node, running
 from tests.adversarial.ledger import BUDGET, Ledger

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from node.roles.orchestrator.members import MemberState
-from node.roles.orchestrator.units import UnitState
+from node.roles.orchestrator.coordinator.members import MemberState
+from node.roles.orchestrator.coordinator.units import UnitState
 from tests.adversarial.harness import eventually
 from tests.adversarial.standins import LAYERS, POOL, PRICE
 
@@ -67,7 +67,7 @@ async def test_verdicts_of_strangers_with_the_role_in_their_record_are_not_asked
 async def test_units_wait_for_stake_that_is_not_here_and_a_latecomer_is_asked(
     net, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.roles.orchestrator.watch.JUDGES_EVERY_SECONDS", 0.1)
+    monkeypatch.setattr("node.roles.orchestrator.workers.watch.JUDGES_EVERY_SECONDS", 0.1)
     async with net(judges=(60, 40)) as network:
         late = network.judges[1]
         network.ledger.weights[late.address] = 0  # its stake comes later

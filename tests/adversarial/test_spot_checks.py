@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from proofs.bundle import UnitBundle
-from proofs.spotcheck import DEFAULT_TERMS, ONE, chosen
+from proofs.evidence.bundle import UnitBundle
+from proofs.thresholds.spotcheck import DEFAULT_TERMS, ONE, chosen
 from tests.adversarial.ledger import Chain, Rpc
 
 COMMITTED, HEAD = 100, 101

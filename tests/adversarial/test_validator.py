@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from node.protocol import VERIFY, VerifyRequest
 from node.roles.validator.service import MAX_PREPARING
+from node.wire.protocol import VERIFY, VerifyRequest
 from p2p.errors import RemoteRefused
-from proofs.bundle import NoiseSource, Sampling, UnitBundle
+from proofs.evidence.bundle import NoiseSource, Sampling, UnitBundle
 from tests.adversarial.court import WORK, bundle_of
 from tests.adversarial.harness import eventually, open_node
 from tests.adversarial.standins import POOL
@@ -187,7 +187,7 @@ async def test_work_that_a_stranger_countersigned_holds_no_other_up(
     court, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No root could be defended with it, so it is left out until the stranger is registered."""
-    monkeypatch.setattr("node.roles.validator.proposing.STRANGE_SECONDS", 0.1)
+    monkeypatch.setattr("node.roles.validator.settlement.proposer.STRANGE_SECONDS", 0.1)
     async with court() as c, c.session(), open_node(60, tmp_path / "x") as stranger:
         odd, good = c.bundle(b"odd", boss=stranger), c.bundle(b"good")
         for unit in (odd, good):
@@ -202,7 +202,7 @@ async def test_work_that_a_stranger_countersigned_holds_no_other_up(
 async def test_a_worker_without_a_provider_holds_no_other_up(
     court, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.roles.validator.proposing.STRANGE_SECONDS", 0.1)
+    monkeypatch.setattr("node.roles.validator.settlement.proposer.STRANGE_SECONDS", 0.1)
     async with court() as c, c.session():
         home = c.ledger.owners.pop(c.rival.address)
         homeless = c.bundle(b"homeless")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from node.protocol import (
+from node.wire.protocol import (
     ASSIGN,
     CLAIM,
     COUNTERSIGN,
@@ -22,7 +22,7 @@ from node.protocol import (
     EdgeRequest,
     StageRef,
 )
-from proofs.bundle import StageClaim
+from proofs.evidence.bundle import StageClaim
 from tests.adversarial.harness import Node, make_worker, open_node, running
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import POOL, Engine, Ring

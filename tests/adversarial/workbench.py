@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from node.protocol import (
+from node.wire.protocol import (
     INVITE,
     LOAD,
     ClaimRequest,
@@ -14,11 +14,11 @@ from node.protocol import (
     StagePeer,
     StageRef,
 )
-from pipeline.engine.messages import SequenceSpec
-from proofs.bundle import StageClaim
-from proofs.evidence import evidence_commitment
-from proofs.receipts import Receipt
-from proofs.signing import sign_digest
+from pipeline.engine.control.messages import SequenceSpec
+from proofs.encoding.receipts import Receipt
+from proofs.encoding.signing import sign_digest
+from proofs.evidence.bundle import StageClaim
+from proofs.evidence.statement import evidence_commitment
 from tests.adversarial.harness import Node
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import DOMAIN, LAYERS, MODEL, POOL, Engine, stage_evidence

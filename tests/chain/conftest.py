@@ -11,14 +11,14 @@ import pytest
 import trio
 
 from chain.client import Account, ChainClient, open_account, open_chain
-from chain.deployment import Deployment, DeploymentParams
+from chain.deployment.deployment import Deployment, DeploymentParams
 from chain.devnet.anvil import find_anvil
 from chain.devnet.bootstrap import deploy_on_devnet
 from chain.devnet.server import DevChain, serve_devnet
-from chain.faucet import request_funds
+from chain.endpoint.faucet import request_funds
 from chain.transactions.machine import Rules
 from chain.transactions.manager import Settings
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 
 FAST = Settings(poll=0.05, rules=Rules(confirmations=1))
 

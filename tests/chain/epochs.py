@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import trio
 
+from chain.calls.settlement import Claim
 from chain.client import ChainClient
-from chain.deployment import DeploymentParams
-from chain.settlement import Claim
-from proofs.eip712 import Domain
-from proofs.epoch import settle
-from proofs.epoch_data import Epoch
-from proofs.leaves import Posted, SignedReceipt, ascending
-from proofs.receipts import EpochRoot, Receipt
-from proofs.signing import address_of
+from chain.deployment.deployment import DeploymentParams
+from proofs.encoding.eip712 import Domain
+from proofs.encoding.leaves import Posted, SignedReceipt, ascending
+from proofs.encoding.receipts import EpochRoot, Receipt
+from proofs.encoding.signing import address_of
+from proofs.settlement.epoch import settle
+from proofs.settlement.epoch_data import Epoch
 from tests.chain.conftest import World
 
 TOKEN = 10**18

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import rlp
 from eth_utils import keccak
 
+from chain.endpoint.hexdata import to_data
+from chain.endpoint.records import Block, Receipt
 from chain.errors import ChainUnreachable, RpcError
-from chain.hexdata import to_data
-from chain.records import Block, Receipt
 
 GWEI = 10**9
 URL = "http://model"

@@ -21,8 +21,8 @@ from evaluation.tables import missed
 from node.calibration.prompts import prompt_texts
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import prepare
-from proofs.calibration import scaled
-from proofs.profiles import Profile
+from proofs.thresholds.calibration import scaled
+from proofs.thresholds.profiles import Profile
 from proofs.toploc import build_row_proofs, measure_rows
 from tests.pipeline.tiny_models import save_tiny
 

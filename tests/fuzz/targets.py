@@ -21,13 +21,11 @@ from collections.abc import Callable
 import msgpack
 import torch
 
-from proofs.blame import Inquiry
-from proofs.bundle import UnitBundle
 from proofs.errors import ProofError
-from proofs.evidence import StageEvidence
-from proofs.faults import Limits
-from proofs.measures import ChunkMeasure
-from proofs.thresholds import PUBLISHED
+from proofs.evidence.bundle import UnitBundle
+from proofs.evidence.statement import StageEvidence
+from proofs.thresholds.limits import PUBLISHED
+from proofs.thresholds.measures import ChunkMeasure
 from proofs.toploc import (
     ProofPoly,
     build_chunk_proof,
@@ -35,8 +33,10 @@ from proofs.toploc import (
     measure_rows,
     verify_proofs_base64,
 )
-from proofs.verdict import judge
-from proofs.verdict_messages import SignedVerdict, Verdict
+from proofs.verdict.blame import Inquiry
+from proofs.verdict.exceedances import Limits
+from proofs.verdict.judge import judge
+from proofs.verdict.message import SignedVerdict, Verdict
 from tests.fuzz.mutation import Choices, mutate_bytes, mutate_message
 from tests.proofs.units import DOMAIN, bundle, measures, stage_key, with_evidence
 

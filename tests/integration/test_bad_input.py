@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from chain.artifacts import CONTRACTS
-from node.keystore import generate_key
-from node.networkfile import ChainTable, NetworkFile
+from chain.abi.artifacts import CONTRACTS
+from node.config.keystore import generate_key
+from node.config.networkfile import ChainTable, NetworkFile
 from p2p.identity import peer_id_of
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(180)]

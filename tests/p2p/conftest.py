@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
-from p2p.records import sign_record
+from p2p.records.record import sign_record
 
 
 def make_key(number: int) -> bytes:

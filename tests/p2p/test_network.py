@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from p2p.errors import BootstrapFailed, ConfigError, ListenFailed, PeerUnreachable
-from p2p.events import PeerConnected, PeerDisconnected
 from p2p.network import NetworkConfig, open_network
-from p2p.records import NodeRecord
+from p2p.peering.events import PeerConnected, PeerDisconnected
+from p2p.records.record import NodeRecord
 
 
 async def until_knows(node, count: int) -> tuple[NodeRecord, ...]:

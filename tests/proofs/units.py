@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from proofs.bundle import (
+from proofs.encoding.eip712 import Domain
+from proofs.encoding.receipts import Receipt
+from proofs.encoding.signing import address_of, checksum_address
+from proofs.evidence.bundle import (
     BundleSequence,
     FinishReason,
     NoiseSource,
@@ -14,18 +17,10 @@ from proofs.bundle import (
     StageClaim,
     UnitBundle,
 )
-from proofs.eip712 import Domain
-from proofs.evidence import (
-    StageEvidence,
-    evidence_commitment,
-    input_digest,
-    token_digest,
-)
-from proofs.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
-from proofs.noise import noise_key
-from proofs.receipts import Receipt
-from proofs.signing import address_of, checksum_address
-from proofs.terms import ring_digest, terms_digest
+from proofs.evidence.ring_terms import ring_digest, terms_digest
+from proofs.evidence.statement import StageEvidence, evidence_commitment, input_digest, token_digest
+from proofs.sampling.noise import noise_key
+from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 
 DOMAIN = Domain(chain_id=31337, verifying_contract=checksum_address(b"\xaa" * 20))
 UNIT = sha256(b"unit").digest()

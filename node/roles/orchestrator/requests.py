@@ -15,7 +15,15 @@ from typing import Any
 import trio
 
 from node.context import NodeContext
-from node.protocol import (
+from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.groups import Group, GroupState
+from node.roles.orchestrator.coordinator.members import MemberState
+from node.roles.orchestrator.coordinator.pool import Pool
+from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.jobs.units_of_job import JobCutter
+from node.roles.orchestrator.workers.invites import Inviter
+from node.roles.orchestrator.workers.watch import WATCHED, Watch
+from node.wire.protocol import (
     PROGRESS,
     TROUBLE,
     VERDICT,
@@ -25,18 +33,10 @@ from node.protocol import (
     Trouble,
     VerdictNotice,
 )
-from node.roles.orchestrator import events as ev
-from node.roles.orchestrator.groups import Group, GroupState
-from node.roles.orchestrator.invites import Inviter
-from node.roles.orchestrator.jobs import JobCutter
-from node.roles.orchestrator.members import MemberState
-from node.roles.orchestrator.pool import Pool
-from node.roles.orchestrator.units import UnitState
-from node.roles.orchestrator.watch import WATCHED, Watch
-from node.rpc import serve
+from node.wire.rpc import serve
 from p2p.errors import Refused
 from proofs.errors import ProofError
-from proofs.verdict_messages import SignedVerdict, Verdict
+from proofs.verdict.message import SignedVerdict, Verdict
 
 Feed = Callable[..., Awaitable[None]]
 

@@ -25,10 +25,10 @@ from node.context import NodeContext
 from node.errors import InputError
 from node.journal.store import Event
 from node.prompts import Prompt
-from node.roles.orchestrator.beacons import beacon_from_body
-from node.roles.orchestrator.jobs import JobCutter, unit_from_body
-from node.roles.orchestrator.pool import Pool
-from node.roles.orchestrator.units import Unit, UnitState
+from node.roles.orchestrator.coordinator.pool import Pool
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.jobs.beacons import beacon_from_body
+from node.roles.orchestrator.jobs.units_of_job import JobCutter, unit_from_body
 
 
 @dataclass(frozen=True)

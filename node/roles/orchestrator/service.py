@@ -18,23 +18,23 @@ import trio
 
 from node.context import NodeContext
 from node.prompts import Prompt
-from node.protocol import ASSIGN, FORGET, Assign, Forget, StageRef
-from node.roles.orchestrator import events as ev
-from node.roles.orchestrator.beacons import Beacons
-from node.roles.orchestrator.builder import Build, Builder
-from node.roles.orchestrator.coordinator import Coordinator
-from node.roles.orchestrator.evidence import Evidence
-from node.roles.orchestrator.groups import GroupState
-from node.roles.orchestrator.invites import Inviter
-from node.roles.orchestrator.jobs import JobCutter, unit_to_body
+from node.roles.orchestrator.bundling.collecting import Evidence
+from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.coordinator import Coordinator
+from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.jobs.beacons import Beacons
+from node.roles.orchestrator.jobs.units_of_job import JobCutter, unit_to_body
 from node.roles.orchestrator.requests import PeerRequests
 from node.roles.orchestrator.restore import job_body, restore
-from node.roles.orchestrator.units import Unit, UnitState
-from node.roles.orchestrator.watch import Watch
-from node.rpc import call
+from node.roles.orchestrator.workers.builder import Build, Builder
+from node.roles.orchestrator.workers.invites import Inviter
+from node.roles.orchestrator.workers.watch import Watch
 from node.settlement.follower import SettlementFollower
+from node.wire.protocol import ASSIGN, FORGET, Assign, Forget, StageRef
+from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
-from pipeline.engine.messages import Sampling, SequenceSpec
+from pipeline.engine.control.messages import Sampling, SequenceSpec
 
 TICK_SECONDS = 0.5
 RATE_SECONDS = 10.0

@@ -7,20 +7,20 @@ from dataclasses import replace
 
 import trio
 
+from node.cases.profiles import load_profile
+from node.config.networkfile import ChainTable
 from node.context import NodeContext
 from node.errors import InputError
-from node.networkfile import ChainTable
-from node.profiles import load_profile
-from node.registration import ensure_funds
-from node.roles.orchestrator.builder import Builder, GroupTerms
-from node.roles.orchestrator.coordinator import Coordinator
-from node.roles.orchestrator.invites import Inviter
-from node.roles.orchestrator.jobs import JobCutter
-from node.roles.orchestrator.pool import Policy
+from node.onchain.registration import ensure_funds
+from node.roles.orchestrator.coordinator.coordinator import Coordinator
+from node.roles.orchestrator.coordinator.pool import Policy
+from node.roles.orchestrator.jobs.units_of_job import JobCutter
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.terms import PoolTerms
-from node.settlement.blobs import EpochBlobs
+from node.roles.orchestrator.workers.builder import Builder, GroupTerms
+from node.roles.orchestrator.workers.invites import Inviter
+from node.roles.pool_terms import PoolTerms
 from node.settlement.follower import SettlementFollower
+from node.wire.blobs import EpochBlobs
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model
 from pipeline.models.tokenizer import ChatTokenizer
@@ -33,7 +33,7 @@ from pipeline.planner import (
     plan_groups,
     replan,
 )
-from proofs.thresholds import PROFILES
+from proofs.thresholds.limits import PROFILES
 
 POOL_BUDGET = 1_000 * 10**18
 """What a new pool is funded with on a development chain, in the token's smallest unit."""

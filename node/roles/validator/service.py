@@ -21,27 +21,27 @@ from pathlib import Path
 
 import trio
 
+from node.config.datadir import write_atomically
+from node.config.hardware import Device, detect_device
 from node.context import NodeContext
-from node.datadir import write_atomically
-from node.hardware import Device, detect_device
 from node.journal import Entry
-from node.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
-from node.roles.validator.convicting import Convictions
-from node.roles.validator.judging import Judge
-from node.roles.validator.limits import PoolLimits
-from node.roles.validator.preparing import Plan, Preparer
-from node.roles.validator.record import WorkerRecords
-from node.roles.validator.rows import CannotJudge
-from node.roles.validator.settling import ValidatorSettlement
-from node.rpc import call, serve
-from node.settlement import chain_refusals
+from node.onchain.receipt_domain import chain_refusals
+from node.roles.validator.judging.judge import Judge
+from node.roles.validator.judging.limits import PoolLimits
+from node.roles.validator.judging.plan import Plan, Preparer
+from node.roles.validator.judging.reputation import WorkerRecords
+from node.roles.validator.judging.rows import CannotJudge
+from node.roles.validator.settlement.convictions import Convictions
+from node.roles.validator.settlement.settling import ValidatorSettlement
 from node.settlement.follower import SettlementFollower
-from node.settlement.peers import address_of_peer
+from node.wire.peer_addresses import address_of_peer
+from node.wire.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
+from node.wire.rpc import call, serve
 from p2p.errors import P2PError, Refused
-from pipeline.engine.client import EngineClient, open_engine
-from proofs.bundle import UnitBundle, signed_receipts
+from pipeline.engine.control.client import EngineClient, open_engine
 from proofs.errors import ProofError
-from proofs.verdict_messages import SignedVerdict
+from proofs.evidence.bundle import UnitBundle, signed_receipts
+from proofs.verdict.message import SignedVerdict
 
 MAX_QUEUE = 1024
 MAX_SENDER_QUEUE = 256

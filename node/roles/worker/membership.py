@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import trio
 
 from node.context import NodeContext
-from node.protocol import Invite, Joined
-from node.settlement import chain_refusals
+from node.onchain.receipt_domain import chain_refusals
+from node.wire.protocol import Invite, Joined
 from p2p.errors import Refused
 from p2p.identity import peer_public_key
+from proofs.encoding.signing import public_key_address, recover
 from proofs.errors import ProofError
-from proofs.signing import public_key_address, recover
 
 ABANDONED_SECONDS = 120.0
 

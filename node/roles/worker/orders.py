@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from node.protocol import LoadStage
 from node.roles.worker.membership import Employer
+from node.wire.protocol import LoadStage
 from p2p.errors import InvalidPeerId, Refused
 from p2p.identity import peer_public_key
-from proofs.signing import public_key_address
+from proofs.encoding.signing import public_key_address
 
 
 def check_order(order: LoadStage, employer: Employer, own_peer_id: str) -> None:

@@ -20,7 +20,11 @@ from dataclasses import dataclass, field
 import trio
 
 from node.context import NodeContext
-from node.protocol import (
+from node.onchain.receipt_domain import receipt_domain
+from node.roles.worker.membership import Membership
+from node.roles.worker.stage import Assignment, StageHost, engine_refusals
+from node.roles.worker.statements import Statements
+from node.wire.protocol import (
     COUNTERSIGN,
     ClaimAnswer,
     ClaimRequest,
@@ -30,19 +34,15 @@ from node.protocol import (
     Forget,
     StageRef,
 )
-from node.roles.worker.membership import Membership
-from node.roles.worker.stage import Assignment, StageHost, engine_refusals
-from node.roles.worker.statements import Statements
-from node.rpc import call
-from node.settlement import receipt_domain
+from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
-from pipeline.engine.messages import SequenceIds
-from proofs.bundle import StageClaim
+from pipeline.engine.control.messages import SequenceIds
+from proofs.encoding.receipts import Receipt
+from proofs.encoding.signing import recover, sign_digest
 from proofs.errors import ProofError
-from proofs.evidence import evidence_commitment
-from proofs.handover import difference
-from proofs.receipts import Receipt
-from proofs.signing import recover, sign_digest
+from proofs.evidence.bundle import StageClaim
+from proofs.evidence.statement import evidence_commitment
+from proofs.verdict.handover import difference
 
 COUNTERSIGN_WAIT_SECONDS = 15.0
 MAX_UNITS_REMEMBERED = 4096

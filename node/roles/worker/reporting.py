@@ -10,13 +10,13 @@ from __future__ import annotations
 import trio
 
 from node.context import NodeContext
-from node.protocol import PROGRESS, TROUBLE, FinishedRun, Progress, TokenRun, Trouble
 from node.roles.worker.membership import Membership
 from node.roles.worker.stage import Assignment, StageHost
-from node.rpc import call
+from node.wire.protocol import PROGRESS, TROUBLE, FinishedRun, Progress, TokenRun, Trouble
+from node.wire.rpc import call
 from p2p.errors import P2PError
-from pipeline.engine.client import Exited, Restarted
-from pipeline.engine.messages import EdgeDown, Failed, Finished, Message, Tokens
+from pipeline.engine.control.client import Exited, Restarted
+from pipeline.engine.control.messages import EdgeDown, Failed, Finished, Message, Tokens
 
 GATHER_SECONDS = 0.05
 RETRY_SECONDS = 0.5

@@ -10,9 +10,15 @@ from __future__ import annotations
 
 import trio
 
+from node.config.hardware import Device, detect_device
 from node.context import NodeContext
-from node.hardware import Device, detect_device
-from node.protocol import (
+from node.roles.worker.membership import Membership
+from node.roles.worker.receipts import Receipts
+from node.roles.worker.reporting import Reporter
+from node.roles.worker.rewards import Rewards
+from node.roles.worker.stage import StageHost
+from node.settlement.follower import SettlementFollower
+from node.wire.protocol import (
     ASSIGN,
     CLAIM,
     COUNTERSIGN,
@@ -25,16 +31,10 @@ from node.protocol import (
     Ping,
     Pong,
 )
-from node.roles.worker.membership import Membership
-from node.roles.worker.receipts import Receipts
-from node.roles.worker.reporting import Reporter
-from node.roles.worker.rewards import Rewards
-from node.roles.worker.stage import StageHost
-from node.rpc import serve
-from node.settlement.follower import SettlementFollower
-from pipeline.engine.client import EngineClient, open_engine
+from node.wire.rpc import serve
+from pipeline.engine.control.client import EngineClient, open_engine
+from pipeline.engine.control.messages import Bench, EngineStatus
 from pipeline.engine.errors import EngineError
-from pipeline.engine.messages import Bench, EngineStatus
 from pipeline.models.store import list_models
 
 BENCH_SECONDS = 120.0

@@ -14,9 +14,13 @@ from dataclasses import dataclass, field
 
 import trio
 
+from node.config.hardware import Device
 from node.context import NodeContext
-from node.hardware import Device
-from node.protocol import (
+from node.roles.worker.membership import Membership
+from node.roles.worker.orders import check_order
+from node.roles.worker.tunnel import Tunnels, reachable
+from node.wire.blobs import rows_folder
+from node.wire.protocol import (
     EDGE,
     Assign,
     Done,
@@ -27,15 +31,10 @@ from node.protocol import (
     StagePeer,
     StageRef,
 )
-from node.roles.worker.membership import Membership
-from node.roles.worker.orders import check_order
-from node.roles.worker.tunnel import Tunnels, reachable
-from node.rpc import call
-from node.settlement.blobs import rows_folder
+from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
-from pipeline.engine.client import EngineClient
-from pipeline.engine.errors import EngineError
-from pipeline.engine.messages import (
+from pipeline.engine.control.client import EngineClient
+from pipeline.engine.control.messages import (
     Empty,
     Endpoint,
     EngineStatus,
@@ -46,6 +45,7 @@ from pipeline.engine.messages import (
     Ring,
     Submit,
 )
+from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.store import open_model
 

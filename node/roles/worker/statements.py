@@ -10,12 +10,12 @@ on it, and other evidence later is refused.
 from __future__ import annotations
 
 from node.context import NodeContext
-from node.protocol import StageRef
 from node.roles.worker.stage import StageHost, engine_refusals
+from node.wire.protocol import StageRef
 from p2p.errors import Refused
-from pipeline.engine.messages import SequenceIds
-from pipeline.engine.messages import StageEvidence as EngineEvidence
-from proofs.evidence import StageEvidence, evidence_commitment
+from pipeline.engine.control.messages import SequenceIds
+from pipeline.engine.control.messages import StageEvidence as EngineEvidence
+from proofs.evidence.statement import StageEvidence, evidence_commitment
 
 ENGINE_SECONDS = 20.0
 

@@ -13,9 +13,9 @@ import trio
 
 from chain.client import ChainClient
 from chain.errors import ChainError
-from chain.events import EventReader
-from chain.settlement_events import RootPosted, read_event
-from proofs.leaves import Posted
+from chain.events.reader import EventReader
+from chain.events.settlement_events import RootPosted, read_event
+from proofs.encoding.leaves import Posted
 from tests.integration.settlement.processes import NodeProcess
 from tests.integration.settlement.waiting import until
 

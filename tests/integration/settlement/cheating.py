@@ -13,19 +13,19 @@ from enum import StrEnum
 import trio
 
 from node.context import NodeContext
-from node.protocol import Cosigned, CosignRequest
-from node.roles.validator.facts import ChainFacts
-from node.roles.validator.guarding import Guard
-from node.roles.validator.pending import EpochRules, PendingPool
-from node.roles.validator.proposing import Proposer
-from node.roles.validator.settling import ValidatorSettlement
-from node.settlement import receipt_domain
+from node.onchain.receipt_domain import receipt_domain
+from node.roles.validator.settlement.chain_reads import ChainFacts
+from node.roles.validator.settlement.disputes import Guard
+from node.roles.validator.settlement.pending import EpochRules, PendingPool
+from node.roles.validator.settlement.proposer import Proposer
+from node.roles.validator.settlement.settling import ValidatorSettlement
 from node.settlement.follower import SettlementFollower
+from node.wire.protocol import Cosigned, CosignRequest
 from p2p.errors import Refused
-from proofs.eip712 import Domain
-from proofs.epoch_data import Epoch, EpochData, PaidAccount, PaidReceipt, make
-from proofs.receipts import EpochRoot, Receipt
-from proofs.signing import address_bytes, sign_digest
+from proofs.encoding.eip712 import Domain
+from proofs.encoding.receipts import EpochRoot, Receipt
+from proofs.encoding.signing import address_bytes, sign_digest
+from proofs.settlement.epoch_data import Epoch, EpochData, PaidAccount, PaidReceipt, make
 
 FORGED_UNITS = 1_000_000
 

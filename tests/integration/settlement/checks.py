@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chain.client import ChainClient
-from chain.events import ChainEvent, EventReader
-from chain.settlement_events import RootPosted, RootVoided, read_event
-from node.datadir import DataDir
-from proofs.epoch_data import EpochData, data_hash
-from proofs.leaves import Posted
+from chain.events.reader import ChainEvent, EventReader
+from chain.events.settlement_events import RootPosted, RootVoided, read_event
+from node.config.datadir import DataDir
+from proofs.encoding.leaves import Posted
+from proofs.settlement.epoch_data import EpochData, data_hash
 from tests.integration.settlement.processes import NodeProcess
 from tests.integration.settlement.scenario import Scenario
 

@@ -10,14 +10,14 @@ from typing import Annotated
 
 from pydantic import FailFast, Field
 
-from node.protocol import Body, Done, Method, Signature
-from pipeline.engine.messages import Id32
-from proofs.leaves import SignedReceipt
-from proofs.receipts import Receipt
+from node.wire.protocol import Body, Done, Method, Signature
+from pipeline.engine.control.messages import Id32
+from proofs.encoding.leaves import SignedReceipt
+from proofs.encoding.receipts import Receipt
 
 
 class FedReceipt(Body):
-    """`receipt` is the ABI bytes of `proofs.receipts.Receipt`."""
+    """`receipt` is the ABI bytes of `proofs.encoding.receipts.Receipt`."""
 
     receipt: Annotated[bytes, Field(max_length=4096)]
     worker_signature: Signature

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from proofs.eip712 import Domain
-from proofs.leaves import SignedReceipt
-from proofs.receipts import Receipt
-from proofs.signing import sign_digest
+from proofs.encoding.eip712 import Domain
+from proofs.encoding.leaves import SignedReceipt
+from proofs.encoding.receipts import Receipt
+from proofs.encoding.signing import sign_digest
 
 LAYERS = (9, 6, 8, 7, 5, 3)
 """Layers of the stages: unequal, as a planner would have them."""

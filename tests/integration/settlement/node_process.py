@@ -21,28 +21,28 @@ import structlog
 import trio
 
 from chain.client import open_chain
-from chain.deployment import Deployment
+from chain.deployment.deployment import Deployment
 from chain.transactions.machine import Rules
 from chain.transactions.manager import Settings
-from node.config import NodeConfig
+from node.announcement import make_record
+from node.config.datadir import DataDir, NodeStatusFile
+from node.config.keystore import load_key
+from node.config.networkfile import NetworkFile
+from node.config.schema import NodeConfig
 from node.context import NodeContext
-from node.datadir import DataDir, NodeStatusFile
 from node.journal import open_journal
-from node.keystore import load_key
 from node.logs import configure_logging
 from node.metrics import NodeMetrics
-from node.networkfile import NetworkFile
-from node.protocol import Done
-from node.record import make_record
 from node.roles.assembly import Roles
-from node.roles.validator.pending import EpochRules
-from node.roles.validator.settling import ValidatorSettlement
+from node.roles.validator.settlement.pending import EpochRules
+from node.roles.validator.settlement.settling import ValidatorSettlement
 from node.roles.worker.rewards import Rewards
-from node.rpc import serve
-from node.settlement.blobs import EpochBlobs
 from node.settlement.follower import SettlementFollower
+from node.wire.blobs import EpochBlobs
+from node.wire.protocol import Done
+from node.wire.rpc import serve
 from p2p.network import NetworkConfig, open_network
-from proofs.signing import keccak256
+from proofs.encoding.signing import keccak256
 from tests.integration.settlement.cheating import Cheat, CheatingSettlement
 from tests.integration.settlement.feeding import FEED, FeedRequest, receipts_of
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 
-from node.datadir import DataDir
+from node.config.datadir import DataDir
 from node.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -16,15 +16,15 @@ from pathlib import Path
 
 import trio
 
-from chain.deployment import TOKEN, DeploymentParams
-from node.datadir import DataDir
-from node.keystore import NodeKey, save_key
-from node.networkfile import ChainTable, NetworkFile
-from node.protocol import encode
+from chain.deployment.deployment import TOKEN, DeploymentParams
+from node.config.datadir import DataDir
+from node.config.keystore import NodeKey, save_key
+from node.config.networkfile import ChainTable, NetworkFile
+from node.wire.protocol import encode
 from p2p.errors import P2PError
 from p2p.identity import peer_id_of
 from p2p.network import Network, NetworkConfig, open_network
-from proofs.leaves import Posted
+from proofs.encoding.leaves import Posted
 from tests.integration.settlement.chaos import Chaos
 from tests.integration.settlement.cheating import Cheat
 from tests.integration.settlement.feeding import FEED, FeedRequest, fed

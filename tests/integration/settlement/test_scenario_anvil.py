@@ -19,7 +19,7 @@ from chain.devnet.evm import CHAIN_ID
 from chain.devnet.faucet import FUNDS
 from chain.devnet.remote import RemoteChain
 from chain.devnet.server import DevChain, serve_devnet
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 from tests.integration.settlement.cheating import Cheat
 from tests.integration.settlement.checks import balances, check
 from tests.integration.settlement.scenario import Plan, open_scenario

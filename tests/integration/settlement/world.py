@@ -11,12 +11,12 @@ from pathlib import Path
 import trio
 
 from chain.client import ChainClient, open_chain
-from chain.deployment import TOKEN, Deployment, DeploymentParams
+from chain.deployment.deployment import TOKEN, Deployment, DeploymentParams
 from chain.devnet.bootstrap import deploy_on_devnet
-from chain.faucet import request_funds
+from chain.endpoint.faucet import request_funds
 from chain.transactions.machine import Rules
 from chain.transactions.manager import Settings
-from proofs.signing import address_of
+from proofs.encoding.signing import address_of
 from tests.integration.settlement.ledger import Worker
 
 RATE = TOKEN // 1_000

@@ -80,7 +80,7 @@ class OnChain:
 
     async def pass_time(self, seconds: int) -> None:
         """Put the chain's clock forward, and make a block there."""
-        from chain.rpc import open_rpc
+        from chain.endpoint.rpc import open_rpc
 
         async with open_rpc(self.world.dev.url) as rpc:
             await rpc.request("evm_increaseTime", [seconds])
@@ -90,10 +90,10 @@ class OnChain:
 @pytest.fixture
 async def onchain(tmp_path: Path, nursery: trio.Nursery, cli: Cli) -> OnChain:
     """A fresh chain; imported here, so that the tests without one start quickly."""
+    from chain.deployment.parameters import DeploymentParams
     from chain.devnet.bootstrap import deploy_on_devnet
     from chain.devnet.server import serve_devnet
-    from chain.parameters import DeploymentParams
-    from node.networkfile import ChainTable, NetworkFile
+    from node.config.networkfile import ChainTable, NetworkFile
     from tests.chain.conftest import FAST, World
 
     dev = await nursery.start(partial(serve_devnet, "127.0.0.1", 0, backend="py-evm"))

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from node.cli import run_cli
-from node.errors import InputError
-from node.profiles import (
+from node.cases.profiles import (
     UnknownProfile,
     load_profile,
     load_thresholds,
     profiles_folder,
     shipped_profiles,
 )
+from node.cli import run_cli
+from node.errors import InputError
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import prepare
-from proofs.profiles import Profile
-from proofs.thresholds import FP32
+from proofs.thresholds.limits import FP32
+from proofs.thresholds.profiles import Profile
 from tests.node.cli.conftest import Cli, Outcome
 from tests.pipeline.tiny_models import save_tiny
 

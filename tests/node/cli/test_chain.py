@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from node.devchain import deployer_key_path
-from node.networkfile import NetworkFile
+from node.config.networkfile import NetworkFile
+from node.onchain.devchain import deployer_key_path
 
 ROOT = Path(__file__).parents[3]
 PEER = "/ip4/127.0.0.1/tcp/4001/p2p/16Uiu2HAmTestPeerTestPeer"
@@ -73,7 +73,7 @@ def call(url: str, method: str, *params: object) -> Any:
 
 @pytest.mark.network
 def test_the_faucet_gives_gas_and_tokens(chain: dict[str, Any]) -> None:
-    from chain.artifacts import load_artifact
+    from chain.abi.artifacts import load_artifact
 
     answer = httpx.post(chain["faucet_url"], json={"address": ADDRESS}, trust_env=False, timeout=30)
     assert answer.status_code == 200

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from node.deploying import database_path
-from node.devchain import FUNDER_VARIABLE
-from node.keystore import generate_key, save_key
-from node.networkfile import ChainTable, NetworkFile, PoolTable
+from node.config.keystore import generate_key, save_key
+from node.config.networkfile import ChainTable, NetworkFile, PoolTable
+from node.onchain.deploying import database_path
+from node.onchain.devchain import FUNDER_VARIABLE
 
 pytestmark = pytest.mark.network
 

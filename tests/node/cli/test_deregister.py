@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from chain.client import ChainClient
-from node.amounts import UNIT
-from node.datadir import DataDir
-from node.keystore import load_key
+from node.config.datadir import DataDir
+from node.config.keystore import load_key
+from node.onchain.amounts import UNIT
 from tests.node.cli.conftest import UNBONDING, OnChain
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from node.config import load_config
-from node.keystore import load_key
+from node.config.keystore import load_key
+from node.config.schema import load_config
 
 
 def test_init_makes_all_that_run_needs(cli: Any, tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from node.amounts import UNIT
-from node.datadir import DataDir
+from node.config.datadir import DataDir
+from node.config.keystore import NodeKey, save_key
+from node.config.networkfile import NetworkFile
 from node.journal import Journal
-from node.keystore import NodeKey, save_key
-from node.networkfile import NetworkFile
+from node.onchain.amounts import UNIT
 from node.settlement.reward import REWARD
-from proofs.epoch_data import Epoch
-from proofs.leaves import Posted
+from proofs.encoding.leaves import Posted
+from proofs.settlement.epoch_data import Epoch
 from tests.chain.epochs import RATE, UNITS, Arena, open_arena
 from tests.node.cli.conftest import WINDOW, OnChain
 
@@ -116,7 +116,7 @@ async def test_a_running_node_keeps_its_key_to_itself(
 async def test_pools_that_pay_for_time_need_no_proofs(
     onchain: OnChain, arena: Arena, tmp_path: Path
 ) -> None:
-    from chain.views import Strategy
+    from chain.abi.views import Strategy
 
     folder = tmp_path / "hot"
     account = hot_folder(arena, folder)

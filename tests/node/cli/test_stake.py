@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from node.amounts import UNIT
-from node.consent import Consent
-from node.keystore import load_key
-from node.registration import Provider, register_worker
+from node.config.keystore import load_key
+from node.onchain.amounts import UNIT
+from node.onchain.consent import Consent
+from node.onchain.registration import Provider, register_worker
 from tests.node.cli.conftest import UNBONDING, OnChain
 
 
@@ -145,21 +145,21 @@ async def test_a_consent_is_for_one_provider_one_network_and_a_while(
     "amount", ["0", "-1", "1e3", "1,5", "0.0000000000000000001", "nan", "1_0", " ", "٣", "9" * 41]
 )
 def test_amounts_are_exact_or_refused(cli: object, amount: str) -> None:
-    from node.amounts import parse_tokens
     from node.errors import InputError
+    from node.onchain.amounts import parse_tokens
 
     with pytest.raises(InputError):
         parse_tokens(amount)
 
 
 def test_amounts_are_read_and_shown_exactly() -> None:
-    from node.amounts import decimal, parse_tokens
+    from node.onchain.amounts import decimal, parse_tokens
 
     for text in ("1", "12.5", "0.000000000000000001", "123456789.123456789123456789"):
         assert decimal(parse_tokens(text)) == text
 
 
 def _table(onchain: OnChain):  # type: ignore[no-untyped-def]
-    from node.networkfile import NetworkFile
+    from node.config.networkfile import NetworkFile
 
     return NetworkFile.load(onchain.network_file).chain

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from node.datadir import DataDir, NodeStatusFile
+from node.config.datadir import DataDir, NodeStatusFile
 from node.http import create_app, serve_http
 from node.http.view import (
     Completion,

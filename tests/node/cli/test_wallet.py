@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from node.config import load_config
-from node.keystore import generate_key, load_key, look_at_key, save_key
+from node.config.keystore import generate_key, load_key, look_at_key, save_key
+from node.config.schema import load_config
 
 ROOT = Path(__file__).parents[3]
 SECRET = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.config import load_config, setting_paths
+from node.config.schema import load_config, setting_paths
+from node.config.settings import parse_location, parse_size
 from node.errors import InputError
-from node.settings import parse_location, parse_size
 
 
 def write(path: Path, text: str) -> Path:

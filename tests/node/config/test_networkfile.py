@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from node.config.networkfile import ChainTable, NetworkFile, PoolTable
 from node.errors import InputError
-from node.networkfile import ChainTable, NetworkFile, PoolTable
 
 PEER = "/ip4/127.0.0.1/tcp/4001/p2p/16Uiu2HAmTestPeerTestPeer"
 ADDRESS = "0x" + "ab" * 20

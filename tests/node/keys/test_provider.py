@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from chain.errors import Reverted
-from node.cli.refusals import explain
-from node.datadir import DataDir
+from node.cli.console.refusals import explain
+from node.config.datadir import DataDir
+from node.config.keystore import generate_key, save_key
 from node.errors import EXIT_INPUT, InputError
-from node.keystore import generate_key, save_key
-from node.registration import find_provider, provider_address
+from node.onchain.registration import find_provider, provider_address
 
 ELSEWHERE = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
 

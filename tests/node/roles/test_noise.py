@@ -10,16 +10,16 @@ import pytest
 import trio
 import trio.testing
 
-from node.roles.orchestrator import events as ev
-from node.roles.orchestrator.beacons import Beacons
-from node.roles.orchestrator.evidence import _sequence
-from node.roles.orchestrator.jobs import JobCutter, unit_from_body, unit_to_body
-from node.roles.orchestrator.units import UnitState
-from node.settlement.blocks import IDLE_SECONDS
-from proofs.noise import noise_key
+from node.onchain.blocks import IDLE_SECONDS
+from node.roles.orchestrator.bundling.collecting import _sequence
+from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.jobs.beacons import Beacons
+from node.roles.orchestrator.jobs.units_of_job import JobCutter, unit_from_body, unit_to_body
+from proofs.sampling.noise import noise_key
 from tests.node.roles.chains import Chain, block_hash, open_context
-from tests.node.roles.coordination import Pool
-from tests.node.roles.test_parts import Words, prompt
+from tests.node.roles.orchestrator.coordination import Pool
+from tests.node.roles.orchestrator.test_parts import Words, prompt
 
 CUTTER = JobCutter(Words(), b"m" * 32, "tiny", context_length=16, unit_size=2, vocab_size=200)
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.settlement.history import PoolHistory, PostedEpoch
-from proofs.epoch_data import Epoch
-from proofs.leaves import Posted
-from tests.proofs.epochs import OWNERS, PROVIDERS, settled, signed
+from proofs.encoding.leaves import Posted
+from proofs.settlement.epoch_data import Epoch
+from tests.proofs.settlement.epochs import OWNERS, PROVIDERS, settled, signed
 
 SIGNERS = tuple(PROVIDERS)
 

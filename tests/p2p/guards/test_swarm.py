@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from libp2p.network.exceptions import SwarmException
 from multiaddr import Multiaddr
 
-from p2p.addresses import peer_id_object
 from p2p.errors import PeerUnreachable
 from p2p.guards import swarm as swarm_module
 from p2p.guards.swarm import SIMULTANEOUS, keeps_new
 from p2p.network import NetworkConfig, open_network
+from p2p.peering.addresses import peer_id_object
 
 
 def swarm_of(network):
@@ -168,7 +168,7 @@ async def test_a_banned_peer_is_neither_admitted_nor_dialled(key):
     ):
         await rogue.connect(node.addresses[0])
         events = rogue.peer_events()
-        from p2p.scores import Offence
+        from p2p.peering.scores import Offence
 
         for _ in range(6):
             node._peers.offend(rogue.peer_id, Offence.PROTOCOL_VIOLATION, "test")

@@ -14,8 +14,8 @@ from typing import Any
 
 import trio
 
-from pipeline.engine import messages as m
-from pipeline.engine.client import EngineClient
+from pipeline.engine.control import messages as m
+from pipeline.engine.control.client import EngineClient
 from pipeline.engine.errors import EngineError
 from pipeline.engine.service import EngineService
 from pipeline.models.prepared import PreparedModel

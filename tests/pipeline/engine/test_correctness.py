@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import trio
 
-from pipeline.engine import messages as m
-from pipeline.engine.client import open_engine
+from pipeline.engine.control import messages as m
+from pipeline.engine.control.client import open_engine
 from pipeline.models.prepared import PreparedModel
 from tests.pipeline.engine.reference import Reference
 from tests.pipeline.engine.rings import WAIT, ProcessRing

@@ -8,15 +8,15 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pipeline.engine import messages as m
-from pipeline.engine import replay_messages as r
+from pipeline.engine.control import messages as m
+from pipeline.engine.control import replay_messages as r
 from pipeline.engine.replay import chunk_measure, measure, measure_sampling
 from pipeline.models.prepared import PreparedModel
 from pipeline.runner import replay
 from pipeline.runner.local_ring import LocalRing, Request, load_ring
 from pipeline.runner.replay import Replayed, WholeModelReplay
-from proofs.measures import ChunkMeasure
-from proofs.thresholds import FP32, PUBLISHED
+from proofs.thresholds.limits import FP32, PUBLISHED
+from proofs.thresholds.measures import ChunkMeasure
 from proofs.toploc import build_row_proofs, measure_rows
 
 CUTS = (3, 6)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine import messages as m
-from pipeline.engine import replay_messages as r
+from pipeline.engine.control import messages as m
+from pipeline.engine.control import replay_messages as r
 from pipeline.engine.errors import EngineError
 from pipeline.engine.service import EngineService
 from pipeline.models.prepared import PreparedModel
-from proofs.measures import ChunkMeasure
-from proofs.thresholds import FP32
+from proofs.thresholds.limits import FP32
+from proofs.thresholds.measures import ChunkMeasure
 from tests.pipeline.engine.rings import cuts, local_ring
 
 STAGES = 3

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pipeline.models.faults import apply_fault
+from pipeline.dishonest.weights import apply_fault
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.slice import load_slice
 from pipeline.runner.errors import RunnerError

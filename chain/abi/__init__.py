@@ -1,0 +1,1 @@
+"""How calls, answers, errors and events of the contracts are written: ABIs, codec, values."""

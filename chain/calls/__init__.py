@@ -1,0 +1,1 @@
+"""Calling the deployed contracts: one module for each subject, over one caller."""

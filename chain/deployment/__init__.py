@@ -1,0 +1,1 @@
+"""Putting the contracts on a chain: parameters, presets, wiring, and checks."""

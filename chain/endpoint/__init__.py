@@ -1,0 +1,1 @@
+"""Talking to an Ethereum endpoint over JSON-RPC: transport, records, hexadecimal, faucet."""

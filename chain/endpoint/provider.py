@@ -1,0 +1,156 @@
+"""JSON-RPC over HTTP for web3, on httpx, so that web3 runs under trio.
+
+web3's own HTTP provider is built on aiohttp and asyncio. This one does what every call here needs:
+a deadline; a few attempts with growing pauses when the transport fails (all calls that this package
+makes may be repeated: they read, or they broadcast a transaction whose hash makes a repeat
+harmless); and an answer that is bounded in size and depth and has the shape of JSON-RPC before web3
+sees it.
+
+Errors are raised here, typed, and not by web3. Its error formatters decode what a contract reverted
+with unguarded (an unknown panic code is a KeyError), and would follow an `OffchainLookup` revert,
+that is fetch the URL that a stranger's contract names; so that is switched off too. Only "no such
+method" goes on to web3, which has a second way of asking for a tip.
+
+web3 formats results without checking them: the string "42" becomes 66, and null, a number or a
+list passes as it is. Methods whose result is one hexadecimal string are therefore checked here; the
+types and ranges of what web3 makes of them in `Rpc`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import trio
+from eth_typing import ABIError
+from eth_utils import is_0x_prefixed, is_hex
+from web3.providers.async_base import AsyncJSONBaseProvider
+from web3.types import RPCEndpoint, RPCResponse
+
+from chain.abi.codec import decode_revert
+from chain.endpoint.hexdata import parse_data
+from chain.endpoint.records import MAX_DATA
+from chain.errors import BadResponse, ChainUnreachable, Reverted, RpcError
+from proofs.encoding.jsontext import parse_json
+
+ATTEMPTS = 4
+FIRST_PAUSE_SECONDS = 0.1
+MAX_ANSWER = 16 << 20
+METHOD_NOT_FOUND = -32601
+
+_HEX_RESULTS = frozenset(
+    {
+        "eth_blockNumber",
+        "eth_call",
+        "eth_chainId",
+        "eth_estimateGas",
+        "eth_getBalance",
+        "eth_getCode",
+        "eth_getTransactionCount",
+        "eth_maxPriorityFeePerGas",
+        "eth_sendRawTransaction",
+    }
+)
+
+
+class HttpProvider(AsyncJSONBaseProvider):
+    """One endpoint. `make_request` raises ChainUnreachable, BadResponse, RpcError and Reverted."""
+
+    global_ccip_read_enabled = False
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        url: str,
+        errors: Mapping[bytes, ABIError],
+        deadline: float,
+    ) -> None:
+        super().__init__()
+        self.url = url
+        self._client = client
+        self._errors = errors
+        self._deadline = deadline
+
+    async def make_request(self, method: RPCEndpoint, params: Any) -> RPCResponse:
+        """Answer one call of web3's."""
+        body = self.encode_rpc_request(method, params)
+        reason = f"no answer within {self._deadline:g} s"
+        pause = FIRST_PAUSE_SECONDS
+        with trio.move_on_after(self._deadline):
+            for attempt in range(ATTEMPTS):
+                try:
+                    return self._answer(method, await self._post(body))
+                except httpx.TransportError as exc:
+                    reason = str(exc) or type(exc).__name__
+                if attempt + 1 < ATTEMPTS:
+                    await trio.sleep(pause)
+                    pause *= 3
+        raise ChainUnreachable(self.url, reason)
+
+    async def _post(self, body: bytes) -> bytes:
+        headers = {"content-type": "application/json"}
+        try:
+            async with self._client.stream(
+                "POST", self.url, content=body, headers=headers
+            ) as response:
+                content = b""
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > MAX_ANSWER:
+                        raise BadResponse(f"{self.url} sent more than {MAX_ANSWER} bytes")
+                # Endpoints answer JSON-RPC errors with status 200 or 4xx; others are not theirs.
+                if response.status_code in (429, 502, 503, 504):
+                    raise httpx.ReadError(f"HTTP status {response.status_code}")
+                return content
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
+            raise ChainUnreachable(self.url, f"not an http(s) URL: {exc}") from exc
+
+    def _answer(self, method: str, content: bytes) -> RPCResponse:
+        try:
+            answer = parse_json(content)
+        except ValueError as exc:
+            raise BadResponse(
+                f"{self.url} answered {method} with something else than JSON"
+            ) from exc
+        if not isinstance(answer, dict) or not ({"result", "error"} & answer.keys()):
+            raise BadResponse(f"{self.url} answered {method} with no JSON-RPC object")
+        if answer.get("error") is not None:
+            return self._error(method, answer["error"])
+        result = answer.get("result")
+        if method in _HEX_RESULTS and not _is_hex(result):
+            raise BadResponse(f"{self.url} answered {method} with {repr(result)[:80]}, not hex")
+        return {"jsonrpc": "2.0", "id": 1, "result": result}
+
+    def _error(self, method: str, error: object) -> RPCResponse:
+        if not isinstance(error, dict):
+            raise BadResponse(f"{self.url} answered {method} with a malformed error")
+        data = _revert_data(error.get("data"))
+        if data is not None:
+            name, args = decode_revert(data, self._errors)
+            raise Reverted(name, args, data)
+        code = error.get("code")
+        message = str(error.get("message"))[:500]
+        if code != METHOD_NOT_FOUND:
+            raise RpcError(method, code if isinstance(code, int) else 0, message)
+        return {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "error": {"code": METHOD_NOT_FOUND, "message": f"no such method: {message}"},
+        }
+
+
+def _is_hex(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and len(value) <= 2 + 2 * MAX_DATA
+        and is_0x_prefixed(value)
+        and is_hex(value)
+    )
+
+
+def _revert_data(value: object) -> bytes | None:
+    try:
+        return parse_data(value)
+    except ValueError:
+        return None

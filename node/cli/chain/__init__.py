@@ -1,0 +1,1 @@
+"""`prime-node chain`: a development chain, and the contracts on any chain."""

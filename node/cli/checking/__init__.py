@@ -1,0 +1,1 @@
+"""Commands of whoever checks others' work: case files and calibration."""

@@ -1,0 +1,1 @@
+"""What all commands share: options, output, questions, progress, a client of a node's API."""

@@ -1,0 +1,1 @@
+"""Commands that set up a node, run it, look at it and give it work."""

@@ -1,0 +1,119 @@
+"""`prime-node status`: what a running node sees."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from node.cli.console.frame import (
+    DataDirOption,
+    JsonOption,
+    console,
+    human_bytes,
+    print_json,
+    short,
+    table,
+)
+
+HELP = """Show what a running node sees: itself, the nodes, the groups, the newest work.
+
+Example:
+
+    prime-node status --data-dir ~/orchestrator
+
+You should see four short tables. `--json` prints the same for programs.
+"""
+NEWEST = 20
+
+
+def command(
+    url: Annotated[str | None, typer.Option("--url", help="The node's HTTP URL.")] = None,
+    data_dir_: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    from node.cli.console.client import connect
+
+    with connect(url, data_dir_, with_token=False) as client:
+        seen = {
+            "status": client.get("/v1/status"),
+            "ready": client.get("/readyz"),
+            "nodes": client.get("/v1/nodes")["items"],
+            "groups": client.get("/v1/groups")["items"],
+            "work": _all_work(client),
+            "rejections": client.get("/v1/rejections")["items"],
+        }
+    if as_json:
+        print_json(seen)
+    else:
+        _show(seen)
+
+
+def _all_work(client: Any) -> list[dict[str, Any]]:
+    units: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        page = client.get("/v1/work", after=after, limit=500)
+        units += page["items"]
+        after = page["next"]
+    return units
+
+
+def _show(seen: dict[str, Any]) -> None:
+    out = console()
+    status, ready = seen["status"], seen["ready"]
+    out.print(
+        f"{status['peer_id']}  {', '.join(status['roles'])}  {status['state']}  "
+        f"{status['peers']} peers  network {status['network']}"
+    )
+    if not ready["ready"]:
+        out.print(f"not ready: {'; '.join(ready['reasons'])}")
+    nodes = [
+        (
+            short(node["peer_id"]),
+            ", ".join(node["roles"]),
+            node["state"],
+            node["device"] or "-",
+            human_bytes(node["vram_bytes"]),
+            human_bytes(node["rss"]),
+        )
+        for node in seen["nodes"]
+    ]
+    out.print()
+    out.print(table("nodes", ("peer", "roles", "state", "device", "memory", "resident"), nodes))
+    groups = [
+        (
+            short(group["group_id"]),
+            group["state"],
+            group["model"],
+            " → ".join(
+                f"{short(stage['peer_id'])} [{stage['first_layer']}–{stage['last_layer']})"
+                for stage in group["stages"]
+            ),
+            f"{group['tokens_per_second']:.1f}",
+        )
+        for group in seen["groups"]
+    ]
+    out.print()
+    out.print(table("groups", ("group", "state", "model", "stages", "tokens/s"), groups))
+    work = [
+        (
+            short(unit["unit_id"]),
+            unit["state"],
+            str(unit["sequences"]),
+            str(unit["tokens"]),
+            unit["verdict"] or "-",
+            unit["reason"],
+        )
+        for unit in seen["work"][-NEWEST:]
+    ]
+    out.print()
+    columns = ("unit", "state", "sequences", "tokens", "verdict", "reason")
+    out.print(table(f"work (newest {NEWEST} of {len(seen['work'])})", columns, work))
+    if seen["rejections"]:
+        rejections = [
+            (short(item["unit_id"]), short(item["peer_id"]) or "-", item["reason"])
+            for item in seen["rejections"][:NEWEST]
+        ]
+        out.print()
+        out.print(table("rejections", ("unit", "blamed", "reason"), rejections))

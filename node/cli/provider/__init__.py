@@ -1,0 +1,1 @@
+"""Commands that move a provider's money: wallet, stake, nodes, rewards."""

@@ -1,0 +1,87 @@
+"""`prime-node wallet consent`: the node's side of being registered by a provider elsewhere."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from node.cli.console.frame import DataDirOption, JsonOption, print_json
+from node.cli.provider.wallet_chain import NetworkFileOption, RpcOption
+
+HELP = """Sign this node's consent to belong to a provider whose key is on another machine.
+
+Prints one line that holds no secret. Carry it to where the provider's key lies and run
+`prime-node stake register-node CONSENT` there. Only that provider can use it, once, until it
+expires. Afterwards this node runs with its own key alone:
+`prime-node run --provider 0x… `, or `provider = "0x…"` in config.toml.
+
+Example:
+
+    prime-node wallet consent --data-dir ~/worker-1 \\
+    --provider 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
+
+You should see a line that begins with `consent1.`
+"""
+
+
+def command(
+    provider: Annotated[str, typer.Option("--provider", help="The provider's address.")],
+    units: Annotated[
+        int,
+        typer.Option(
+            "--units", min=0, max=2**32 - 1, help="Compute units, one a GiB (0: by the device)."
+        ),
+    ] = 0,
+    hours: Annotated[
+        int, typer.Option("--hours", min=1, max=720, help="How long the consent counts.")
+    ] = 24,
+    data_dir_: DataDirOption = None,
+    network_file: NetworkFileOption = None,
+    rpc_url: RpcOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    from node.cli.provider.wallet_chain import find_wallet, on_chain, open_reader
+    from node.config.settings import parse_account
+    from node.errors import InputError
+    from node.onchain.amounts import moment
+    from node.onchain.consent import Consent, make_consent
+
+    try:
+        account = parse_account(provider)
+    except ValueError as exc:
+        raise InputError(
+            f"--provider: {exc}", "like 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+        ) from exc
+    if account is None:
+        raise InputError("--provider: no address", "it is shown by: prime-node wallet show")
+    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    key = wallet.node_key()
+
+    async def sign() -> Consent:
+        async with open_reader(wallet) as chain:
+            wanted = await chain.consent_of(key.address, account, seconds=hours * 3600)
+            domain = chain.domain("PrimeNetwork")
+            return make_consent(wanted, key.secret, domain, units or device_units(wallet.config))
+
+    consent = on_chain(sign)
+    if as_json:
+        print_json({"consent": consent.to_text(), **consent.model_dump()})
+        return
+    typer.echo(consent.to_text())
+    typer.echo(
+        f"node {consent.node} would belong to provider {consent.provider} with "
+        f"{consent.compute_units} compute units; counts until {moment(consent.deadline)}\n"
+        "next, where the provider's key lies: prime-node stake register-node CONSENT",
+        err=True,
+    )
+
+
+def device_units(config: object) -> int:
+    """Compute units of this machine's device: one for each whole GiB that it may use."""
+    from node.config.hardware import detect_device
+    from node.config.schema import NodeConfig
+
+    assert isinstance(config, NodeConfig)
+    device = detect_device(config.worker.device, config.worker.vram)
+    return max(1, device.memory_bytes // 2**30)

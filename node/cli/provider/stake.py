@@ -1,0 +1,289 @@
+"""`prime-node stake`: the provider's stake, and the nodes it stands behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from node.cli.console import ask
+from node.cli.console.frame import DataDirOption, JsonOption, print_json
+from node.cli.provider.wallet_chain import NetworkFileOption, RpcOption, YesOption
+
+if TYPE_CHECKING:
+    from chain.client import ChainClient
+    from chain.transactions.manager import TxResult
+    from node.cli.provider.wallet_chain import Wallet
+
+app = typer.Typer(
+    no_args_is_help=True, help="The provider's stake: what stands behind its nodes' work."
+)
+ADD, FIRST = "add-stake", "first-stake"
+"""Under these names the orders are kept."""
+AmountArgument = Annotated[str, typer.Argument(help='In whole tokens, like "12.5".')]
+OrderOption = Annotated[
+    str | None,
+    typer.Option(
+        "--order", help="A name for this order: under one name money moves once.", metavar="NAME"
+    ),
+]
+
+
+@app.command("add")
+def add(
+    amount: AmountArgument,
+    order: OrderOption = None,
+    yes: YesOption = False,
+    data_dir_: DataDirOption = None,
+    network_file: NetworkFileOption = None,
+    rpc_url: RpcOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Stake tokens from the provider's account; the first time this also registers the provider.
+
+    What an interrupted `stake add` left unfinished is seen through first and shown in the question.
+    In scripts give `--order NAME`: running the same order again adds nothing.
+
+    Example:
+
+        prime-node stake add 12.5 --data-dir ~/provider
+
+    You should see the transaction and the new stake.
+    """
+    from node.cli.provider.wallet_chain import (
+        find_wallet,
+        fund,
+        new_order,
+        on_chain,
+        open_as_provider,
+    )
+    from node.onchain.amounts import parse_tokens, tokens
+
+    wei = parse_tokens(amount)
+    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    key = wallet.provider_key()
+
+    async def stake() -> dict[str, Any]:
+        async with open_as_provider(wallet, key) as chain:
+            for step in (ADD, FIRST):
+                await chain.caller.manager.settle(step)
+            if not await _is_known(chain, order):
+                await _check_first(chain, wei)
+                await fund(chain, wallet, wei)
+            before = await chain.stake_status(key.address)
+            ask.confirm(
+                f"Stake {tokens(wei)} from {key.address}, beside {tokens(before.active)}?",
+                agreed=yes or as_json,
+            )
+            result = await _stake(chain, wei, new_order(order))
+            return await staked(chain, wallet, result.hash)
+
+    print_staked(on_chain(stake), as_json)
+
+
+async def _is_known(chain: ChainClient, order: str | None) -> bool:
+    """Whether something was sent for this order before."""
+    if order is None:
+        return False
+    known = chain.caller.manager.known
+    return await known(f"{ADD}/{order}") or await known(f"{FIRST}/{order}")
+
+
+async def _check_first(chain: ChainClient, amount: int) -> None:
+    from node.errors import InputError
+    from node.onchain.amounts import decimal, tokens
+
+    least = await chain.minimum_stake(0)
+    if amount < least and not await chain.is_provider(chain.address):
+        raise InputError(
+            f"a provider's first stake is at least {tokens(least)}",
+            f"prime-node stake add {decimal(least)}",
+        )
+
+
+async def _stake(chain: ChainClient, amount: int, order: str) -> TxResult:
+    """Once for each order; the first one registers the provider."""
+    first = f"{FIRST}/{order}"
+    if await chain.caller.manager.known(first) or not await chain.is_provider(chain.address):
+        return await chain.caller.once(
+            first, "PrimeNetwork", "registerProvider", amount, spend=amount
+        )
+    return await chain.add_stake(amount, purpose=order)
+
+
+@app.command("unstake")
+def unstake(
+    amount: Annotated[str, typer.Argument(help='In whole tokens, like "12.5", or "all".')],
+    order: OrderOption = None,
+    yes: YesOption = False,
+    data_dir_: DataDirOption = None,
+    network_file: NetworkFileOption = None,
+    rpc_url: RpcOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask stake back. It unbonds for a while, can still be slashed, and is then withdrawn.
+
+    What the provider's nodes need must remain; "all" is all that they do not need. Asking for more
+    starts the clock anew for everything that is unbonding.
+
+    Example:
+
+        prime-node stake unstake 12.5 --data-dir ~/provider
+
+    You should see when it is free, and then run `prime-node stake withdraw`.
+    """
+    from node.cli.provider.wallet_chain import (
+        find_wallet,
+        fund,
+        new_order,
+        on_chain,
+        open_as_provider,
+    )
+    from node.errors import InputError
+    from node.onchain.amounts import decimal, parse_tokens, tokens
+
+    asked = None if amount == "all" else parse_tokens(amount)
+    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    key = wallet.provider_key()
+
+    async def take() -> dict[str, Any]:
+        async with open_as_provider(wallet, key) as chain:
+            await chain.caller.manager.settle("unstake")
+            name = f"unstake/{order}"
+            done = order is not None and await chain.caller.manager.known(name)
+            now = await chain.stake_status(key.address)
+            free = max(0, now.active - now.required)
+            wei = free if asked is None else asked
+            if not done and (wei > free or wei == 0):
+                raise InputError(
+                    f"{decimal(free)} of {tokens(now.active)} can be asked back: the provider's "
+                    f"nodes need {tokens(now.required)}",
+                    "remove nodes first: prime-node deregister" if now.required else "",
+                )
+            if not done:
+                await fund(chain, wallet)
+                again = f" (and {tokens(now.unbonding)} anew)" if now.unbonding else ""
+                ask.confirm(f"Ask {tokens(wei)} back{again}?", agreed=yes or as_json)
+            result = await chain.unstake(wei, purpose=new_order(order))
+            return await staked(chain, wallet, result.hash)
+
+    print_staked(on_chain(take), as_json)
+
+
+@app.command("withdraw")
+def withdraw(
+    data_dir_: DataDirOption = None,
+    network_file: NetworkFileOption = None,
+    rpc_url: RpcOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take what has unbonded back into the provider's account.
+
+    Too early, it says when. Running it again changes nothing.
+
+    Example:
+
+        prime-node stake withdraw --data-dir ~/provider
+
+    You should see the transaction, and `unbonding  0 PRIME`.
+    """
+    from node.cli.provider.wallet_chain import find_wallet, fund, on_chain, open_as_provider
+    from node.errors import InputError
+    from node.onchain.amounts import moment, tokens
+
+    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    key = wallet.provider_key()
+
+    async def take() -> dict[str, Any]:
+        async with open_as_provider(wallet, key) as chain:
+            await chain.caller.manager.settle("withdraw")
+            status = await chain.stake_status(key.address)
+            now = await chain.caller.now()
+            if status.unbonding and now < status.release_time:
+                raise InputError(
+                    f"too early: {tokens(status.unbonding)} are free at "
+                    f"{moment(status.release_time)}, in {status.release_time - now} s",
+                    "run this again then",
+                )
+            if status.unbonding:
+                await fund(chain, wallet)
+            result = await chain.withdraw()
+            return await staked(chain, wallet, result.hash if result else None)
+
+    print_staked(on_chain(take), as_json)
+
+
+@app.command("status")
+def status(
+    data_dir_: DataDirOption = None,
+    network_file: NetworkFileOption = None,
+    rpc_url: RpcOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the stake, what the nodes need of it, what is unbonding, and the nodes.
+
+    Needs no passphrase. In JSON amounts are strings of the smallest unit (10^-18).
+
+    Example:
+
+        prime-node stake status --data-dir ~/provider
+
+    You should see `active`, `required`, `unbonding` and `slashable`, then one line a node.
+    """
+    from node.cli.provider.wallet_chain import find_wallet, on_chain, open_reader
+
+    wallet = find_wallet(data_dir_, network_file, rpc_url)
+
+    async def look() -> dict[str, Any]:
+        async with open_reader(wallet) as chain:
+            return await staked(chain, wallet, None)
+
+    print_staked(on_chain(look), as_json)
+
+
+async def staked(chain: ChainClient, wallet: Wallet, transaction: bytes | None) -> dict[str, Any]:
+    """The provider's stake and nodes, and the transaction that was sent for it."""
+    from node.cli.provider.wallet_chain import shown_hash
+
+    provider = wallet.provider
+    stake = await chain.stake_status(provider)
+    records = [await chain.node(node) for node in await chain.nodes_of(provider)]
+    return {
+        "provider": provider,
+        "active": str(stake.active),
+        "required": str(stake.required),
+        "unbonding": str(stake.unbonding),
+        "release_time": stake.release_time if stake.unbonding else 0,
+        "slashable": str(stake.slashable),
+        "nodes": [
+            {
+                "address": record.address,
+                "compute_units": record.compute_units,
+                "validated": record.validated,
+                "pool_id": record.pool_id,
+            }
+            for record in records
+            if record is not None
+        ],
+        "transaction": shown_hash(transaction) if transaction else None,
+    }
+
+
+def print_staked(status: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(status)
+        return
+    from node.onchain.amounts import moment, tokens
+
+    if status["transaction"]:
+        typer.echo(f"sent       {status['transaction']}")
+    typer.echo(f"provider   {status['provider']}")
+    for name in ("active", "required", "unbonding", "slashable"):
+        amount = tokens(int(status[name]))
+        until = f"  (free at {moment(status['release_time'])}, then: prime-node stake withdraw)"
+        free = name == "unbonding" and status["release_time"]
+        typer.echo(f"{name:<10} {amount}{until if free else ''}")
+    for node in status["nodes"]:
+        where = f"pool {node['pool_id']}" if node["pool_id"] is not None else "in no pool"
+        checked = ", hardware checked" if node["validated"] else ""
+        typer.echo(f"node       {node['address']}  {node['compute_units']} units, {where}{checked}")

@@ -1,0 +1,208 @@
+"""A node's data folder: what lies where, who may read it, and that only one process uses it.
+
+| name | what it is |
+|---|---|
+| `config.toml` | settings (see `node.config.schema`) |
+| `node.key` | the hot key: libp2p identity and EVM node address, mode 0600 |
+| `provider.key` | the provider's cold key, only where the operator keeps it here, mode 0600 |
+| `journal.sqlite` | accepted events (see `node.journal`) |
+| `chain.sqlite` | transactions and the event cursor of the node's key |
+| `chain.sqlite.0x…` | transactions of its provider's key |
+| `engine/` | sockets and logs of the engine process |
+| `blobs/` | content-addressed proof bundles, epochs' data and revealed rows |
+| `rows/` | content-addressed hidden states that a worker received |
+| `api-token` | bearer token of the HTTP API, mode 0600 |
+| `node.lock` | held with flock(2) while a process uses the folder |
+| `status.json` | pid, HTTP URL and peer id of that process |
+
+The lock is the kernel's: it goes when the process does, however it ends, so a stale lock cannot be.
+The folder itself is 0700.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from node.errors import InputError, ResourceError
+from proofs.encoding.jsontext import parse_json
+
+MAX_STATUS = 64 * 1024
+MAX_UNIX_PATH = 100
+"""Bytes of the path of a Unix socket (the kernel's bound is 108 with the final NUL)."""
+
+
+def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write `data` to a temporary file beside `path`, sync, and rename it over `path`.
+
+    Raises `InputError` naming the file when the system refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as exc:
+        raise InputError(f"{path}: cannot write: {exc.strerror}") from exc
+
+
+@dataclass(frozen=True)
+class NodeStatusFile:
+    """Who uses the folder now. `http_url` like `http://127.0.0.1:7070`."""
+
+    pid: int
+    http_url: str
+    peer_id: str
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataDir:
+    """Paths within a data folder; nothing is touched until a method is called."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.toml"
+
+    @property
+    def node_key(self) -> Path:
+        return self.path / "node.key"
+
+    @property
+    def provider_key(self) -> Path:
+        return self.path / "provider.key"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.sqlite"
+
+    @property
+    def chain(self) -> Path:
+        return self.path / "chain.sqlite"
+
+    @property
+    def engine(self) -> Path:
+        return self.path / "engine"
+
+    @property
+    def blobs(self) -> Path:
+        return self.path / "blobs"
+
+    @property
+    def status(self) -> Path:
+        return self.path / "status.json"
+
+    def create(self) -> None:
+        """Make the folder and its subfolders (idempotent). Raises `InputError`."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for folder in (self.engine, self.blobs):
+                folder.mkdir(exist_ok=True, mode=0o700)
+        except OSError as exc:
+            raise InputError(
+                f"{self.path}: cannot make the data folder: {exc.strerror}", "choose --data-dir"
+            ) from exc
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for this process. Raises `ResourceError` when another one has it."""
+        self.create()
+        descriptor = os.open(self.path / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+                raise ResourceError(
+                    f"{self.path}: in use by another prime-node (pid {holder})",
+                    "stop it or choose another --data-dir",
+                ) from exc
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            try:
+                yield
+            finally:
+                self.status.unlink(missing_ok=True)
+        finally:
+            os.close(descriptor)
+
+    def holder(self) -> str | None:
+        """The pid of the process that holds the folder now, None where none does."""
+        try:
+            descriptor = os.open(self.path / "node.lock", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+        finally:
+            os.close(descriptor)
+        return None
+
+    def chain_of(self, address: str) -> Path:
+        """Transactions of another key than the node's: its provider's."""
+        return self.chain.with_name(f"{self.chain.name}.{address}")
+
+    def api_token(self) -> str:
+        """The bearer token of the HTTP API, made at first use (64 hex digits)."""
+        path = self.path / "api-token"
+        if not path.exists():
+            with suppress(FileExistsError):
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(secrets.token_hex(32) + "\n")
+        return self.read_api_token()
+
+    def read_api_token(self) -> str:
+        """The token without making one. Raises `InputError`."""
+        path = self.path / "api-token"
+        text = _read_small(path, 1024, "is it the data folder of a node that has run?").strip()
+        if len(text) < 32 or not text.isascii():
+            raise InputError(f"{path}: not a token", "delete the file; the node makes a new one")
+        return text
+
+    def write_status(self, status: NodeStatusFile) -> None:
+        write_atomically(self.status, json.dumps(asdict(status)).encode() + b"\n", 0o600)
+
+    def read_status(self) -> NodeStatusFile:
+        """Of the running node. Raises `InputError` when none runs or the file is damaged."""
+        text = _read_small(self.status, MAX_STATUS, "is the node running? start it: prime-node run")
+        try:
+            data = parse_json(text.encode())
+            return NodeStatusFile(
+                pid=int(data["pid"]),
+                http_url=str(data["http_url"]),
+                peer_id=str(data["peer_id"]),
+                addresses=tuple(str(address) for address in data.get("addresses", ())),
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as exc:
+            raise InputError(f"{self.status}: damaged", "restart the node") from exc
+
+
+def _read_small(path: Path, limit: int, missing_hint: str) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except FileNotFoundError as exc:
+        raise InputError(f"{path}: no such file", missing_hint) from exc
+    except OSError as exc:
+        raise InputError(f"{path}: cannot read: {exc.strerror}") from exc
+    if len(data) > limit:
+        raise InputError(f"{path}: larger than {limit} bytes")
+    return data.decode("utf-8", "replace")

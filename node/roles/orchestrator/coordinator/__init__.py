@@ -1,0 +1,1 @@
+"""The orchestrator's decisions, pure: tables, events, and the commands that follow."""

@@ -1,0 +1,281 @@
+"""What happens to an orchestrator, and what it decides to do.
+
+An event's prefix says who caused it: the operator, a peer, the chain, or the node itself (time,
+its own tasks). Commands are carried out by `service.py`; none of them waits for an answer here:
+answers come back as events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.roles.orchestrator.coordinator.units import Unit
+from pipeline.planner import GroupPlan
+
+# --- events -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time passed; nothing else."""
+
+
+@dataclass(frozen=True)
+class OperatorSubmitted:
+    """A journaled job, cut into units."""
+
+    units: tuple[Unit, ...]
+
+
+@dataclass(frozen=True)
+class BeaconDrawn:
+    """The journaled beacon of a job; block 0: no block's hash."""
+
+    job_id: str
+    beacon: bytes
+    block: int
+
+
+@dataclass(frozen=True)
+class PeerAnnounced:
+    """A worker's signed record, new or renewed."""
+
+    peer_id: str
+    memory_bytes: int
+    layer_seconds: float
+    location: tuple[float, float] | None
+    region: str
+
+
+@dataclass(frozen=True)
+class PeerValidates:
+    """A validator that is here, with the stake behind it (wei; 1 without a chain); 0: it is not
+    here or validates no more."""
+
+    peer_id: str
+    weight: int
+
+
+@dataclass(frozen=True)
+class ChainQuorum:
+    """The stake of all validators (wei), and the share of it that decides (basis points)."""
+
+    all_weight: int
+    basis_points: int
+
+
+@dataclass(frozen=True)
+class PeerJoined:
+    peer_id: str
+    address: str
+    provider: str
+
+
+@dataclass(frozen=True)
+class PeerDeclined:
+    """The invite failed: refused, timed out, or its membership is not on chain."""
+
+    peer_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PeerPinged:
+    peer_id: str
+    ok: bool
+
+
+@dataclass(frozen=True)
+class PeerGone:
+    """The worker's process is known to be gone: its connection broke and it cannot be dialled."""
+
+    peer_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class GroupUp:
+    group_id: bytes
+    generation: int
+
+
+@dataclass(frozen=True)
+class GroupBroken:
+    """A build failed or a running ring broke. `suspect` could not be reached or refused; the
+    word of `reporter`, a stage of the ring, is all there is for it."""
+
+    group_id: bytes
+    generation: int
+    reason: str
+    suspect: str = ""
+    reporter: str = ""
+
+
+@dataclass(frozen=True)
+class PeerTokens:
+    generation: int
+    unit_id: bytes
+    sequence_id: bytes
+    offset: int
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PeerFinished:
+    generation: int
+    unit_id: bytes
+    sequence_id: bytes
+    reason: str
+    ids: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class PeerClaimed:
+    """A stage's evidence and countersigned receipt for a unit (canonical bytes, checked)."""
+
+    unit_id: bytes
+    generation: int
+    stage: int
+    claim: bytes
+
+
+@dataclass(frozen=True)
+class ClaimsFailed:
+    """A stage did not give sound evidence; the unit must be proven again, by another build.
+    `suspects` are the stages of which one is at fault."""
+
+    unit_id: bytes
+    generation: int
+    reason: str
+    suspects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class UnitRefused:
+    """Stage 0 says that the unit itself is impossible (and others may go on)."""
+
+    unit_id: bytes
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class PeerVerdict:
+    """A validator's signed verdict, signature checked. `faulty` names the convicted peer, `doubted`
+    one whose work was off by too little to convict it."""
+
+    validator: str
+    unit_id: bytes
+    bundle_id: bytes
+    accepted: bool
+    faulty: str
+    reason: str
+    summary: dict[str, object]
+    doubted: str = ""
+
+
+@dataclass(frozen=True)
+class ChainSettled:
+    """The epoch root that pays these units is final on chain."""
+
+    epoch: int
+    transaction: str
+    unit_ids: tuple[bytes, ...]
+
+
+Event = (
+    Tick
+    | OperatorSubmitted
+    | BeaconDrawn
+    | PeerAnnounced
+    | PeerValidates
+    | ChainQuorum
+    | PeerJoined
+    | PeerDeclined
+    | PeerPinged
+    | PeerGone
+    | GroupUp
+    | GroupBroken
+    | PeerTokens
+    | PeerFinished
+    | PeerClaimed
+    | ClaimsFailed
+    | UnitRefused
+    | PeerVerdict
+    | ChainSettled
+)
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InviteWorker:
+    peer_id: str
+
+
+@dataclass(frozen=True)
+class BuildGroup:
+    """Load every stage of the plan and close the ring; supersedes older builds of the group."""
+
+    group_id: bytes
+    generation: int
+    plan: GroupPlan
+
+
+@dataclass(frozen=True)
+class AssignUnit:
+    group_id: bytes
+    generation: int
+    unit_id: bytes
+
+
+@dataclass(frozen=True)
+class CollectClaims:
+    unit_id: bytes
+    generation: int
+
+
+@dataclass(frozen=True)
+class VerifyUnit:
+    unit_id: bytes
+    validator: str
+
+
+@dataclass(frozen=True)
+class ForgetUnit:
+    """Stages may drop the unit's evidence."""
+
+    unit_id: bytes
+    generation: int
+
+
+@dataclass(frozen=True)
+class BanWorker:
+    peer_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecordVerdict:
+    """Journal the unit as it now stands (ACCEPTED, REJECTED or EXPIRED)."""
+
+    unit_id: bytes
+
+
+@dataclass(frozen=True)
+class RecordSettled:
+    unit_id: bytes
+
+
+Command = (
+    InviteWorker
+    | BuildGroup
+    | AssignUnit
+    | CollectClaims
+    | VerifyUnit
+    | ForgetUnit
+    | BanWorker
+    | RecordVerdict
+    | RecordSettled
+)

@@ -1,0 +1,256 @@
+"""Work units: what is generated, verified and paid as one.
+
+```
+QUEUED → ASSIGNED → PRODUCED → VERIFYING → ACCEPTED → SETTLED
+   ↑         │          │           │
+   │         └──────────┴───────────┴─→ REJECTED(blame) ─again, up to MAX_ATTEMPTS→ QUEUED
+   │                                                     └─then→ EXPIRED
+   └── ASSIGNED ← PRODUCED when a stage died before it gave its evidence
+```
+A unit holds a few sequences. What a group generated before it lost a member is kept: the next
+build of the group rebuilds those tokens with one prefill. What a convicted group generated is
+thrown away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from node.roles.orchestrator.coordinator.members import IllegalTransition
+from proofs.evidence.bundle import NoiseSource
+from proofs.sampling.noise import noise_key
+
+
+class UnitState(StrEnum):
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    PRODUCED = "produced"
+    VERIFYING = "verifying"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    SETTLED = "settled"
+
+
+TRANSITIONS: dict[UnitState, frozenset[UnitState]] = {
+    UnitState.QUEUED: frozenset({UnitState.ASSIGNED, UnitState.EXPIRED}),
+    UnitState.ASSIGNED: frozenset({UnitState.PRODUCED, UnitState.QUEUED, UnitState.EXPIRED}),
+    UnitState.PRODUCED: frozenset(
+        {UnitState.VERIFYING, UnitState.ASSIGNED, UnitState.QUEUED, UnitState.EXPIRED}
+    ),
+    UnitState.VERIFYING: frozenset({UnitState.ACCEPTED, UnitState.REJECTED}),
+    UnitState.ACCEPTED: frozenset({UnitState.SETTLED}),
+    UnitState.REJECTED: frozenset({UnitState.QUEUED, UnitState.EXPIRED}),
+    UnitState.EXPIRED: frozenset(),
+    UnitState.SETTLED: frozenset(),
+}
+
+MAX_ATTEMPTS = 5
+LIVE = frozenset({UnitState.QUEUED, UnitState.ASSIGNED, UnitState.PRODUCED, UnitState.VERIFYING})
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One prompt to complete, and how far that came.
+
+    `noise` is what its noise key follows from: None where it is greedy, or has no seed and waits
+    for its job's beacon. `segments` are (output index, generation of the group) pairs: who produced
+    which tokens.
+    """
+
+    sequence_id: bytes
+    prompt_id: str
+    messages: tuple[dict[str, str], ...]
+    prompt_ids: tuple[int, ...]
+    max_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int | None
+    stop: tuple[str, ...]
+    eos_ids: tuple[int, ...]
+    noise_key: int = 0
+    noise: NoiseSource | None = None
+    output_ids: tuple[int, ...] = ()
+    segments: tuple[tuple[int, int], ...] = ()
+    reason: str = ""
+    text: str = ""
+
+    @property
+    def finished(self) -> bool:
+        return self.reason != ""
+
+    @property
+    def undrawn(self) -> bool:
+        """Whether it cannot be sampled before its job's beacon is there."""
+        return self.temperature > 0.0 and self.noise is None
+
+    def drawn(self, source: NoiseSource) -> Sequence:
+        """With the noise of `source`; greedy sequences have none."""
+        if self.temperature == 0.0:
+            return self
+        key = noise_key(source.beacon, source.request_id, self.prompt_ids, source.sample_index)
+        return replace(self, noise_key=key, noise=source)
+
+    def extended(self, generation: int, offset: int, ids: tuple[int, ...]) -> Sequence:
+        """With `ids` from output index `offset` on. Repeats and overlaps change nothing."""
+        if self.finished or offset > len(self.output_ids):
+            return self
+        fresh = ids[len(self.output_ids) - offset :]
+        if not fresh:
+            return self
+        segments = self.segments
+        if not segments or segments[-1][1] != generation:
+            segments = (*segments, (len(self.output_ids), generation))
+        output = (self.output_ids + fresh)[: self.max_tokens]
+        return replace(self, output_ids=output, segments=segments)
+
+    def ended(self, generation: int, reason: str, ids: tuple[int, ...], text: str) -> Sequence:
+        if self.finished or not ids or ids[: len(self.output_ids)] != self.output_ids:
+            return self
+        grown = self.extended(generation, 0, ids)
+        return replace(grown, reason=reason, text=text)
+
+    def sampled_from(self, generation: int) -> int:
+        """The first output token that this build made."""
+        if not self.segments:
+            return 0
+        start, made = self.segments[-1]
+        return start if made == generation else len(self.output_ids)
+
+    def restarted(self) -> Sequence:
+        return replace(self, output_ids=(), segments=(), reason="", text="")
+
+    def reopened(self) -> Sequence:
+        """Unfinished again by one token, so that another build of the group proves it anew."""
+        kept = self.output_ids[:-1]
+        segments = tuple(segment for segment in self.segments if segment[0] < len(kept))
+        return replace(self, output_ids=kept, segments=segments, reason="", text="")
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """One validator's verdict on a unit's bundle. `faulty` is the peer it convicts, `doubted` one
+    that it doubts, "" for none; `summary` is what rows of the dataset say of it."""
+
+    accepted: bool
+    faulty: str
+    reason: str
+    summary: dict[str, Any] = field(default_factory=dict)
+    doubted: str = ""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """`verify_by` and `progress_at` (the last new token, or the assignment) are monotonic seconds
+    of this run; `asked` are the validators who have its bundle, `opinions` what they said, `late`
+    whether one of them let `verify_by` pass."""
+
+    unit_id: bytes
+    job_id: str
+    sequences: tuple[Sequence, ...]
+    state: UnitState = UnitState.QUEUED
+    attempt: int = 0
+    group_id: bytes = b""
+    generation: int = 0
+    claims: dict[int, bytes] = field(default_factory=dict)
+    bundle_id: bytes = b""
+    asked: tuple[str, ...] = ()
+    opinions: dict[str, Opinion] = field(default_factory=dict)
+    verdict: dict[str, Any] | None = None
+    transaction: str = ""
+    epoch: int = 0
+    verify_by: float = 0.0
+    late: bool = False
+    progress_at: float = 0.0
+    history: tuple[str, ...] = ()
+
+    def to(self, state: UnitState, **changes: Any) -> Unit:
+        if state not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"unit {self.unit_id.hex()[:12]}: {self.state} → {state}")
+        return replace(self, state=state, **changes)
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """Validators who were asked and have not answered."""
+        return tuple(peer_id for peer_id in self.asked if peer_id not in self.opinions)
+
+    @property
+    def undrawn(self) -> bool:
+        """Whether it waits for its job's beacon."""
+        return any(sequence.undrawn for sequence in self.sequences)
+
+    def drawn(self, beacon: bytes, block: int) -> Unit:
+        """With the job's beacon in all sequences that wait for it, each under its own id."""
+        return replace(
+            self,
+            sequences=tuple(
+                s.drawn(NoiseSource(beacon=beacon, block=block, request_id=s.sequence_id))
+                if s.undrawn
+                else s
+                for s in self.sequences
+            ),
+        )
+
+    @property
+    def finished(self) -> bool:
+        return all(sequence.finished for sequence in self.sequences)
+
+    @property
+    def token_count(self) -> int:
+        """Tokens a stage worked on: prompts and outputs of all sequences."""
+        return sum(len(s.prompt_ids) + len(s.output_ids) for s in self.sequences)
+
+    def with_sequence(self, sequence: Sequence, now: float) -> Unit:
+        """With one sequence as it stands at `now`."""
+        return replace(
+            self,
+            progress_at=now,
+            sequences=tuple(
+                sequence if s.sequence_id == sequence.sequence_id else s for s in self.sequences
+            ),
+        )
+
+    def requeued(self, why: str) -> Unit:
+        """Back to QUEUED with nothing generated, one attempt later; EXPIRED after the last."""
+        history = (*self.history, why)
+        if self.attempt + 1 >= MAX_ATTEMPTS:
+            return self.to(UnitState.EXPIRED, history=history)
+        return self.to(
+            UnitState.QUEUED,
+            attempt=self.attempt + 1,
+            sequences=tuple(s.restarted() for s in self.sequences),
+            claims={},
+            bundle_id=b"",
+            asked=(),
+            opinions={},
+            late=False,
+            verdict=None,
+            group_id=b"",
+            generation=0,
+            history=history,
+        )
+
+    def resumed(self) -> Unit:
+        """As a restart finds it: with a validator or done as it was, else QUEUED from nothing."""
+        if self.state in (UnitState.VERIFYING, UnitState.ACCEPTED, UnitState.SETTLED):
+            kept = replace(self, asked=(), opinions={}, late=False)
+            return replace(kept, verify_by=0.0, progress_at=0.0)
+        if self.state is UnitState.EXPIRED:
+            return self
+        return replace(
+            self,
+            state=UnitState.QUEUED,
+            sequences=tuple(s.restarted() for s in self.sequences),
+            claims={},
+            bundle_id=b"",
+            asked=(),
+            opinions={},
+            late=False,
+            verdict=None,
+            group_id=b"",
+            generation=0,
+            progress_at=0.0,
+        )

@@ -1,0 +1,104 @@
+"""Rows of a dataset: everything needed to use a completion, and to check where it came from.
+
+One JSON object a sequence. Bytes are lower-case hex, proofs base64 (TOPLOC's own text form). A row
+names the model by its identity, the group and the peers of its stages, every stage's proofs, the
+validator's verdict and the transaction that settled its receipts; the evidence itself, with all
+signatures, is the proof bundle named by `bundle_id`.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from node.roles.orchestrator.coordinator.units import Sequence, Unit, UnitState
+from node.roles.orchestrator.service import Orchestrator
+from proofs.evidence.bundle import UnitBundle
+
+ACCEPTED = frozenset({UnitState.ACCEPTED, UnitState.SETTLED})
+
+
+def dataset_rows(orchestrator: Orchestrator, job_id: str) -> list[dict[str, Any]]:
+    """The rows of a job's accepted units, in the order of its prompts."""
+    rows = []
+    for unit in orchestrator.units_of(job_id):
+        if unit.state not in ACCEPTED:
+            continue
+        bundle = orchestrator.evidence.bundle(unit)
+        if bundle is None:
+            continue
+        rows += [_row(orchestrator, unit, sequence, bundle) for sequence in unit.sequences]
+    return rows
+
+
+def _row(
+    orchestrator: Orchestrator, unit: Unit, sequence: Sequence, bundle: UnitBundle
+) -> dict[str, Any]:
+    verdict = unit.verdict or {}
+    return {
+        "prompt_id": sequence.prompt_id,
+        "messages": list(sequence.messages),
+        "completion": sequence.text,
+        "finish_reason": sequence.reason,
+        "prompt_ids": list(sequence.prompt_ids),
+        "output_ids": list(sequence.output_ids),
+        "model": {"name": orchestrator.model_name, "id": bundle.model_id.hex()},
+        "sampling": {
+            "temperature": sequence.temperature,
+            "top_k": sequence.top_k,
+            "top_p": sequence.top_p,
+            "seed": sequence.seed,
+            "noise_key": f"{sequence.noise_key:016x}",
+            "noise": _noise(sequence),
+            "max_tokens": sequence.max_tokens,
+            "stop": list(sequence.stop),
+        },
+        "unit_id": unit.unit_id.hex(),
+        "state": unit.state.value,
+        "attempt": unit.attempt,
+        "group": {
+            "id": bundle.group_id.hex(),
+            "generation": bundle.generation,
+            "segments": [list(segment) for segment in sequence.segments],
+        },
+        "stages": _stages(bundle, sequence),
+        "verdict": {
+            "accepted": verdict.get("accepted"),
+            "validator": verdict.get("validator"),
+            "figures": verdict.get("figures"),
+        },
+        "bundle_id": unit.bundle_id.hex(),
+        "epoch": unit.epoch,
+        "receipt_transaction": unit.transaction,
+    }
+
+
+def _noise(sequence: Sequence) -> dict[str, Any] | None:
+    """What the noise key follows from; None where nothing was sampled."""
+    source = sequence.noise
+    if source is None:
+        return None
+    return {
+        "beacon": source.beacon.hex(),
+        "block": source.block,
+        "request_id": source.request_id.hex(),
+        "sample_index": source.sample_index,
+    }
+
+
+def _stages(bundle: UnitBundle, sequence: Sequence) -> list[dict[str, Any]]:
+    stages = []
+    first_layer = 0
+    for last_layer, claim in zip(bundle.boundaries, bundle.stages, strict=True):
+        evidence = [e for e in claim.evidence if e.sequence_id == sequence.sequence_id]
+        proofs = evidence[0].proofs if evidence else ()
+        stages.append(
+            {
+                "peer_id": claim.peer_id,
+                "address": claim.address,
+                "layers": [first_layer, last_layer],
+                "proofs": [base64.b64encode(proof).decode() for proof in proofs],
+            }
+        )
+        first_layer = last_layer
+    return stages

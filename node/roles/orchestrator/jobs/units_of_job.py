@@ -1,0 +1,129 @@
+"""From prompts to work units, and from units back to rows of a dataset.
+
+A job's prompts are rendered with the model's chat template and cut into units of `unit_size`
+sequences. Ids follow from the job: the same job cut twice gives the same units, which is what makes
+a job that is read back from the journal the same job.
+
+A prompt's seed, where it has one, is its noise: whoever submits it chose it, and may have tried
+several. A sampled prompt without one waits for its job's beacon (`beacons.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+
+from node.errors import InputError
+from node.prompts import Prompt
+from node.roles.orchestrator.coordinator.units import Sequence, Unit
+from proofs.evidence.bundle import NoiseSource
+
+DEFAULT_MAX_TOKENS = 64
+
+
+class Tokenizer(Protocol):
+    """What is needed of `pipeline.models.tokenizer.ChatTokenizer`."""
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]: ...
+
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]: ...
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+
+_UNIT = TypeAdapter(Unit)
+
+
+def unit_to_body(unit: Unit) -> dict[str, Any]:
+    """A unit as plain values for the journal."""
+    body: dict[str, Any] = _UNIT.dump_python(unit)
+    body["claims"] = [[stage, claim] for stage, claim in sorted(unit.claims.items())]
+    return body
+
+
+def unit_from_body(body: dict[str, Any]) -> Unit:
+    """The reverse of `unit_to_body`."""
+    return _UNIT.validate_python({**body, "claims": dict(body["claims"])})
+
+
+def make_sequence(
+    prompt: Prompt, job_id: str, index: int, tokenizer: Tokenizer, context_length: int
+) -> Sequence:
+    """One prompt as a sequence. Raises `InputError` where it does not fit the model's context."""
+    messages = tuple({"role": m.role, "content": m.content} for m in prompt.messages)
+    prompt_ids = tuple(tokenizer.encode_chat([dict(m) for m in messages]))
+    max_tokens = prompt.max_tokens or DEFAULT_MAX_TOKENS
+    if len(prompt_ids) + max_tokens > context_length:
+        raise InputError(
+            f"prompt {index + 1}: {len(prompt_ids)} tokens + {max_tokens} new ones are over"
+            f" the model's context of {context_length}",
+            "shorten it or lower max_tokens",
+        )
+    sequence_id = hashlib.sha256(f"prime-node/sequence/1:{job_id}:{index}".encode()).digest()[:16]
+    sequence = Sequence(
+        sequence_id=sequence_id,
+        prompt_id=prompt.id or str(index),
+        messages=messages,
+        prompt_ids=prompt_ids,
+        max_tokens=max_tokens,
+        temperature=prompt.temperature,
+        top_k=prompt.top_k,
+        top_p=prompt.top_p,
+        seed=prompt.seed,
+        stop=tuple(prompt.stop),
+        eos_ids=tuple(tokenizer.eos_ids),
+    )
+    if prompt.seed is None:
+        return sequence
+    return sequence.drawn(NoiseSource(beacon=prompt.seed.to_bytes(8, "big")))
+
+
+def make_units(job_id: str, sequences: Seq[Sequence], unit_size: int) -> tuple[Unit, ...]:
+    """Cut a job's sequences into units, in order."""
+    units = []
+    for start in range(0, len(sequences), unit_size):
+        part = tuple(sequences[start : start + unit_size])
+        seed = b"prime-node/unit/1" + b"".join(s.sequence_id for s in part)
+        units.append(Unit(hashlib.sha256(seed).digest(), job_id, part))
+    return tuple(units)
+
+
+def job_id_of(key: str, prompts: tuple[Prompt, ...]) -> str:
+    """A job's id: from its key where it has one, else from its content."""
+    seed = key or "\n".join(p.model_dump_json() for p in prompts)
+    return hashlib.sha256(f"prime-node/job/1:{seed}".encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class JobCutter:
+    """Cuts jobs for one model, and reads what became of them. `context_length` in tokens."""
+
+    tokenizer: Tokenizer
+    model_id: bytes
+    model_name: str
+    context_length: int
+    unit_size: int
+    vocab_size: int
+
+    def text(self, sequence: Sequence, ids: Seq[int]) -> str:
+        """A sequence's output as text: without a final end-of-sequence token, cut before a stop
+        string."""
+        ended = bool(ids) and ids[-1] in sequence.eos_ids
+        text = self.tokenizer.decode(ids[:-1] if ended else ids)
+        ends = [at for stop in sequence.stop if (at := text.find(stop)) >= 0]
+        return text[: min(ends)] if ends else text
+
+    def cut(self, key: str, prompts: tuple[Prompt, ...]) -> tuple[Unit, ...]:
+        """The units of a job. Raises `InputError` naming the first prompt that does not fit."""
+        job_id = job_id_of(key, prompts)
+        sequences = [
+            make_sequence(prompt, job_id, index, self.tokenizer, self.context_length)
+            for index, prompt in enumerate(prompts)
+        ]
+        return make_units(job_id, sequences, self.unit_size)

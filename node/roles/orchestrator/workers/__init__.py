@@ -1,0 +1,1 @@
+"""The pool's workers and validators: watched, invited, loaded with stages."""

@@ -1,0 +1,142 @@
+"""Watching workers: their records, their pings, and connections that break.
+
+A broken connection is looked into at once: the peer is pinged, and if it cannot even be dialled it
+is gone. So a killed process is noticed in well under a second, a hung one after three pings, and a
+connection that merely dropped costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from node.context import NodeContext
+from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.members import MemberState
+from node.roles.orchestrator.coordinator.pool import Pool
+from node.roles.orchestrator.workers.validator_watch import Judges
+from node.wire.protocol import PING, Ping, Pong
+from node.wire.rpc import call
+from p2p.errors import P2PError, RemoteRefused
+from p2p.peering.events import PeerDisconnected
+
+PING_EVERY_SECONDS = 2.0
+PROBE_SECONDS = 3.0
+JUDGES_EVERY_SECONDS = 15.0
+WATCHED = frozenset({MemberState.HEALTHY, MemberState.UNHEALTHY})
+
+Feed = Callable[[ev.Event], Awaitable[None]]
+
+
+class Watch:
+    """Feeds what it sees of other nodes to the coordinator."""
+
+    def __init__(self, context: NodeContext, pool: Pool, feed: Feed) -> None:
+        self._context = context
+        self._pool = pool
+        self._feed = feed
+        self._judges = Judges(context, feed)
+        self.pongs: dict[str, Pong] = {}
+
+    async def records(self) -> None:
+        """Announce workers and validators as their records come and go."""
+        network = self._context.network
+        seen: dict[str, int] = {}
+        version = -1
+        while True:
+            version = await network.records.wait_changed(version)
+            announced = set()
+            seen = {r.peer_id: seen[r.peer_id] for r in network.records.all() if r.peer_id in seen}
+            for record in network.records.all():
+                if "validator" in record.roles:
+                    announced.add(record.peer_id)
+                if "worker" in record.roles and seen.get(record.peer_id) != record.sequence:
+                    seen[record.peer_id] = record.sequence
+                    await self._feed(
+                        ev.PeerAnnounced(
+                            record.peer_id,
+                            record.vram_bytes,
+                            record.layer_seconds,
+                            record.location,
+                            record.region,
+                        )
+                    )
+            await self._judges.look(announced)
+
+    async def judges(self) -> None:
+        """Look again at who may judge now and then: roles and stakes change without a record."""
+        while True:
+            await trio.sleep(JUDGES_EVERY_SECONDS)
+            announced = self._context.network.records.all()
+            await self._judges.look({r.peer_id for r in announced if "validator" in r.roles})
+
+    async def pings(self) -> None:
+        """Ping every member, each on its own schedule, so that a slow one delays nobody."""
+        async with trio.open_nursery() as nursery:
+            watched: set[str] = set()
+
+            async def ping_while_member(peer_id: str) -> None:
+                while self._watched(peer_id):
+                    await self._feed(ev.PeerPinged(peer_id, await self._ping(peer_id)))
+                    await trio.sleep(PING_EVERY_SECONDS)
+                watched.discard(peer_id)
+                self.pongs.pop(peer_id, None)
+
+            while True:
+                for member in list(self._pool.members.values()):
+                    if member.state in WATCHED and member.peer_id not in watched:
+                        watched.add(member.peer_id)
+                        nursery.start_soon(ping_while_member, member.peer_id)
+                await trio.sleep(PING_EVERY_SECONDS / 2)
+
+    async def disconnects(self) -> None:
+        """Look into every broken connection of a member at once."""
+        with self._context.network.peer_events() as changes:
+            async for change in changes:
+                if isinstance(change, PeerDisconnected):
+                    await self.probe(change.peer_id)
+
+    def _watched(self, peer_id: str) -> bool:
+        member = self._pool.members.get(peer_id)
+        return member is not None and member.state in WATCHED
+
+    async def probe(self, peer_id: str) -> None:
+        """Ping a suspect now; feed `PeerGone` where it does not answer."""
+        if not self._watched(peer_id):
+            return
+        if not await self._ping(peer_id, PROBE_SECONDS):
+            await self._feed(ev.PeerGone(peer_id, "its connection broke and it does not answer"))
+
+    async def _ping(self, peer_id: str, timeout: float = PING.timeout) -> bool:
+        try:
+            pong = await call(
+                self._context, peer_id, PING, Ping(at=self._context.wall()), timeout=timeout
+            )
+        except RemoteRefused as exc:
+            # Only a worker that started anew does not know whose orders it takes.
+            if exc.code == "not_my_orchestrator":
+                await self._feed(ev.PeerGone(peer_id, "it started anew"))
+            return exc.code != "not_my_orchestrator"
+        except P2PError:
+            return False
+        if self._watched(peer_id):
+            self.pongs[peer_id] = pong
+        await self._check_generation(peer_id, pong)
+        return True
+
+    async def _check_generation(self, peer_id: str, pong: Pong) -> None:
+        """A worker whose engine lost its slice breaks its group, even if nobody reported it."""
+        for group in list(self._pool.groups.values()):
+            if group.state is not GroupState.RUNNING or peer_id not in group.peers:
+                continue
+            if pong.generation < group.generation or not pong.engine_up:
+                await self._feed(
+                    ev.GroupBroken(
+                        group.group_id,
+                        group.generation,
+                        f"{peer_id} no longer holds its stage",
+                        reporter=peer_id,
+                    )
+                )

@@ -1,0 +1,96 @@
+"""Is the noise of a bundle chance, as it says?
+
+`proofs.verdict.judge` checks that every noise key follows from its beacon. Whether a beacon is the
+hash of the block that it names only the chain tells. A false one is the word of whoever assembled
+the bundle, so it rejects the unit and blames no stage.
+
+A block that this node's endpoint does not have yet, or not deep enough, is no fault: ask again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from node.onchain.blocks import Blocks
+from proofs.evidence.bundle import NoiseSource, UnitBundle
+from proofs.verdict.findings import Findings
+from proofs.verdict.message import Verdict
+
+MAX_BLOCKS = 16
+"""Different blocks that a unit may name; each is a question to the chain. A job has one."""
+
+
+class NoiseFault(StrEnum):
+    """Why a bundle's noise is not what it says."""
+
+    NO_CHAIN = "names a block, and this network has no chain"
+    OTHER_REQUEST = "its noise is for another request than the sequence"
+    LATER_BLOCK = "its noise is of a later block than the one at which its work was signed"
+    MANY_BLOCKS = "names too many blocks"
+    OTHER_HASH = "its beacon is not the hash of its block"
+
+
+@dataclass(frozen=True)
+class NoiseCheck:
+    """`fault` None: nothing speaks against it. `unknown` says what could not be found out yet, and
+    is "" once everything is known."""
+
+    fault: NoiseFault | None = None
+    place: int = 0
+    unknown: str = ""
+
+    @property
+    def reason(self) -> str:
+        """For a verdict, "" without a fault."""
+        return "" if self.fault is None else f"sequence {self.place}: {self.fault.value}"
+
+
+async def check_beacons(bundle: UnitBundle, blocks: Blocks | None) -> NoiseCheck:
+    """Hold a bundle's beacons against the chain. `blocks` None: this network has no chain."""
+    from chain.errors import ChainError
+
+    hashes: dict[int, bytes] = {}
+    for place, source in _of_blocks(bundle):
+        if fault := _form_fault(bundle, place, source, blocks):
+            return NoiseCheck(fault, place)
+        if source.block not in hashes:
+            if len(hashes) == MAX_BLOCKS:
+                return NoiseCheck(NoiseFault.MANY_BLOCKS, place)
+            assert blocks is not None
+            try:
+                found = await blocks.hash_of(source.block)
+            except ChainError as exc:
+                return NoiseCheck(unknown=str(exc))
+            if found is None:
+                return NoiseCheck(unknown=f"block {source.block} is not deep enough yet")
+            hashes[source.block] = found
+        if hashes[source.block] != source.beacon:
+            return NoiseCheck(NoiseFault.OTHER_HASH, place)
+    return NoiseCheck()
+
+
+def refusal(bundle: UnitBundle, check: NoiseCheck) -> Verdict:
+    """The verdict on a bundle whose noise has a fault: rejected, and nobody is to blame."""
+    return Findings(bundle, [None] * len(bundle.sequences)).unattributed(check.reason)
+
+
+def _of_blocks(bundle: UnitBundle) -> Iterator[tuple[int, NoiseSource]]:
+    """Sampled sequences whose noise is a block's, and their numbers."""
+    for place, sequence in enumerate(bundle.sequences):
+        source = sequence.noise
+        if source is not None and source.block and sequence.sampling.temperature > 0.0:
+            yield place, source
+
+
+def _form_fault(
+    bundle: UnitBundle, place: int, source: NoiseSource, blocks: Blocks | None
+) -> NoiseFault | None:
+    if blocks is None:
+        return NoiseFault.NO_CHAIN
+    if source.request_id != bundle.sequences[place].sequence_id:
+        return NoiseFault.OTHER_REQUEST
+    if bundle.committed_at and source.block > bundle.committed_at:
+        return NoiseFault.LATER_BLOCK
+    return None

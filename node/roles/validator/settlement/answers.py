@@ -1,0 +1,161 @@
+"""Seeing every dispute through to its end, whoever asked: answered, upheld, or the bond taken back.
+
+A dispute about a root that passes the audit is answered: its signers lose stake where nobody does.
+One about a root that does not is upheld once its time is over, though its challenger be gone. One
+about a root that was voided otherwise is over, and only its challenger wants something: the bond.
+
+Validators take turns. Nothing is remembered but what the follower journals, so a restart goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from node.context import NodeContext
+from node.errors import InputError
+from node.roles.validator.settlement.auditor import LOOK_SECONDS, TURN_SECONDS, Auditor
+from node.settlement.follower import SettlementFollower
+from node.settlement.history import PoolHistory, PostedEpoch
+from proofs.encoding.leaves import Posted
+from proofs.encoding.receipts import EpochRoot
+from proofs.errors import ProofError
+
+if TYPE_CHECKING:
+    from chain.abi.structs import Dispute
+
+RETRY_SECONDS = 3.0
+EARLY_SECONDS = 1.0
+"""The chain's clock may be behind ours."""
+NO_ROOT = Posted(
+    EpochRoot(
+        pool_id=0,
+        epoch=0,
+        receipts_root=bytes(32),
+        payouts_root=bytes(32),
+        receipt_count=0,
+        total_units=0,
+        rate=0,
+        total_payout=0,
+        data_hash=bytes(32),
+    ),
+    (),
+)
+"""Where the contract does not look at the root."""
+
+
+class Answers:
+    """One task for every open dispute."""
+
+    def __init__(
+        self, context: NodeContext, follower: SettlementFollower, auditor: Auditor
+    ) -> None:
+        self._context = context
+        self._follower = follower
+        self._auditor = auditor
+        self._busy: set[int] = set()
+
+    async def run(self) -> None:
+        """See to all disputes until cancelled."""
+        version = -1
+        async with trio.open_nursery() as nursery:
+            while True:
+                version = await self._follower.wait_changed(version)
+                for dispute_id in self._follower.disputes.keys() - self._busy:
+                    self._busy.add(dispute_id)
+                    nursery.start_soon(self._see_through, dispute_id)
+
+    async def _see_through(self, dispute_id: int) -> None:
+        """Until it is over: a chain that does not answer now answers later."""
+        from chain.errors import ChainError
+
+        log = self._context.log.bind(dispute=dispute_id)
+        while dispute_id in self._follower.disputes:
+            try:
+                pause = await self._step(dispute_id)
+            except ChainError as exc:
+                log.warning("dispute not over yet", reason=str(exc))
+                pause = RETRY_SECONDS
+            except (InputError, ProofError) as exc:
+                log.error("dispute left alone", reason=str(exc))
+                return
+            await trio.sleep(pause)
+        self._busy.discard(dispute_id)
+
+    async def _step(self, dispute_id: int) -> float:
+        """Do what can be done now; seconds until the next look."""
+        chain = self._auditor.chain
+        dispute = await chain.dispute(dispute_id)
+        if dispute is None:
+            return RETRY_SECONDS  # over; the follower will see it
+        if await chain.root_hash(dispute.pool_id, dispute.epoch) != dispute.root:
+            if dispute.challenger == self._context.address:
+                await chain.uphold(dispute_id, NO_ROOT)
+                self._context.log.info("bond taken back", dispute=dispute_id)
+            return RETRY_SECONDS
+        history = self._follower.history(dispute.pool_id)
+        entry = history.get(dispute.epoch)
+        if entry is None or self._auditor.hash_of(entry) != dispute.root:
+            return RETRY_SECONDS
+        right = await self._right(history, entry, dispute)
+        if right is None:
+            return RETRY_SECONDS
+        delay = await self._auditor.delay(dispute.pool_id, dispute.epoch)
+        left = dispute.answer_by - self._follower.now()
+        if right and left > 0:
+            await trio.sleep(min(delay, left / 4))
+            if await chain.dispute(dispute_id) is not None:
+                await self._answer(dispute_id, dispute, history, entry)
+            return RETRY_SECONDS
+        if left > -1.0:
+            return min(left + 1.0, LOOK_SECONDS)
+        if dispute.challenger != self._context.address:
+            await trio.sleep(TURN_SECONDS + delay)
+        return await self._uphold(dispute_id, entry)
+
+    async def _right(
+        self, history: PoolHistory, entry: PostedEpoch, dispute: Dispute
+    ) -> bool | None:
+        """Whether the root passes the audit; its data are waited for as long as an answer is of
+        use. None where that cannot be told, or the root is gone."""
+        filled = await self._auditor.with_data(history, entry, dispute.answer_by)
+        if self._auditor.gone(history, entry) or not history.complete(entry.number - 1):
+            return None
+        return not await self._auditor.faults(history, filled)
+
+    async def _uphold(self, dispute_id: int, entry: PostedEpoch) -> float:
+        from chain.errors import Reverted
+
+        try:
+            if await self._auditor.chain.uphold(dispute_id, entry.posted) is not None:
+                self._context.log.warning("root voided", dispute=dispute_id, epoch=entry.number)
+        except Reverted as exc:
+            if exc.name != "AnswerTooEarly":
+                raise
+            return EARLY_SECONDS
+        return RETRY_SECONDS
+
+    async def _answer(
+        self, dispute_id: int, dispute: Dispute, history: PoolHistory, entry: PostedEpoch
+    ) -> None:
+        from chain.abi.structs import DisputeKind
+
+        chain, filled = self._auditor.chain, history.get(entry.number)
+        epoch = filled.epoch if filled is not None else None
+        if epoch is None:
+            return
+        if dispute.kind is DisputeKind.RECEIPT:
+            index = dispute.subject
+            before = epoch.leaf(index - 1) if index else None
+            signed = epoch.data.receipts[index].signed
+            leaf = epoch.leaf(index)
+            result = await chain.answer_receipt(dispute_id, entry.posted, leaf, before, signed)
+        else:
+            earlier = history.get(dispute.epoch - 1)
+            answer = epoch.answer(dispute.account, earlier.epoch if earlier is not None else None)
+            posted = earlier.posted if earlier is not None else None
+            result = await chain.answer_payout(dispute_id, entry.posted, posted, answer)
+        if result is not None:
+            self._context.log.info("dispute answered", dispute=dispute_id)

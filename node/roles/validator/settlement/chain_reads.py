@@ -1,0 +1,87 @@
+"""What a validator must know of the chain to judge an epoch: owners, the creator, the budget.
+
+Owners of nodes never change once they are there, so they are asked for once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from node.context import NodeContext
+from node.errors import InputError
+from node.settlement.history import PoolHistory
+from proofs.encoding.leaves import SignedReceipt
+from proofs.settlement.audit import Facts
+
+if TYPE_CHECKING:
+    from chain.client import ChainClient
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a pool pays a unit (`price`, wei), and what of its funds no root has promised (wei)."""
+
+    price: int
+    available: int
+
+
+class ChainFacts:
+    """Reads facts; raises `ChainError`s."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._owners: dict[str, str] = {}
+        self._creators: dict[int, str] = {}
+
+    async def owners(self, receipts: Iterable[SignedReceipt]) -> dict[str, str]:
+        """Owners of all workers and counterparties; strangers are left out."""
+        nodes = {item.receipt.worker for item in receipts}
+        nodes |= {item.receipt.counterparty for item in receipts}
+        unknown = sorted(nodes - self._owners.keys())
+        if unknown:
+            self._owners |= await self._chain.owners_of(unknown)
+        return {node: self._owners[node] for node in nodes if node in self._owners}
+
+    async def budget(self, pool_id: int, committed: int) -> Budget:
+        """Of a pool whose roots have promised `committed` wei so far."""
+        funds = await self._chain.pool_funds(pool_id)
+        return Budget(funds.rate, funds.funded - committed)
+
+    async def creator(self, pool_id: int) -> str:
+        """The pool's owner."""
+        if pool_id not in self._creators:
+            self._creators[pool_id] = (await self._chain.pool(pool_id)).creator
+        return self._creators[pool_id]
+
+    async def settled_until(self, history: PoolHistory) -> bool:
+        """Whether the last epoch known here stands on chain, and nothing can undo it any more. What
+        is signed before that could come to stand on another root than was meant."""
+        newest = history.newest
+        if newest is None:
+            return True
+        chain = self._chain
+        standing = await chain.root_hash(history.pool_id, newest.number)
+        if standing != newest.posted.hash(chain.domain("ReceiptSettlement")):
+            return False
+        return await chain.is_final(history.pool_id, newest.number)
+
+    async def before(
+        self, history: PoolHistory, number: int, receipts: Iterable[SignedReceipt]
+    ) -> Facts:
+        """The facts by which epoch `number` is judged; earlier epochs' data must be here."""
+        return Facts(
+            domain=self._chain.domain("ReceiptSettlement"),
+            creator=await self.creator(history.pool_id),
+            owners=await self.owners(receipts),
+            earned=history.earned(number - 1),
+            paid=history.paid(number - 1),
+        )
+
+    @property
+    def _chain(self) -> ChainClient:
+        chain = self._context.chain
+        if chain is None:
+            raise InputError("this network has no chain")
+        return chain

@@ -1,0 +1,200 @@
+"""Standing by the truth about posted roots: wrong ones are disputed.
+
+Every root whose data arrive is audited. One with a fault is disputed at once: a receipt counted
+twice proves itself, other faults are asked about. What becomes of a question is seen to in
+`answering.py`, whoever asked it. Honest validators all find the same, so each waits for its turn
+and looks whether the very same is asked already; that another question about the root is open says
+nothing, since the root's signers could have asked what they can answer.
+
+Most faults cannot be answered away, so one is enough. A missing signature can: the signers may have
+published another than they hold. Of those, and of roots whose data cannot be had, several leaves
+are asked about that nobody could foresee.
+"""
+
+from __future__ import annotations
+
+import secrets
+from random import SystemRandom
+
+import trio
+
+from node.context import NodeContext
+from node.errors import InputError
+from node.roles.validator.settlement.answers import Answers
+from node.roles.validator.settlement.auditor import Auditor
+from node.roles.validator.settlement.chain_reads import ChainFacts
+from node.settlement.follower import SettlementFollower
+from node.settlement.history import PoolHistory, PostedEpoch
+from proofs.encoding.leaves import Posted
+from proofs.errors import ProofError
+from proofs.settlement.audit import UNSIGNED, BadPayout, BadReceipt, CountedTwice, Fault, Unfounded
+
+RETRY_SECONDS = 3.0
+MAX_DOUBTS = 8
+"""Questions about signatures of one root; each costs a bond if it is answered."""
+
+
+def plain_and_doubtful(faults: list[Fault]) -> tuple[list[Fault], list[Fault]]:
+    """Faults that nobody can answer, and those that somebody might."""
+    plain: list[Fault] = []
+    doubtful: list[Fault] = []
+    for fault in faults:
+        unsigned = isinstance(fault, BadReceipt) and fault.reason == UNSIGNED
+        (doubtful if unsigned else plain).append(fault)
+    return plain, doubtful
+
+
+class Guard:
+    """Audits and disputes. `disputed` counts the wrong roots it found."""
+
+    def __init__(
+        self, context: NodeContext, follower: SettlementFollower, facts: ChainFacts
+    ) -> None:
+        self._context = context
+        self._follower = follower
+        self._auditor = Auditor(context, follower, facts)
+        self._answers = Answers(context, follower, self._auditor)
+        self._seen: set[tuple[Posted, int]] = set()
+        self.disputed = 0
+
+    async def run(self) -> None:
+        """Look at every new root and dispute until cancelled."""
+        version = -1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._answers.run)
+            while True:
+                version = await self._follower.wait_changed(version)
+                for history in list(self._follower.histories.values()):
+                    entry = history.newest
+                    if entry is None or self._follower.is_final(history, entry):
+                        continue
+                    if (entry.posted, entry.block) not in self._seen:
+                        self._seen.add((entry.posted, entry.block))
+                        nursery.start_soon(self._audit, history, entry)
+
+    async def _audit(self, history: PoolHistory, entry: PostedEpoch) -> None:
+        """Until it is done: a chain that does not answer now answers later, and data that were
+        asked for may come after all."""
+        from chain.errors import ChainError
+
+        asked = False
+        while not self._over(history, entry):
+            try:
+                if not asked:
+                    until = await self._auditor.patience(entry)
+                else:
+                    until = entry.claimable_at
+                entry = await self._auditor.with_data(history, entry, until)
+                if self._over(history, entry):
+                    return
+                if entry.epoch is not None and not history.complete(entry.number - 1):
+                    self._context.log.warning("root not audited: earlier leaves are not here")
+                elif entry.epoch is not None or not asked:
+                    faults = await self._auditor.faults(history, entry)
+                    if faults:
+                        await self._accuse(history, entry, faults)
+                    if entry.epoch is not None:
+                        return
+                    asked = True
+            except ChainError as exc:
+                self._context.log.warning("posted root not audited yet", reason=str(exc))
+            except (InputError, ProofError) as exc:
+                self._context.log.error("posted root not disputed", reason=str(exc))
+                return
+            await trio.sleep(RETRY_SECONDS)
+
+    def _over(self, history: PoolHistory, entry: PostedEpoch) -> bool:
+        """Whether nothing can be asked any more: the root is gone, or its window is over."""
+        late = self._follower.now() >= entry.claimable_at
+        return late or self._auditor.gone(history, entry)
+
+    async def _accuse(self, history: PoolHistory, entry: PostedEpoch, faults: list[Fault]) -> None:
+        log, root = self._context.log, entry.posted.root
+        log.warning(
+            "posted root is wrong", pool=root.pool_id, epoch=root.epoch, fault=str(faults[0])
+        )
+        self.disputed += 1
+        left = max(entry.claimable_at - self._follower.now(), 0.0)
+        await trio.sleep(min(await self._auditor.delay(root.pool_id, root.epoch), left / 4))
+        standing = await self._auditor.chain.root_hash(root.pool_id, root.epoch)
+        if standing != self._auditor.hash_of(entry):
+            return
+        plain, doubtful = plain_and_doubtful(faults)
+        for fault in plain:
+            if await self._asked(standing, fault) or await self._raise(history, entry, fault):
+                return
+        chosen = SystemRandom().sample(doubtful, min(len(doubtful), MAX_DOUBTS))
+        raised = [
+            await self._asked(standing, fault) or await self._raise(history, entry, fault)
+            for fault in chosen
+        ]
+        if not any(raised):
+            log.error("no fault of the root could be raised", pool=root.pool_id, epoch=root.epoch)
+
+    async def _asked(self, standing: bytes, fault: Fault) -> bool:
+        """Whether an open dispute asks about this very fault."""
+        from chain.abi.structs import DisputeKind
+
+        for dispute_id, root in list(self._follower.disputes.items()):
+            dispute = await self._auditor.chain.dispute(dispute_id) if root == standing else None
+            if dispute is None:
+                continue
+            match fault:
+                case BadReceipt(index=index):
+                    if dispute.kind is DisputeKind.RECEIPT and dispute.subject == index:
+                        return True
+                case BadPayout(account=account, amount=amount):
+                    leaf = dispute.kind is DisputeKind.PAYOUT and dispute.amount == amount
+                    none = dispute.kind is DisputeKind.OMISSION and amount is None
+                    if (leaf or none) and dispute.account == account:
+                        return True
+                case Unfounded() if dispute.challenger == self._context.address:
+                    return True  # this node did, before it was restarted
+        return False
+
+    async def _raise(self, history: PoolHistory, entry: PostedEpoch, fault: Fault) -> bool:
+        """Bring one fault to the chain; whether that could be done."""
+        from chain.errors import Reverted
+
+        chain, posted, epoch = self._auditor.chain, entry.posted, entry.epoch
+        try:
+            match fault:
+                case CountedTwice(index=index, other_epoch=other_number, other_index=other_index):
+                    other = entry if other_number == entry.number else history.get(other_number)
+                    if epoch is None or other is None or other.epoch is None:
+                        return False
+                    await chain.prove_double_count(
+                        posted,
+                        epoch.leaf(index),
+                        epoch.data.receipts[index].receipt,
+                        other.posted,
+                        other.epoch.leaf(other_index),
+                        other.epoch.data.receipts[other_index].receipt,
+                    )
+                case BadReceipt(index=index):
+                    await chain.dispute_receipt(posted, index)
+                case BadPayout():
+                    await self._dispute_payout(history, entry, fault)
+                case Unfounded():
+                    index = secrets.randbelow(posted.root.receipt_count)
+                    await chain.dispute_receipt(posted, index)
+        except Reverted as exc:
+            self._context.log.warning("dispute refused", fault=str(fault), reason=str(exc))
+            return False
+        self._context.log.info("root disputed", epoch=entry.number, fault=str(fault))
+        return True
+
+    async def _dispute_payout(
+        self, history: PoolHistory, entry: PostedEpoch, fault: BadPayout
+    ) -> None:
+        """By the wrong leaf where there is one, else by what the epoch before had granted."""
+        chain, posted, account = self._auditor.chain, entry.posted, fault.account
+        if fault.amount is not None and entry.epoch is not None:
+            for payout in entry.epoch.payouts_of(account):
+                if payout.cumulative == fault.amount:
+                    await chain.dispute_payout(posted, account, payout)
+                    return
+        before = history.get(entry.number - 1)
+        granted = before.epoch.payout(account) if before and before.epoch else None
+        previous = before.posted if before is not None and granted is not None else None
+        await chain.dispute_omission(posted, previous, account, granted)

@@ -1,0 +1,248 @@
+"""A running node as its HTTP API shows it: snapshots of what the roles hold, in plain shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from node.context import NodeContext
+from node.errors import InputError
+from node.http.view import (
+    Completion,
+    GroupInfo,
+    JobInfo,
+    JobRefused,
+    JobRequest,
+    NodeInfo,
+    Rejection,
+    StageInfo,
+    Status,
+    WorkInfo,
+)
+from node.lifecycle import Lifecycle, NodeState
+from node.roles.assembly import Roles
+from node.roles.orchestrator.coordinator.groups import Group
+from node.roles.orchestrator.coordinator.units import Sequence as WorkSequence
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.jobs.dataset import dataset_rows
+from node.roles.orchestrator.service import Orchestrator
+from node.version import version
+
+MAX_REJECTIONS = 200
+DONE = frozenset({UnitState.ACCEPTED, UnitState.SETTLED})
+
+
+class RuntimeView:
+    """Implements `node.http.view.NodeView`."""
+
+    def __init__(self, context: NodeContext, roles: Roles, lifecycle: Lifecycle) -> None:
+        self._context = context
+        self._roles = roles
+        self._lifecycle = lifecycle
+        self._started_at = context.wall()
+        network = context.network
+        context.metrics.peers.set_function(lambda: len(network.peers()))
+        context.metrics.known_nodes.set_function(lambda: len(network.records.all()))
+
+    async def status(self) -> Status:
+        context, worker = self._context, self._roles.worker
+        engine = await worker.engine_status() if worker is not None else None
+        return Status(
+            peer_id=context.peer_id,
+            address=context.address,
+            version=version(),
+            network=context.network_name,
+            roles=context.config.roles,
+            state=self._lifecycle.state.value,
+            started_at=self._started_at,
+            addresses=context.network.addresses,
+            peers=len(context.network.peers()),
+            pool_id=self._pool_id(),
+            provider=context.provider,
+            engine_pid=0 if engine is None else engine.pid,
+            engine_rss=0 if engine is None else engine.rss,
+        )
+
+    async def health(self) -> tuple[bool, Sequence[str]]:
+        """Ready once it serves and, unless it is the first node, knows a peer."""
+        reasons = []
+        if self._lifecycle.state is not NodeState.SERVING:
+            reasons.append(f"the node is {self._lifecycle.state.value}")
+        if not self._context.network.peers() and "orchestrator" not in self._context.config.roles:
+            reasons.append("no peer is connected")
+        return not reasons, reasons
+
+    async def nodes(self) -> Sequence[NodeInfo]:
+        orchestrator = self._roles.orchestrator
+        members = orchestrator.pool.members if orchestrator is not None else {}
+        pongs = orchestrator.watch.pongs if orchestrator is not None else {}
+        found = []
+        for record in self._context.network.records.all():
+            member, pong = members.get(record.peer_id), pongs.get(record.peer_id)
+            found.append(
+                NodeInfo(
+                    peer_id=record.peer_id,
+                    address=member.address if member is not None else "",
+                    roles=record.roles,
+                    state=member.state.value if member is not None else "seen",
+                    device=record.device,
+                    vram_bytes=record.vram_bytes,
+                    layer_seconds=record.layer_seconds,
+                    location=record.location,
+                    region=record.region,
+                    last_seen=record.issued_at,
+                    connected=self._context.network.connected(record.peer_id),
+                    rss=pong.rss if pong is not None else 0,
+                )
+            )
+        return found
+
+    async def groups(self) -> Sequence[GroupInfo]:
+        orchestrator = self._roles.orchestrator
+        if orchestrator is None:
+            return []
+        return [self._group(orchestrator, g) for g in orchestrator.pool.groups.values()]
+
+    async def work(self, after: int, limit: int) -> Sequence[WorkInfo]:
+        orchestrator = self._roles.orchestrator
+        if orchestrator is None:
+            return []
+        units = list(orchestrator.pool.units.values())[after : after + limit]
+        return [_work(after + place, unit) for place, unit in enumerate(units, start=1)]
+
+    async def rejections(self) -> Sequence[Rejection]:
+        orchestrator = self._roles.orchestrator
+        if orchestrator is None:
+            return []
+        newest = orchestrator.rejections[-MAX_REJECTIONS:][::-1]
+        return [
+            Rejection(
+                unit_id=str(item["unit_id"]),
+                at=float(item["at"]),
+                reason=str(item["reason"]),
+                stage=-1 if item["first_faulty"] is None else int(item["first_faulty"]),
+                peer_id=str(item["faulty_peer"]),
+                validator=str(item["validator"]),
+            )
+            for item in newest
+        ]
+
+    async def submit(self, job: JobRequest) -> str:
+        orchestrator = self._roles.orchestrator
+        if orchestrator is None:
+            raise JobRefused("not_orchestrator", "this node is no orchestrator; ask the pool's")
+        if self._lifecycle.state is not NodeState.SERVING:
+            raise JobRefused("draining", f"the node is {self._lifecycle.state.value}", 503)
+        most = self._context.config.orchestrator.max_prompts_per_job
+        if len(job.prompts) > most:
+            raise JobRefused("too_many_prompts", f"at most {most} prompts a job", 422)
+        try:
+            return await orchestrator.submit(job.prompts, job.key)
+        except InputError as exc:
+            raise JobRefused("bad_prompt", str(exc), 422) from exc
+
+    async def job(self, job_id: str) -> JobInfo | None:
+        orchestrator = self._roles.orchestrator
+        if orchestrator is None or job_id not in orchestrator.jobs:
+            return None
+        units = orchestrator.units_of(job_id)
+        sequences = [(unit, s) for unit in units for s in unit.sequences]
+        failed = [unit for unit in units if unit.state is UnitState.EXPIRED]
+        finished = all(unit.state in DONE or unit in failed for unit in units)
+        started = any(unit.state is not UnitState.QUEUED for unit in units)
+        state = "running" if started else "queued"
+        if finished:
+            state = "failed" if failed else "finished"
+        return JobInfo.model_validate(
+            {
+                "job_id": job_id,
+                "state": state,
+                "prompts": len(sequences),
+                "completed": sum(s.finished for _, s in sequences),
+                "accepted": sum(unit.state in DONE for unit, _ in sequences),
+                "tokens": sum(len(s.output_ids) for _, s in sequences),
+                "error": failed[0].history[-1] if failed else "",
+                "results": [
+                    _completion(i, u, s) for i, (u, s) in enumerate(sequences) if s.finished
+                ],
+            }
+        )
+
+    async def dataset(self, job_id: str) -> Sequence[dict[str, Any]] | None:
+        orchestrator = self._roles.orchestrator
+        if orchestrator is None or job_id not in orchestrator.jobs:
+            return None
+        return await trio.to_thread.run_sync(dataset_rows, orchestrator, job_id)
+
+    def _pool_id(self) -> int:
+        worker = self._roles.worker
+        if self._roles.pool_id or worker is None or worker.membership.employer is None:
+            return self._roles.pool_id
+        return worker.membership.employer.pool_id
+
+    def _group(self, orchestrator: Orchestrator, group: Group) -> GroupInfo:
+        stages = []
+        for place, stage in enumerate(group.plan.stages):
+            loaded = orchestrator.builder.loaded.get(stage.peer_id)
+            pong = orchestrator.watch.pongs.get(stage.peer_id)
+            stages.append(
+                StageInfo(
+                    stage=place,
+                    peer_id=stage.peer_id,
+                    first_layer=stage.first_layer,
+                    last_layer=stage.last_layer,
+                    weights_bytes=loaded.weights_bytes if loaded else 0,
+                    kv_bytes=loaded.kv_bytes if loaded else 0,
+                    rss=max(loaded.rss if loaded else 0, pong.rss if pong else 0),
+                )
+            )
+        section = self._context.config.orchestrator
+        return GroupInfo(
+            group_id=group.group_id.hex(),
+            generation=group.generation,
+            state=group.state.value,
+            model=section.model,
+            model_id=orchestrator.model_id.hex(),
+            stages=tuple(stages),
+            spares=group.plan.spares,
+            running=sum(
+                not s.finished
+                for unit in orchestrator.pool.units.values()
+                if unit.group_id == group.group_id and unit.state is UnitState.ASSIGNED
+                for s in unit.sequences
+            ),
+            tokens=orchestrator.tokens,
+            tokens_per_second=round(orchestrator.tokens_per_second, 2),
+        )
+
+
+def _work(cursor: int, unit: Unit) -> WorkInfo:
+    return WorkInfo(
+        cursor=cursor,
+        unit_id=unit.unit_id.hex(),
+        state=unit.state.value,
+        job_id=unit.job_id,
+        group_id=unit.group_id.hex(),
+        attempt=unit.attempt,
+        sequences=len(unit.sequences),
+        tokens=sum(len(s.output_ids) for s in unit.sequences),
+        verdict="accepted" if unit.state in DONE else "",
+        reason=unit.history[-1] if unit.history else "",
+        epoch=unit.epoch,
+        transaction=unit.transaction,
+    )
+
+
+def _completion(index: int, unit: Unit, sequence: WorkSequence) -> Completion:
+    return Completion(
+        index=index,
+        id=sequence.prompt_id,
+        text=sequence.text,
+        finish_reason=sequence.reason,
+        prompt_tokens=len(sequence.prompt_ids),
+        completion_tokens=len(sequence.output_ids),
+        unit_id=unit.unit_id.hex(),
+        state=unit.state.value,
+    )

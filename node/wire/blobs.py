@@ -1,0 +1,158 @@
+"""Content under its sha256: kept by whoever has it, fetched from anybody.
+
+Two kinds of it are served to every peer that asks by hash. Epochs' data: whoever signs or fetches
+them keeps them and says so in the DHT. A reader asks providers found there and all peers whose
+records it has, in random order, so no single node can withhold an epoch from it. And rows, which a
+stage received and shows when it is accused (`node.roles.validator.judging.rows` fetches them); only
+a unit's bundle has their hash. Any byte that differs is noticed at the end, and the next peer is
+asked.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import trio
+
+from node.config.datadir import write_atomically
+from node.context import NodeContext
+from node.errors import InputError
+from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
+from node.wire.rpc import call, serve
+from p2p.errors import P2PError, Refused
+from proofs.settlement.epoch_data import MAX_DATA_BYTES, data_hash
+
+CHUNK_BYTES = 2 * 2**20
+PROVIDER_SECONDS = 5.0
+PEER_SECONDS = 60.0
+MAX_PEERS = 32
+MAX_CHUNKS = MAX_DATA_BYTES // CHUNK_BYTES + 1
+
+
+EPOCH, ROWS = ".epoch", ".rows"
+
+
+def rows_folder(data_dir: Path) -> Path:
+    """Where a worker's engine keeps the rows that it received."""
+    return data_dir / "rows"
+
+
+class EpochBlobs:
+    """The epoch data that this node has, and its answers to whoever asks for content."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+        self._shelves = (
+            (context.blobs, EPOCH),
+            (context.blobs, ROWS),  # what was revealed to this validator
+            (rows_folder(context.config.data_dir), ROWS),
+        )
+
+    def serve(self) -> None:
+        """Answer everybody's `fetch`."""
+        serve(self._context.network, FETCH, self._on_fetch)
+
+    async def put(self, content: bytes) -> bytes:
+        """Keep content and offer it; returns its hash. Raises `InputError` if the disk refuses."""
+        digest = data_hash(content)
+        if await self.get(digest) is None:
+            path = self._path(digest)
+            await trio.to_thread.run_sync(write_atomically, path, content, 0o600)
+        return digest
+
+    async def announce(self, digest: bytes) -> None:
+        """Say in the DHT that this node has it. Hearsay only: failing changes nothing."""
+        try:
+            await self._context.network.provide(digest)
+        except P2PError as exc:
+            self._context.log.debug("epoch data not announced", reason=str(exc))
+
+    async def get(self, digest: bytes) -> bytes | None:
+        """Content that is here; a damaged file counts as missing."""
+        try:
+            content = await trio.to_thread.run_sync(self._path(digest).read_bytes)
+        except OSError:
+            return None
+        return content if data_hash(content) == digest else None
+
+    async def fetch(self, digest: bytes, first: tuple[str, ...] = ()) -> bytes | None:
+        """Content from here or, `first` before all others, from peers; kept once it is found."""
+        content = await self.get(digest)
+        if content is not None:
+            return content
+        tried: set[str] = set()
+        for peers in (list(first), self._neighbours(), None):
+            candidates = await self._providers(digest) if peers is None else peers
+            for peer_id in candidates[:MAX_PEERS]:
+                if peer_id in tried or peer_id == self._context.peer_id:
+                    continue
+                tried.add(peer_id)
+                content = await self._from_peer(peer_id, digest)
+                if content is not None:
+                    await self._keep(content)
+                    return content
+        return None
+
+    async def fetch_from(self, peer_id: str, digest: bytes) -> bytes | None:
+        """Content from here, or from this peer and no other; what it sent is not kept."""
+        return await self.get(digest) or await self._from_peer(peer_id, digest)
+
+    async def _keep(self, content: bytes) -> None:
+        try:
+            await self.put(content)
+        except InputError as exc:
+            self._context.log.warning("epoch data not kept", reason=str(exc))
+
+    def _neighbours(self) -> list[str]:
+        network = self._context.network
+        peers = list({*network.peers(), *(record.peer_id for record in network.records.all())})
+        random.shuffle(peers)
+        return peers
+
+    async def _providers(self, digest: bytes) -> list[str]:
+        try:
+            return list(await self._context.network.find_providers(digest, PROVIDER_SECONDS))
+        except P2PError:
+            return []
+
+    async def _from_peer(self, peer_id: str, digest: bytes) -> bytes | None:
+        with trio.move_on_after(PEER_SECONDS):
+            try:
+                content = await self._read(peer_id, digest)
+                return content if data_hash(content) == digest else None
+            except P2PError as exc:
+                self._context.log.debug("epoch data not fetched", peer=peer_id, reason=str(exc))
+        return None
+
+    async def _read(self, peer_id: str, digest: bytes) -> bytes:
+        """What a peer says is the content. It ends in `MAX_CHUNKS`, or the rest is not read."""
+        content = bytearray()
+        for _ in range(MAX_CHUNKS):
+            request = FetchRequest(digest=digest, offset=len(content))
+            chunk = await call(self._context, peer_id, FETCH, request)
+            content += chunk.data
+            if chunk.total > MAX_DATA_BYTES or len(content) >= chunk.total or not chunk.data:
+                break
+        return bytes(content)
+
+    async def _on_fetch(self, peer_id: str, request: FetchRequest) -> FetchedChunk:
+        for folder, suffix in self._shelves:
+            path = folder / f"{request.digest.hex()}{suffix}"
+            read = await trio.to_thread.run_sync(_read_part, path, request.offset)
+            if read is not None:
+                return FetchedChunk(data=read[0], total=read[1])
+        raise Refused("not_here", "I do not have that content")
+
+    def _path(self, digest: bytes) -> Path:
+        return self._context.blobs / f"{digest.hex()}{EPOCH}"
+
+
+def _read_part(path: Path, offset: int) -> tuple[bytes, int] | None:
+    try:
+        with path.open("rb") as file:
+            total = file.seek(0, 2)
+            file.seek(min(offset, total))
+            return file.read(CHUNK_BYTES), total
+    except OSError:
+        return None

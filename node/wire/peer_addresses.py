@@ -1,0 +1,21 @@
+"""Which peer holds which address, as far as node records tell."""
+
+from __future__ import annotations
+
+from p2p.errors import InvalidPeerId
+from p2p.identity import peer_public_key
+from p2p.network import Network
+from proofs.encoding.signing import public_key_address
+
+
+def address_of_peer(peer_id: str) -> str:
+    """The address of a peer id's key, "" for what is no secp256k1 peer id."""
+    try:
+        return public_key_address(peer_public_key(peer_id))
+    except InvalidPeerId:
+        return ""
+
+
+def peers_by_address(network: Network) -> dict[str, str]:
+    """Peer ids by address, of all nodes whose records are here."""
+    return {address_of_peer(record.peer_id): record.peer_id for record in network.records.all()}

@@ -1,0 +1,81 @@
+"""Typed request/response between nodes: `Method`s of `node.wire.protocol` over `p2p.Network`.
+
+`serve` decodes and validates before the handler runs, and refuses what does not validate
+(`bad_request`); `admits` turns strangers away before their bytes are even decoded. `call` does the
+opposite on the other side: an answer that is not one is the peer's `ProtocolViolation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from node.wire.protocol import A, BadBody, Method, Q, decode, encode
+from p2p.errors import P2PError, ProtocolViolation, Refused, RemoteRefused, RequestTimeout
+
+if TYPE_CHECKING:
+    from node.context import NodeContext
+    from p2p.network import Network
+
+OUTCOMES: tuple[tuple[type[P2PError], str], ...] = (
+    (RemoteRefused, "refused"),
+    (RequestTimeout, "timeout"),
+    (ProtocolViolation, "violation"),
+)
+
+Handler = Callable[[str, Q], Awaitable[A]]
+Admits = Callable[[str], object]
+"""Raises `Refused` for a peer that may not ask at all."""
+
+
+async def call(
+    context: NodeContext,
+    peer_id: str,
+    method: Method[Q, A],
+    body: Q,
+    *,
+    timeout: float | None = None,
+) -> A:
+    """Ask `peer_id`. Raises the p2p errors (`PeerUnreachable`, `RequestTimeout`,
+    `RemoteRefused`, `ProtocolViolation`)."""
+    started = context.now()
+    outcome = "ok"
+    try:
+        answer = await context.network.request(
+            peer_id,
+            method.protocol,
+            encode(body),
+            timeout=method.timeout if timeout is None else timeout,
+            max_response=method.max_answer,
+        )
+        return decode(method.answer, answer)
+    except P2PError as exc:
+        outcome = next((word for kind, word in OUTCOMES if isinstance(exc, kind)), "unreachable")
+        raise
+    except BadBody as exc:
+        outcome = "violation"
+        raise ProtocolViolation(f"{peer_id} answered {method.name} with no answer: {exc}") from exc
+    finally:
+        context.metrics.request(method.name, outcome, context.now() - started)
+
+
+def serve(
+    network: Network, method: Method[Q, A], handler: Handler[Q, A], admits: Admits | None = None
+) -> None:
+    """Answer `method` with `handler(peer_id, request)`; it may raise `Refused`."""
+
+    async def on_request(peer_id: str, payload: bytes) -> bytes:
+        if admits is not None:
+            admits(peer_id)
+        try:
+            request = decode(method.request, payload)
+        except BadBody as exc:
+            raise Refused("bad_request", str(exc)) from exc
+        return encode(await handler(peer_id, request))
+
+    network.serve(
+        method.protocol,
+        on_request,
+        max_request=method.max_request,
+        handler_timeout=method.timeout,
+    )

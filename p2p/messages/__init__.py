@@ -1,0 +1,1 @@
+"""Bytes between two peers and among many: streams, framing, request/response, gossip."""

@@ -1,0 +1,1 @@
+"""Who is connected and who should be: addresses, the DHT, scores, the mesh, its upkeep."""

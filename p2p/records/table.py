@@ -1,0 +1,141 @@
+"""The table of known node records and the rules by which one gets in.
+
+Pure: wire bytes and the time come in, a verdict comes out. Each check carries its tag where it is
+made. REJECT means that no correct node would have sent or forwarded the message, so the forwarder's
+score pays; IGNORE means that it may be honest (late, seen already, clocks apart, table full).
+
+    size, form, bounds, signature   REJECT   (`open_record`)
+    issued/expiry order, ttl bound  REJECT   the signer itself never makes such a record
+    our own peer id                 IGNORE   an echo of ours
+    expired                         IGNORE   slow forwarding is no fault
+    issued in the future            IGNORE   clocks differ; beyond the bound it is not kept
+    not newer than what we have     IGNORE   duplicates are how gossip works
+    table full                      IGNORE
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+
+from p2p.errors import InvalidRecord
+from p2p.records.record import NodeRecord, SignedRecord, open_record
+
+MAX_TTL = 600.0  # seconds between issue and expiry
+CLOCK_SKEW = 60.0  # seconds that another node's clock may be ahead or behind
+MAX_RECORDS = 4096
+
+
+class Validity(Enum):
+    """The verdict on a gossip message."""
+
+    ACCEPT = "accept"
+    IGNORE = "ignore"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    validity: Validity
+    reason: str = ""
+    record: NodeRecord | None = None
+
+
+class RecordTable:
+    """The newest valid record of each peer.
+
+    Args:
+        own_peer_id: records under this id come from `put_own` only.
+        network: name of the network, part of every signature.
+    """
+
+    def __init__(self, own_peer_id: str, network: str) -> None:
+        self._own = own_peer_id
+        self._network = network
+        self._records: dict[str, SignedRecord] = {}
+        self.version = 0
+        """Counts changes of content."""
+
+    def accept(self, wire: bytes, now: float) -> Verdict:
+        """Judge a record from a peer at `now` (unix seconds) and keep it if accepted."""
+        try:
+            signed = open_record(wire, self._network)
+        except InvalidRecord as exc:
+            return Verdict(Validity.REJECT, str(exc))
+        verdict = self._judge(signed.record, now)
+        if verdict.validity is Validity.ACCEPT:
+            self._records[signed.record.peer_id] = signed
+            self.version += 1
+        return verdict
+
+    def _judge(self, record: NodeRecord, now: float) -> Verdict:
+        ttl = record.expires_at - record.issued_at
+        if not 0 < ttl <= MAX_TTL:
+            return Verdict(Validity.REJECT, f"lifetime of {ttl:g} s is out of bounds")
+        if record.peer_id == self._own:
+            return Verdict(Validity.IGNORE, "our own record")
+        if record.expires_at + CLOCK_SKEW < now:
+            return Verdict(Validity.IGNORE, "expired")
+        if record.issued_at > now + CLOCK_SKEW:
+            return Verdict(Validity.IGNORE, "issued in the future")
+        known = self._records.get(record.peer_id)
+        if known is not None and record.sequence <= known.record.sequence:
+            return Verdict(Validity.IGNORE, "not newer than the known record")
+        if known is None and len(self._records) >= MAX_RECORDS:
+            self.expire(now)
+            if len(self._records) >= MAX_RECORDS:
+                return Verdict(Validity.IGNORE, "the record table is full")
+        return Verdict(Validity.ACCEPT, record=record)
+
+    def put_own(self, signed: SignedRecord) -> None:
+        """Keep our own record, so that snapshots hand it on."""
+        self._records[self._own] = signed
+        self.version += 1
+
+    def get(self, peer_id: str, now: float) -> NodeRecord | None:
+        """The peer's record, unless it has expired."""
+        signed = self._records.get(peer_id)
+        if signed is None or signed.record.expires_at <= now:
+            return None
+        return signed.record
+
+    def all(self, now: float) -> tuple[NodeRecord, ...]:
+        """All records alive at `now`, our own included, ordered by peer id."""
+        return tuple(signed.record for signed in self._alive(now))
+
+    def page(self, after: str, now: float, max_bytes: int) -> tuple[list[bytes], str]:
+        """Wire records with peer ids above `after`, up to `max_bytes`, for a snapshot.
+
+        Returns:
+            the records and the peer id to continue after, empty when this was the last page.
+        """
+        page: list[bytes] = []
+        size = 0
+        last = after
+        for signed in self._alive(now):
+            if signed.record.peer_id <= after:
+                continue
+            if page and size + len(signed.wire) > max_bytes:
+                return page, last
+            page.append(signed.wire)
+            size += len(signed.wire)
+            last = signed.record.peer_id
+        return page, ""
+
+    def expire(self, now: float) -> int:
+        """Drop what expired (after the clock-skew allowance); returns how many went."""
+        gone = [p for p, s in self._records.items() if s.record.expires_at + CLOCK_SKEW < now]
+        for peer_id in gone:
+            del self._records[peer_id]
+        if gone:
+            self.version += 1
+        return len(gone)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def _alive(self, now: float) -> Iterator[SignedRecord]:
+        for peer_id in sorted(self._records):
+            if self._records[peer_id].record.expires_at > now:
+                yield self._records[peer_id]

@@ -1,0 +1,1 @@
+"""Dishonesty on purpose, for tests and simulations; nothing honest imports it."""

@@ -1,0 +1,321 @@
+"""The control process's handle on its engine process (trio side; imports no torch).
+
+`open_engine` starts `python -m pipeline.engine` with one end of a socket pair and keeps it alive
+until the block is left:
+
+    async with open_engine(data_dir, "engine") as engine:
+        loaded = await engine.request("load", Load(...), timeout=120)
+        async for name, event in engine.events: ...
+
+One supervisor task owns the process. Its reader hands answers to waiting requests and events to
+`engine.events`; one writer task does all sends, because a send that is cancelled half way would
+corrupt the stream. When the socket ends the process is killed and reaped, every waiting request
+raises `EngineDied`, and (with `restart`) a fresh engine is started after a backoff. A fresh engine
+knows nothing: the `exited` and `restarted` events tell the owner to load, ring and submit anew.
+
+Events are bounded: an owner that stops reading them stops the reader after `EVENT_SLOTS` events,
+and requests then time out. So read events in a task of its own.
+
+No engine outlives its owner: it exits when the socket ends, it has the kernel kill it when its
+parent dies (so even `kill -9` of the control process leaves nothing behind), and leaving the block
+kills whatever did not stop in time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, overload
+
+import structlog
+import trio
+
+from pipeline.engine.control import ipc
+from pipeline.engine.control import messages as m
+from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.operations import REQUESTS
+from pipeline.engine.errors import EngineDied, EngineError, IpcViolation
+
+EVENT_SLOTS = 4096
+WRITE_SLOTS = 64
+SHUTDOWN_SECONDS = 3.0
+GRACE_SECONDS = 1.0
+"""How long an engine whose socket ended may take to exit before it is killed."""
+FIRST_BACKOFF = 0.1
+LAST_BACKOFF = 10.0
+MAX_UNIX_PATH = 100
+"""Bytes; the kernel's limit is 107, and the data plane's is this."""
+HEALTHY_SECONDS = 60.0
+"""An engine that lived this long starts its backoff afresh."""
+
+log = structlog.get_logger("pipeline.engine.control.client")
+
+
+class Exited(m.Message):
+    """Local event: the engine process ended. `code` as in `subprocess`: negative for a signal."""
+
+    code: int
+
+
+class Restarted(m.Message):
+    """Local event: a fresh engine runs; it has nothing loaded."""
+
+    pid: int
+
+
+@dataclass
+class _Process:
+    """One incarnation of the engine."""
+
+    popen: subprocess.Popen[bytes]
+    stream: trio.SocketStream
+    outgoing: trio.MemorySendChannel[bytes]
+    queue: trio.MemoryReceiveChannel[bytes]
+    waiting: dict[int, _Waiter] = field(default_factory=dict)
+
+
+@dataclass
+class _Waiter:
+    done: trio.Event = field(default_factory=trio.Event)
+    body: object = None
+    error: EngineError | None = None
+
+
+class EngineClient:
+    """Use `open_engine`; the constructor starts nothing."""
+
+    def __init__(
+        self, edge_socket: str, name: str, *, restart: bool, environment: Mapping[str, str]
+    ) -> None:
+        self._edge_socket = edge_socket
+        self._name = name
+        self._restart = restart
+        self._environment = dict(environment)
+        self._process: _Process | None = None
+        self._next_id = 0
+        self._send_event, self.events = trio.open_memory_channel[tuple[str, m.Message]](EVENT_SLOTS)
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the running engine, None between two incarnations."""
+        return None if self._process is None else self._process.popen.pid
+
+    # fmt: off
+    @overload
+    async def request(
+        self, op: Literal["status"], body: m.Empty, timeout: float) -> m.EngineStatus: ...
+    @overload
+    async def request(self, op: Literal["load"], body: m.Load, timeout: float) -> m.Loaded: ...
+    @overload
+    async def request(
+        self, op: Literal["unload", "shutdown"], body: m.Empty, timeout: float) -> m.Empty: ...
+    @overload
+    async def request(
+        self, op: Literal["listen"], body: m.Listen, timeout: float) -> m.Listening: ...
+    @overload
+    async def request(self, op: Literal["ring"], body: m.Ring, timeout: float) -> m.Empty: ...
+    @overload
+    async def request(self, op: Literal["submit"], body: m.Submit, timeout: float) -> m.Empty: ...
+    @overload
+    async def request(
+        self, op: Literal["abort", "forget"], body: m.SequenceIds, timeout: float) -> m.Empty: ...
+    @overload
+    async def request(
+        self, op: Literal["evidence"], body: m.SequenceIds, timeout: float) -> m.Evidence: ...
+    @overload
+    async def request(
+        self, op: Literal["replay"], body: r.Replay, timeout: float) -> r.Replayed: ...
+    @overload
+    async def request(self, op: Literal["bench"], body: m.Bench, timeout: float) -> m.Benched: ...
+    # fmt: on
+
+    async def request(self, op: str, body: m.Message, timeout: float) -> m.Message:
+        """Ask the engine and wait at most `timeout` seconds for its typed answer.
+
+        Raises `EngineDied` when the engine is not running or dies meanwhile, and `EngineError`
+        with the engine's code, or code `timeout`. A timed-out request may still take effect.
+        """
+        process = self._process
+        if process is None:
+            raise EngineDied("the engine is restarting; try again after its `restarted` event")
+        self._next_id += 1
+        request_id, waiter = self._next_id, _Waiter()
+        frame = ipc.pack_request(request_id, op, body)
+        process.waiting[request_id] = waiter
+        try:
+            with trio.fail_after(timeout):
+                await process.outgoing.send(frame)
+                await waiter.done.wait()
+        except trio.TooSlowError as exc:
+            raise EngineError("timeout", f"no answer to {op} within {timeout:g} s") from exc
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            raise EngineDied(f"the engine ended before {op} was sent") from exc
+        finally:
+            process.waiting.pop(request_id, None)
+        if waiter.error is not None:
+            raise waiter.error
+        return ipc.validate(REQUESTS[op][1], waiter.body, f"answer to {op}")
+
+    async def _supervise(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        backoff, first = FIRST_BACKOFF, True
+        with self._send_event:
+            while True:
+                started = trio.current_time()
+                process = self._process = self._spawn()
+                if first:
+                    task_status.started()
+                else:
+                    await self._send_event.send(("restarted", Restarted(pid=process.popen.pid)))
+                first = False
+                try:
+                    await self._serve(process)
+                finally:
+                    self._process = None
+                    code = await _reap(process)
+                log.warning("engine exited", engine=self._name, code=code)
+                await self._send_event.send(("exited", Exited(code=code)))
+                if not self._restart:
+                    return
+                if trio.current_time() - started > HEALTHY_SECONDS:
+                    backoff = FIRST_BACKOFF
+                await trio.sleep(backoff)
+                backoff = min(2 * backoff, LAST_BACKOFF)
+
+    def _spawn(self) -> _Process:
+        ours, theirs = socket.socketpair()
+        root = str(Path(__file__).resolve().parents[3])
+        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        command = [sys.executable, "-m", "pipeline.engine", "--fd", str(theirs.fileno())]
+        command += ["--parent", str(os.getpid())]
+        command += ["--edge-socket", self._edge_socket, "--name", self._name]
+        with theirs:
+            # Not trio's run_process: that forks in a pool thread, and the kernel's parent-death
+            # signal fires when the forking thread ends, not the process.
+            popen = subprocess.Popen(
+                command,
+                env={**os.environ, **self._environment, "PYTHONPATH": path},
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        ours.setblocking(False)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        outgoing, queue = trio.open_memory_channel[bytes](WRITE_SLOTS)
+        return _Process(popen, stream, outgoing, queue)
+
+    async def _serve(self, process: _Process) -> None:
+        """Move frames until the socket ends or the engine breaks the protocol."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_write, process)
+                await self._read(process)
+                nursery.cancel_scope.cancel()
+        finally:
+            process.outgoing.close()
+            process.queue.close()
+            for waiter in process.waiting.values():
+                waiter.error = EngineDied("the engine ended before it answered")
+                waiter.done.set()
+
+    async def _read(self, process: _Process) -> None:
+        splitter = ipc.FrameSplitter()
+        try:
+            while data := await process.stream.receive_some(1 << 16):
+                for frame in splitter.feed(data):
+                    reply = ipc.parse_reply(frame)
+                    if isinstance(reply, ipc.Event):
+                        await self._send_event.send((reply.name, reply.body))
+                    elif (waiter := process.waiting.get(reply.id)) is not None:
+                        waiter.body = getattr(reply, "body", None)
+                        waiter.error = getattr(reply, "error", None)
+                        waiter.done.set()
+        except IpcViolation as exc:
+            log.error("engine broke the protocol", engine=self._name, reason=exc.message)
+        except trio.BrokenResourceError:
+            log.warning("engine socket broke", engine=self._name)
+
+    async def _stop(self) -> None:
+        """Ask the engine to leave; the supervisor kills what remains."""
+        self._restart = False
+        with trio.move_on_after(SHUTDOWN_SECONDS) as scope:
+            scope.shield = True
+            with suppress(EngineError):
+                await self.request("shutdown", m.Empty(), timeout=SHUTDOWN_SECONDS)
+
+
+async def _write(process: _Process) -> None:
+    with suppress(trio.BrokenResourceError):  # the reader sees the same end and reports it
+        async for frame in process.queue:
+            await process.stream.send_all(frame)
+
+
+async def _reap(process: _Process) -> int:
+    """Close the socket, kill the whole process group and collect the exit code."""
+    popen = process.popen
+    with trio.CancelScope(shield=True):
+        await trio.aclose_forcefully(process.stream)
+        with trio.move_on_after(GRACE_SECONDS):
+            await trio.to_thread.run_sync(popen.wait, abandon_on_cancel=True)
+        with suppress(ProcessLookupError):
+            os.killpg(popen.pid, signal.SIGKILL)
+        await trio.to_thread.run_sync(popen.wait)
+    return popen.returncode
+
+
+@contextmanager
+def _edge_socket_path(data_dir: Path, name: str) -> Iterator[str]:
+    """Where the engine may put its data-plane socket; removes what a killed engine left there."""
+    with ExitStack() as stack:
+        path = (data_dir / f"{name}.sock").absolute()
+        if len(os.fsencode(path)) > MAX_UNIX_PATH:
+            folder = tempfile.TemporaryDirectory(prefix="prime-edge-")
+            path = Path(stack.enter_context(folder)) / "edge.sock"
+        try:
+            yield str(path)
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def open_engine(
+    data_dir: Path,
+    name: str,
+    *,
+    restart: bool = True,
+    environment: Mapping[str, str] | None = None,
+) -> AsyncIterator[EngineClient]:
+    """Run an engine process while the block runs.
+
+    `data_dir` (must exist) is where the engine puts its data-plane socket; `name` tells engines of
+    one folder apart. `environment` adds variables to the child's, e.g. `PRIME_ENGINE_THREADS`.
+    The engine logs JSON lines to this process's stderr. On exit the engine is asked to stop and
+    killed after `SHUTDOWN_SECONDS`. Raises OSError when the process cannot be started.
+    """
+    with _edge_socket_path(data_dir, name) as edge_socket:
+        client = EngineClient(edge_socket, name, restart=restart, environment=environment or {})
+        own: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(client._supervise)
+                try:
+                    yield client
+                except BaseException as exc:
+                    own = exc
+                    raise
+                finally:
+                    await client._stop()
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if own is not None and group.exceptions == (own,):
+                raise own from None  # the block's error as it was, not wrapped by our nursery
+            raise

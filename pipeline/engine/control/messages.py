@@ -1,0 +1,288 @@
+"""What the control process and the engine process say to one another.
+
+They share one Unix socket. A frame is a 4-byte big-endian length and a MessagePack map, at most
+`MAX_FRAME` bytes. The control process sends requests, `{"id", "op", "body"}`; the engine answers
+each once, `{"id", "ok": body}` or `{"id", "error": {"code", "message"}}`, in any order, and sends
+events, `{"event", "body"}`, whenever something happened.
+
+Every body is one of the models below. They are frozen, refuse unknown fields and bound every
+length, so a frame that validates is safe to act on.
+
+Identifiers: a `unit_id` and a `group_id` are 32 bytes, a `sequence_id` 16 bytes. A `generation`
+counts how often a group was (re)built; engines drop frames of any other generation.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, FailFast, Field
+
+from proofs.sampling.temperature import Temperature
+
+MAX_FRAME = 16 * 2**20
+
+Id16 = Annotated[bytes, Field(min_length=16, max_length=16)]
+Id32 = Annotated[bytes, Field(min_length=32, max_length=32)]
+Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
+TokenIds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast(), Field(max_length=1 << 20)
+]
+Certificate = Annotated[bytes, Field(min_length=64, max_length=2048)]
+Text = Annotated[str, Field(max_length=4096)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Message(BaseModel):
+    """Base of every IPC body."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Empty(Message):
+    """Nothing to say."""
+
+
+class Sampling(Message):
+    """How the last stage picks a token from the logits.
+
+    `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 switch those filters off. `noise_key` is the
+    64-bit Philox key derived by `proofs.sampling.noise.noise_key`.
+    """
+
+    temperature: Temperature = 0.0
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    noise_key: Annotated[int, Field(ge=0, lt=2**64)] = 0
+
+
+class SequenceSpec(Message):
+    """One sequence to generate.
+
+    `generated` are tokens that an earlier generation of the group already produced; the engine
+    rebuilds their KV cache, hidden states and proofs with one prefill and goes on after them.
+    `max_tokens` bounds the whole output, `generated` included.
+    """
+
+    sequence_id: Id16
+    unit_id: Id32
+    prompt_ids: Annotated[TokenIds, Field(min_length=1)]
+    generated: TokenIds = ()
+    sampling: Sampling = Sampling()
+    max_tokens: Annotated[int, Field(ge=1, lt=2**20)]
+    stop: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
+        FailFast(),
+        Field(max_length=16),
+    ] = ()
+    eos_ids: TokenIds = ()
+
+
+class FinishReason(StrEnum):
+    EOS = "eos"
+    LENGTH = "length"
+    STOP = "stop"
+
+
+# --- requests ---------------------------------------------------------------------------------
+
+
+class Load(Message):
+    """Load layers [first_layer, last_layer) of a prepared model folder. Replaces what is loaded.
+
+    Stage 0 (first_layer == 0) gets the embedding, the last stage the final norm and head.
+    `kv_tokens` is the number of KV positions to reserve memory for, over all sequences.
+    `memory_cap` (bytes, 0 = none) makes weights + KV over the cap an `out_of_memory` error.
+    `rows_dir` is a folder of this engine alone, where a later stage keeps the rows that it received
+    of each finished sequence, `<hex of StageEvidence.received>.rows`, so that it can show them in a
+    dispute; at most `rows_bytes` in all, the oldest go first. Empty: nothing is kept.
+    """
+
+    model_dir: Text
+    model_id: Digest
+    first_layer: Count
+    last_layer: Count
+    device: Text = "cpu"
+    kv_tokens: Annotated[int, Field(ge=1, lt=2**31)]
+    memory_cap: Count = 0
+    fault: Text = ""
+    rows_dir: Text = ""
+    rows_bytes: Count = 1 << 30
+
+
+class Loaded(Message):
+    weights_bytes: Count
+    kv_bytes: Count
+    seconds: float
+
+
+class Listen(Message):
+    """Open the data-plane listener (idempotent)."""
+
+    host: Text
+    port: Annotated[int, Field(ge=0, lt=65536)] = 0
+
+
+class Listening(Message):
+    """`certificate` is DER, `fingerprint` its sha256. `unix_path`: same service, for tunnels."""
+
+    port: int
+    certificate: Certificate
+    fingerprint: Digest
+    unix_path: Text
+
+
+class Endpoint(Message):
+    """Where the downstream engine listens; `unix_path` non-empty means a tunnel's local end."""
+
+    host: Text = ""
+    port: Annotated[int, Field(ge=0, lt=65536)] = 0
+    unix_path: Text = ""
+    fingerprint: Digest
+
+
+class Ring(Message):
+    """Join a ring: accept the upstream stage (the holder of its certificate), dial the downstream.
+
+    With `stages` == 1 there are no edges. Answered when both edges are up. `micro_batches` is how
+    many batches stage 0 keeps in flight. `boundaries[s]` is the layer after which stage s ends.
+    """
+
+    group_id: Id32
+    generation: Count
+    stage: Annotated[int, Field(ge=0, lt=256)]
+    stages: Annotated[int, Field(ge=1, le=256)]
+    boundaries: Annotated[
+        tuple[Annotated[int, Field(ge=1, lt=65536)], ...],
+        FailFast(),
+        Field(min_length=1, max_length=256),
+    ]
+    upstream_certificate: Certificate | None = None
+    downstream: Endpoint | None = None
+    micro_batches: Annotated[int, Field(ge=1, le=256)] = 1
+    max_batch_tokens: Annotated[int, Field(ge=1, lt=2**20)] = 1024
+
+
+class Submit(Message):
+    """Stage 0 only: queue sequences. Already known sequence ids are ignored (idempotent)."""
+
+    sequences: Annotated[tuple[SequenceSpec, ...], FailFast(), Field(max_length=4096)]
+
+
+class SequenceIds(Message):
+    """Body of `abort` (stage 0: stop generating) and `forget` (any stage: drop evidence).
+
+    `forget` leaves the kept rows alone: nobody may make a stage lose what exonerates it.
+    """
+
+    sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(max_length=65536)]
+
+
+class StageEvidence(Message):
+    """What one stage proves about one finished sequence.
+
+    `rows` is the number T of output tokens; `proofs` are TOPLOC proofs, in chunks of 32 rows, of
+    the hidden-state rows that gave them (last stage: after the final norm). The digests are
+    SHA-256 sums:
+
+    - `received`: over all rows at positions 0 .. P+T-2 in order (P prompt tokens), raw bytes in
+      wire dtype as received; stage 0: over the input token ids (u32) at these positions;
+    - `sent`: over the same rows as sent downstream; last stage: over T tokens (u32), one for each
+      output row, 0xFFFFFFFF where it sampled none in this ring, because the token was known before
+      (a sequence rebuilt after a broken ring);
+    - `returned`: empty but for stage 0: over the T tokens (u32) that came back in this ring, with
+      0xFFFFFFFF for those known before. With an honest ring it is the last stage's `sent`.
+
+    `sampled_from` is the number of tokens known before, and `terms` says how tokens are picked
+    (`proofs.evidence.ring_terms`), both as this stage was told.
+
+    All u32 are little-endian. So each value on an edge is signed for at both of its ends.
+    """
+
+    sequence_id: Id16
+    rows: Count
+    proofs: Annotated[
+        tuple[Annotated[bytes, Field(max_length=4096)], ...], FailFast(), Field(max_length=1 << 16)
+    ]
+    sent: Digest
+    received: Digest
+    terms: Digest
+    returned: Digest | Literal[b""] = b""
+    sampled_from: Count = 0
+
+
+class Evidence(Message):
+    items: Annotated[tuple[StageEvidence, ...], FailFast(), Field(max_length=4096)]
+
+
+class Bench(Message):
+    """Measure one decoder layer's decode step at `batch` sequences on this device."""
+
+    model_dir: Text
+    device: Text = "cpu"
+    batch: Annotated[int, Field(ge=1, le=1024)] = 8
+
+
+class Benched(Message):
+    layer_seconds: float
+    device_name: Text
+
+
+class EngineStatus(Message):
+    """A snapshot for metrics and the API. Memory in bytes, rates in steps and tokens so far."""
+
+    pid: int
+    rss: Count
+    weights_bytes: Count = 0
+    kv_tokens_used: Count = 0
+    kv_tokens: Count = 0
+    waiting: Count = 0
+    running: Count = 0
+    steps: Count = 0
+    tokens: Count = 0
+    compute_seconds: float = 0.0
+    device_name: Text = ""
+    threads: int = 1
+    first_layer: Count = 0
+    last_layer: Count = 0
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+class Tokens(Message):
+    """Stage 0: new tokens of a sequence, starting at output index `offset`."""
+
+    generation: Count
+    sequence_id: Id16
+    offset: Count
+    ids: TokenIds
+
+
+class Finished(Message):
+    """Stage 0: the sequence is complete; `ids` are all its output tokens."""
+
+    generation: Count
+    sequence_id: Id16
+    reason: Annotated[FinishReason, Field(strict=False)]
+    ids: TokenIds
+    text: Annotated[str, Field(max_length=1 << 22)]
+
+
+class Failed(Message):
+    """Stage 0: the sequence cannot be served by this ring (say, its KV cache is too small for it)
+    and was dropped."""
+
+    generation: Count
+    sequence_id: Id16
+    reason: Text
+
+
+class EdgeDown(Message):
+    """A neighbour's data-plane edge broke; the ring is stopped until the next `ring` request."""
+
+    group_id: Id32
+    generation: Count
+    edge: Literal["upstream", "downstream"]
+    reason: Text

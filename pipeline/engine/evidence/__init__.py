@@ -1,0 +1,1 @@
+"""What a stage keeps so that its work can be checked later."""

@@ -1,0 +1,69 @@
+"""What one step of the ring computes: the plain data where scheduler, stages and wire meet.
+
+A batch is applied in this order: `closes`, `opens`, `items`. Rows of hidden states follow the
+items: `count` rows of the first item, then of the second, and so on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.engine.control.messages import Sampling
+
+MAX_ITEMS = 1024
+MAX_CLOSES = 2048
+"""Entries of one batch: with these, its header stays well below a frame's limit."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """Positions [start, start + count) of a sequence. With `sample`, its last row gives a token."""
+
+    sequence_id: bytes
+    start: int
+    count: int
+    sample: bool
+
+
+@dataclass(frozen=True)
+class Open:
+    """A sequence that starts (or starts anew): `prompt` tokens, KV for `capacity` positions."""
+
+    sequence_id: bytes
+    prompt: int
+    capacity: int
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Close:
+    """A sequence that ends.
+
+    Attributes:
+        outputs: its final output length; 0 drops the sequence without evidence.
+        last_token: the final output token, which no stage is fed; stage 0 signs for having got it.
+            0 for a dropped sequence.
+    """
+
+    sequence_id: bytes
+    outputs: int
+    last_token: int = 0
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step. `step` counts from 0 in each generation of the ring."""
+
+    step: int
+    items: tuple[Item, ...] = ()
+    opens: tuple[Open, ...] = ()
+    closes: tuple[Close, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(item.count for item in self.items)
+
+    @property
+    def samples(self) -> tuple[Item, ...]:
+        """The items that give a token, in order."""
+        return tuple(item for item in self.items if item.sample)

@@ -1,0 +1,183 @@
+"""Stage 0's desk: sequences as the control process knows them, shared between threads.
+
+The IPC thread submits and aborts, the ring's compute thread takes batches, the ring's token thread
+brings tokens back. One lock guards the scheduler; a condition wakes the compute thread. Events are
+sent after the lock is released, so a slow control process delays tokens but blocks no one else.
+
+The head outlives rings: sequences of a broken ring wait here for the next one. It does not outlive
+the slice; after a `load` the owner submits anew what shall go on. Text lives here and not in the
+scheduler: every returned token goes through its sequence's stream decoder, which says whether a
+stop string came.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from pipeline.engine.control import messages as m
+from pipeline.engine.errors import EngineError, StageViolation
+from pipeline.engine.ring import scheduler as s
+from pipeline.engine.ring.batch import Batch
+from pipeline.engine.ring.frames import decode_tokens
+from pipeline.engine.ring.text import Watch
+from pipeline.models.tokenizer import ChatTokenizer
+
+EmitEvent = Callable[[str, m.Message], None]
+
+MAX_SEQUENCES = 16384
+
+
+class Head:
+    """Thread-safe. `context` is the model's longest sequence, `vocab` its vocabulary size."""
+
+    def __init__(
+        self, model_id: bytes, reader: ChatTokenizer, context: int, vocab: int, emit: EmitEvent
+    ) -> None:
+        self.model_id = model_id
+        self._reader = reader
+        self._context = context
+        self._vocab = vocab
+        self._emit = emit
+        self._changed = threading.Condition()
+        self._scheduler = s.Scheduler()
+        self._watches: dict[bytes, Watch] = {}
+        self._generation = 0
+        self._up = False
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Sequences (waiting, running)."""
+        with self._changed:
+            return self._scheduler.waiting, self._scheduler.running
+
+    # --- the control process's side -----------------------------------------------------------
+
+    def submit(self, specs: Iterable[m.SequenceSpec]) -> None:
+        """Queue new sequences, ignore known ones. Raises `EngineError` before any is queued."""
+        specs = tuple(specs)
+        watches = [self._watch(spec) for spec in specs]
+        commands: list[s.Command] = []
+        with self._changed:
+            fresh = [spec for spec in specs if spec.sequence_id not in self._watches]
+            if len(self._watches) + len(fresh) > MAX_SEQUENCES:
+                raise EngineError(
+                    "bad_request",
+                    f"{len(self._watches)} sequences are held; forget finished ones first",
+                )
+            for spec, watch in zip(specs, watches, strict=True):
+                if spec.sequence_id not in self._watches:
+                    self._watches[spec.sequence_id] = watch
+                    commands += self._scheduler.handle(s.Submit(spec, watch.stopped))
+            self._changed.notify_all()
+        self._tell(commands)
+
+    def abort(self, sequence_ids: Iterable[bytes]) -> None:
+        """Stop generating; ids that are unknown or done already are ignored."""
+        with self._changed:
+            for sequence_id in sequence_ids:
+                self._scheduler.handle(s.Abort(sequence_id))
+            self._changed.notify_all()
+
+    def forget(self, sequence_ids: Iterable[bytes]) -> None:
+        """Abort if need be, and drop all memory of these sequences."""
+        with self._changed:
+            for sequence_id in sequence_ids:
+                self._scheduler.handle(s.Forget(sequence_id))
+                self._watches.pop(sequence_id, None)
+            self._changed.notify_all()
+
+    def _watch(self, spec: m.SequenceSpec) -> Watch:
+        limit = self._context
+        if len(spec.prompt_ids) + spec.max_tokens > limit:
+            raise EngineError(
+                "bad_request",
+                f"{len(spec.prompt_ids)} prompt tokens + max_tokens {spec.max_tokens} exceed "
+                f"the model's context of {limit}",
+            )
+        if len(spec.generated) > spec.max_tokens:
+            raise EngineError("bad_request", "more tokens were generated than max_tokens allows")
+        if max((*spec.prompt_ids, *spec.generated)) >= self._vocab:
+            raise EngineError("bad_request", f"a token id is not below {self._vocab}")
+        return Watch(self._reader, spec)
+
+    # --- the ring's side ----------------------------------------------------------------------
+
+    def ring_up(self, ring: m.Ring, kv_tokens: int) -> None:
+        """From now on batches may be taken for this ring."""
+        with self._changed:
+            self._generation = ring.generation
+            self._up = True
+            commands = self._scheduler.handle(
+                s.RingUp(kv_tokens, self._context, ring.micro_batches, ring.max_batch_tokens)
+            )
+            self._changed.notify_all()
+        self._tell(commands)
+
+    def ring_down(self) -> None:
+        """Stop; whoever waits for a batch gets None. Idempotent."""
+        with self._changed:
+            self._up = False
+            self._scheduler.handle(s.RingDown())
+            self._changed.notify_all()
+
+    def wait_batch(self) -> tuple[Batch, tuple[int, ...]] | None:
+        """Block until there is a batch to run; None once the ring is down."""
+        with self._changed:
+            while self._up:
+                if batch := self._scheduler.next_batch():
+                    return batch
+                self._changed.wait()
+        return None
+
+    def returned_frame(self, header: bytes) -> None:
+        """Take in a token frame. Raises `StageViolation`."""
+        with self._changed:
+            expected = self._scheduler.expected() if self._up else None
+            generation = self._generation
+        if expected is None:
+            raise StageViolation("tokens came back while no batch was in flight")
+        step, sampled = expected
+        self.returned(step, decode_tokens(header, generation, step, len(sampled), self._vocab))
+
+    def returned(self, step: int, tokens: Iterable[int]) -> None:
+        """Take in the tokens of the oldest batch in flight, in the order of its samples."""
+        with self._changed:
+            expected = self._scheduler.expected()
+            if not self._up or expected is None or expected[0] != step:
+                return  # the ring went down meanwhile
+            pairs = []
+            for (sequence_id, live), token in zip(expected[1], tokens, strict=True):
+                stopped = live and self._watches[sequence_id].push(token)
+                pairs.append((token, stopped))
+            commands = self._scheduler.handle(s.Returned(step, tuple(pairs)))
+            self._changed.notify_all()
+        self._tell(commands)
+
+    def _tell(self, commands: Iterable[s.Command]) -> None:
+        generation = self._generation
+        for command in commands:
+            match command:
+                case s.EmitToken(sequence_id, offset, token):
+                    body: m.Message = m.Tokens(
+                        generation=generation,
+                        sequence_id=sequence_id,
+                        offset=offset,
+                        ids=(token,),
+                    )
+                    self._emit("tokens", body)
+                case s.EmitFinished(sequence_id, reason, ids):
+                    watch = self._watches.get(sequence_id)
+                    body = m.Finished(
+                        generation=generation,
+                        sequence_id=sequence_id,
+                        reason=reason,
+                        ids=ids,
+                        text="" if watch is None else watch.text(ids),
+                    )
+                    self._emit("finished", body)
+                case s.EmitFailed(sequence_id, reason):
+                    self._emit(
+                        "failed",
+                        m.Failed(generation=generation, sequence_id=sequence_id, reason=reason),
+                    )

@@ -1,0 +1,166 @@
+"""One generation of a ring at one stage: its edges and the threads that work on them.
+
+Threads of a ring with several stages:
+
+- *compute*: stage 0 takes a batch from the head, runs it and sends the step frame on; any other
+  stage receives a step frame, runs it and sends on (the last one: a token frame to stage 0);
+- *tokens* (stage 0): receives token frames and hands them to the head. It never waits for compute,
+  and at most `micro_batches` frames are under way, so the ring cannot lock itself up however full
+  it is;
+- *watch*: waits on the outgoing edge, on which nothing may arrive, to learn at once that it broke.
+
+Edges receive into their own buffers meanwhile, so moving a frame overlaps with computing the last.
+With one stage there is no edge and one thread.
+
+The first thing that goes wrong ends the ring: both edges are closed, so that the neighbours end
+too, and the owner hears once which edge it was and why. Errors of the edges and violations by a
+neighbour are such reasons; anything else in a thread is a bug and ends the process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pipeline.dataplane import Edge, EdgeError
+from pipeline.engine.errors import EngineError, StageViolation
+from pipeline.engine.ring import frames
+from pipeline.engine.ring.head import Head
+
+if TYPE_CHECKING:
+    from pipeline.engine.ring.stage import Stage
+
+Side = Literal["upstream", "downstream"]
+OnDown = Callable[[Side, str], None]
+
+
+@dataclass(frozen=True)
+class Edges:
+    upstream: Edge
+    downstream: Edge
+
+
+class RingThreads:
+    """Runs until `stop` or the first failure; `on_down` is called at most once."""
+
+    def __init__(
+        self, generation: int, stage: Stage, head: Head | None, edges: Edges | None, on_down: OnDown
+    ) -> None:
+        self._generation = generation
+        self._stage = stage
+        self._head = head
+        self._edges = edges
+        self._on_down = on_down
+        self._lock = threading.Lock()
+        self._over = False
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Start the threads. At stage 0 the head must be up already."""
+        targets: dict[str, Callable[[], None]] = {"compute": self._forward}
+        if self._head is not None:
+            targets["compute"] = self._alone if self._edges is None else self._lead
+            if self._edges is not None:
+                targets["tokens"] = self._take_tokens
+        if self._edges is not None:
+            targets["watch"] = self._watch
+        for name, target in targets.items():
+            thread = threading.Thread(target=target, name=f"ring-{name}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def stop(self) -> None:
+        """End the ring in good order and wait for its threads. Not from a ring thread."""
+        if self._claim_end():
+            self._close_edges()
+        for thread in self._threads:
+            thread.join()
+        self._stage.close()
+
+    # --- thread bodies ------------------------------------------------------------------------
+
+    def _alone(self) -> None:
+        assert self._head is not None
+        try:
+            while taken := self._head.wait_batch():
+                batch, tokens = taken
+                self._head.returned(batch.step, self._stage.run(batch, tokens).tokens)
+        except EngineError as exc:
+            self._fail("upstream", exc)
+
+    def _lead(self) -> None:
+        assert self._head is not None
+        assert self._edges is not None
+        try:
+            while taken := self._head.wait_batch():
+                batch, tokens = taken
+                outcome = self._stage.run(batch, tokens)
+                self._edges.downstream.send(
+                    frames.encode_step(self._generation, batch), outcome.payload
+                )
+        except EdgeError as exc:
+            self._fail("downstream", exc)
+        except EngineError as exc:
+            self._fail("upstream", exc)
+
+    def _take_tokens(self) -> None:
+        assert self._head is not None
+        assert self._edges is not None
+        try:
+            while True:
+                header, payload = self._edges.upstream.recv()
+                if payload:
+                    raise StageViolation("token frame with a payload")
+                self._head.returned_frame(header)
+        except (EdgeError, EngineError) as exc:
+            self._fail("upstream", exc)
+
+    def _forward(self) -> None:
+        assert self._edges is not None
+        while True:
+            try:
+                header, payload = self._edges.upstream.recv()
+                batch = frames.decode_step(bytes(header), self._generation)
+                outcome = self._stage.run(batch, payload)
+            except (EdgeError, EngineError) as exc:
+                return self._fail("upstream", exc)
+            answer = header
+            if outcome.payload is None:
+                answer = frames.encode_tokens(self._generation, batch.step, outcome.tokens)
+            try:
+                self._edges.downstream.send(answer, outcome.payload)
+            except EdgeError as exc:
+                return self._fail("downstream", exc)
+
+    def _watch(self) -> None:
+        assert self._edges is not None
+        try:
+            self._edges.downstream.recv()
+            self._fail("downstream", StageViolation("a frame came against the ring's direction"))
+        except EdgeError as exc:
+            self._fail("downstream", exc)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def _fail(self, side: Side, error: EdgeError | EngineError) -> None:
+        """Report the first failure, then close; closing may wait for a slow neighbour."""
+        if self._claim_end():
+            self._on_down(side, error.reason if isinstance(error, EdgeError) else error.message)
+            self._close_edges()
+
+    def _claim_end(self) -> bool:
+        """True for the first caller; no batch is given out any more."""
+        with self._lock:
+            if self._over:
+                return False
+            self._over = True
+        if self._head is not None:
+            self._head.ring_down()
+        return True
+
+    def _close_edges(self) -> None:
+        if self._edges is not None:
+            self._edges.downstream.close()
+            self._edges.upstream.close()

@@ -1,0 +1,342 @@
+"""The scheduler of stage 0: continuous batching over a ring, as a pure state machine.
+
+    sequence   WAITING → RUNNING ⇄ PREEMPTED → FINISHED / ABORTED
+
+A ring of stages holds at most `micro_batches` batches in flight; each comes back to stage 0 once,
+with one token for every item that asked for one. `next_batch` builds the next batch whenever there
+is a free slot:
+
+- *Admission*: first come, first served, as long as prompt + max_tokens positions of KV cache can be
+  reserved. The head of the queue is never overtaken, so nothing starves.
+- *Batching*: sequences are taken in the order in which they became ready, at most
+  ceil(running / micro_batches) of them, so that the ring stays full of equal batches, and never
+  waiting for more: a ring short of ready sequences runs what there is.
+- *Prefill*: known tokens not yet in the KV cache are fed in chunks of at most `max_batch_tokens`.
+  A next chunk need not wait for the one before, since stages work in order.
+
+Completion takes one more trip: the batch that carries a sequence's close comes back once every
+stage has sealed its evidence, and only then is the sequence FINISHED. So whatever breaks earlier
+leaves it PREEMPTED, and the next ring rebuilds cache and evidence by prefilling prompt + generated
+tokens (without sampling if the output was complete already).
+
+Ugly: stop strings need text, and text needs a tokenizer. The caller looks at each returned token
+first and says `stopped`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pipeline.engine.control.messages import FinishReason, SequenceSpec
+from pipeline.engine.errors import IllegalTransition
+from pipeline.engine.ring.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
+from pipeline.engine.ring.sequence import DONE, Sequence, State
+
+
+@dataclass(frozen=True)
+class RingUp:
+    """A ring is ready. `kv_tokens`, `context`: positions in all and of one sequence."""
+
+    kv_tokens: int
+    context: int
+    micro_batches: int
+    max_batch_tokens: int
+
+
+@dataclass(frozen=True)
+class RingDown:
+    """The ring broke: what was in flight is lost."""
+
+
+@dataclass(frozen=True)
+class Submit:
+    """A new sequence. `stopped`: the text of `spec.generated` ends in a stop string already."""
+
+    spec: SequenceSpec
+    stopped: bool = False
+
+
+@dataclass(frozen=True)
+class Returned:
+    """The oldest batch in flight came back with `(token, stopped)` for each of its samples."""
+
+    step: int
+    tokens: tuple[tuple[int, bool], ...]
+
+
+@dataclass(frozen=True)
+class Abort:
+    sequence_id: bytes
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Drop all memory of a sequence, aborting it if need be."""
+
+    sequence_id: bytes
+
+
+Event = RingUp | RingDown | Submit | Returned | Abort | Forget
+
+
+@dataclass(frozen=True)
+class EmitToken:
+    sequence_id: bytes
+    offset: int
+    token: int
+
+
+@dataclass(frozen=True)
+class EmitFinished:
+    sequence_id: bytes
+    reason: FinishReason
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EmitFailed:
+    sequence_id: bytes
+    reason: str
+
+
+Command = EmitToken | EmitFinished | EmitFailed
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """A batch under way, with the sequences (not ids: an id may be used anew) that it concerns."""
+
+    step: int
+    sampled: tuple[Sequence, ...]
+    sealed: tuple[Sequence, ...]
+
+
+@dataclass
+class _Ring:
+    """`held` sequences have KV reserved; `ready` ones of them have known tokens to feed."""
+
+    limits: RingUp
+    step: int = 0
+    flights: deque[_Flight] = field(default_factory=deque)
+    held: set[Sequence] = field(default_factory=set)
+    ready: deque[Sequence] = field(default_factory=deque)
+    closing: list[tuple[Sequence, int]] = field(default_factory=list)
+
+
+class Scheduler:
+    """See the module's docstring. Not thread-safe: the caller holds a lock."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Sequence] = {}
+        self._queue: deque[Sequence] = deque()
+        self._serial = 0
+        self._ring: _Ring | None = None
+
+    # --- queries ------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Sequences that hold no KV cache: new or preempted."""
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        return 0 if self._ring is None else len(self._running())
+
+    def state(self, sequence_id: bytes) -> State | None:
+        """The state of a sequence, None if it is unknown."""
+        sequence = self._known.get(sequence_id)
+        return None if sequence is None else sequence.state
+
+    def unfinished(self) -> tuple[bytes, ...]:
+        return tuple(i for i, sequence in self._known.items() if sequence.state not in DONE)
+
+    def expected(self) -> tuple[int, tuple[tuple[bytes, bool], ...]] | None:
+        """What must come back next: the oldest step in flight and, for each of its samples, the
+        sequence and whether its token will still be used."""
+        if self._ring is None or not self._ring.flights:
+            return None
+        flight = self._ring.flights[0]
+        return flight.step, tuple(
+            (sequence.spec.sequence_id, sequence.state is State.RUNNING)
+            for sequence in flight.sampled
+        )
+
+    def _running(self) -> list[Sequence]:
+        return [s for s in self._known.values() if s.state is State.RUNNING]
+
+    # --- events -------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> list[Command]:
+        """Apply one event. Raises `IllegalTransition` and leaves the state as it was."""
+        match event:
+            case Submit():
+                return self._submit(event)
+            case Returned():
+                return self._returned(event)
+            case Abort(sequence_id):
+                self._abort(sequence_id)
+                return []
+            case Forget(sequence_id):
+                self._abort(sequence_id)
+                self._known.pop(sequence_id, None)
+                return []
+            case RingUp():
+                if self._ring is not None:
+                    raise IllegalTransition("a ring is up already")
+                self._ring = _Ring(event)
+                return self._reject_oversized(list(self._queue))
+            case RingDown():
+                self._ring_down()
+                return []
+
+    def _submit(self, event: Submit) -> list[Command]:
+        spec = event.spec
+        if spec.sequence_id in self._known:
+            return []
+        if len(spec.generated) > spec.max_tokens:
+            raise IllegalTransition("more tokens were generated than max_tokens allows")
+        sequence = Sequence(spec, self._serial, [*spec.prompt_ids, *spec.generated])
+        sequence.reason = sequence.complete(event.stopped)
+        self._serial += 1
+        self._known[spec.sequence_id] = sequence
+        self._queue.append(sequence)
+        return self._reject_oversized([sequence])
+
+    def _reject_oversized(self, sequences: Iterable[Sequence]) -> list[Command]:
+        if self._ring is None:
+            return []
+        limits = self._ring.limits
+        room = min(limits.kv_tokens, limits.context)
+        commands: list[Command] = []
+        for sequence in sequences:
+            if sequence.needs > room:
+                spec = sequence.spec
+                reason = (
+                    f"{len(spec.prompt_ids)} prompt tokens + max_tokens {spec.max_tokens} exceed "
+                    f"the {room} positions that this ring has for one sequence"
+                )
+                self._abort(spec.sequence_id)
+                commands.append(EmitFailed(spec.sequence_id, reason))
+        return commands
+
+    def _returned(self, event: Returned) -> list[Command]:
+        ring = self._ring
+        if ring is None or not ring.flights or ring.flights[0].step != event.step:
+            raise IllegalTransition(f"step {event.step} is not the oldest in flight")
+        if len(event.tokens) != len(ring.flights[0].sampled):
+            raise IllegalTransition(f"step {event.step} came back with a wrong number of tokens")
+        flight = ring.flights.popleft()
+        commands: list[Command] = []
+        for sequence, (token, stopped) in zip(flight.sampled, event.tokens, strict=True):
+            if sequence.state is not State.RUNNING:
+                continue  # aborted meanwhile
+            commands.append(EmitToken(sequence.spec.sequence_id, sequence.outputs, token))
+            sequence.known.append(token)
+            sequence.reason = sequence.complete(stopped)
+            if sequence.reason is None:
+                ring.ready.append(sequence)
+            else:
+                self._release(ring, sequence, sequence.outputs)
+        for sequence in flight.sealed:
+            if sequence.state is State.RUNNING and sequence.reason is not None:
+                sequence.move(State.FINISHED)
+                ids = tuple(sequence.known[len(sequence.spec.prompt_ids) :])
+                commands.append(EmitFinished(sequence.spec.sequence_id, sequence.reason, ids))
+        return commands
+
+    def _release(self, ring: _Ring, sequence: Sequence, outputs: int) -> None:
+        """Give back the KV cache; the next batch tells the stages, before anything takes it."""
+        ring.held.remove(sequence)
+        if sequence.fed:
+            ring.closing.append((sequence, outputs))
+
+    def _abort(self, sequence_id: bytes) -> None:
+        sequence = self._known.get(sequence_id)
+        if sequence is None or sequence.state in DONE:
+            return
+        if self._ring is not None and sequence in self._ring.held:
+            self._release(self._ring, sequence, 0)
+            if sequence in self._ring.ready:
+                self._ring.ready.remove(sequence)
+        elif sequence in self._queue:
+            self._queue.remove(sequence)
+        sequence.move(State.ABORTED)
+
+    def _ring_down(self) -> None:
+        if self._ring is None:
+            return
+        running = sorted(self._running(), key=lambda sequence: sequence.serial)
+        for sequence in running:
+            sequence.move(State.PREEMPTED)
+            sequence.fed = 0
+        self._queue.extendleft(reversed(running))
+        self._ring = None
+
+    # --- batches ------------------------------------------------------------------------------
+
+    def next_batch(self) -> tuple[Batch, tuple[int, ...]] | None:
+        """The next batch and the token ids of its rows; None while there is nothing to send."""
+        ring = self._ring
+        if ring is None or len(ring.flights) >= ring.limits.micro_batches:
+            return None
+        self._admit(ring)
+        if not ring.ready and not ring.closing:
+            return None
+        closing, ring.closing = ring.closing[:MAX_CLOSES], ring.closing[MAX_CLOSES:]
+        items: list[Item] = []
+        opens: list[Open] = []
+        tokens: list[int] = []
+        sampled: list[Sequence] = []
+        unfinished: list[Sequence] = []
+        budget = ring.limits.max_batch_tokens
+        share = min(MAX_ITEMS, -(-len(ring.held) // ring.limits.micro_batches))
+        while ring.ready and len(items) < share and budget:
+            sequence = ring.ready.popleft()
+            if not sequence.fed:
+                opens.append(_open(sequence))
+            item = _feed(sequence, budget)
+            budget -= item.count
+            items.append(item)
+            tokens += sequence.known[item.start : item.start + item.count]
+            if item.sample:
+                sampled.append(sequence)
+            elif sequence.unfed:
+                unfinished.append(sequence)
+            else:
+                self._release(ring, sequence, sequence.outputs)
+        ring.ready.extend(unfinished)
+        closes = tuple(_close(sequence, outputs) for sequence, outputs in closing)
+        batch = Batch(ring.step, tuple(items), tuple(opens), closes)
+        sealed = tuple(sequence for sequence, outputs in closing if outputs)
+        ring.flights.append(_Flight(ring.step, tuple(sampled), sealed))
+        ring.step += 1
+        return batch, tuple(tokens)
+
+    def _admit(self, ring: _Ring) -> None:
+        used = sum(sequence.needs for sequence in ring.held)
+        while self._queue and used + self._queue[0].needs <= ring.limits.kv_tokens:
+            sequence = self._queue.popleft()
+            sequence.move(State.RUNNING)
+            used += sequence.needs
+            ring.held.add(sequence)
+            ring.ready.append(sequence)
+
+
+def _open(sequence: Sequence) -> Open:
+    spec = sequence.spec
+    return Open(spec.sequence_id, len(spec.prompt_ids), sequence.needs, spec.sampling)
+
+
+def _close(sequence: Sequence, outputs: int) -> Close:
+    return Close(sequence.spec.sequence_id, outputs, sequence.known[-1] if outputs else 0)
+
+
+def _feed(sequence: Sequence, budget: int) -> Item:
+    """Take up to `budget` known positions; a token is wanted after the last of them."""
+    start, count = sequence.fed, min(sequence.unfed, budget)
+    sequence.fed += count
+    wanted = not sequence.unfed and sequence.reason is None
+    return Item(sequence.spec.sequence_id, start, count, wanted)

@@ -1,0 +1,216 @@
+"""One stage of a ring: turns a batch and its input rows into output rows or tokens.
+
+A `Stage` lives as long as one generation of a ring and belongs to that ring's compute thread. For
+each batch it checks the rules (`table`), seals and opens sequences, runs the slice, collects
+evidence and, in the last stage, samples. Payload length is checked before the bytes are used.
+
+Faults are here so that tests and simulations can see dishonesty caught; each deviates in one place:
+
+- `null-proofs` proves nothing;
+- `garbage-hidden` alters what it sends after proving and hashing it;
+- `garbage-signed` hashes the altered rows as well, so only its proof is of the right ones;
+- `quiet-garbage` does so too, but leaves each row's largest values, which a proof covers, alone;
+- `wrong-seed` samples with other noise.
+
+The last stage sends no rows, so altering them does nothing there. Weight faults are applied when a
+slice is loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pipeline.engine.counters import Counters
+from pipeline.engine.errors import EngineError, StageViolation
+from pipeline.engine.evidence.collecting import Collector, ReturnedTokens, token_bytes
+from pipeline.engine.evidence.rows import RowsStore
+from pipeline.engine.evidence.store import EvidenceStore
+from pipeline.engine.loading import LoadedModel
+from pipeline.engine.ring.batch import Batch, Close, Item, Open
+from pipeline.engine.ring.table import ItemRows, SequenceTable
+from pipeline.runner.errors import KvExhausted
+from pipeline.runner.stage import StepItem
+from proofs.evidence.ring_terms import terms_digest
+from proofs.sampling.token_score import SamplingError, SamplingFields, choose_batch
+from proofs.toploc import TOPK
+
+_OTHER_KEY = 0x9E3779B97F4A7C15
+_ALTERED_UNSIGNED = ("garbage-hidden",)
+_ALTERED_SIGNED = ("garbage-signed", "quiet-garbage")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`payload` (not in the last stage): raw bytes of [N, H]. `tokens`: one for each sample."""
+
+    payload: memoryview | None = None
+    tokens: tuple[int, ...] = ()
+
+
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """The little-endian bytes of a contiguous CPU tensor, without a copy."""
+    return tensor.view(torch.uint8).numpy().reshape(-1).data
+
+
+def altered(rows: torch.Tensor, quiet: bool) -> torch.Tensor:
+    """What a dishonest stage makes of its rows [N, H]. With `quiet`, only of each row's smaller
+    values, and the garbage stays below the others: a proof's points are found where they were."""
+    if not quiet:
+        return rows + torch.randn_like(rows) * rows.std()
+    magnitude = rows.abs()
+    # Half of a small model's row is left to alter, where TOPK would be all of it.
+    cutoff = magnitude.topk(min(TOPK, rows.shape[1] // 2), dim=1).values[:, -1:]
+    garbage = (torch.rand_like(rows) * 2 - 1) * cutoff * 0.9
+    return torch.where(magnitude >= cutoff, rows, garbage)
+
+
+class Stage:
+    """Runs batches on a loaded slice. Not thread-safe; `close` frees its sequences' KV cache.
+
+    `ring` is the digest of the build that it belongs to (`proofs.evidence.ring_terms`).
+    `rows` keeps what was received of finished sequences; None, and in stage 0, nothing is kept.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        store: EvidenceStore,
+        counters: Counters,
+        ring: bytes,
+        rows: RowsStore | None = None,
+    ) -> None:
+        self._slice = model.slice
+        self._runner = model.runner
+        self._store = store
+        self._rows = None if self._slice.is_first else rows
+        self._counters = counters
+        self._fault = model.request.fault
+        self._ring = ring
+        self._table = SequenceTable(model.request.kv_tokens)
+        self._collectors: dict[bytes, Collector] = {}
+
+    @torch.inference_mode()
+    def run(self, batch: Batch, inputs: Sequence[int] | memoryview) -> Outcome:
+        """Compute a batch. `inputs`: token ids [N] in stage 0, else raw bytes of [N, H].
+
+        Raises `StageViolation` when the batch or its inputs break the rules.
+        """
+        started = time.perf_counter()
+        placed = self._table.apply(batch)
+        for close in batch.closes:
+            self._close(close)
+        for opened in batch.opens:
+            self._open(opened)
+        outcome = Outcome() if self._slice.is_last else Outcome(payload=memoryview(b""))
+        if batch.items:
+            outcome = self._compute(batch, inputs, placed)
+        self._counters.steps += 1
+        self._counters.tokens += batch.rows
+        self._counters.compute_seconds += time.perf_counter() - started
+        return outcome
+
+    def close(self) -> None:
+        """Give up what is still open; its evidence is incomplete and dropped."""
+        for sequence_id in self._table.sequences():
+            self._runner.close(sequence_id)
+        self._collectors.clear()
+
+    def _close(self, close: Close) -> None:
+        self._runner.close(close.sequence_id)
+        collector = self._collectors.pop(close.sequence_id)
+        if not close.outputs:
+            return
+        evidence = collector.seal(close.last_token)
+        if self._rows is not None and collector.kept is not None:
+            # First, so that whoever sees the evidence finds the rows.
+            self._rows.keep(evidence.received, collector.kept)
+        self._store.put(evidence)
+
+    def _open(self, opened: Open) -> None:
+        try:
+            self._runner.open(opened.sequence_id, opened.capacity)
+        except KvExhausted as exc:
+            raise EngineError("out_of_memory", str(exc)) from exc
+        s = opened.sampling
+        self._collectors[opened.sequence_id] = Collector(
+            opened.sequence_id,
+            self._slice.hidden_size,
+            terms_digest(self._ring, opened.prompt, s.temperature, s.top_k, s.top_p, s.noise_key),
+            returned=ReturnedTokens() if self._slice.is_first else None,
+            kept=None if self._rows is None else self._rows.buffer(),
+            null_proofs=self._fault == "null-proofs",
+        )
+
+    def _compute(
+        self, batch: Batch, inputs: Sequence[int] | memoryview, placed: list[ItemRows]
+    ) -> Outcome:
+        tensor, received, width = self._take_in(batch, inputs)
+        steps = [StepItem(i.sequence_id, i.start, i.count) for i in batch.items]
+        output = self._runner.step(steps, tensor)
+        host = output.contiguous().cpu()
+        row_bytes = host.shape[1] * host.element_size()
+        halves = host.to(torch.bfloat16)
+        if not bool(torch.isfinite(halves).all()):
+            raise StageViolation("hidden states are not finite: the input or the weights are bad")
+        payload = signed = raw_bytes(host)
+        tokens: tuple[int, ...] = ()
+        if self._slice.is_last:
+            tokens = self._sample(batch, output)
+        elif self._fault in _ALTERED_UNSIGNED + _ALTERED_SIGNED:
+            payload = raw_bytes(altered(host, quiet=self._fault == "quiet-garbage"))
+            signed = payload if self._fault in _ALTERED_SIGNED else signed
+        drawn = iter(tokens)
+        for rows in placed:
+            first, last = rows.first, rows.first + rows.count
+            sent: memoryview | bytes = signed[first * row_bytes : last * row_bytes]
+            if self._slice.is_last:
+                sent = token_bytes(rows.proven, next(drawn) if rows.sample else None)
+            self._collectors[rows.sequence_id].add(
+                halves[last - rows.proven : last],
+                sent,
+                received[first * width : last * width],
+                rows.sample,
+            )
+        return Outcome(tokens=tokens) if self._slice.is_last else Outcome(payload=payload)
+
+    def _take_in(
+        self, batch: Batch, inputs: Sequence[int] | memoryview
+    ) -> tuple[torch.Tensor, memoryview, int]:
+        """The input tensor on the device, its bytes as hashed into `received`, bytes per row."""
+        if self._slice.is_first:
+            ids = np.asarray(inputs, dtype=np.int64)
+            received = memoryview(ids.astype("<u4").tobytes())
+            return torch.from_numpy(ids).to(self._slice.device), received, 4
+        assert isinstance(inputs, memoryview)
+        shape = (batch.rows, self._slice.hidden_size)
+        width = shape[1] * self._slice.dtype.itemsize
+        if len(inputs) != shape[0] * width:
+            raise StageViolation(
+                f"payload of {len(inputs)} bytes, {shape[0]} rows take {shape[0] * width}"
+            )
+        hidden = torch.frombuffer(inputs, dtype=self._slice.dtype).view(shape)
+        return hidden.to(self._slice.device), inputs, width
+
+    def _sample(self, batch: Batch, output: torch.Tensor) -> tuple[int, ...]:
+        ends = np.cumsum([item.count for item in batch.items]) - 1
+        rows = [int(end) for end, item in zip(ends, batch.items, strict=True) if item.sample]
+        if not rows:
+            return ()
+        logits = self._runner.logits(output[rows]).cpu().numpy()
+        samplings = [self._sampling(item) for item in batch.samples]
+        positions = [item.start + item.count for item in batch.samples]
+        try:
+            return tuple(choose_batch(logits, samplings, positions))
+        except SamplingError as exc:
+            raise StageViolation(f"no token can be chosen: {exc}") from exc
+
+    def _sampling(self, item: Item) -> SamplingFields:
+        sampling = self._table.opened(item.sequence_id).sampling
+        if self._fault == "wrong-seed":
+            return sampling.model_copy(update={"noise_key": sampling.noise_key ^ _OTHER_KEY})
+        return sampling

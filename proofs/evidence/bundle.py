@@ -1,0 +1,257 @@
+"""The proof bundle: everything a validator needs to judge one work unit.
+
+The orchestrator assembles it from the group's answers. What it says about a stage is only as
+good as the stage's signature: a `StageClaim` carries the evidence, and a receipt whose `commitment`
+binds that evidence, signed by the stage and its downstream neighbour. `check_claims` tells whether
+every claim is so bound; one that is not cannot be held against the stage, because whoever
+assembled the bundle might have written it.
+
+A bundle is content-addressed: its id is the sha256 of its canonical bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BeforeValidator, FailFast, Field, PlainSerializer, model_validator
+
+from proofs.encoding.canonical import CanonicalModel
+from proofs.encoding.eip712 import Domain, EncodingError
+from proofs.encoding.leaves import SignedReceipt
+from proofs.encoding.receipts import Receipt
+from proofs.encoding.signing import SIGNATURE_LENGTH, Address, SigningError
+from proofs.evidence.ring_terms import ring_digest
+from proofs.evidence.statement import Count, Id16, Id32, StageEvidence, evidence_commitment
+from proofs.sampling.noise import NoiseError, noise_key
+from proofs.sampling.temperature import Temperature
+
+MAX_BUNDLE_BYTES = 8 * 2**20
+ROWS_PER_PROOF = 32
+
+Signature = Annotated[bytes, Field(min_length=SIGNATURE_LENGTH, max_length=SIGNATURE_LENGTH)]
+TokenIds = Annotated[
+    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast(), Field(max_length=1 << 20)
+]
+PeerId = Annotated[str, Field(min_length=1, max_length=128)]
+
+
+def _receipt_from(value: object) -> object:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return Receipt.from_bytes(value)
+    except (EncodingError, SigningError) as exc:
+        raise ValueError(str(exc)) from exc  # pydantic collects ValueErrors
+
+
+EncodedReceipt = Annotated[
+    Receipt, BeforeValidator(_receipt_from), PlainSerializer(lambda receipt: receipt.to_bytes())
+]
+
+
+class FinishReason(StrEnum):
+    """Why a sequence ended: an end-of-sequence token, `max_tokens`, or a stop string."""
+
+    EOS = "eos"
+    LENGTH = "length"
+    STOP = "stop"
+
+
+class Sampling(CanonicalModel):
+    """How tokens are picked; `temperature` 0 is greedy, `top_k` 0 and `top_p` 1 filter nothing."""
+
+    temperature: Temperature = 0.0
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    noise_key: Annotated[int, Field(ge=0, lt=2**64)] = 0
+
+
+class NoiseSource(CanonicalModel):
+    """What a sequence's noise key follows from (`proofs.sampling.noise.noise_key`).
+
+    `beacon` is the hash of block `block` of the chain; where `block` is 0, a seed of the
+    submitter's, who then could have tried several.
+    """
+
+    beacon: Annotated[bytes, Field(max_length=64)]
+    block: Count = 0
+    request_id: Annotated[bytes, Field(max_length=64)] = b""
+    sample_index: Count = 0
+
+
+class StageClaim(CanonicalModel):
+    """One stage's evidence, in the order of the unit's sequences, and its receipt.
+
+    `receipt` and the signatures may be missing where the stage gave none. The receipt is embedded
+    as its ABI bytes.
+    """
+
+    MAX_BYTES: ClassVar[int] = MAX_BUNDLE_BYTES
+
+    peer_id: PeerId
+    address: Address
+    evidence: Annotated[tuple[StageEvidence, ...], FailFast(), Field(max_length=4096)] = ()
+    receipt: EncodedReceipt | None = None
+    receipt_signature: Signature | None = None
+    counter_signature: Signature | None = None
+
+
+class BundleSequence(CanonicalModel):
+    """One sequence as asked for and as generated.
+
+    `segments` are (output index, generation) pairs: from that index on, that build of the group
+    generated the tokens. Where several start at one index the last one counts.
+    """
+
+    sequence_id: Id16
+    prompt_ids: Annotated[TokenIds, Field(min_length=1)]
+    output_ids: Annotated[TokenIds, Field(min_length=1)]
+    sampling: Sampling = Sampling()
+    noise: NoiseSource | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=2**20)]
+    eos_ids: TokenIds = ()
+    stop: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
+        FailFast(),
+        Field(max_length=16),
+    ] = ()
+    reason: Annotated[FinishReason, Field(strict=False)]
+    segments: Annotated[tuple[tuple[Count, Count], ...], FailFast(), Field(max_length=1024)] = ()
+
+    @model_validator(mode="after")
+    def _segments_advance(self) -> Self:
+        starts = [start for start, _ in self.segments]
+        if starts and (starts[0] != 0 or starts[-1] >= len(self.output_ids)):
+            raise ValueError("segments must start at 0 and lie inside the output")
+        if any(later < earlier for earlier, later in pairwise(starts)):
+            raise ValueError("segments must be in the order of their output indices")
+        return self
+
+    @property
+    def chunks(self) -> int:
+        """How many proofs each stage owes for this sequence."""
+        return -(-len(self.output_ids) // ROWS_PER_PROOF)
+
+    def sampled_from(self, generation: int) -> int:
+        """The first output token that this build of the group made."""
+        if not self.segments:
+            return 0
+        start, made = self.segments[-1]
+        return start if made == generation else len(self.output_ids)
+
+    def noise_fault(self) -> str:
+        """How the noise key breaks the rule that it follows from `noise`, or ""."""
+        if self.sampling.temperature == 0.0:
+            return ""  # greedy: no noise is drawn
+        if self.noise is None:
+            return "sampled with a noise key of unknown origin"
+        source = self.noise
+        try:
+            key = noise_key(source.beacon, source.request_id, self.prompt_ids, source.sample_index)
+        except NoiseError as exc:
+            return f"its noise key follows from nothing: {exc}"
+        return "" if key == self.sampling.noise_key else "its noise key is not that of its beacon"
+
+
+class UnitBundle(CanonicalModel):
+    """A finished work unit. `boundaries[s]` is the layer at which stage s ends.
+
+    `committed_at` is the chain's latest block when all claims were signed: what is checked follows
+    from a later one (`proofs.thresholds.spotcheck`). 0 where there is no chain.
+    """
+
+    MAX_BYTES: ClassVar[int] = MAX_BUNDLE_BYTES
+
+    version: Literal[2] = 2
+    unit_id: Id32
+    group_id: Id32
+    generation: Count
+    model_id: Id32
+    boundaries: Annotated[tuple[Count, ...], FailFast(), Field(min_length=1, max_length=256)]
+    stages: Annotated[tuple[StageClaim, ...], FailFast(), Field(min_length=1, max_length=256)]
+    sequences: Annotated[
+        tuple[BundleSequence, ...], FailFast(), Field(min_length=1, max_length=4096)
+    ]
+    committed_at: Count = 0
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        if len(self.stages) != len(self.boundaries):
+            raise ValueError("there must be one claim for each boundary")
+        if any(later <= earlier for earlier, later in pairwise((0, *self.boundaries))):
+            raise ValueError("boundaries must rise from above 0")
+        if len({s.sequence_id for s in self.sequences}) != len(self.sequences):
+            raise ValueError("sequence ids must differ")
+        return self
+
+    def work(self, stage: int) -> int:
+        """Units of work of a stage: its layers times the prompt and output tokens of the unit."""
+        layers = self.boundaries[stage] - (self.boundaries[stage - 1] if stage else 0)
+        return layers * sum(len(s.prompt_ids) + len(s.output_ids) for s in self.sequences)
+
+    def depth(self, stage: int) -> float:
+        """The layer after which a stage ends over the model's layers."""
+        return self.boundaries[stage] / self.boundaries[-1]
+
+    @property
+    def ring(self) -> bytes:
+        """The build that the bundle names, as its stages sign it (`proofs.evidence.ring_terms`)."""
+        return ring_digest(self.model_id, self.group_id, self.generation, self.boundaries)
+
+    @property
+    def content_id(self) -> bytes:
+        """sha256 of the canonical bytes."""
+        return hashlib.sha256(self.to_bytes()).digest()
+
+
+def signed_receipts(bundle: UnitBundle) -> tuple[SignedReceipt, ...]:
+    """The receipts of a bundle whose claims bind (`check_claims`), stage by stage.
+
+    Work that a node ordered from itself has a receipt that it countersigned; nobody pays for that.
+    """
+    return tuple(
+        SignedReceipt(claim.receipt, claim.receipt_signature, claim.counter_signature)
+        for claim in bundle.stages
+        if claim.receipt is not None
+        and claim.receipt_signature is not None
+        and claim.counter_signature is not None
+        and claim.receipt.worker != claim.receipt.counterparty
+    )
+
+
+def check_claims(bundle: UnitBundle, domain: Domain) -> str:
+    """Why some claim does not bind its stage, or "".
+
+    Each receipt must be for this unit, build and stage and the pool of the others, claim the
+    stage's work, commit to the claim's evidence and carry two signatures: the worker's and that of
+    the next stage of the ring, for a lone stage that of whom its receipt names.
+    """
+    count, pools = len(bundle.stages), set[int]()
+    for stage, claim in enumerate(bundle.stages):
+        receipt, following = claim.receipt, bundle.stages[(stage + 1) % count].address
+        if receipt is None or claim.receipt_signature is None:
+            return f"stage {stage} gave no signed receipt"
+        bound = (
+            receipt.job_id == bundle.unit_id
+            and receipt.seq == bundle.generation
+            and receipt.stage == stage
+            and receipt.worker == claim.address
+            and receipt.commitment == evidence_commitment(claim.evidence)
+            and (count == 1 or receipt.counterparty == following)
+        )
+        if not bound:
+            return f"the receipt of stage {stage} is not for this unit, stage and evidence"
+        if receipt.units != bundle.work(stage):
+            return f"stage {stage} claims {receipt.units} units of work, not {bundle.work(stage)}"
+        pools.add(receipt.pool_id)
+        if len(pools) > 1:
+            return f"the receipt of stage {stage} is for another pool than those before it"
+        if not receipt.signed_by(claim.address, domain, claim.receipt_signature):
+            return f"the receipt of stage {stage} is not signed by {claim.address}"
+        counter = claim.counter_signature
+        if counter is None or not receipt.signed_by(receipt.counterparty, domain, counter):
+            return f"the receipt of stage {stage} is not countersigned by {receipt.counterparty}"
+    return ""

@@ -1,0 +1,1 @@
+"""Sampling that a verifier can repeat: recomputable noise, the choice of a token, its score."""

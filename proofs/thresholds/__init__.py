@@ -1,0 +1,1 @@
+"""How far from a verifier's own numbers is still honest, and how much is checked."""

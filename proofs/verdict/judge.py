@@ -1,0 +1,146 @@
+"""The verdict on a work unit: accepted or not, and which stage is to blame.
+
+`judge` is a pure function of the bundle, the validator's measurements (one honest prefill, every
+stage's proofs compared with the verifier's own rows), the rows that were revealed, and thresholds.
+In order; the first rule that speaks decides:
+
+1. **Whose words are these?** Claims that their stage did not sign, whose receipt the next stage did
+   not countersign, or that are of another ring, model or sampling than the bundle's, may be the
+   assembler's doing: rejected, nobody blamed.
+2. **Contradiction.** A stage that countersigned what its own evidence contradicts is at fault
+   (`proofs.verdict.handover`).
+3. **Foundation.** The stages agree with one another and the bundle says something else (other
+   tokens, a noise key that follows from nothing), or the output ends against what the bundle
+   says was asked for: its assembler's word against theirs. Rejected, nobody blamed.
+4. **Form.** Missing, miscounted, null or malformed proofs are each stage's own fault.
+5. **Boundaries.** Every stage is compared with honest activations. One that is off stands accused,
+   gross ones first, then in ring order, and the walk back (`proofs.verdict.blame`) finds who made
+   it so. Later ones inherit its error and stay `unchecked` unless they pass. A charge that is
+   beyond the limits, and not beyond those of a conviction, leaves the stage in doubt: the unit is
+   rejected, and nobody is convicted.
+6. **Sampling.** All boundaries pass but tokens are not those that logits and noise give: the last
+   stage, which samples, stands accused. Tokens that an earlier build of the group sampled reject
+   the unit and blame nobody: their stages' statements are gone.
+
+Where rows are needed that nobody has shown yet, the answer is an `Inquiry` instead of a verdict.
+Sequences without a measure were not chosen for a replay (`proofs.thresholds.spotcheck`); rules 1 to
+3 hold for them all the same.
+"""
+
+from __future__ import annotations
+
+from proofs.encoding.eip712 import Domain
+from proofs.errors import ProofError
+from proofs.evidence.bundle import BundleSequence, FinishReason, UnitBundle, check_claims
+from proofs.verdict.blame import Charge, Inquiry, Revealed, walk_back
+from proofs.verdict.charges import Measures, malformed, off_boundaries, wrong_tokens
+from proofs.verdict.exceedances import Limits
+from proofs.verdict.findings import Findings
+from proofs.verdict.handover import contradictions, misplaced, unfounded
+from proofs.verdict.message import Verdict
+
+MAX_WALKS = 16
+"""Charges that are walked back; each may take as many inquiries as there are stages."""
+
+
+class VerdictError(ProofError):
+    """Measurements that do not belong to the bundle: the validator's own mistake."""
+
+
+def judge(
+    bundle: UnitBundle,
+    measures: Measures,
+    limits: Limits,
+    domain: Domain,
+    revealed: Revealed | None = None,
+) -> Verdict | Inquiry:
+    """The verdict on `bundle`, whose sequences were measured as `measures`, in the same order.
+
+    `revealed` is what earlier inquiries brought. Raises VerdictError when measures do not fit the
+    bundle.
+    """
+    _check_coverage(bundle, measures)
+    findings = Findings(bundle, measures)
+    if reason := check_claims(bundle, domain):
+        return findings.unattributed(reason)
+    if reason := misplaced(bundle):
+        return findings.unattributed(reason)
+    for stage, reason in contradictions(bundle).items():
+        findings.fault(stage, reason)
+    if findings.faults:
+        return findings.verdict()
+    if reason := unfounded(bundle) or _ending_faults(bundle):
+        return findings.unattributed(reason)
+    for stage, reason in malformed(bundle, measures):
+        findings.fault(stage, reason)
+    charges = sorted(off_boundaries(bundle, measures, limits), key=_order)
+    findings.off = charges
+    unattributed = ""
+    if not charges and not findings.faults:
+        found = list(wrong_tokens(bundle, measures, limits))
+        charges = sorted((c for c in found if isinstance(c, Charge)), key=_order)
+        unattributed = next((reason for reason in found if isinstance(reason, str)), "")
+    first_fault = min(findings.faults, default=len(bundle.stages))
+    for charge in charges[:MAX_WALKS]:
+        if charge.stage > first_fault or (findings.doubt is not None and not charge.gross):
+            continue  # may be inherited; or nothing worse can come of it
+        stands = walk_back(bundle, charge, revealed or {}, limits)
+        if isinstance(stands, Inquiry):
+            return stands
+        if stands is None:
+            unattributed = unattributed or f"{charge.reason}; noise that built up"
+            continue
+        findings.blame(stands)
+        if stands.gross:
+            break
+    if unattributed and not findings.faults and findings.doubt is None:
+        return findings.unattributed(unattributed)
+    return findings.verdict()
+
+
+def _order(charge: Charge) -> tuple[bool, int, int]:
+    """Gross ones first, so that a small deviation hides no large one, then in ring order."""
+    return (not charge.gross, charge.stage, charge.place)
+
+
+def ending_fault(sequence: BundleSequence) -> str:
+    """How a sequence's end breaks the rules, or "". Stop strings cannot be checked on ids."""
+    output, eos = sequence.output_ids, set(sequence.eos_ids)
+    if len(output) > sequence.max_tokens:
+        return f"{len(output)} tokens where at most {sequence.max_tokens} were asked for"
+    first = next((i for i, token in enumerate(output) if token in eos), None)
+    if first is not None and first < len(output) - 1:
+        return f"output goes on after the end-of-sequence token at {first}"
+    if first is not None and sequence.reason != FinishReason.EOS:
+        return f"ends with an end-of-sequence token but says {sequence.reason.value!r}"
+    if first is None and sequence.reason == FinishReason.EOS:
+        return "says 'eos' but does not end with an end-of-sequence token"
+    if sequence.reason == FinishReason.LENGTH and len(output) < sequence.max_tokens:
+        return f"says 'length' after {len(output)} of {sequence.max_tokens} tokens"
+    if sequence.reason == FinishReason.STOP and not sequence.stop:
+        return "says 'stop' but no stop string was asked for"
+    return ""
+
+
+def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
+    if len(measures) != len(bundle.sequences):
+        raise VerdictError("give a measure, or None, for each of the bundle's sequences")
+    for sequence, measure in zip(bundle.sequences, measures, strict=True):
+        if measure is None:
+            continue
+        if measure.sequence_id != sequence.sequence_id:
+            raise VerdictError("give the measures in the order of the bundle's sequences")
+        sampling = measure.sampling
+        if not len(sequence.output_ids) == sampling.tokens == len(sampling.scores):
+            raise VerdictError("measure the sampling of every output token")
+        if len(measure.stages) != len(bundle.stages):
+            raise VerdictError("measure every stage of the bundle")
+        if any(len(chunks) < sequence.chunks for chunks in measure.stages):
+            raise VerdictError("measure every chunk of every stage, missing proofs too")
+
+
+def _ending_faults(bundle: UnitBundle) -> str:
+    for place, sequence in enumerate(bundle.sequences):
+        if reason := ending_fault(sequence):
+            return f"sequence {place}: {reason}"
+    return ""

@@ -1,0 +1,135 @@
+"""A coordinator to be driven by events: its workers, its units, and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+
+from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.coordinator import Coordinator
+from node.roles.orchestrator.coordinator.groups import Group
+from node.roles.orchestrator.coordinator.pool import Policy
+from node.roles.orchestrator.coordinator.units import Sequence, Unit, UnitState
+from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
+
+LAYERS = 30
+WORKERS = ("w1", "w2", "w3")
+
+
+def planner(candidates: Seq[Candidate], previous: GroupPlan | None) -> GroupPlan:
+    """Even slices over at most three workers; two are the least that can hold the model."""
+    if len(candidates) < 2:
+        raise CannotPlan("not enough memory")
+    names = sorted(c.peer_id for c in candidates)[:3]
+    cuts = [LAYERS * i // len(names) for i in range(len(names) + 1)]
+    stages = tuple(StagePlan(n, a, b) for n, a, b in zip(names, cuts, cuts[1:], strict=False))
+    return GroupPlan(stages, micro_batches=2)
+
+
+def sequence(number: int) -> Sequence:
+    return Sequence(
+        sequence_id=number.to_bytes(16, "big"),
+        prompt_id=str(number),
+        messages=({"role": "user", "content": "hi"},),
+        prompt_ids=(1, 2, 3),
+        max_tokens=8,
+        temperature=0.0,
+        top_k=0,
+        top_p=1.0,
+        noise_key=0,
+        seed=0,
+        stop=(),
+        eos_ids=(0,),
+    )
+
+
+def unit(number: int, size: int = 2) -> Unit:
+    sequences = tuple(sequence(number * 100 + i) for i in range(size))
+    return Unit(number.to_bytes(32, "big"), "job", sequences)
+
+
+class Pool:
+    """A coordinator with a clock and helpers that play the workers' and validators' part."""
+
+    def __init__(self, stages: int = 3) -> None:
+        policy = Policy(stages=stages, formation_wait=10.0, verify_timeout=60.0)
+        self.coordinator = Coordinator(policy, planner, identity=b"test")
+        self.pool = self.coordinator.pool
+        self.now = 0.0
+        self.commands: list[ev.Command] = []
+
+    def feed(self, event: ev.Event) -> list[ev.Command]:
+        commands = self.coordinator.handle(event, self.now)
+        self.commands += commands
+        return commands
+
+    def join(self, name: str) -> None:
+        self.feed(ev.PeerAnnounced(name, 1 << 30, 0.01, None, ""))
+        self.feed(ev.PeerJoined(name, "0x" + name, "0xp" + name))
+
+    def up(self, *names: str) -> Group:
+        for name in names or WORKERS:
+            self.join(name)
+        return self.build_done()
+
+    def build_done(self) -> Group:
+        build = [c for c in self.commands if isinstance(c, ev.BuildGroup)][-1]
+        self.feed(ev.GroupUp(build.group_id, build.generation))
+        return self.pool.groups[build.group_id]
+
+    def produce(self, target: Unit) -> None:
+        """Stage 0 finishes every open sequence, then every stage gives its claim."""
+        current = self.pool.units[target.unit_id]
+        for s in current.sequences:
+            self.feed(
+                ev.PeerFinished(
+                    current.generation, current.unit_id, s.sequence_id, "length", (5,) * 8, "t"
+                )
+            )
+        self.claim(target)
+
+    def claim(self, target: Unit) -> None:
+        current = self.pool.units[target.unit_id]
+        plan = self.pool.plan_of(current)
+        assert plan is not None
+        for stage in range(len(plan.stages)):
+            self.feed(ev.PeerClaimed(current.unit_id, current.generation, stage, b"claim"))
+
+    def bundle(self, target: Unit) -> bytes:
+        """What the service does on VerifyUnit: name the bundle after unit and attempt."""
+        current = self.pool.units[target.unit_id]
+        bundle_id = current.unit_id[:31] + bytes([current.attempt])
+        self.pool.set_bundle(current.unit_id, bundle_id)
+        return bundle_id
+
+    def validators(self, **weights: int) -> None:
+        """These validators are here, with their stake; 0 takes one away."""
+        for peer_id, weight in weights.items():
+            self.feed(ev.PeerValidates(peer_id, weight))
+
+    def verdict(
+        self,
+        target: Unit,
+        accepted: bool = True,
+        faulty: str = "",
+        judge: str = "v1",
+        doubted: str = "",
+    ) -> list[ev.Command]:
+        bundle_id = self.bundle(target)
+        reason = "" if accepted else "boundary is off"
+        summary: dict[str, object] = {"validator": judge}
+        return self.feed(
+            ev.PeerVerdict(
+                judge, target.unit_id, bundle_id, accepted, faulty, reason, summary, doubted
+            )
+        )
+
+    def asked(self, target: Unit) -> list[str]:
+        """Validators that were asked about a unit so far, in order, each time."""
+        return [
+            c.validator
+            for c in self.commands
+            if isinstance(c, ev.VerifyUnit) and c.unit_id == target.unit_id
+        ]
+
+    def state(self, target: Unit) -> UnitState:
+        return self.pool.units[target.unit_id].state

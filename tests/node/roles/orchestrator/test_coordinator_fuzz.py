@@ -1,0 +1,115 @@
+"""Any order of events: the books stay straight."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence as Seq
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
+
+PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
+OTHER_EVENTS = ["up", "broken", "claims_failed", "refused", "accept", "reject", "settle", "tick"]
+JUDGE_EVENTS = ["validates", "quorum"]
+JUDGES = ("v1", "v2", "v3")
+EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS, *JUDGE_EVENTS])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(EVENTS, max_size=120), st.integers(0, 2**32))
+def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: int) -> None:
+    """Whatever happens: no illegal step, no worker in two rings, and nothing is paid twice."""
+    choose = random.Random(seed)
+    pool = Pool(stages=choose.choice([0, 2, 3]))
+    works = tuple(unit(n) for n in range(1, 4))
+    pool.feed(ev.OperatorSubmitted(works))
+    pool.validators(v1=3, v2=2, v3=1)
+    settled: list[bytes] = []
+    for name in names:
+        pool.now += choose.random() * 5
+        for command in pool.feed(_event(name, pool, works, choose)):
+            if isinstance(command, ev.RecordSettled):
+                settled.append(command.unit_id)
+        _check_stake(pool)
+        live = [g for g in pool.pool.groups.values() if g.live]
+        peers = [p for g in live if g.state is not GroupState.REPAIRING for p in g.peers]
+        assert len(peers) == len(set(peers))
+        assert len(settled) == len(set(settled))
+        for work in works:
+            for s in pool.pool.units[work.unit_id].sequences:
+                assert len(s.output_ids) <= s.max_tokens
+
+
+def _check_stake(pool: Pool) -> None:
+    """A unit waits as long as the stake that was heard decides nothing, and no longer."""
+    tables = pool.pool
+    spare = tables.total_weight - tables.needed_weight
+    for current in tables.units.values():
+        heard = current.opinions.items()
+        pro = sum(tables.weights.get(p, 0) for p, o in heard if o.accepted)
+        con = sum(tables.weights.get(p, 0) for p, o in heard if not o.accepted)
+        if current.state is UnitState.VERIFYING:
+            assert pro < tables.needed_weight
+            awaited = any(peer_id in tables.validators for peer_id in current.unheard)
+            assert con <= spare or awaited
+
+
+def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> ev.Event:
+    peer = choose.choice([*WORKERS, "w4"])
+    current = pool.pool.units[choose.choice(works).unit_id]
+    groups = list(pool.pool.groups.values())
+    group = choose.choice(groups) if groups else None
+    group_id = group.group_id if group else b""
+    generation = group.generation if group and choose.random() < 0.9 else 1
+    seq = choose.choice(current.sequences)
+    ids = tuple(choose.randrange(9) for _ in range(choose.randint(1, 9)))
+    offset = choose.randint(0, len(seq.output_ids))
+    grown = (seq.output_ids + ids)[:8]
+    match name:
+        case "announce":
+            return ev.PeerAnnounced(peer, 1, 0.0, None, "")
+        case "join":
+            return ev.PeerJoined(peer, "0x", "0x")
+        case "decline":
+            return ev.PeerDeclined(peer, "no")
+        case "miss" | "pong":
+            return ev.PeerPinged(peer, name == "pong")
+        case "gone":
+            return ev.PeerGone(peer, "gone")
+        case "up":
+            return ev.GroupUp(group_id, generation)
+        case "broken":
+            return ev.GroupBroken(group_id, generation, "broke", choose.choice([peer, ""]))
+        case "tokens":
+            return ev.PeerTokens(generation, current.unit_id, seq.sequence_id, offset, ids)
+        case "finish":
+            return ev.PeerFinished(
+                generation, current.unit_id, seq.sequence_id, "length", grown, "t"
+            )
+        case "claim":
+            return ev.PeerClaimed(current.unit_id, generation, choose.randrange(3), b"c")
+        case "claims_failed":
+            return ev.ClaimsFailed(current.unit_id, generation, "late")
+        case "refused":
+            return ev.UnitRefused(current.unit_id, generation, "absurd")
+        case "accept" | "reject":
+            if current.state is UnitState.VERIFYING:
+                pool.bundle(current)
+            bundle_id = pool.pool.units[current.unit_id].bundle_id
+            faulty = peer if name == "reject" and choose.random() < 0.3 else ""
+            judge = choose.choice(JUDGES)
+            return ev.PeerVerdict(
+                judge, current.unit_id, bundle_id, name == "accept", faulty, name, {}
+            )
+        case "validates":
+            return ev.PeerValidates(choose.choice(JUDGES), choose.randrange(4))
+        case "quorum":
+            return ev.ChainQuorum(choose.randrange(12), choose.choice([5001, 6667, 10_000]))
+        case "settle":
+            return ev.ChainSettled(1, "0x1", (current.unit_id,))
+    return ev.Tick()

@@ -1,0 +1,185 @@
+"""The orchestrator among workers and validators that fail it without being caught."""
+
+from __future__ import annotations
+
+import pytest
+
+from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.members import Member, MemberState
+from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
+from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit
+
+
+def test_a_silent_ring_is_rebuilt_and_then_stage_after_stage_rests() -> None:
+    pool, work = Pool(), unit(1)
+    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.up()
+    patience = pool.pool.policy.stall_timeout
+    pool.now += patience - 1
+    assert not pool.feed(ev.Tick())
+    rested = []
+    for _ in range(3):
+        before = pool.pool.generation
+        pool.now += patience
+        pool.feed(ev.Tick())
+        pool.now += 30.0
+        pool.feed(ev.Tick())
+        assert pool.pool.generation == before + 1
+        rested.append([m.peer_id for m in pool.pool.members.values() if m.strikes])
+        pool.build_done()
+    assert rested == [[], ["w1"], ["w1", "w2"]]
+
+
+def test_tokens_hold_the_stall_off_and_a_finished_unit_clears_it() -> None:
+    pool, work = Pool(), unit(1)
+    pool.feed(ev.OperatorSubmitted((work,)))
+    group = pool.up()
+    first = work.sequences[0].sequence_id
+    for offset in range(4):
+        pool.now += pool.pool.policy.stall_timeout - 1
+        pool.feed(ev.PeerTokens(group.generation, work.unit_id, first, offset, (5,)))
+    assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
+    pool.now += pool.pool.policy.stall_timeout - 1  # a repetition is no progress
+    pool.feed(ev.PeerTokens(group.generation, work.unit_id, first, 0, (5, 5)))
+    pool.now += 1
+    pool.feed(ev.Tick())
+    assert pool.pool.groups[group.group_id].stalls == 1
+    pool.now += 1
+    pool.feed(ev.Tick())
+    pool.build_done()
+    pool.validators(v1=1)
+    pool.produce(work)
+    assert pool.pool.groups[group.group_id].stalls == 0
+
+
+def test_a_unit_that_stage_0_withholds_rests_stage_0() -> None:
+    pool, works = Pool(), (unit(1), unit(2, size=1))
+    pool.feed(ev.OperatorSubmitted(works))
+    group = pool.up()
+    first, patience = works[0].sequences[0].sequence_id, pool.pool.policy.stall_timeout
+    for offset in range(5):
+        pool.now += patience * 0.99
+        pool.feed(ev.PeerTokens(group.generation, works[0].unit_id, first, offset, (7,)))
+    assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
+    pool.now += patience * 0.1
+    pool.feed(ev.Tick())
+    assert pool.pool.groups[group.group_id].state is not GroupState.RUNNING
+    assert [m.peer_id for m in pool.pool.members.values() if m.strikes] == ["w1"]
+
+
+def test_a_stage_without_evidence_rests_and_another_build_proves_the_unit() -> None:
+    pool, work = Pool(), unit(1, size=1)
+    pool.feed(ev.OperatorSubmitted((work,)))
+    group = pool.up()
+    only = work.sequences[0].sequence_id
+    pool.feed(ev.PeerFinished(group.generation, work.unit_id, only, "length", tuple(range(8)), "t"))
+    pool.feed(ev.ClaimsFailed(work.unit_id, group.generation, "nothing", ("w3",)))
+    assert pool.pool.units[work.unit_id].state is UnitState.PRODUCED
+    pool.now += 1.0
+    commands = pool.feed(ev.Tick())
+    (build,) = [c for c in commands if isinstance(c, ev.BuildGroup)]
+    assert [s.peer_id for s in build.plan.stages] == ["w1", "w2"]
+    commands = pool.feed(ev.GroupUp(build.group_id, build.generation))
+    assert ev.AssignUnit(group.group_id, build.generation, work.unit_id) in commands
+    late = pool.feed(ev.ClaimsFailed(work.unit_id, group.generation, "late", ("w1",)))
+    assert late == []
+    assert pool.pool.members["w1"].strikes == 0
+
+
+def test_each_suspicion_doubles_the_rest_and_accepted_work_shortens_it() -> None:
+    member = Member("w", MemberState.HEALTHY)
+    rests = []
+    for _ in range(12):
+        member = member.suspected(0.0, "silent")
+        rests.append(member.rest_until)
+    assert rests[:3] == [20.0, 40.0, 80.0]
+    assert rests[-1] == 3600.0
+    assert member.proved().strikes == member.strikes - 1
+
+
+def test_a_ring_that_never_lasts_is_rebuilt_ever_more_slowly() -> None:
+    pool = Pool()
+    group = pool.up()
+    delays = []
+    for _ in range(8):
+        current = pool.pool.groups[group.group_id]
+        pool.feed(ev.GroupBroken(group.group_id, current.generation, "edge"))
+        delays.append(pool.pool.groups[group.group_id].retry_at - pool.now)
+        pool.now += delays[-1]
+        pool.feed(ev.Tick())
+        pool.build_done()
+    assert delays == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    pool.now += 60.0
+    current = pool.pool.groups[group.group_id]
+    pool.feed(ev.GroupBroken(group.group_id, current.generation, "edge"))
+    assert pool.pool.groups[group.group_id].retry_at - pool.now == 0.25
+
+
+def test_a_unit_that_is_refused_starts_again_and_expires_at_last() -> None:
+    pool, work = Pool(), unit(1)
+    pool.feed(ev.OperatorSubmitted((work,)))
+    group = pool.up()
+    for attempt in range(MAX_ATTEMPTS):
+        assert pool.pool.units[work.unit_id].attempt == attempt
+        commands = pool.feed(ev.UnitRefused(work.unit_id, group.generation, "absurd"))
+        assert ev.RecordVerdict(work.unit_id) in commands
+    assert pool.pool.units[work.unit_id].state is UnitState.EXPIRED
+    assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
+
+
+def test_a_rejected_unit_is_judged_anew_by_all_and_old_opinions_are_forgotten() -> None:
+    pool, work = Pool(), unit(1)
+    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.validators(v1=1, v2=1)
+    pool.up()
+    pool.produce(work)
+    pool.verdict(work, judge="v2")
+    pool.verdict(work, accepted=False)
+    again = pool.pool.units[work.unit_id]
+    assert (again.state, again.attempt) == (UnitState.ASSIGNED, 1)
+    assert (again.asked, again.opinions) == ((), {})
+    pool.produce(work)
+    assert pool.asked(work) == ["v1", "v2"] * 2
+    pool.verdict(work, judge="v1")
+    assert pool.state(work) is UnitState.VERIFYING
+    pool.verdict(work, judge="v2")
+    assert pool.state(work) is UnitState.ACCEPTED
+
+
+def test_strangers_do_not_grow_the_tables_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.roles.orchestrator.coordinator.pool.MAX_MEMBERS", 5)
+    monkeypatch.setattr("node.roles.orchestrator.coordinator.reconcile.MAX_INVITES", 4)
+    pool = Pool()
+    pool.up()
+    invited = 0
+    for number in range(50):
+        name = f"sybil{number}"
+        commands = pool.feed(ev.PeerAnnounced(name, 1, 0.0, None, ""))
+        for command in commands:
+            if isinstance(command, ev.InviteWorker):
+                invited += 1
+                pool.feed(ev.PeerDeclined(command.peer_id, "no"))
+    assert len(pool.pool.members) == 5
+    assert set(WORKERS) <= set(pool.pool.members)
+    assert invited == 50
+    waits = []
+    for _ in range(8):
+        (name,) = [m.peer_id for m in pool.pool.members.values() if m.peer_id == "sybil49"]
+        waits.append(pool.pool.members[name].retry_at - pool.now)
+        pool.now = pool.pool.members[name].retry_at
+        pool.feed(ev.Tick())
+        pool.feed(ev.PeerDeclined(name, "no"))
+    assert waits[:3] == [10.0, 20.0, 40.0]
+    assert waits[-1] == 600.0
+
+
+def test_what_another_build_must_prove_again_loses_its_last_token_and_its_segment() -> None:
+    done = sequence(1).ended(3, "eos", (7, 8), "t")
+    grown = done.reopened().extended(4, 1, (9,))
+    assert grown.output_ids == (7, 9)
+    assert grown.segments == ((0, 3), (1, 4))
+    short = sequence(1).extended(3, 0, (7,)).reopened()
+    assert short.output_ids == ()
+    assert short.segments == ()
+    assert sequence(1).ended(3, "eos", (), "t") == sequence(1)

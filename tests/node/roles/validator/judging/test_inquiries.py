@@ -1,0 +1,97 @@
+"""The loop of inquiries by itself: asked in order, each once, and never without an end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from node.roles.validator.judging.inquiries import Ruling, most_bytes, settle
+from node.roles.validator.judging.replay import rows_request, to_measures
+from node.roles.validator.judging.rows import CannotJudge
+from pipeline.engine.control.replay_messages import Replayed, ReplayedSequence, SamplingMeasure
+from proofs.verdict.blame import Inquiry, Revealed, Shown
+from proofs.verdict.message import StageVerdict, Verdict
+from tests.proofs.units import bundle
+
+VERDICT = Verdict(
+    unit_id=bytes(32),
+    bundle_id=bytes(32),
+    accepted=True,
+    stages=(StageVerdict(stage=0, peer_id="p", status="honest"),),  # type: ignore[arg-type]
+    figures={},
+)
+
+
+def inquiry(stage: int) -> Inquiry:
+    return Inquiry(stage, 0, bytes([stage]) * 32)
+
+
+async def ruled(needed: list[int], given: dict[int, float | None], rounds: int) -> Ruling:
+    """`needed` are the stages whose rows it takes, `given` what they bring."""
+
+    def opinion(revealed: Revealed) -> Any:
+        return next((inquiry(s) for s in needed if inquiry(s) not in revealed), VERDICT)
+
+    async def reveal(asked: Inquiry) -> Shown | None:
+        error = given[asked.stage]
+        return None if error is None else Shown(error)
+
+    return await settle(opinion, reveal, rounds)
+
+
+async def test_without_an_inquiry_nobody_is_asked() -> None:
+    assert await ruled([], {}, 0) == Ruling(VERDICT)
+
+
+async def test_the_ruling_has_every_answer_in_order() -> None:
+    ruling = await ruled([3, 2, 1], {3: 9.0, 2: 0.0, 1: None}, 3)
+    assert ruling.verdict is VERDICT
+    assert [a.body() for a in ruling.answers] == [
+        {"stage": s, "place": 0, "digest": bytes([s]) * 32, "error": error}
+        for s, error in ((3, 9.0), (2, 0.0), (1, None))
+    ]
+
+
+async def test_inquiries_that_go_on_come_to_no_verdict() -> None:
+    with pytest.raises(CannotJudge):
+        await ruled([3, 2, 1], {3: 1.0, 2: 1.0, 1: 1.0}, 2)
+
+    async def reveal(asked: Inquiry) -> Shown | None:
+        return None
+
+    with pytest.raises(CannotJudge):
+        await settle(lambda revealed: inquiry(1), reveal, 9)
+
+
+async def test_an_engine_that_fails_decides_nothing() -> None:
+    async def reveal(asked: Inquiry) -> Shown | None:
+        raise CannotJudge("the engine fails")
+
+    with pytest.raises(CannotJudge, match="engine"):
+        await settle(lambda revealed: inquiry(1), reveal, 9)
+
+
+def test_the_engine_measures_what_the_stage_before_sent() -> None:
+    unit = bundle()
+    asked = Inquiry(2, 1, unit.stages[2].evidence[1].received)
+    request = rows_request(unit, "/model", "cpu", asked, Path("/blobs/x.rows"))
+    (sequence,) = request.sequences
+    assert sequence.sequence_id == unit.sequences[1].sequence_id
+    assert sequence.proofs[2] == unit.stages[2].evidence[1].proofs
+    (rows,) = sequence.revealed
+    assert (rows.boundary, rows.path) == (1, "/blobs/x.rows")
+    length = len(sequence.prompt_ids) + len(sequence.output_ids) - 1
+    assert most_bytes(unit, 1, 576) == length * 576 * 8
+
+
+def test_measures_leave_revealed_rows_out() -> None:
+    item = ReplayedSequence(
+        sequence_id=bytes(16),
+        stages=((), ()),
+        sampling=SamplingMeasure(tokens=1, matches=1, scores=(0.0,)),
+        rows_errors=(0.5,),
+    )
+    (measure,) = to_measures(Replayed(items=(item,), seconds=0.0))
+    assert measure.sequence_id == bytes(16)

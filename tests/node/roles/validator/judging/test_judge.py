@@ -1,0 +1,114 @@
+"""A judge replays what a plan chose, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+
+from node.config.hardware import Device
+from node.roles.validator.judging.judge import Judge
+from node.roles.validator.judging.limits import PoolLimits
+from node.roles.validator.judging.noise_check import NoiseCheck, NoiseFault
+from node.roles.validator.judging.plan import Plan
+from node.roles.validator.judging.rows import CannotJudge
+from node.wire.blobs import EpochBlobs
+from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
+from proofs.evidence.bundle import UnitBundle
+from tests.proofs.units import DOMAIN, NULL, bundle, measures, sequence
+
+
+class Engine:
+    """Measures honest work, but for the sequence `spoilt`."""
+
+    def __init__(self, made: UnitBundle, spoilt: int = -1) -> None:
+        self.asked: list[tuple[bytes, ...]] = []
+        self.extra = False
+        found = measures(made)
+        if spoilt >= 0:
+            bad = tuple((NULL,) * len(chunks) for chunks in found[spoilt].stages)
+            found[spoilt] = found[spoilt].model_copy(update={"stages": bad})
+        self._items = {m.sequence_id: ReplayedSequence(**m.model_dump()) for m in found}
+
+    async def request(self, name: str, body: Replay, timeout: float) -> Replayed:
+        assert name == "replay"
+        ids = tuple(item.sequence_id for item in body.sequences)
+        self.asked.append(ids)
+        items = tuple(self._items[sequence_id] for sequence_id in ids)
+        return Replayed(items=items + items[:1] if self.extra else items, seconds=1.0)
+
+
+@pytest.fixture
+def judge_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    found = SimpleNamespace(
+        path=tmp_path, manifest=SimpleNamespace(layers=30, hidden_size=8, dtype="float32")
+    )
+    monkeypatch.setattr("node.roles.validator.judging.judge.open_model", lambda *_: found)
+    monkeypatch.setattr("node.roles.validator.judging.judge.receipt_domain", lambda _: DOMAIN)
+    context: Any = SimpleNamespace(
+        config=SimpleNamespace(
+            validator=SimpleNamespace(thresholds="fp32"), model_store=tmp_path, data_dir=tmp_path
+        ),
+        chain=None,
+        blobs=tmp_path,
+        network=None,
+        journal=None,
+        log=structlog.get_logger("test"),
+    )
+    limits = PoolLimits(context, EpochBlobs(context))
+    return lambda engine: Judge(context, engine, Device("cpu", "test", 1 << 30), limits)
+
+
+MADE = bundle(3, [sequence(n, 10) for n in range(1, 6)])
+
+
+def nobody() -> None:
+    raise AssertionError("no stage was to be asked")
+
+
+async def test_the_chosen_alone_are_replayed_and_named(judge_with: Any) -> None:
+    engine = Engine(MADE)
+    ruling = await judge_with(engine).rule(MADE, Plan((1, 3)), nobody)
+    assert engine.asked == [(bytes([2]) * 16, bytes([4]) * 16)]
+    assert ruling.verdict.accepted
+    assert ruling.verdict.replayed == (1, 3)
+
+
+async def test_a_fault_is_found_where_one_looks(judge_with: Any) -> None:
+    for chosen, accepted in (((0, 1, 2, 3, 4), False), ((2,), False), ((0, 4), True)):
+        ruling = await judge_with(Engine(MADE, spoilt=2)).rule(MADE, Plan(chosen), nobody)
+        assert ruling.verdict.accepted is accepted
+
+
+async def test_nothing_chosen_asks_no_engine_and_still_checks_words(judge_with: Any) -> None:
+    engine = Engine(MADE)
+    ruling = await judge_with(engine).rule(MADE, Plan(()), nobody)
+    assert engine.asked == []
+    assert ruling.verdict.accepted
+    longer = MADE.sequences[0].model_copy(update={"max_tokens": 5})
+    told = MADE.model_copy(update={"sequences": (longer, *MADE.sequences[1:])})
+    assert not (await judge_with(engine).rule(told, Plan(()), nobody)).verdict.accepted
+
+
+async def test_false_noise_rejects_without_a_replay(judge_with: Any) -> None:
+    engine = Engine(MADE)
+    plan = Plan((), NoiseCheck(NoiseFault.OTHER_HASH, 3))
+    verdict = (await judge_with(engine).rule(MADE, plan, nobody)).verdict
+    assert (engine.asked, verdict.accepted, verdict.first_faulty) == ([], False, None)
+    assert verdict.reason == f"sequence 3: {NoiseFault.OTHER_HASH.value}"
+
+
+async def test_noise_that_cannot_be_looked_up_gives_no_verdict(judge_with: Any) -> None:
+    plan = Plan((), NoiseCheck(unknown="block 7 is not deep enough yet"))
+    with pytest.raises(CannotJudge, match="block 7"):
+        await judge_with(Engine(MADE)).rule(MADE, plan, nobody)
+
+
+async def test_an_engine_that_measures_too_much_is_not_believed(judge_with: Any) -> None:
+    engine = Engine(MADE)
+    engine.extra = True
+    with pytest.raises(CannotJudge, match="other sequences"):
+        await judge_with(engine).rule(MADE, Plan((1, 3)), nobody)

@@ -1,0 +1,115 @@
+"""By which limits work of a pool is judged, and what happens where nobody has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import structlog
+
+from chain.errors import ChainUnreachable
+from node.cases.profiles import profiles_folder, read_profile
+from node.errors import InputError
+from node.roles.pool_terms import PoolTerms
+from node.roles.validator.judging.limits import PoolLimits
+from node.roles.validator.judging.rows import CannotJudge
+from proofs.thresholds.limits import FP32, PUBLISHED
+from proofs.thresholds.profiles import Profile, QuantileTable, Side, limits_of
+from tests.proofs.units import bundle
+
+SIDE = Side(dtype="float32", device="cpu", settings="")
+PROFILE = Profile(
+    model_id=bytes(32),
+    model_name="tiny",
+    prover=SIDE,
+    verifier=SIDE,
+    stages=3,
+    fpr=0.001,
+    supported_fpr=0.01,
+    prompts=300,
+    sequences=300,
+    chunks=900,
+    tokens=9000,
+    limits=limits_of(FP32),
+    distance=QuantileTable.of([0.0, 0.5]),
+    score=QuantileTable.of([0.0]),
+)
+ID = PROFILE.profile_id
+
+
+class Blobs:
+    """What other nodes have."""
+
+    def __init__(self, content: bytes | None = None) -> None:
+        self.content, self.asked = content, 0
+
+    async def fetch(self, digest: bytes) -> bytes | None:
+        self.asked += 1
+        return self.content
+
+
+class Chain:
+    def __init__(self, thresholds: str | None) -> None:
+        terms = PoolTerms(model_id="0" * 64, model="tiny", thresholds=thresholds or "")
+        self.uri = "https://elsewhere" if thresholds is None else terms.to_uri()
+        self.down = False
+
+    async def pool(self, pool_id: int) -> Any:
+        if self.down:
+            raise ChainUnreachable("http://test", "down")
+        return SimpleNamespace(uri=self.uri)
+
+
+def limits(folder: Path, chain: Chain | None, blobs: Blobs, own: str = "published") -> PoolLimits:
+    config = SimpleNamespace(data_dir=folder, validator=SimpleNamespace(thresholds=own))
+    log = structlog.get_logger("test")
+    context: Any = SimpleNamespace(chain=chain, config=config, log=log)
+    return PoolLimits(context, blobs)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("terms", [None, "", "no chain"])
+async def test_without_a_word_of_the_pool_it_is_the_validators_own(
+    tmp_path: Path, terms: str | None
+) -> None:
+    chain = None if terms == "no chain" else Chain(terms)
+    found = await limits(tmp_path, chain, Blobs()).of(bundle())
+    assert (found.name, found.thresholds, found.profile) == ("published", PUBLISHED, None)
+
+
+async def test_a_pools_word_is_taken_before_ones_own(tmp_path: Path) -> None:
+    found = await limits(tmp_path, Chain("fp32"), Blobs()).of(bundle())
+    assert (found.name, found.thresholds) == ("fp32", FP32)
+
+
+async def test_a_profile_is_fetched_by_its_id_once_and_kept(tmp_path: Path) -> None:
+    blobs = Blobs(PROFILE.to_bytes())
+    known = limits(tmp_path, Chain(ID.hex()), blobs)
+    for _ in range(2):
+        found = await known.of(bundle())
+        assert (found.name, found.profile) == (ID.hex(), PROFILE)
+        assert found.thresholds == FP32
+    (path,) = profiles_folder(tmp_path).iterdir()
+    assert read_profile(path) == PROFILE
+    again = Blobs()
+    assert (await limits(tmp_path, Chain(ID.hex()), again).of(bundle())).profile == PROFILE
+    assert (blobs.asked, again.asked) == (1, 0)
+
+
+@pytest.mark.parametrize("content", [None, b"junk"])
+async def test_without_the_profile_nothing_is_judged(tmp_path: Path, content: bytes | None) -> None:
+    with pytest.raises(CannotJudge, match="profile"):
+        await limits(tmp_path, Chain(ID.hex()), Blobs(content)).of(bundle())
+    with pytest.raises(CannotJudge, match="limits"):
+        await limits(tmp_path, Chain("no-such-name"), Blobs()).of(bundle())
+    down = Chain("fp32")
+    down.down = True
+    with pytest.raises(CannotJudge, match="chain"):
+        await limits(tmp_path, down, Blobs()).of(bundle())
+
+
+def test_terms_that_are_no_name_are_refused() -> None:
+    uri = Chain("fp32").uri.replace("fp32", "../../etc")
+    with pytest.raises(InputError):
+        PoolTerms.from_uri(uri)

@@ -1,0 +1,71 @@
+"""A verdict once every inquiry was answered, for tests of who is named for what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from proofs.evidence.bundle import UnitBundle
+from proofs.thresholds.limits import PUBLISHED, Thresholds
+from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
+from proofs.verdict.blame import Inquiry, Shown
+from proofs.verdict.exceedances import Limits
+from proofs.verdict.judge import judge
+from proofs.verdict.message import StageStatus, Verdict
+from tests.proofs.units import (
+    DOMAIN,
+    GOOD,
+    OFF,
+    bundle,
+)
+
+HONEST, FAULTY, UNCHECKED = StageStatus.HONEST, StageStatus.FAULTY, StageStatus.UNCHECKED
+UNIT = bundle()
+LIMITS = Limits.of(PUBLISHED, PUBLISHED)
+
+
+def shown(
+    unit: UnitBundle, asked: Inquiry, error: float | None, chunk: ChunkMeasure, limit: float
+) -> Shown | None:
+    """What a validator finds of rows that are off by `error`: where these are right, the stage's
+    work does not follow from them (its proofs measure as `chunk`); where they are off, it does."""
+    if error is None:
+        return None
+    guilty = 0.0 <= error <= limit
+    count = len(unit.sequences[asked.place].output_ids)
+    return Shown(
+        error,
+        (chunk if guilty else GOOD,) * unit.sequences[asked.place].chunks,
+        SamplingMeasure(
+            tokens=count,
+            matches=0 if guilty else count,
+            scores=((0.5 if guilty else 0.0),) * count,
+        ),
+        sent_error=9.0 if guilty else 0.0,
+    )
+
+
+def ruled(
+    unit: UnitBundle,
+    found: Sequence[SequenceMeasure | None],
+    thresholds: Thresholds = PUBLISHED,
+    rows: Callable[[Inquiry], float | None] = lambda _: 0.0,
+    chunk: ChunkMeasure = OFF,
+) -> Verdict:
+    """The verdict once every inquiry was answered with how far `rows` are off."""
+    revealed: dict[Inquiry, Shown | None] = {}
+    limits = Limits.of(thresholds, thresholds)
+    for _ in range(len(unit.stages) * len(unit.sequences) + 1):
+        answer = judge(unit, found, limits, DOMAIN, revealed)
+        if isinstance(answer, Verdict):
+            return answer
+        assert answer not in revealed
+        revealed[answer] = shown(unit, answer, rows(answer), chunk, thresholds.rows_error)
+    raise AssertionError("the inquiries do not end")
+
+
+def statuses(verdict: Verdict) -> list[StageStatus]:
+    return [stage.status for stage in verdict.stages]
+
+
+def blamed(verdict: Verdict) -> list[int]:
+    return [stage.stage for stage in verdict.stages if stage.status is FAULTY]
