@@ -24,8 +24,7 @@ from node.http.view import (
 from node.lifecycle import Lifecycle, NodeState
 from node.roles.assembly import Roles
 from node.roles.orchestrator.coordinator.groups import Group
-from node.roles.orchestrator.coordinator.units import Sequence as WorkSequence
-from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from node.roles.orchestrator.jobs.dataset import dataset_rows
 from node.roles.orchestrator.service import Orchestrator
 from node.version import version

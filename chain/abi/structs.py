@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import Any
 
 from chain.endpoint.hexdata import ZERO_ADDRESS, address_bytes, checksum_address
-from proofs.encoding.leaves import PayoutAnswer, Posted, ProvenLeaf, ProvenPayout, SignedReceipt
+from proofs.encoding.leaves import PayoutAnswer, PostedRoot, ProvenLeaf, ProvenPayout, SignedReceipt
 from proofs.encoding.receipts import EpochRoot, TypedMessage
 
 Struct = tuple[object, ...]
@@ -122,7 +122,7 @@ def message(value: TypedMessage) -> Struct:
     )
 
 
-def posted_struct(posted: Posted | None) -> Struct:
+def posted_struct(posted: PostedRoot | None) -> Struct:
     """A posted root."""
     return _NO_POSTED if posted is None else (message(posted.root), posted.signers_hash)
 
@@ -163,7 +163,7 @@ def answer_struct(answer: PayoutAnswer) -> Struct:
     )
 
 
-def signer_list(posted: Posted) -> list[str]:
+def signer_list(posted: PostedRoot) -> list[str]:
     """The signers of a posted root, as addresses that web3 takes."""
     return [_address(signer) for signer in posted.signers]
 

@@ -84,7 +84,7 @@ class ContractCaller(ContractReader):
         TransactionFailed when the mined call failed, and ChainError as `TransactionManager.send`.
         """
         async with self._steps:
-            await self.manager.settle(name)
+            await self.manager.await_outcomes(name)
             call = await plan()
             if call is None:
                 return None
@@ -151,7 +151,7 @@ class ContractCaller(ContractReader):
             )
         data = self.encode("PrimeToken", "approve", spender, amount)
         key = f"{name}/approve"
-        await self.manager.settle(key)
+        await self.manager.await_outcomes(key)
         result = await self.manager.send_next(key, self.deployment.address("PrimeToken"), data)
         await self.checked(key, "PrimeToken", data, result)
 

@@ -20,7 +20,7 @@ from chain.abi.structs import (
 from chain.calls.caller import Call, ContractUser
 from chain.calls.settlement import SETTLEMENT
 from chain.transactions.manager import TxResult
-from proofs.encoding.leaves import PayoutAnswer, Posted, ProvenLeaf, ProvenPayout, SignedReceipt
+from proofs.encoding.leaves import PayoutAnswer, PostedRoot, ProvenLeaf, ProvenPayout, SignedReceipt
 from proofs.encoding.receipts import Receipt
 
 
@@ -31,7 +31,7 @@ class Disputes(ContractUser):
         """An open dispute; None when it is over, or there never was one."""
         return Dispute.from_abi(await self.caller.read(SETTLEMENT, "disputeOf", dispute_id))
 
-    async def dispute_receipt(self, posted: Posted, index: int) -> int:
+    async def dispute_receipt(self, posted: PostedRoot, index: int) -> int:
         """Ask for leaf `index` of a pending root; returns the dispute's id. Costs the bond.
 
         This key asks each question once: asking again returns the same id.
@@ -40,7 +40,7 @@ class Disputes(ContractUser):
             posted, f"receipt/{index}", "disputeReceipt", posted_struct(posted), index
         )
 
-    async def dispute_payout(self, posted: Posted, account: str, payout: ProvenPayout) -> int:
+    async def dispute_payout(self, posted: PostedRoot, account: str, payout: ProvenPayout) -> int:
         """Ask whether exactly `payout`, a leaf of the pending root, is due to its account; else as
         `dispute_receipt`."""
         return await self._ask(
@@ -54,8 +54,8 @@ class Disputes(ContractUser):
 
     async def dispute_omission(
         self,
-        posted: Posted,
-        previous: Posted | None,
+        posted: PostedRoot,
+        previous: PostedRoot | None,
         account: str,
         payout: ProvenPayout | None,
     ) -> int:
@@ -71,7 +71,7 @@ class Disputes(ContractUser):
             payout_struct(payout),
         )
 
-    async def _ask(self, posted: Posted, subject: str, function: str, *args: object) -> int:
+    async def _ask(self, posted: PostedRoot, subject: str, function: str, *args: object) -> int:
         bond = int(await self.caller.read(SETTLEMENT, "bond"))
         # A voided root never comes back, so its hash and the subject name the question for good.
         key = f"dispute/{posted.hash(self.domain(SETTLEMENT)).hex()}/{subject}"
@@ -82,7 +82,7 @@ class Disputes(ContractUser):
     async def answer_receipt(
         self,
         dispute_id: int,
-        posted: Posted,
+        posted: PostedRoot,
         disputed: ProvenLeaf,
         before: ProvenLeaf | None,
         signed: SignedReceipt,
@@ -102,7 +102,7 @@ class Disputes(ContractUser):
         )
 
     async def answer_payout(
-        self, dispute_id: int, posted: Posted, previous: Posted | None, answer: PayoutAnswer
+        self, dispute_id: int, posted: PostedRoot, previous: PostedRoot | None, answer: PayoutAnswer
     ) -> TxResult | None:
         """Answer a PAYOUT or OMISSION dispute; `previous` is the epoch before, None for epoch 1.
         Else as `answer_receipt`."""
@@ -128,7 +128,7 @@ class Disputes(ContractUser):
             f"answer/{dispute_id}", answerable, done=("UnknownDispute",)
         )
 
-    async def uphold(self, dispute_id: int, posted: Posted) -> TxResult | None:
+    async def uphold(self, dispute_id: int, posted: PostedRoot) -> TxResult | None:
         """Void a root whose dispute nobody answered in time, or take the bond back where the root
         was voided otherwise; None when the dispute is over.
 
@@ -151,10 +151,10 @@ class Disputes(ContractUser):
 
     async def prove_double_count(
         self,
-        posted: Posted,
+        posted: PostedRoot,
         leaf: ProvenLeaf,
         receipt: Receipt,
-        other_posted: Posted,
+        other_posted: PostedRoot,
         other_leaf: ProvenLeaf,
         other_receipt: Receipt,
     ) -> TxResult | None:
@@ -172,11 +172,11 @@ class Disputes(ContractUser):
             message(other_receipt),
         )
 
-    async def cancel_root(self, posted: Posted) -> TxResult | None:
+    async def cancel_root(self, posted: PostedRoot) -> TxResult | None:
         """Void a pending root by a federator's word; None when it stands no more."""
         return await self._void(posted, "cancelRoot", posted_struct(posted))
 
-    async def _void(self, posted: Posted, function: str, *args: object) -> TxResult | None:
+    async def _void(self, posted: PostedRoot, function: str, *args: object) -> TxResult | None:
         root, digest = posted.root, posted.hash(self.domain(SETTLEMENT))
 
         async def stands() -> bool:

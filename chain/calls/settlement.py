@@ -13,7 +13,7 @@ from chain.errors import BadResponse, InvalidInput, Reverted, TransactionFailed
 from chain.events.settlement_events import root_posted
 from chain.transactions import batches
 from chain.transactions.manager import TxResult
-from proofs.encoding.leaves import Posted, Proof
+from proofs.encoding.leaves import PostedRoot, Proof
 from proofs.encoding.receipts import Conviction, EpochRoot
 from proofs.encoding.signing import address_bytes
 
@@ -28,7 +28,7 @@ proof."""
 class Claim:
     """`account`'s right to be paid up to `cumulative` (wei of the token) by a posted root."""
 
-    posted: Posted
+    posted: PostedRoot
     account: str
     cumulative: int
     proof: Proof
@@ -59,7 +59,7 @@ class Settlement(ContractUser):
         return PoolEpochs.from_abi(await self.caller.read(SETTLEMENT, "epochsOf", pool_id))
 
     async def root_hash(self, pool_id: int, epoch: int) -> bytes:
-        """`Posted.hash` of the root that stands for an epoch; 32 zero bytes where none does."""
+        """`PostedRoot.hash` of the root that stands for an epoch; 32 zero bytes where none does."""
         return bytes(await self.caller.read(SETTLEMENT, "rootHash", pool_id, epoch))
 
     async def is_final(self, pool_id: int, epoch: int) -> bool:
@@ -76,7 +76,7 @@ class Settlement(ContractUser):
         over = last.open_disputes == 0 and await self.caller.now() >= last.claimable_at
         return over or bool(await self.caller.read(SETTLEMENT, "isFinal", pool_id, epoch))
 
-    async def find_posted(self, pool_id: int, epoch: int) -> Posted | None:
+    async def find_posted(self, pool_id: int, epoch: int) -> PostedRoot | None:
         """The root that stands for an epoch, from the event of its posting; None where none does.
 
         Looks backwards from the head, so it is quick for recent epochs. Raises BadResponse when the
@@ -132,7 +132,7 @@ class Settlement(ContractUser):
                 f"{last + 1}"
             )
         signers = tuple(address for address, _ in _ascending(signatures))
-        if Posted(root, signers).hash(domain) == standing:
+        if PostedRoot(root, signers).hash(domain) == standing:
             return
         posted = await self.find_posted(root.pool_id, root.epoch)
         if posted is None or posted.root != root:
@@ -163,7 +163,7 @@ class Settlement(ContractUser):
         return int(await self.caller.read(SETTLEMENT, "claimed", pool_id, account))
 
     async def claim(
-        self, posted: Posted, account: str, cumulative: int, proof: Sequence[bytes]
+        self, posted: PostedRoot, account: str, cumulative: int, proof: Sequence[bytes]
     ) -> TxResult | None:
         """Have `account` paid up to `cumulative`; None when it already was. Any key may ask.
 

@@ -12,13 +12,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from chain.abi.structs import Dispute, root_from_abi
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 
 if TYPE_CHECKING:
     from chain.events.reader import ChainEvent
 
 
-class Outcome(StrEnum):
+class DisputeOutcome(StrEnum):
     """How a dispute ended: the root was right, it was wrong, or it was voided otherwise."""
 
     ANSWERED = "answered"
@@ -31,7 +31,7 @@ class RootPosted:
     """A root stands for its epoch, and can be claimed against from `claimable_at` (Unix s) on
     unless it is disputed."""
 
-    posted: Posted
+    posted: PostedRoot
     claimable_at: int
 
 
@@ -56,15 +56,15 @@ class DisputeClosed:
     """A dispute is over."""
 
     dispute_id: int
-    outcome: Outcome
+    outcome: DisputeOutcome
 
 
 SettlementEvent = RootPosted | RootVoided | DisputeOpened | DisputeClosed
 
 _CLOSED = {
-    "DisputeAnswered": Outcome.ANSWERED,
-    "DisputeUpheld": Outcome.UPHELD,
-    "DisputeMoot": Outcome.MOOT,
+    "DisputeAnswered": DisputeOutcome.ANSWERED,
+    "DisputeUpheld": DisputeOutcome.UPHELD,
+    "DisputeMoot": DisputeOutcome.MOOT,
 }
 
 
@@ -87,5 +87,5 @@ def read_event(event: ChainEvent) -> SettlementEvent | None:
 def root_posted(args: Mapping[str, Any]) -> RootPosted:
     """From the arguments of `RootPosted`."""
     return RootPosted(
-        Posted(root_from_abi(args["root"]), tuple(args["signers"])), args["claimableAt"]
+        PostedRoot(root_from_abi(args["root"]), tuple(args["signers"])), args["claimableAt"]
     )

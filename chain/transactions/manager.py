@@ -128,9 +128,8 @@ class TransactionManager:
     ) -> TxResult:
         """Send under the next unused key `prefix/<n>`: for steps whose need the chain itself shows.
 
-        The caller calls `settle(prefix)`, looks whether the step is still needed, and then this.
-        Raises as `send` does.
-        """
+        The caller calls `await_outcomes(prefix)`, looks whether the step is still needed, and then
+        this. Raises as `send` does. """
         number = await self._sender.in_store(partial(self._store.count, f"{prefix}/"))
         return await self.send(f"{prefix}/{number}", to, data, timeout=timeout)
 
@@ -138,7 +137,7 @@ class TransactionManager:
         """Whether a transaction was ever asked for under `key`."""
         return await self._get(key) is not None
 
-    async def settle(self, prefix: str, *, timeout: float = 120.0) -> None:
+    async def await_outcomes(self, prefix: str, *, timeout: float = 120.0) -> None:
         """Wait until no transaction under `prefix/` is unfinished, as after a restart.
 
         Raises ChainUnreachable, and TransactionPending after `timeout` seconds.

@@ -70,7 +70,7 @@ class Settings:
     in_flight: int = 16
 
 
-class Outcome:
+class TransactionOutcome:
     """What callers waiting for one key wait on."""
 
     def __init__(self) -> None:
@@ -111,16 +111,16 @@ class Sender:
         self._again: set[str] = set()
         self._resumed: set[str] = set()
         self._requests: list[_Request] = []
-        self._waiting: dict[str, Outcome] = {}
+        self._waiting: dict[str, TransactionOutcome] = {}
         self._wake = trio.Event()
 
-    def ask(self, key: str, *, again: bool = False, gas: int | None = None) -> Outcome:
+    def ask(self, key: str, *, again: bool = False, gas: int | None = None) -> TransactionOutcome:
         """See the stored transaction under `key` through; raises TransactionPending when full."""
         outcome = self._waiting.get(key)
         if outcome is None:
             if len(self._waiting) >= MAX_WAITING:
                 raise TransactionPending(f"{MAX_WAITING} transactions are waiting; try again later")
-            outcome = self._waiting[key] = Outcome()
+            outcome = self._waiting[key] = TransactionOutcome()
         self._requests.append(_Request(key, again, gas))
         self._wake.set()
         return outcome

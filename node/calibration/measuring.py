@@ -42,7 +42,7 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class CalibrationPlan:
     """What to measure. `boundaries[s]` is the layer after which stage s ends; `temperature`,
     `top_k` and `top_p` are those of every request."""
 
@@ -68,7 +68,7 @@ class Plan:
         }
 
 
-def measure_honest(plan: Plan, journal: Path, report: Report) -> list[Honest]:
+def measure_honest(plan: CalibrationPlan, journal: Path, report: Report) -> list[Honest]:
     """Measure sequences 0 .. `plan.sequences`, those in the journal excepted, and return all.
 
     Raises:
@@ -109,7 +109,7 @@ def even_boundaries(layers: int, stages: int) -> tuple[int, ...]:
     return tuple(layers * (stage + 1) // stages for stage in range(stages))
 
 
-def _requests(plan: Plan, numbers: Sequence[int]) -> list[Request]:
+def _requests(plan: CalibrationPlan, numbers: Sequence[int]) -> list[Request]:
     tokenizer = ChatTokenizer(plan.model.path)
     texts = prompt_texts(max(numbers) + 1)
     requests = []
@@ -124,7 +124,7 @@ def _requests(plan: Plan, numbers: Sequence[int]) -> list[Request]:
 
 
 def _measure(
-    plan: Plan,
+    plan: CalibrationPlan,
     verifier: WholeModelReplay,
     requests: Sequence[Request],
     generated: Sequence[Generated],
@@ -160,7 +160,7 @@ def _compare(request: Request, generated: Generated, replayed: Replayed) -> Sequ
     return to_measure(measure(claim, used))
 
 
-def _append(journal: Path, plan: Plan, found: dict[int, Honest]) -> None:
+def _append(journal: Path, plan: CalibrationPlan, found: dict[int, Honest]) -> None:
     lines = []
     for number, honest in found.items():
         measured = honest.measure.model_dump(mode="json", exclude={"sequence_id"})
@@ -175,7 +175,7 @@ def _append(journal: Path, plan: Plan, found: dict[int, Honest]) -> None:
         raise InputError(f"{journal}: cannot write: {exc.strerror}") from exc
 
 
-def _read(journal: Path, plan: Plan) -> dict[int, Honest]:
+def _read(journal: Path, plan: CalibrationPlan) -> dict[int, Honest]:
     """What a journal holds; a last line that was cut off is dropped from it."""
     try:
         if not journal.exists():

@@ -21,9 +21,9 @@ from proofs.evidence.bundle import UnitBundle, check_claims
 from proofs.thresholds.limits import Thresholds, profile
 from proofs.thresholds.measures import SequenceMeasure
 from proofs.thresholds.profiles import Profile
-from proofs.verdict.blame import Inquiry, Shown, inquiry_of
+from proofs.verdict.blame import Inquiry, RevealedRowsCheck, inquiry_of
 from proofs.verdict.casefile import AskedRows, CaseFile
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import SignedVerdict, Verdict
 
@@ -107,7 +107,7 @@ def check_words(case: CaseFile) -> Report:
 def check_replay(
     case: CaseFile,
     report: Report,
-    limits: Limits,
+    limits: RejectConvictLimits,
     model_dir: Path,
     device: str,
     replayer: Replayer,
@@ -165,11 +165,11 @@ class _Court:
 
     case: CaseFile
     report: Report
-    limits: Limits
+    limits: RejectConvictLimits
     model_dir: Path
     device: str
     replayer: Replayer
-    revealed: dict[Inquiry, Shown | None] = field(default_factory=dict)
+    revealed: dict[Inquiry, RevealedRowsCheck | None] = field(default_factory=dict)
 
     @cached_property
     def asked(self) -> dict[Inquiry, AskedRows]:
@@ -189,7 +189,7 @@ class _Court:
                 return None
             self.revealed[found] = self._shown(found, item)
 
-    def _shown(self, inquiry: Inquiry, item: AskedRows) -> Shown | None:
+    def _shown(self, inquiry: Inquiry, item: AskedRows) -> RevealedRowsCheck | None:
         name = f"rows of stage {inquiry.stage}"
         if not item.rows:
             self.report.add(name, None, "asked for in vain, says the file; that leaves no trace")

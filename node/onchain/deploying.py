@@ -26,7 +26,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeploymentPlan:
     """What to deploy where. `changes` replace single parameters of the preset."""
 
     rpc_url: str
@@ -55,7 +55,9 @@ def database_path(network_file: Path, chain_id: int, deployer: str) -> Path:
     )
 
 
-async def deploy_network(network_file: Path, plan: Plan, key: NodeKey, say: Say) -> ChainTable:
+async def deploy_network(
+    network_file: Path, plan: DeploymentPlan, key: NodeKey, say: Say
+) -> ChainTable:
     """Deploy, verify, and write the chain's table; `say` is told of every step.
 
     Resumes what an earlier call with the same arguments left. The network file's other tables stay,

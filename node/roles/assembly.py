@@ -20,7 +20,7 @@ from node.roles.orchestrator.setup import open_orchestrator
 from node.roles.validator.service import Validator, open_validator_engine
 from node.roles.worker.service import Worker, open_worker_engine, worker_device
 from node.settlement.follower import SettlementFollower
-from node.wire.blobs import EpochBlobs
+from node.wire.blobs import BlobStore
 
 SETTLEMENT_POLL_SECONDS = 0.5
 
@@ -85,7 +85,7 @@ async def open_roles(
     confirmations = table.confirmations if table is not None else 1
     follower = SettlementFollower(
         context,
-        EpochBlobs(context),
+        BlobStore(context),
         all_epochs=needs_all_epochs(wanted),
         poll=SETTLEMENT_POLL_SECONDS,
         confirmations=confirmations,

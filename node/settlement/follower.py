@@ -19,9 +19,9 @@ import trio
 from node.context import NodeContext
 from node.onchain.receipt_domain import receipt_domain
 from node.settlement.history import PoolHistory, PostedEpoch
-from node.wire.blobs import EpochBlobs
+from node.wire.blobs import BlobStore
 from node.wire.peer_addresses import peers_by_address
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from proofs.encoding.receipts import EpochRoot
 from proofs.errors import ProofError
 from proofs.settlement.epoch_data import Epoch, rebuild
@@ -46,7 +46,7 @@ class SettlementFollower:
     def __init__(
         self,
         context: NodeContext,
-        blobs: EpochBlobs,
+        blobs: BlobStore,
         *,
         all_epochs: bool,
         poll: float,
@@ -212,7 +212,7 @@ class SettlementFollower:
         match kind:
             case "chain.root":
                 root = EpochRoot.from_bytes(body["root"])
-                posted = Posted(root, tuple(body["signers"]))
+                posted = PostedRoot(root, tuple(body["signers"]))
                 entry = PostedEpoch(
                     posted, body["claimable_at"], body["block"], body["transaction"]
                 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from proofs.encoding.receipts import EpochRoot
 from proofs.settlement.audit import Work
 from proofs.settlement.epoch_data import Epoch
@@ -20,7 +20,7 @@ from proofs.settlement.epoch_data import Epoch
 class PostedEpoch:
     """A posted root and where it was posted. `claimable_at` is Unix seconds, `epoch` its data."""
 
-    posted: Posted
+    posted: PostedRoot
     claimable_at: int
     block: int
     transaction: str

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from node.journal import Event, JournalError
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from proofs.encoding.receipts import EpochRoot
 from proofs.errors import ProofError
 
@@ -24,7 +24,7 @@ REWARD = "chain.reward"
 class Reward:
     """`cumulative` in the token's smallest unit; `transaction` posted the root."""
 
-    posted: Posted
+    posted: PostedRoot
     account: str
     cumulative: int
     proof: tuple[bytes, ...]
@@ -57,7 +57,7 @@ class Reward:
         body: Any = event.body
         try:
             return Reward(
-                posted=Posted(EpochRoot.from_bytes(body["root"]), tuple(body["signers"])),
+                posted=PostedRoot(EpochRoot.from_bytes(body["root"]), tuple(body["signers"])),
                 account=str(body["account"]),
                 cumulative=int(body["cumulative"]),
                 proof=tuple(bytes(node) for node in body["proof"]),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from node.simulation.options import CRASH
 
 if TYPE_CHECKING:
-    from node.simulation.runner import Outcome
+    from node.simulation.runner import SimulationOutcome
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Check:
     detail: str
 
 
-def run_checks(outcome: Outcome) -> list[Check]:
+def run_checks(outcome: SimulationOutcome) -> list[Check]:
     """All checks that apply to this simulation."""
     checks = [
         _processes(outcome),
@@ -40,7 +40,7 @@ def run_checks(outcome: Outcome) -> list[Check]:
     return [check for check in checks if check is not None]
 
 
-def dishonest_names(outcome: Outcome) -> set[str]:
+def dishonest_names(outcome: SimulationOutcome) -> set[str]:
     """Workers that cheated: a wrong seed is one only in the hands of a last stage, which samples,
     and no cheating shows in a spare that never worked."""
     stages = outcome.first_group.get("stages", [])
@@ -54,24 +54,24 @@ def dishonest_names(outcome: Outcome) -> set[str]:
     }
 
 
-def crashed_names(outcome: Outcome) -> set[str]:
+def crashed_names(outcome: SimulationOutcome) -> set[str]:
     return {fault.node for fault in outcome.options.faults if fault.kind == CRASH}
 
 
-def _processes(outcome: Outcome) -> Check:
+def _processes(outcome: SimulationOutcome) -> Check:
     failed = outcome.failed_children
     count = len(outcome.network.running) - len(failed)
     return Check("every process ran to the end", not failed, "; ".join(failed) or f"{count} ran")
 
 
-def _discovery(outcome: Outcome) -> Check:
+def _discovery(outcome: SimulationOutcome) -> Check:
     options = outcome.options
     wanted = 1 + options.workers + options.validators - len(crashed_names(outcome))
     seen = len(outcome.nodes)
     return Check("nodes found one another", seen >= wanted, f"{seen} records over DHT and gossip")
 
 
-def _slices(outcome: Outcome) -> Check:
+def _slices(outcome: SimulationOutcome) -> Check:
     group = outcome.first_group
     stages = group.get("stages", [])
     wanted = outcome.options.stages or outcome.options.workers
@@ -83,7 +83,7 @@ def _slices(outcome: Outcome) -> Check:
     return Check(f"the model was cut into {wanted} slices", held, f"layers {text}")
 
 
-def _completed(outcome: Outcome) -> Check:
+def _completed(outcome: SimulationOutcome) -> Check:
     prompts = len(outcome.options.prompts)
     seen = {(row["prompt_id"], row["unit_id"]) for row in outcome.rows}
     held = len(outcome.rows) == len(seen) == prompts and all(
@@ -96,7 +96,7 @@ def _completed(outcome: Outcome) -> Check:
     )
 
 
-def _proofs(outcome: Outcome) -> Check:
+def _proofs(outcome: SimulationOutcome) -> Check:
     rows = outcome.rows
     proven = [
         row
@@ -108,7 +108,7 @@ def _proofs(outcome: Outcome) -> Check:
     return Check("every stage proved, the validator accepted", held, f"{proofs} TOPLOC proofs")
 
 
-def _settled(outcome: Outcome) -> Check:
+def _settled(outcome: SimulationOutcome) -> Check:
     rows = outcome.rows
     settled = [row for row in rows if row["state"] == "settled" and row["receipt_transaction"]]
     roots = {row["receipt_transaction"] for row in settled}
@@ -116,12 +116,12 @@ def _settled(outcome: Outcome) -> Check:
     return Check("receipts were settled on chain", held, f"{len(roots)} epoch root(s) posted")
 
 
-def earned(outcome: Outcome) -> dict[str, int]:
+def earned(outcome: SimulationOutcome) -> dict[str, int]:
     """What each worker's provider gained from the settlement, in the smallest unit."""
     return {name: outcome.after.get(name, 0) - before for name, before in outcome.before.items()}
 
 
-def _paid(outcome: Outcome) -> Check:
+def _paid(outcome: SimulationOutcome) -> Check:
     """Who has work in an accepted row was paid; who is dishonest was not."""
     names = names_by_peer(outcome)
     gains = earned(outcome)
@@ -137,7 +137,7 @@ def _paid(outcome: Outcome) -> Check:
     return Check("honest work was paid, and nothing else", held, text)
 
 
-def _blame(outcome: Outcome) -> Check | None:
+def _blame(outcome: SimulationOutcome) -> Check | None:
     names = names_by_peer(outcome)
     blamed = {names.get(item["peer_id"], item["peer_id"]) for item in outcome.rejections}
     blamed.discard("")
@@ -149,14 +149,14 @@ def _blame(outcome: Outcome) -> Check | None:
     return Check("the dishonest were named, and nobody else", guilty <= blamed <= told, text)
 
 
-def slashed(outcome: Outcome) -> dict[str, int]:
+def slashed(outcome: SimulationOutcome) -> dict[str, int]:
     """Who lost how much of its stake, in the smallest unit."""
     after = outcome.stakes_after
     losses = {n: before - after.get(n, before) for n, before in outcome.stakes_before.items()}
     return {name: loss for name, loss in losses.items() if loss}
 
 
-def _slashed(outcome: Outcome) -> Check:
+def _slashed(outcome: SimulationOutcome) -> Check:
     """Stake is taken from the dishonest only; not every cheat is convicted (threat model)."""
     lost = slashed(outcome)
     told = {fault.node for fault in outcome.options.faults if fault.kind != CRASH}
@@ -164,12 +164,12 @@ def _slashed(outcome: Outcome) -> Check:
     return Check("no honest stake was slashed", lost.keys() <= told, text or "nobody lost stake")
 
 
-def _clean(outcome: Outcome) -> Check:
+def _clean(outcome: SimulationOutcome) -> Check:
     left = outcome.left_running
     return Check("nothing is left running", not left, "; ".join(left) or "all processes are gone")
 
 
-def names_by_peer(outcome: Outcome) -> dict[str, str]:
+def names_by_peer(outcome: SimulationOutcome) -> dict[str, str]:
     """Name of each simulated node by peer id, as far as records and rows tell."""
     addresses = {node.address: name for name, node in outcome.network.nodes.items()}
     known = {n["peer_id"]: addresses.get(n["address"], "?") for n in outcome.nodes}

@@ -16,12 +16,12 @@ from node.simulation.checks import (
 )
 
 if TYPE_CHECKING:
-    from node.simulation.runner import Outcome
+    from node.simulation.runner import SimulationOutcome
 
 TOKEN = 10**18
 
 
-def report_of(outcome: Outcome) -> dict[str, Any]:
+def report_of(outcome: SimulationOutcome) -> dict[str, Any]:
     """All figures of the table, as plain values. Bytes, seconds; token amounts as strings."""
     rows, seconds = outcome.rows, outcome.seconds
     tokens = sum(len(row["output_ids"]) for row in rows)
@@ -49,12 +49,12 @@ def report_of(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def write_report(outcome: Outcome) -> None:
+def write_report(outcome: SimulationOutcome) -> None:
     data = json.dumps(report_of(outcome), indent=2, sort_keys=False).encode() + b"\n"
     write_atomically(outcome.options.output / "report.json", data)
 
 
-def print_report(outcome: Outcome) -> None:
+def print_report(outcome: SimulationOutcome) -> None:
     """The table on stdout."""
     out = console()
     report = report_of(outcome)
@@ -92,7 +92,7 @@ def print_report(outcome: Outcome) -> None:
         out.print(f"check a verdict yourself: prime-node verify {outcome.cases[0]}")
 
 
-def _workers(outcome: Outcome) -> list[dict[str, Any]]:
+def _workers(outcome: SimulationOutcome) -> list[dict[str, Any]]:
     gains = earned(outcome)
     by_name = _stages_by_name(outcome)
     found = []
@@ -118,14 +118,14 @@ def _workers(outcome: Outcome) -> list[dict[str, Any]]:
     return found
 
 
-def _stages_by_name(outcome: Outcome) -> dict[str, dict[str, Any]]:
+def _stages_by_name(outcome: SimulationOutcome) -> dict[str, dict[str, Any]]:
     """Each worker's stage in the first group that ran."""
     names = names_by_peer(outcome)
     stages = outcome.first_group.get("stages", [])
     return {names.get(stage["peer_id"], ""): stage for stage in stages}
 
 
-def _whole_model(outcome: Outcome) -> int:
+def _whole_model(outcome: SimulationOutcome) -> int:
     names = outcome.options.validator_names
     return max((outcome.memory.engine.get(name, 0) for name in names), default=0)
 

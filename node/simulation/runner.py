@@ -37,7 +37,7 @@ HTTP_SECONDS = 30.0
 
 
 @dataclass
-class Outcome:
+class SimulationOutcome:
     """All that a simulation saw; what `report.json` holds and the checks read."""
 
     options: SimulationOptions
@@ -85,13 +85,13 @@ def prepare_model(options: SimulationOptions) -> None:
     prepare_with_progress(options.model, options.model_store)
 
 
-async def _simulate(options: SimulationOptions) -> Outcome:
+async def _simulate(options: SimulationOptions) -> SimulationOutcome:
     fresh_output(options.output)
     topology = load_topology(options.topology)
     with open_progress(len(options.prompts)) as progress:
         async with open_children(options.output / "logs") as children:
             network = SimulatedNetwork(options, topology, children)
-            outcome = Outcome(options, network)
+            outcome = SimulationOutcome(options, network)
 
             def ended(child: Child) -> None:
                 if not child.expected_to_end:
@@ -108,7 +108,7 @@ async def _simulate(options: SimulationOptions) -> Outcome:
     return outcome
 
 
-async def _until_done(outcome: Outcome, progress: Progress) -> None:
+async def _until_done(outcome: SimulationOutcome, progress: Progress) -> None:
     options = outcome.options
     with trio.move_on_after(options.timeout) as scope:
         await _run(outcome, progress)
@@ -139,7 +139,7 @@ async def _watch_signals(
             scope.cancel()
 
 
-async def _run(outcome: Outcome, progress: Progress) -> None:
+async def _run(outcome: SimulationOutcome, progress: Progress) -> None:
     network, seconds = outcome.network, outcome.seconds
     started = time.monotonic()
     async with trio.open_nursery() as nursery:
@@ -191,7 +191,7 @@ async def _get(api: httpx.AsyncClient, path: str) -> Any:
     return answer.json()
 
 
-async def _wait_for_group(api: httpx.AsyncClient, outcome: Outcome) -> None:
+async def _wait_for_group(api: httpx.AsyncClient, outcome: SimulationOutcome) -> None:
     """HTTP has no event to wait for, so this and the waits below ask again and again.
 
     Raises `NodeError` where all workers are there and no group can be planned over them.
@@ -227,7 +227,7 @@ def replace_prompt(prompt: Prompt, max_tokens: int, seed: int) -> Prompt:
     return prompt.model_copy(update=update)
 
 
-async def _submit(api: httpx.AsyncClient, outcome: Outcome) -> str:
+async def _submit(api: httpx.AsyncClient, outcome: SimulationOutcome) -> str:
     body = job_body(job_prompts(outcome.options), "simulation")
     answer = await api.post("/v1/jobs", json=body)
     if answer.status_code >= 400:
@@ -236,7 +236,11 @@ async def _submit(api: httpx.AsyncClient, outcome: Outcome) -> str:
 
 
 async def _wait_for_job(
-    api: httpx.AsyncClient, outcome: Outcome, job_id: str, progress: Progress, begun: float
+    api: httpx.AsyncClient,
+    outcome: SimulationOutcome,
+    job_id: str,
+    progress: Progress,
+    begun: float,
 ) -> None:
     crashes = [fault for fault in outcome.options.faults if fault.kind == CRASH]
     first_token = 0.0
@@ -274,7 +278,9 @@ async def _crash(
     api.base_url = httpx.URL(network.nodes["orchestrator"].data.read_status().http_url)
 
 
-async def _wait_for_settlement(api: httpx.AsyncClient, outcome: Outcome, job_id: str) -> None:
+async def _wait_for_settlement(
+    api: httpx.AsyncClient, outcome: SimulationOutcome, job_id: str
+) -> None:
     with trio.move_on_after(SETTLE_SECONDS):
         while True:
             outcome.work = (await _get(api, "/v1/work?limit=500"))["items"]
@@ -292,7 +298,7 @@ async def _wait_for_claims(api: httpx.AsyncClient, ledger: Ledger) -> None:
             await trio.sleep(POLL_SECONDS)
 
 
-async def _collect(api: httpx.AsyncClient, outcome: Outcome, job_id: str) -> None:
+async def _collect(api: httpx.AsyncClient, outcome: SimulationOutcome, job_id: str) -> None:
     outcome.nodes = (await _get(api, "/v1/nodes"))["items"]
     outcome.groups = (await _get(api, "/v1/groups"))["items"]
     outcome.rejections = (await _get(api, "/v1/rejections"))["items"]
@@ -303,7 +309,7 @@ async def _collect(api: httpx.AsyncClient, outcome: Outcome, job_id: str) -> Non
     outcome.rows = [json.loads(line) for line in answer.content.splitlines()]
 
 
-async def _watch_memory(outcome: Outcome) -> None:
+async def _watch_memory(outcome: SimulationOutcome) -> None:
     while True:
         pids = outcome.network.pids
         await trio.to_thread.run_sync(outcome.memory.sample, pids)

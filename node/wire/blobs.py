@@ -38,7 +38,7 @@ def rows_folder(data_dir: Path) -> Path:
     return data_dir / "rows"
 
 
-class EpochBlobs:
+class BlobStore:
     """The epoch data that this node has, and its answers to whoever asks for content."""
 
     def __init__(self, context: NodeContext) -> None:

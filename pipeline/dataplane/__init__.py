@@ -19,7 +19,7 @@ from pipeline.dataplane.errors import (
     EdgeViolation,
     ListenFailed,
 )
-from pipeline.dataplane.frames import Limits
+from pipeline.dataplane.frames import EdgeLimits
 from pipeline.dataplane.handshake import HelloCheck
 from pipeline.dataplane.identity import Identity, fingerprint_of
 from pipeline.dataplane.link import Timing
@@ -30,6 +30,7 @@ __all__ = [
     "EdgeBroken",
     "EdgeClosed",
     "EdgeError",
+    "EdgeLimits",
     "EdgeMisuse",
     "EdgeRefused",
     "EdgeStats",
@@ -38,7 +39,6 @@ __all__ = [
     "Endpoint",
     "HelloCheck",
     "Identity",
-    "Limits",
     "ListenFailed",
     "Listener",
     "Timing",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pipeline.dataplane.edge import Edge
 from pipeline.dataplane.errors import EdgeBroken, EdgeMisuse, EdgeRefused, EdgeTimeout
-from pipeline.dataplane.frames import MAX_HELLO, Limits
+from pipeline.dataplane.frames import MAX_HELLO, EdgeLimits
 from pipeline.dataplane.handshake import dialled
 from pipeline.dataplane.identity import FINGERPRINT_SIZE, Identity
 from pipeline.dataplane.link import Timing
@@ -58,7 +58,7 @@ def dial(
     hello: bytes,
     deadline: float,
     *,
-    limits: Limits | None = None,
+    limits: EdgeLimits | None = None,
     timing: Timing | None = None,
 ) -> Edge:
     """Connect to the listener whose certificate hashes to `peer_fingerprint` (32 bytes).
@@ -82,7 +82,7 @@ def dial(
                 identity,
                 peer_fingerprint,
                 hello,
-                limits or Limits(),
+                limits or EdgeLimits(),
                 timing or Timing(),
                 until,
             )

@@ -34,7 +34,7 @@ from pipeline.dataplane.errors import (
     EdgeTimeout,
     EdgeViolation,
 )
-from pipeline.dataplane.frames import FRAME_HEAD, Hello, Limits, decode_head
+from pipeline.dataplane.frames import FRAME_HEAD, EdgeLimits, Hello, decode_head
 from pipeline.dataplane.link import (
     Arrived,
     Beat,
@@ -80,7 +80,7 @@ class Edge:
     def __init__(
         self,
         channel: Channel,
-        local: Limits,
+        local: EdgeLimits,
         peer: Hello,
         peer_fingerprint: bytes,
         timing: Timing,

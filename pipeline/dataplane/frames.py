@@ -67,7 +67,7 @@ class FrameHead:
 
 
 @dataclass(frozen=True)
-class Limits:
+class EdgeLimits:
     """What one side accepts: bytes of header and payload a frame, and frames not yet consumed.
 
     A receiver sets aside `window` buffers of up to `max_payload` bytes; untouched pages of them
@@ -95,7 +95,7 @@ class Limits:
 class Hello:
     """First frame each way: the sender's receive limits and opaque bytes for the user."""
 
-    limits: Limits
+    limits: EdgeLimits
     text: bytes
 
 
@@ -160,7 +160,7 @@ def decode_hello(body: bytes) -> Hello:
     if version != VERSION:
         raise EdgeViolation(f"data-plane version {version}, this node speaks {VERSION}")
     try:
-        limits = Limits(max_header, max_payload, window)
+        limits = EdgeLimits(max_header, max_payload, window)
     except EdgeMisuse as exc:
         raise EdgeViolation(f"peer's {exc.reason}") from exc
     return Hello(limits, body[HELLO_HEAD.size :])

@@ -22,9 +22,9 @@ from pipeline.dataplane.frames import (
     FRAME_HEAD,
     HELLO_HEAD,
     MAX_HELLO,
+    EdgeLimits,
     Hello,
     Kind,
-    Limits,
     decode_head,
     decode_hello,
     encode_hello,
@@ -43,7 +43,7 @@ def dialled(
     identity: Identity,
     peer_fingerprint: bytes,
     hello: bytes,
-    limits: Limits,
+    limits: EdgeLimits,
     timing: Timing,
     deadline: float,
 ) -> Edge:
@@ -77,7 +77,7 @@ def accepted(
     identity: Identity,
     peer_certificate: bytes,
     check: HelloCheck,
-    limits: Limits,
+    limits: EdgeLimits,
     timing: Timing,
     deadline: float,
 ) -> Edge:

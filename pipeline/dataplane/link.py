@@ -28,7 +28,7 @@ from pipeline.dataplane.errors import (
     EdgeMisuse,
     EdgeViolation,
 )
-from pipeline.dataplane.frames import FrameHead, Kind, Limits
+from pipeline.dataplane.frames import EdgeLimits, FrameHead, Kind
 
 
 class State(Enum):
@@ -165,7 +165,7 @@ Command = Receive | Grant | Beat | SayBye | Wake | Stop
 class Link:
     """One edge's rules. `local` is what we accept, `peer` what the peer accepts."""
 
-    def __init__(self, local: Limits, peer: Limits, timing: Timing, now: float) -> None:
+    def __init__(self, local: EdgeLimits, peer: EdgeLimits, timing: Timing, now: float) -> None:
         self.state = State.OPEN
         self._local = local
         self._peer = peer

@@ -32,7 +32,7 @@ from pipeline.dataplane.errors import (
     EdgeViolation,
     ListenFailed,
 )
-from pipeline.dataplane.frames import Limits, preamble_certificate, preamble_missing
+from pipeline.dataplane.frames import EdgeLimits, preamble_certificate, preamble_missing
 from pipeline.dataplane.handshake import HelloCheck, accepted
 from pipeline.dataplane.identity import Identity, fingerprint_of
 from pipeline.dataplane.link import Timing
@@ -94,7 +94,7 @@ class Listener:
         hello_check: HelloCheck,
         deadline: float,
         *,
-        limits: Limits | None = None,
+        limits: EdgeLimits | None = None,
         timing: Timing | None = None,
     ) -> Edge:
         """Wait for the peer whose certificate hashes to `peer_fingerprint`, and for nobody else.
@@ -118,7 +118,7 @@ class Listener:
                         self._identity,
                         preamble_certificate(caller.received),
                         hello_check,
-                        limits or Limits(),
+                        limits or EdgeLimits(),
                         timing or Timing(),
                         min(deadline, time.monotonic() + HANDSHAKE_SECONDS),
                     )

@@ -13,8 +13,8 @@ from pipeline.planner.types import (
     GroupPlan,
     LinkTable,
     ModelNeeds,
-    Plan,
     PlannerError,
+    PoolPlan,
     StagePlan,
 )
 
@@ -25,8 +25,8 @@ __all__ = [
     "GroupPlan",
     "LinkTable",
     "ModelNeeds",
-    "Plan",
     "PlannerError",
+    "PoolPlan",
     "StagePlan",
     "plan_groups",
     "replan",

@@ -21,7 +21,7 @@ from pipeline.planner.types import (
     GroupPlan,
     LinkTable,
     ModelNeeds,
-    Plan,
+    PoolPlan,
     StagePlan,
 )
 
@@ -35,7 +35,7 @@ def plan_groups(
     max_stages: int = MAX_STAGES,
     max_groups: int = 1,
     seed: int = 0,
-) -> Plan:
+) -> PoolPlan:
     """Groups of `min_stages` to `max_stages` workers that each hold the whole model.
 
     A group's slowest stage is as fast as the workers and their memory allow; of equally fast ones
@@ -62,7 +62,7 @@ def plan_groups(
             continue
         if _throughput(groups) > _throughput(best):
             best = groups
-    return Plan(tuple(best))
+    return PoolPlan(tuple(best))
 
 
 def replan(

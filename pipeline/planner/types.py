@@ -175,7 +175,7 @@ class GroupPlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PoolPlan:
     """Groups, no worker in two of them."""
 
     groups: tuple[GroupPlan, ...]

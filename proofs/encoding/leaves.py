@@ -2,7 +2,7 @@
 
 These mirror the structs of `IReceiptSettlement`; field order and types are those of the contract.
 Of a posted root the chain keeps one hash, so whoever refers to a root brings all of it, as a
-`Posted`.
+`PostedRoot`.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class PayoutAnswer:
 
 
 @dataclass(frozen=True)
-class Posted:
+class PostedRoot:
     """A root with the validators who signed it, as it stands on chain."""
 
     root: EpochRoot

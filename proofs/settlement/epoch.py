@@ -37,7 +37,7 @@ def rate_is_fair(rate: int, price: int, available: int, units: int) -> bool:
     return 0 < rate <= min(price, affordable) and fair
 
 
-def settle(
+def build_epoch(
     receipts: Iterable[SignedReceipt],
     owners: Mapping[str, str],
     *,

@@ -99,7 +99,7 @@ class Side(CanonicalModel):
     settings: Text
 
 
-class Limits(CanonicalModel):
+class ProfileLimits(CanonicalModel):
     """`Thresholds`, field for field."""
 
     exp_mismatches: Count
@@ -148,7 +148,7 @@ class Profile(CanonicalModel):
     sequences: Count
     chunks: Count
     tokens: Count
-    limits: Limits
+    limits: ProfileLimits
     distance: QuantileTable
     score: QuantileTable
 
@@ -197,8 +197,8 @@ class Profile(CanonicalModel):
         return profile
 
 
-def limits_of(thresholds: Thresholds) -> Limits:
-    return Limits(**asdict(thresholds))
+def limits_of(thresholds: Thresholds) -> ProfileLimits:
+    return ProfileLimits(**asdict(thresholds))
 
 
 def distance(chunks: Sequence[ChunkMeasure]) -> float:

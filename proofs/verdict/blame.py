@@ -27,7 +27,7 @@ from enum import Enum, auto
 
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure
-from proofs.verdict.exceedances import Limits, content_fault, token_fault
+from proofs.verdict.exceedances import RejectConvictLimits, content_fault, token_fault
 
 WITHHELD = "did not reveal the rows that it received"
 
@@ -50,7 +50,7 @@ def inquiry_of(bundle: UnitBundle, stage: int, place: int) -> Inquiry:
     return Inquiry(stage, place, claim.evidence[place].received)
 
 
-class Of(Enum):
+class ChargeSubject(Enum):
     """What a charge is about: a stage's proofs, the tokens of the last one, all tokens of the unit
     together, or rows sent on."""
 
@@ -67,13 +67,13 @@ class Charge:
 
     stage: int
     place: int
-    of: Of
+    of: ChargeSubject
     reason: str
     gross: bool
 
 
 @dataclass(frozen=True)
-class Shown:
+class RevealedRowsCheck:
     """What came of revealed rows, of one stage and sequence.
 
     `error` is how far they are from the validator's own (-1.0: bytes that are no rows). The rest is
@@ -87,19 +87,21 @@ class Shown:
     sent_error: float = field(default=-1.0)
 
 
-Revealed = Mapping[Inquiry, Shown | None]
+Revealed = Mapping[Inquiry, RevealedRowsCheck | None]
 """What inquiries brought; None for rows that were asked for in vain."""
 
 
 def walk_back(
-    bundle: UnitBundle, charge: Charge, revealed: Revealed, limits: Limits
+    bundle: UnitBundle, charge: Charge, revealed: Revealed, limits: RejectConvictLimits
 ) -> Charge | Inquiry | None:
     """The charge that stands in the end, against whoever made `charge.stage` be off; None where it
     is nobody's doing.
 
     Needs a bundle whose claims bind and whose stages do not contradict one another.
     """
-    while charge.stage > 0 and charge.of is not Of.UNIT:  # no one sequence shows what all do
+    while (
+        charge.stage > 0 and charge.of is not ChargeSubject.UNIT
+    ):  # no one sequence shows what all do
         inquiry = inquiry_of(bundle, charge.stage, charge.place)
         if inquiry not in revealed:
             return inquiry
@@ -115,16 +117,18 @@ def walk_back(
     return charge
 
 
-def _own_doing(bundle: UnitBundle, charge: Charge, shown: Shown, limits: Limits) -> Charge | None:
+def _own_doing(
+    bundle: UnitBundle, charge: Charge, shown: RevealedRowsCheck, limits: RejectConvictLimits
+) -> Charge | None:
     """What of the charge holds given what the stage was handed; None if the stage is cleared."""
-    if charge.of is Of.ROWS:
+    if charge.of is ChargeSubject.ROWS:
         error = shown.sent_error
         if 0.0 <= error <= limits.reject.rows_error:
             return None
         reason = f"sequence {charge.place}: what it sent is off by {error:.3g} from what it got"
         gross = not 0.0 <= error <= limits.convict.rows_error
         return replace(charge, reason=reason, gross=gross)
-    if charge.of is Of.TOKENS:
+    if charge.of is ChargeSubject.TOKENS:
         sequence = bundle.sequences[charge.place]
         start = bundle.stages[charge.stage].evidence[charge.place].sampled_from
         found = token_fault(sequence, shown.sampling, slice(start, None), limits)
@@ -136,13 +140,13 @@ def _own_doing(bundle: UnitBundle, charge: Charge, shown: Shown, limits: Limits)
     return replace(charge, reason=reason, gross=found.gross)
 
 
-def _passed_on(charge: Charge, error: float, limits: Limits) -> Charge:
+def _passed_on(charge: Charge, error: float, limits: RejectConvictLimits) -> Charge:
     """The charge against the stage that sent those rows."""
     described = "are no rows of the sequence" if error < 0.0 else f"are off by {error:.3g}"
     return Charge(
         stage=charge.stage - 1,
         place=charge.place,
-        of=Of.ROWS,
+        of=ChargeSubject.ROWS,
         reason=f"sequence {charge.place}: the rows that it sent on {described}",
         gross=not 0.0 <= error <= limits.convict.rows_error,
     )

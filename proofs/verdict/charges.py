@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from proofs.evidence.bundle import ROWS_PER_PROOF, UnitBundle
 from proofs.evidence.statement import StageEvidence
 from proofs.thresholds.measures import ChunkMeasure, SequenceMeasure
-from proofs.verdict.blame import Charge, Of
-from proofs.verdict.exceedances import Limits, content_fault, token_fault
+from proofs.verdict.blame import Charge, ChargeSubject
+from proofs.verdict.exceedances import RejectConvictLimits, content_fault, token_fault
 
 Measures = Sequence[SequenceMeasure | None]
 
@@ -28,7 +28,9 @@ def malformed(bundle: UnitBundle, measures: Measures) -> Iterator[tuple[int, str
                     yield stage, f"sequence {place}: {reason}"
 
 
-def off_boundaries(bundle: UnitBundle, measures: Measures, limits: Limits) -> Iterator[Charge]:
+def off_boundaries(
+    bundle: UnitBundle, measures: Measures, limits: RejectConvictLimits
+) -> Iterator[Charge]:
     """Proofs that are well-formed, but not of the rows they should be of."""
     for stage in range(len(bundle.stages)):
         for place, measure in enumerate(measures):
@@ -36,10 +38,12 @@ def off_boundaries(bundle: UnitBundle, measures: Measures, limits: Limits) -> It
             found = content_fault(chunks, bundle.depth(stage), limits) if chunks else None
             if found is not None:
                 reason = f"sequence {place}: {found.reason}"
-                yield Charge(stage, place, Of.PROOFS, reason, found.gross)
+                yield Charge(stage, place, ChargeSubject.PROOFS, reason, found.gross)
 
 
-def wrong_tokens(bundle: UnitBundle, measures: Measures, limits: Limits) -> Iterator[Charge | str]:
+def wrong_tokens(
+    bundle: UnitBundle, measures: Measures, limits: RejectConvictLimits
+) -> Iterator[Charge | str]:
     """Tokens that are not those that logits and noise give.
 
     Charges against the last stage, which samples; a reason alone where an earlier build of the
@@ -54,7 +58,9 @@ def wrong_tokens(bundle: UnitBundle, measures: Measures, limits: Limits) -> Iter
             continue
         start = bundle.stages[last].evidence[place].sampled_from
         if found := token_fault(sequence, measure.sampling, slice(start, None), limits):
-            yield Charge(last, place, Of.TOKENS, f"sequence {place}: {found.reason}", found.gross)
+            yield Charge(
+                last, place, ChargeSubject.TOKENS, f"sequence {place}: {found.reason}", found.gross
+            )
         if found := token_fault(sequence, measure.sampling, slice(0, start), limits):
             yield f"sequence {place}: {found.reason}, from an earlier build"
         scores = measure.sampling.scores[start:]
@@ -62,7 +68,7 @@ def wrong_tokens(bundle: UnitBundle, measures: Measures, limits: Limits) -> Iter
         matches += sum(score == 0.0 for score in scores)
     if not limits.reject.passes_sampling(tokens, matches, total):
         reason = f"{matches} of {tokens} tokens of the unit match"
-        yield Charge(last, 0, Of.UNIT, reason, gross=False)
+        yield Charge(last, 0, ChargeSubject.UNIT, reason, gross=False)
 
 
 def _form_fault(item: StageEvidence, measured: Sequence[ChunkMeasure]) -> str:

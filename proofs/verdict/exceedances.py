@@ -15,7 +15,7 @@ from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure
 
 
 @dataclass(frozen=True)
-class Limits:
+class RejectConvictLimits:
     """`convict` is never tighter than a validator's own floor for the model's dtype, so a pool that
     names absurdly tight thresholds gets work rejected and nobody slashed."""
 
@@ -23,7 +23,7 @@ class Limits:
     convict: Thresholds
 
     @classmethod
-    def of(cls, thresholds: Thresholds, floor: Thresholds) -> Limits:
+    def of(cls, thresholds: Thresholds, floor: Thresholds) -> RejectConvictLimits:
         """Limits of a pool, or of a profile, and the shipped ones that a validator goes by."""
         return cls(thresholds, thresholds.convicting().looser(floor.convicting()))
 
@@ -36,7 +36,9 @@ class Fault:
     gross: bool
 
 
-def content_fault(chunks: Sequence[ChunkMeasure], depth: float, limits: Limits) -> Fault | None:
+def content_fault(
+    chunks: Sequence[ChunkMeasure], depth: float, limits: RejectConvictLimits
+) -> Fault | None:
     """How a stage's chunks of one sequence are off. `depth` as in `Thresholds.passes_sequence`.
 
     No chunks at all are a fault: the rows they should be of were not there.
@@ -48,7 +50,10 @@ def content_fault(chunks: Sequence[ChunkMeasure], depth: float, limits: Limits) 
 
 
 def token_fault(
-    sequence: BundleSequence, sampling: SamplingMeasure | None, part: slice, limits: Limits
+    sequence: BundleSequence,
+    sampling: SamplingMeasure | None,
+    part: slice,
+    limits: RejectConvictLimits,
 ) -> Fault | None:
     """How the tokens of one part of a sequence differ from those that it should have."""
     if sampling is None:

@@ -55,7 +55,7 @@ def difference(
     return ""
 
 
-def misplaced(bundle: UnitBundle) -> str:
+def find_terms_mismatch(bundle: UnitBundle) -> str:
     """Which stage signed for other sequences, another ring or other terms than the bundle's, or "".
 
     An honest stage says one thing of a sequence in one ring, and may have said another elsewhere.
@@ -72,7 +72,7 @@ def misplaced(bundle: UnitBundle) -> str:
     return ""
 
 
-def unfounded(bundle: UnitBundle) -> str:
+def find_bundle_mismatch(bundle: UnitBundle) -> str:
     """How the bundle says something else than its stages signed and agree on, or ""."""
     first, last = bundle.stages[0].evidence, bundle.stages[-1].evidence
     for place, sequence in enumerate(bundle.sequences):

@@ -34,9 +34,9 @@ from proofs.errors import ProofError
 from proofs.evidence.bundle import BundleSequence, FinishReason, UnitBundle, check_claims
 from proofs.verdict.blame import Charge, Inquiry, Revealed, walk_back
 from proofs.verdict.charges import Measures, malformed, off_boundaries, wrong_tokens
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.findings import Findings
-from proofs.verdict.handover import contradictions, misplaced, unfounded
+from proofs.verdict.handover import contradictions, find_bundle_mismatch, find_terms_mismatch
 from proofs.verdict.message import Verdict
 
 MAX_WALKS = 16
@@ -50,7 +50,7 @@ class VerdictError(ProofError):
 def judge(
     bundle: UnitBundle,
     measures: Measures,
-    limits: Limits,
+    limits: RejectConvictLimits,
     domain: Domain,
     revealed: Revealed | None = None,
 ) -> Verdict | Inquiry:
@@ -63,13 +63,13 @@ def judge(
     findings = Findings(bundle, measures)
     if reason := check_claims(bundle, domain):
         return findings.unattributed(reason)
-    if reason := misplaced(bundle):
+    if reason := find_terms_mismatch(bundle):
         return findings.unattributed(reason)
     for stage, reason in contradictions(bundle).items():
         findings.fault(stage, reason)
     if findings.faults:
         return findings.verdict()
-    if reason := unfounded(bundle) or _ending_faults(bundle):
+    if reason := find_bundle_mismatch(bundle) or _ending_faults(bundle):
         return findings.unattributed(reason)
     for stage, reason in malformed(bundle, measures):
         findings.fault(stage, reason)

@@ -33,11 +33,11 @@ from chain.devnet.bootstrap import deploy_on_devnet
 from chain.devnet.server import serve_devnet
 from chain.endpoint.faucet import request_funds
 from chain.transactions.manager import Settings, TxResult
-from proofs.encoding.leaves import Posted, SignedReceipt, ascending
+from proofs.encoding.leaves import PostedRoot, SignedReceipt, ascending
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_of
 from proofs.settlement.audit import Facts, audit
-from proofs.settlement.epoch import settle
+from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import Epoch, rebuild
 
 REFERENCE_GAS = 235_228
@@ -158,7 +158,7 @@ class Bench:
     ) -> tuple[Epoch, float]:
         receipts = self.receipts(pool_id, count)
         started = time.process_time()
-        epoch = settle(
+        epoch = build_epoch(
             receipts,
             self.owners,
             domain=self.domain,
@@ -178,12 +178,12 @@ class Bench:
         assert not faults, faults
         return spent
 
-    async def _post(self, epoch: Epoch) -> tuple[Posted, int]:
+    async def _post(self, epoch: Epoch) -> tuple[PostedRoot, int]:
         signatures = [(address_of(k), epoch.root.sign(k, self.domain)) for k in self.validators]
         result = await self.chain.post_root(epoch.root, signatures)
-        return Posted(epoch.root, ascending([s for s, _ in signatures])), _gas(result)
+        return PostedRoot(epoch.root, ascending([s for s, _ in signatures])), _gas(result)
 
-    async def _ask(self, epoch: Epoch, posted: Posted) -> tuple[int, int, int, int]:
+    async def _ask(self, epoch: Epoch, posted: PostedRoot) -> tuple[int, int, int, int]:
         """Gas of asking about the last leaf and about an account, and of both answers."""
         chain, index = self.chain, len(epoch.leaves) - 1
         account = epoch.leaves[index].account
@@ -213,7 +213,7 @@ class Bench:
         assert receipt is not None
         return receipt.gas_used, dispute_id
 
-    async def _claim(self, epoch: Epoch, posted: Posted) -> int:
+    async def _claim(self, epoch: Epoch, posted: PostedRoot) -> int:
         account = epoch.leaves[0].account
         payout = epoch.payout(account)
         assert payout is not None

@@ -28,7 +28,7 @@ from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
 from node.settlement.follower import SettlementFollower
-from node.wire.blobs import EpochBlobs
+from node.wire.blobs import BlobStore
 from node.wire.protocol import Body, Method, encode
 from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
@@ -74,7 +74,7 @@ class Node:
         roles = context.config.roles
         self.follower = SettlementFollower(
             context,
-            EpochBlobs(context),
+            BlobStore(context),
             all_epochs=needs_all_epochs(roles),
             poll=0.05,
             confirmations=1,

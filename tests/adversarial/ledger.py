@@ -22,7 +22,7 @@ from chain.events.cursor import Position
 from chain.events.reader import Batch, ChainEvent
 from node.roles.pool_terms import PoolTerms
 from proofs.encoding.eip712 import Domain
-from proofs.encoding.leaves import Posted, ascending
+from proofs.encoding.leaves import PostedRoot, ascending
 from proofs.encoding.merkle import payout_leaf, verify
 from proofs.encoding.receipts import Conviction, EpochRoot
 from proofs.encoding.signing import sign_digest, signed_by
@@ -46,7 +46,7 @@ class Ledger:
     members: set[tuple[int, str]] = field(default_factory=set)
     weights: dict[str, int] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
-    roots: dict[int, list[Posted]] = field(default_factory=dict)
+    roots: dict[int, list[PostedRoot]] = field(default_factory=dict)
     paid: dict[tuple[int, str], int] = field(default_factory=dict)
     convictions: list[Conviction] = field(default_factory=list)
     accusations: list[tuple[str, int]] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Ledger:
 
     def post(self, root: EpochRoot, signers: Iterable[str]) -> None:
         """Let a root stand, whoever signed it."""
-        posted = Posted(root, ascending(list(signers)))
+        posted = PostedRoot(root, ascending(list(signers)))
         self.roots.setdefault(root.pool_id, []).append(posted)
         self.posts += 1
         self.emit(
@@ -253,11 +253,11 @@ class Chain:
     async def dispute(self, dispute_id: int) -> None:
         return None  # it is over at once
 
-    async def dispute_receipt(self, posted: Posted, index: int) -> int:
+    async def dispute_receipt(self, posted: PostedRoot, index: int) -> int:
         self.ledger.accusations.append(("receipt", posted.root.epoch))
         return len(self.ledger.accusations)
 
-    async def prove_double_count(self, posted: Posted, *shown: object) -> None:
+    async def prove_double_count(self, posted: PostedRoot, *shown: object) -> None:
         self.ledger.accusations.append(("double", posted.root.epoch))
         self.ledger.void(posted.root.pool_id)
 

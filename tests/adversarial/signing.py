@@ -11,7 +11,7 @@ from typing import Any
 from node.wire.protocol import COSIGN, CosignRequest
 from proofs.encoding.receipts import EpochRoot
 from proofs.evidence.bundle import UnitBundle, signed_receipts
-from proofs.settlement.epoch import settle
+from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import Epoch, EpochData, make
 from tests.adversarial.court import Court, open_court
 from tests.adversarial.harness import Node, open_node
@@ -46,7 +46,7 @@ class Signing:
             "attempt": 7,  # not what the judge would propose itself, and then has
         }
         receipts = [item for bundle in bundles for item in signed_receipts(bundle)]
-        return settle(receipts, self.court.ledger.owners, **(options | changes))
+        return build_epoch(receipts, self.court.ledger.owners, **(options | changes))
 
     async def publish(self, epoch: Epoch) -> EpochRoot:
         await self.proposer.follower.blobs.put(epoch.content)

@@ -12,7 +12,7 @@ from p2p.errors import Refused
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.signing import recover
 from proofs.evidence.bundle import signed_receipts
-from proofs.settlement.epoch import settle
+from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import MAX_DATA_BYTES, data_hash
 from tests.adversarial.harness import eventually
 from tests.adversarial.ledger import BUDGET
@@ -143,7 +143,7 @@ async def test_another_receipt_for_an_accepted_unit_is_named_too(signing) -> Non
                 receipt.sign(s.court.rival.context.key, DOMAIN),
                 receipt.sign(s.court.owner.context.key, DOMAIN),
             )
-            epoch = settle(
+            epoch = build_epoch(
                 [dear],
                 s.court.ledger.owners,
                 domain=DOMAIN,

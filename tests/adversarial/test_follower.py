@@ -14,7 +14,7 @@ from chain.abi.structs import DisputeKind
 from chain.events.cursor import Position
 from chain.events.reader import Batch, ChainEvent
 from node.settlement.follower import SettlementFollower
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from tests.adversarial.harness import eventually, open_node
 from tests.adversarial.ledger import Ledger, block_of, root_fields
 from tests.adversarial.standins import DOMAIN, POOL
@@ -46,7 +46,7 @@ def disputed(block: int) -> ChainEvent:
         "epoch": 1,
         "answerBy": 2**40,
         "poolId": POOL,
-        "root": Posted(FIRST, (SIGNER,)).hash(DOMAIN),
+        "root": PostedRoot(FIRST, (SIGNER,)).hash(DOMAIN),
         "subject": 0,
         "amount": 0,
     }

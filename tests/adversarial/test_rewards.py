@@ -15,7 +15,7 @@ from node.settlement.reward import Reward
 from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
 from node.wire.rpc import serve
 from proofs.evidence.bundle import signed_receipts
-from proofs.settlement.epoch import settle
+from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import Epoch, data_hash
 from tests.adversarial.court import bundle_of
 from tests.adversarial.harness import Node, eventually, make_worker, open_node, running
@@ -39,7 +39,7 @@ class Payday:
             for unit in units
             for item in signed_receipts(bundle_of(self.node, self.boss, unit, POOL, 13))
         ]
-        return settle(
+        return build_epoch(
             receipts,
             self.ledger.owners,
             domain=DOMAIN,

@@ -12,10 +12,10 @@ from chain.calls.settlement import Claim
 from chain.client import ChainClient
 from chain.deployment.deployment import DeploymentParams
 from proofs.encoding.eip712 import Domain
-from proofs.encoding.leaves import Posted, SignedReceipt, ascending
+from proofs.encoding.leaves import PostedRoot, SignedReceipt, ascending
 from proofs.encoding.receipts import EpochRoot, Receipt
 from proofs.encoding.signing import address_of
-from proofs.settlement.epoch import settle
+from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import Epoch
 from tests.chain.conftest import World
 
@@ -102,7 +102,7 @@ class Arena:
         price: int = RATE,
     ) -> Epoch:
         earned = earned or {}
-        return settle(
+        return build_epoch(
             receipts,
             self.owners,
             domain=self.domain,
@@ -120,10 +120,12 @@ class Arena:
             for validator in self.validators[:count]
         ]
 
-    def posted(self, root: EpochRoot, count: int | None = None) -> Posted:
-        return Posted(root, ascending([validator.node for validator in self.validators[:count]]))
+    def posted(self, root: EpochRoot, count: int | None = None) -> PostedRoot:
+        return PostedRoot(
+            root, ascending([validator.node for validator in self.validators[:count]])
+        )
 
-    async def post(self, root: EpochRoot) -> Posted:
+    async def post(self, root: EpochRoot) -> PostedRoot:
         assert await self.owner.post_root(root, self.sign(root)) is not None
         return self.posted(root)
 
@@ -132,7 +134,7 @@ class Arena:
         await self.owner.rpc.request("evm_increaseTime", [seconds])
         await self.owner.rpc.request("evm_mine", [])
 
-    def claims(self, posted: Posted, epoch: Epoch) -> list[Claim]:
+    def claims(self, posted: PostedRoot, epoch: Epoch) -> list[Claim]:
         found = []
         for account, cumulative in epoch.earned.items():
             payout = epoch.payout(account)

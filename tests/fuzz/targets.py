@@ -34,7 +34,7 @@ from proofs.toploc import (
     verify_proofs_base64,
 )
 from proofs.verdict.blame import Inquiry
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import SignedVerdict, Verdict
 from tests.fuzz.mutation import Choices, mutate_bytes, mutate_message
@@ -50,7 +50,7 @@ PROOFS = [build_chunk_proof(chunk) for chunk in CHUNKS]
 UNIT = bundle()
 UNIT_BYTES = UNIT.to_bytes()
 MEASURES = measures(UNIT)
-LIMITS = Limits.of(PUBLISHED, PUBLISHED)
+LIMITS = RejectConvictLimits.of(PUBLISHED, PUBLISHED)
 _FIRST = judge(UNIT, MEASURES, LIMITS, DOMAIN)
 assert isinstance(_FIRST, Verdict)
 assert _FIRST.accepted

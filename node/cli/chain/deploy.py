@@ -70,9 +70,9 @@ def deploy(
     import trio
 
     from node.config.settings import read_toml
-    from node.onchain.deploying import Plan, deploy_network, payer_key
+    from node.onchain.deploying import DeploymentPlan, deploy_network, payer_key
 
-    plan = Plan(rpc_url, preset, {} if params is None else read_toml(params))
+    plan = DeploymentPlan(rpc_url, preset, {} if params is None else read_toml(params))
     key = payer_key(key_file, ask.passphrase)
 
     def say(step: str) -> None:

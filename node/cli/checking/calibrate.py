@@ -19,7 +19,7 @@ from node.cli.console.frame import (
 )
 
 if TYPE_CHECKING:
-    from node.calibration.measuring import Plan
+    from node.calibration.measuring import CalibrationPlan
     from pipeline.models.prepared import PreparedModel
     from proofs.thresholds.profiles import Profile, Side
 
@@ -77,7 +77,7 @@ def command(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    from node.calibration.measuring import Plan, even_boundaries, measure_honest
+    from node.calibration.measuring import CalibrationPlan, even_boundaries, measure_honest
     from node.cases.profiles import profiles_folder
     from node.cli.console.progress import shown_progress
     from node.config.datadir import write_atomically
@@ -88,7 +88,7 @@ def command(
         raise InputError(f"--fpr {fpr}", "give a rate between 0 and 1, like 0.01")
     prepared = _prepared(model, model_store(store), dtype)
     manifest = prepared.manifest
-    plan = Plan(
+    plan = CalibrationPlan(
         model=prepared,
         boundaries=even_boundaries(manifest.layers, stages),
         sequences=sequences,
@@ -193,7 +193,7 @@ def _use_device(device: str, threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _sides(plan: Plan) -> tuple[Side, Side]:
+def _sides(plan: CalibrationPlan) -> tuple[Side, Side]:
     import torch
 
     from pipeline.engine.loading import device_name, parse_device

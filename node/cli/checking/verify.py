@@ -57,10 +57,10 @@ def command(
         from pipeline.engine.replay import Replayer
         from pipeline.models.store import open_model
         from proofs.thresholds.limits import floor_of
-        from proofs.verdict.exceedances import Limits
+        from proofs.verdict.exceedances import RejectConvictLimits
 
         model = open_model(model_store(store), report.bundle.model_id.hex())
-        limits = Limits.of(thresholds, floor_of(model.manifest.dtype))
+        limits = RejectConvictLimits.of(thresholds, floor_of(model.manifest.dtype))
         check_replay(case, report, limits, model.path, device, Replayer())
     if as_json:
         print_json(_plain(report, name, case))

@@ -142,7 +142,7 @@ async def _unstake(chain: ChainClient, provider: str, note: Note) -> None:
     from node.cli.provider.wallet_chain import new_order
     from node.onchain.amounts import tokens
 
-    await chain.caller.manager.settle("unstake")
+    await chain.caller.manager.await_outcomes("unstake")
     status = await chain.stake_status(provider)
     free = status.active - status.required
     if free <= 0:

@@ -66,7 +66,7 @@ def add(
     async def stake() -> dict[str, Any]:
         async with open_as_provider(wallet, key) as chain:
             for step in (ADD, FIRST):
-                await chain.caller.manager.settle(step)
+                await chain.caller.manager.await_outcomes(step)
             if not await _is_known(chain, order):
                 await _check_first(chain, wei)
                 await fund(chain, wallet, wei)
@@ -148,7 +148,7 @@ def unstake(
 
     async def take() -> dict[str, Any]:
         async with open_as_provider(wallet, key) as chain:
-            await chain.caller.manager.settle("unstake")
+            await chain.caller.manager.await_outcomes("unstake")
             name = f"unstake/{order}"
             done = order is not None and await chain.caller.manager.known(name)
             now = await chain.stake_status(key.address)
@@ -196,7 +196,7 @@ def withdraw(
 
     async def take() -> dict[str, Any]:
         async with open_as_provider(wallet, key) as chain:
-            await chain.caller.manager.settle("withdraw")
+            await chain.caller.manager.await_outcomes("withdraw")
             status = await chain.stake_status(key.address)
             now = await chain.caller.now()
             if status.unbonding and now < status.release_time:

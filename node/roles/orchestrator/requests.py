@@ -22,7 +22,7 @@ from node.roles.orchestrator.coordinator.pool import Pool
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.orchestrator.jobs.units_of_job import JobCutter
 from node.roles.orchestrator.workers.invites import Inviter
-from node.roles.orchestrator.workers.watch import WATCHED, Watch
+from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
 from node.wire.protocol import (
     PROGRESS,
     TROUBLE,
@@ -50,7 +50,7 @@ class PeerRequests:
         pool: Pool,
         cutter: JobCutter,
         inviter: Inviter,
-        watch: Watch,
+        watch: WorkerWatch,
         feed: Feed,
     ) -> None:
         self._context = context

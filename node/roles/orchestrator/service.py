@@ -29,7 +29,7 @@ from node.roles.orchestrator.requests import PeerRequests
 from node.roles.orchestrator.restore import job_body, restore
 from node.roles.orchestrator.workers.builder import Build, Builder
 from node.roles.orchestrator.workers.invites import Inviter
-from node.roles.orchestrator.workers.watch import Watch
+from node.roles.orchestrator.workers.watch import WorkerWatch
 from node.settlement.follower import SettlementFollower
 from node.wire.protocol import ASSIGN, FORGET, Assign, Forget, StageRef
 from node.wire.rpc import call
@@ -61,7 +61,7 @@ class Orchestrator:
         self._inviter = inviter
         self.evidence = Evidence(context, self.pool, cutter.model_id, builder.pool_id)
         self._beacons = Beacons(context, follower.confirmations)
-        self.watch = Watch(context, self.pool, self.feed)
+        self.watch = WorkerWatch(context, self.pool, self.feed)
         self.requests = PeerRequests(context, self.pool, cutter, inviter, self.watch, self.feed)
         self._nursery: trio.Nursery | None = None
         self._builds: dict[bytes, trio.CancelScope] = {}

@@ -20,7 +20,7 @@ from node.roles.orchestrator.workers.builder import Builder, GroupTerms
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.pool_terms import PoolTerms
 from node.settlement.follower import SettlementFollower
-from node.wire.blobs import EpochBlobs
+from node.wire.blobs import BlobStore
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model
 from pipeline.models.tokenizer import ChatTokenizer
@@ -146,7 +146,7 @@ async def _open_pool(
     return pool_id
 
 
-async def _publish_limits(context: NodeContext, blobs: EpochBlobs) -> str:
+async def _publish_limits(context: NodeContext, blobs: BlobStore) -> str:
     """What the terms say of thresholds. A profile is kept to be fetched by its id. Raises
     `InputError` where there is none of that name."""
     named = context.config.orchestrator.thresholds

@@ -28,7 +28,7 @@ from node.journal import Entry
 from node.onchain.receipt_domain import chain_refusals
 from node.roles.validator.judging.judge import Judge
 from node.roles.validator.judging.limits import PoolLimits
-from node.roles.validator.judging.plan import Plan, Preparer
+from node.roles.validator.judging.plan import JudgingPlan, Preparer
 from node.roles.validator.judging.reputation import WorkerRecords
 from node.roles.validator.judging.rows import CannotJudge
 from node.roles.validator.settlement.convictions import Convictions
@@ -61,7 +61,7 @@ class Task:
     bundle_id: bytes
     sender: str
     seen_at: int = 0
-    plan: Plan | None = None
+    plan: JudgingPlan | None = None
     begun: bool = False
     inquiring: bool = False
     passed: trio.Event = field(default_factory=trio.Event)
@@ -179,7 +179,7 @@ class Validator:
             bundle = await self._stored(task.bundle_id)
             judged = await self._context.journal.get("self.verdict", task.bundle_id.hex())
             if bundle is None or judged is not None:
-                task.plan = Plan()
+                task.plan = JudgingPlan()
             else:
                 task.plan = await self._preparer.plan(bundle, task.seen_at)
         if not own.borrowed_tokens:  # whoever waits has one already

@@ -26,7 +26,7 @@ ABANDONED_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Employer:
+class JoinedPool:
     """The pool this worker is in: its orchestrator's peer id and address."""
 
     peer_id: str
@@ -44,7 +44,7 @@ class Membership:
         self._joined = joined
         self._lock = trio.Lock()
         self._heard_at = 0.0
-        self.employer: Employer | None = None
+        self.employer: JoinedPool | None = None
 
     async def on_invite(self, peer_id: str, invite: Invite) -> Joined:
         """Answer an invite once this node is a member on chain. Raises `Refused`."""
@@ -55,7 +55,7 @@ class Membership:
                 raise Refused("taken", "already in a pool")
             with chain_refusals():
                 await self._check_and_join(peer_id, invite)
-            self.employer = Employer(
+            self.employer = JoinedPool(
                 peer_id,
                 public_key_address(peer_public_key(peer_id)),
                 invite.pool_id,
@@ -67,7 +67,7 @@ class Membership:
         self._context.log.info("joined pool", pool=invite.pool_id, orchestrator=peer_id)
         return Joined(address=self._context.address, provider=self._context.provider)
 
-    def require_employer(self, peer_id: str) -> Employer:
+    def require_employer(self, peer_id: str) -> JoinedPool:
         """The employer, if `peer_id` is it. Raises `Refused`."""
         if self.employer is None or self.employer.peer_id != peer_id:
             raise Refused("not_my_orchestrator", "I take orders only from the pool I joined")

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from node.roles.worker.membership import Employer
+from node.roles.worker.membership import JoinedPool
 from node.wire.protocol import LoadStage
 from p2p.errors import InvalidPeerId, Refused
 from p2p.identity import peer_public_key
 from proofs.encoding.signing import public_key_address
 
 
-def check_order(order: LoadStage, employer: Employer, own_peer_id: str) -> None:
+def check_order(order: LoadStage, employer: JoinedPool, own_peer_id: str) -> None:
     """Raise `Refused` for an order that does not fit the pool, the ring or the peers' keys."""
     stages = order.stages
     if (order.pool_id, order.model_id) != (employer.pool_id, employer.model_id):

@@ -18,11 +18,11 @@ from pipeline.dataplane import (
     Edge,
     EdgeBroken,
     EdgeError,
+    EdgeLimits,
     EdgeRefused,
     EdgeTimeout,
     Endpoint,
     Identity,
-    Limits,
     Listener,
     dial,
     fingerprint_of,
@@ -88,8 +88,8 @@ def connect(
     assert ring.upstream_certificate is not None
     certificate = ring.upstream_certificate
     payload = 0 if ring.stage == 0 else ring.max_batch_tokens * row_bytes
-    incoming = Limits(MAX_HEADER, payload, window=min(255, ring.micro_batches + 1))
-    against = Limits(max_header=0, max_payload=0, window=1)
+    incoming = EdgeLimits(MAX_HEADER, payload, window=min(255, ring.micro_batches + 1))
+    against = EdgeLimits(max_header=0, max_payload=0, window=1)
     target = ring.downstream
 
     def check(hello: bytes) -> bytes:

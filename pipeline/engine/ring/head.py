@@ -20,7 +20,7 @@ from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring import scheduler as s
 from pipeline.engine.ring.batch import Batch
 from pipeline.engine.ring.frames import decode_tokens
-from pipeline.engine.ring.text import Watch
+from pipeline.engine.ring.text import StopStringWatch
 from pipeline.models.tokenizer import ChatTokenizer
 
 EmitEvent = Callable[[str, m.Message], None]
@@ -41,7 +41,7 @@ class Head:
         self._emit = emit
         self._changed = threading.Condition()
         self._scheduler = s.Scheduler()
-        self._watches: dict[bytes, Watch] = {}
+        self._watches: dict[bytes, StopStringWatch] = {}
         self._generation = 0
         self._up = False
 
@@ -87,7 +87,7 @@ class Head:
                 self._watches.pop(sequence_id, None)
             self._changed.notify_all()
 
-    def _watch(self, spec: m.SequenceSpec) -> Watch:
+    def _watch(self, spec: m.SequenceSpec) -> StopStringWatch:
         limit = self._context
         if len(spec.prompt_ids) + spec.max_tokens > limit:
             raise EngineError(
@@ -99,7 +99,7 @@ class Head:
             raise EngineError("bad_request", "more tokens were generated than max_tokens allows")
         if max((*spec.prompt_ids, *spec.generated)) >= self._vocab:
             raise EngineError("bad_request", f"a token id is not below {self._vocab}")
-        return Watch(self._reader, spec)
+        return StopStringWatch(self._reader, spec)
 
     # --- the ring's side ----------------------------------------------------------------------
 

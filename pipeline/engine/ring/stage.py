@@ -45,7 +45,7 @@ _ALTERED_SIGNED = ("garbage-signed", "quiet-garbage")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """`payload` (not in the last stage): raw bytes of [N, H]. `tokens`: one for each sample."""
 
     payload: memoryview | None = None
@@ -95,7 +95,7 @@ class Stage:
         self._collectors: dict[bytes, Collector] = {}
 
     @torch.inference_mode()
-    def run(self, batch: Batch, inputs: Sequence[int] | memoryview) -> Outcome:
+    def run(self, batch: Batch, inputs: Sequence[int] | memoryview) -> StepOutcome:
         """Compute a batch. `inputs`: token ids [N] in stage 0, else raw bytes of [N, H].
 
         Raises `StageViolation` when the batch or its inputs break the rules.
@@ -106,7 +106,7 @@ class Stage:
             self._close(close)
         for opened in batch.opens:
             self._open(opened)
-        outcome = Outcome() if self._slice.is_last else Outcome(payload=memoryview(b""))
+        outcome = StepOutcome() if self._slice.is_last else StepOutcome(payload=memoryview(b""))
         if batch.items:
             outcome = self._compute(batch, inputs, placed)
         self._counters.steps += 1
@@ -148,7 +148,7 @@ class Stage:
 
     def _compute(
         self, batch: Batch, inputs: Sequence[int] | memoryview, placed: list[ItemRows]
-    ) -> Outcome:
+    ) -> StepOutcome:
         tensor, received, width = self._take_in(batch, inputs)
         steps = [StepItem(i.sequence_id, i.start, i.count) for i in batch.items]
         output = self._runner.step(steps, tensor)
@@ -176,7 +176,7 @@ class Stage:
                 received[first * width : last * width],
                 rows.sample,
             )
-        return Outcome(tokens=tokens) if self._slice.is_last else Outcome(payload=payload)
+        return StepOutcome(tokens=tokens) if self._slice.is_last else StepOutcome(payload=payload)
 
     def _take_in(
         self, batch: Batch, inputs: Sequence[int] | memoryview

@@ -13,7 +13,7 @@ from pipeline.engine.control.messages import SequenceSpec
 from pipeline.models.tokenizer import ChatTokenizer
 
 
-class Watch:
+class StopStringWatch:
     """Follows one sequence's output. `stopped` says whether a stop string was seen."""
 
     def __init__(self, reader: ChatTokenizer, spec: SequenceSpec) -> None:

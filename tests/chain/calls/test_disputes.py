@@ -10,8 +10,8 @@ from chain.abi.structs import DisputeKind
 from chain.deployment.deployment import DeploymentParams
 from chain.errors import Reverted
 from chain.events.reader import EventReader
-from chain.events.settlement_events import DisputeClosed, DisputeOpened, Outcome, read_event
-from proofs.encoding.leaves import Posted, ProvenPayout, SignedReceipt
+from chain.events.settlement_events import DisputeClosed, DisputeOpened, DisputeOutcome, read_event
+from proofs.encoding.leaves import PostedRoot, ProvenPayout, SignedReceipt
 from proofs.encoding.merkle import MerkleTree, payout_leaf
 from proofs.encoding.receipts import Conviction
 from proofs.settlement.epoch_data import Epoch
@@ -36,7 +36,7 @@ def params() -> DeploymentParams:
     return LONG_WINDOWS
 
 
-async def first_epoch(arena: Arena) -> tuple[Epoch, Posted]:
+async def first_epoch(arena: Arena) -> tuple[Epoch, PostedRoot]:
     """Five receipts, the odd number so that leaves differ in depth, posted."""
     epoch = arena.settle([arena.receipt(worker) for worker in (0, 0, 0, 1, 1)])
     return epoch, await arena.post(epoch.root)
@@ -154,7 +154,10 @@ async def test_a_root_that_nobody_can_answer_for_is_void(world: World) -> None:
     assert [event.dispute_id for event in opened] == [first, second]
     assert opened[0].dispute.kind is DisputeKind.PAYOUT
     closed = [event for event in found if isinstance(event, DisputeClosed)]
-    assert closed == [DisputeClosed(first, Outcome.UPHELD), DisputeClosed(second, Outcome.MOOT)]
+    assert closed == [
+        DisputeClosed(first, DisputeOutcome.UPHELD),
+        DisputeClosed(second, DisputeOutcome.MOOT),
+    ]
 
 
 async def test_work_counted_again_proves_itself(world: World) -> None:

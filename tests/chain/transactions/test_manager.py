@@ -145,7 +145,7 @@ async def test_what_a_crash_left_is_sent_without_being_asked_again(wallet: Walle
         async with wallet.open(lambda db: CrashingStore(db, State.SIGNED, True)) as (manager, _):
             await manager.send("a/0", FRIEND, b"", 5)
     async with wallet.open() as (manager, rpc):
-        await manager.settle("a")
+        await manager.await_outcomes("a")
         assert await rpc.balance(FRIEND) == 5
 
 

@@ -15,7 +15,7 @@ from chain.client import ChainClient
 from chain.errors import ChainError
 from chain.events.reader import EventReader
 from chain.events.settlement_events import RootPosted, read_event
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from tests.integration.settlement.processes import NodeProcess
 from tests.integration.settlement.waiting import until
 
@@ -57,7 +57,7 @@ class Chaos:
                 await rpc.request("evm_increaseTime", [self._over_at - head.timestamp])
             await trio.sleep(BLOCK_SECONDS)
 
-    async def hasten(self, wrong: Callable[[Posted], bool]) -> None:
+    async def hasten(self, wrong: Callable[[PostedRoot], bool]) -> None:
         """Put the chain's clock forward past the window of every right root that is deep enough.
 
         So windows can be long enough for the slowest machine, and honest epochs are quick

@@ -10,7 +10,7 @@ from chain.client import ChainClient
 from chain.events.reader import ChainEvent, EventReader
 from chain.events.settlement_events import RootPosted, RootVoided, read_event
 from node.config.datadir import DataDir
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from proofs.settlement.epoch_data import EpochData, data_hash
 from tests.integration.settlement.processes import NodeProcess
 from tests.integration.settlement.scenario import Scenario
@@ -20,8 +20,8 @@ from tests.integration.settlement.scenario import Scenario
 class Told:
     """What the settlement contract's events tell, folded: `standing` roots by epoch."""
 
-    standing: dict[int, Posted] = field(default_factory=dict)
-    voided: list[Posted] = field(default_factory=list)
+    standing: dict[int, PostedRoot] = field(default_factory=dict)
+    voided: list[PostedRoot] = field(default_factory=list)
     paid: Counter[str] = field(default_factory=Counter)
     slashed: Counter[str] = field(default_factory=Counter)
     posts: list[bytes] = field(default_factory=list)

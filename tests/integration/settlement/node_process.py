@@ -38,7 +38,7 @@ from node.roles.validator.settlement.pending import EpochRules
 from node.roles.validator.settlement.settling import ValidatorSettlement
 from node.roles.worker.rewards import Rewards
 from node.settlement.follower import SettlementFollower
-from node.wire.blobs import EpochBlobs
+from node.wire.blobs import BlobStore
 from node.wire.protocol import Done
 from node.wire.rpc import serve
 from p2p.network import NetworkConfig, open_network
@@ -125,7 +125,7 @@ async def main(options: argparse.Namespace) -> None:
     async with open_context(options, file) as context, trio.open_nursery() as nursery:
         follower = SettlementFollower(
             context,
-            EpochBlobs(context),
+            BlobStore(context),
             all_epochs=options.role == "validator",
             poll=FOLLOWER_POLL_SECONDS,
             confirmations=file.chain.confirmations,

@@ -24,7 +24,7 @@ from node.wire.protocol import encode
 from p2p.errors import P2PError
 from p2p.identity import peer_id_of
 from p2p.network import Network, NetworkConfig, open_network
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from tests.integration.settlement.chaos import Chaos
 from tests.integration.settlement.cheating import Cheat
 from tests.integration.settlement.feeding import FEED, FeedRequest, fed
@@ -178,7 +178,7 @@ class Scenario:
             except P2PError:
                 await trio.sleep(RETRY_SECONDS)
 
-    def _wrong(self, posted: Posted) -> bool:
+    def _wrong(self, posted: PostedRoot) -> bool:
         alone = posted.signers == (self.world.validators[-1].node,)
         return alone and posted.root.epoch >= self.plan.cheat_from
 

@@ -17,9 +17,9 @@ from proofs.encoding.signing import address_of
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.limits import PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure, SequenceMeasure
-from proofs.verdict.blame import Inquiry, Shown
+from proofs.verdict.blame import Inquiry, RevealedRowsCheck
 from proofs.verdict.casefile import AskedRows, CaseFile
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import SignedVerdict, Verdict
 from tests.proofs.units import (
@@ -59,11 +59,11 @@ UNIT = unit_with_rows()
 INQUIRY = Inquiry(1, 1, sha256(ROWS).digest())
 
 
-LIMITS = Limits.of(PUBLISHED, PUBLISHED)
+LIMITS = RejectConvictLimits.of(PUBLISHED, PUBLISHED)
 
 
 def verdict(spoilt: dict[int, ChunkMeasure] | None, silent: bool = False) -> Verdict:
-    seen = None if silent else Shown(0.0, chunks=(OFF,))
+    seen = None if silent else RevealedRowsCheck(0.0, chunks=(OFF,))
     found = judge(UNIT, measures(UNIT, spoilt), LIMITS, DOMAIN, {INQUIRY: seen})
     assert isinstance(found, Verdict)
     return found

@@ -13,13 +13,13 @@ from node.config.networkfile import NetworkFile
 from node.journal import Journal
 from node.onchain.amounts import UNIT
 from node.settlement.reward import REWARD
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from proofs.settlement.epoch_data import Epoch
 from tests.chain.epochs import RATE, UNITS, Arena, open_arena
 from tests.node.cli.conftest import WINDOW, OnChain
 
 
-def note(folder: Path, posted: Posted, epoch: Epoch, account: str) -> None:
+def note(folder: Path, posted: PostedRoot, epoch: Epoch, account: str) -> None:
     """What a node journals when it finds its provider's leaf in a posted root."""
     payout = epoch.payout(account)
     assert payout is not None
@@ -65,7 +65,7 @@ async def test_rewards_are_pending_then_claimable_then_claimed(
     never_posted = arena.settle([arena.receipt(0)], epoch=1)
     posted = await arena.post(first.root)
     note(folder, posted, first, account)
-    note(folder, Posted(never_posted.root, (arena.workers[0].node,)), never_posted, account)
+    note(folder, PostedRoot(never_posted.root, (arena.workers[0].node,)), never_posted, account)
     pool = (await onchain.json("rewards", "list", *at))["pools"][0]
     assert (pool["claimable"], pool["pending"]) == ("0", str(UNITS * RATE))
     assert pool["pending_until"] > time.time() - 60

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from node.settlement.history import PoolHistory, PostedEpoch
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from proofs.settlement.epoch_data import Epoch
 from tests.proofs.settlement.epochs import OWNERS, PROVIDERS, settled, signed
 
@@ -23,7 +23,7 @@ def epoch_after(before: Epoch | None, job: int) -> Epoch:
 
 
 def posted(epoch: Epoch, block: int, signers: tuple[str, ...] = SIGNERS) -> PostedEpoch:
-    return PostedEpoch(Posted(epoch.root, signers), 100, block, f"0x{block:064x}")
+    return PostedEpoch(PostedRoot(epoch.root, signers), 100, block, f"0x{block:064x}")
 
 
 def test_roots_come_in_turn_and_once() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.dataplane import Edge, Endpoint, Identity, Limits, Listener, Timing, dial
+from pipeline.dataplane import Edge, EdgeLimits, Endpoint, Identity, Listener, Timing, dial
 from pipeline.dataplane.frames import (
     FRAME_HEAD,
     Hello,
@@ -25,7 +25,7 @@ from pipeline.dataplane.frames import (
 )
 
 PATIENCE = 20.0
-SMALL = Limits(max_header=1024, max_payload=1 << 20, window=4)
+SMALL = EdgeLimits(max_header=1024, max_payload=1 << 20, window=4)
 
 
 def soon() -> float:
@@ -107,7 +107,9 @@ class Net:
         )
         return self.stack.enter_context(edge)
 
-    def pair(self, *, timing: Timing | None = None, limits: Limits = SMALL) -> tuple[Edge, Edge]:
+    def pair(
+        self, *, timing: Timing | None = None, limits: EdgeLimits = SMALL
+    ) -> tuple[Edge, Edge]:
         """(dialler's edge, listener's edge)."""
         accepting = self.accepting(timing=timing, limits=limits)
         dialled = self.dialling(timing=timing, limits=limits)

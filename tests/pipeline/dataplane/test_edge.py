@@ -13,10 +13,10 @@ from pipeline.dataplane import (
     Edge,
     EdgeBroken,
     EdgeClosed,
+    EdgeLimits,
     EdgeMisuse,
     EdgeStats,
     EdgeTimeout,
-    Limits,
     Timing,
 )
 
@@ -141,7 +141,7 @@ def test_frames_over_the_peers_limits_are_refused_locally(net: Net) -> None:
 
 
 def test_window_of_one(net: Net) -> None:
-    dialled, accepted = net.pair(limits=Limits(100, 100, 1))
+    dialled, accepted = net.pair(limits=EdgeLimits(100, 100, 1))
     sending = in_thread(lambda: [dialled.send(bytes([i]), None, soon()) for i in range(10)])
     assert [take(accepted)[0] for _ in range(10)] == [bytes([i]) for i in range(10)]
     sending()

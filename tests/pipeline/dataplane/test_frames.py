@@ -12,10 +12,10 @@ from pipeline.dataplane.frames import (
     MAX_CERTIFICATE,
     MAX_HELLO,
     PREAMBLE_HEAD,
+    EdgeLimits,
     FrameHead,
     Hello,
     Kind,
-    Limits,
     decode_head,
     decode_hello,
     encode_head,
@@ -27,7 +27,7 @@ from pipeline.dataplane.frames import (
 )
 
 limits = st.builds(
-    Limits,
+    EdgeLimits,
     st.integers(0, 2**20),
     st.integers(0, 2**40),
     st.integers(1, 255),
@@ -59,7 +59,7 @@ def test_any_sixteen_bytes_decode_or_are_a_violation(data: bytes) -> None:
 
 
 @given(limits, st.binary(max_size=MAX_HELLO))
-def test_hello_round_trip(some: Limits, text: bytes) -> None:
+def test_hello_round_trip(some: EdgeLimits, text: bytes) -> None:
     frame = encode_hello(Kind.HELLO, Hello(some, text))
     head = decode_head(frame[: FRAME_HEAD.size])
     assert (head.kind, head.header_len) == (Kind.HELLO, len(frame) - FRAME_HEAD.size)
@@ -85,7 +85,7 @@ def test_any_hello_body_decodes_or_is_a_violation(body: bytes) -> None:
     ],
 )
 def test_hello_out_of_bounds(change: tuple[int, bytes], words: str) -> None:
-    body = bytearray(encode_hello(Kind.HELLO, Hello(Limits(), b""))[FRAME_HEAD.size :])
+    body = bytearray(encode_hello(Kind.HELLO, Hello(EdgeLimits(), b""))[FRAME_HEAD.size :])
     offset, new = change
     body[offset : offset + len(new)] = new
     with pytest.raises(EdgeViolation, match=words):
@@ -94,11 +94,11 @@ def test_hello_out_of_bounds(change: tuple[int, bytes], words: str) -> None:
 
 def test_our_own_oversize_is_our_mistake() -> None:
     with pytest.raises(EdgeMisuse):
-        encode_hello(Kind.HELLO, Hello(Limits(), bytes(MAX_HELLO + 1)))
+        encode_hello(Kind.HELLO, Hello(EdgeLimits(), bytes(MAX_HELLO + 1)))
     with pytest.raises(EdgeMisuse):
         encode_preamble(bytes(MAX_CERTIFICATE + 1))
     with pytest.raises(EdgeMisuse):
-        Limits(window=256)
+        EdgeLimits(window=256)
 
 
 def test_long_refusals_are_cut() -> None:

@@ -11,12 +11,12 @@ import pytest
 
 from pipeline.dataplane import (
     EdgeBroken,
+    EdgeLimits,
     EdgeRefused,
     EdgeTimeout,
     EdgeViolation,
     Endpoint,
     Identity,
-    Limits,
     Timing,
     dial,
 )
@@ -140,7 +140,7 @@ def test_a_peer_that_trickles_half_a_record_is_silent(net: Net) -> None:
 def test_a_peer_that_does_not_read_stops_the_sender_at_its_deadline(net: Net) -> None:
     accepting = net.accepting(limits=SMALL)
     sock = net.tls(net.client, net.client)
-    greedy = Limits(max_header=0, max_payload=1 << 30, window=255)
+    greedy = EdgeLimits(max_header=0, max_payload=1 << 30, window=255)
     sock.sendall(encode_hello(Kind.HELLO, Hello(greedy, b"")))
     edge = accepting()
     body = memoryview(bytes(64 << 20))  # more than the kernel's buffers hold

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from pipeline.dataplane.errors import EdgeBroken, EdgeClosed, EdgeMisuse, EdgeViolation
-from pipeline.dataplane.frames import FrameHead, Kind, Limits
+from pipeline.dataplane.frames import EdgeLimits, FrameHead, Kind
 from pipeline.dataplane.link import (
     Arrived,
     Beat,
@@ -30,11 +30,11 @@ from pipeline.dataplane.link import (
     Wrote,
 )
 
-LIMITS = Limits(max_header=10, max_payload=100, window=4)
+LIMITS = EdgeLimits(max_header=10, max_payload=100, window=4)
 
 
 def link(window: int = 4) -> Link:
-    own = Limits(max_header=10, max_payload=100, window=window)
+    own = EdgeLimits(max_header=10, max_payload=100, window=window)
     return Link(own, LIMITS, Timing(heartbeat=1.0, dead_after=5.0), now=0.0)
 
 
@@ -161,7 +161,7 @@ class TwoLinks(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.windows = (4, 3)
-        a, b = (Limits(10, 100, window) for window in self.windows)
+        a, b = (EdgeLimits(10, 100, window) for window in self.windows)
         self.links = (Link(a, b, Timing(), 0.0), Link(b, a, Timing(), 0.0))
         self.flying: tuple[list[FrameHead], list[FrameHead]] = ([], [])
         self.unread = [0, 0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proofs.encoding.eip712 import Domain
-from proofs.encoding.leaves import Posted, WorkLeaf
+from proofs.encoding.leaves import PostedRoot, WorkLeaf
 from proofs.encoding.merkle import MerkleTree, payout_leaf, verify
 from proofs.encoding.receipts import (
     Conviction,
@@ -68,7 +68,7 @@ def test_messages_equal_the_contracts(name: str) -> None:
 def test_a_posted_root_equals_the_contracts() -> None:
     root = message_of("epochRoot")
     assert isinstance(root, EpochRoot)
-    posted = Posted(root, tuple(VECTORS["posted"]["signers"]))
+    posted = PostedRoot(root, tuple(VECTORS["posted"]["signers"]))
     assert posted.signers_hash == raw(VECTORS["posted"]["signersHash"])
     assert posted.hash(domain_of("epochRoot")) == raw(VECTORS["posted"]["rootHash"])
 

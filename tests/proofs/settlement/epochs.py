@@ -9,7 +9,7 @@ from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_of, checksum_address
 from proofs.settlement.audit import Facts, Work
-from proofs.settlement.epoch import settle
+from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import Epoch
 from tests.proofs.units import DOMAIN
 
@@ -52,7 +52,7 @@ def settled(receipts: Iterable[SignedReceipt], **changes: Any) -> Epoch:
         "earned": {},
     }
     owners = changes.pop("owners", OWNERS)
-    return settle(receipts, owners, **(options | changes))
+    return build_epoch(receipts, owners, **(options | changes))
 
 
 def facts(

@@ -17,8 +17,8 @@ from proofs.encoding.signing import address_of
 from proofs.evidence.bundle import BundleSequence, StageClaim, UnitBundle
 from proofs.evidence.statement import StageEvidence, evidence_commitment, input_digest, token_digest
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
-from proofs.verdict.blame import Inquiry, Shown
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.blame import Inquiry, RevealedRowsCheck
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.handover import difference
 from proofs.verdict.judge import judge
 from proofs.verdict.message import Verdict
@@ -198,7 +198,7 @@ def assemble(
     )
 
 
-def hold_court(work: Work, bundle: UnitBundle, limits: Limits) -> Verdict:
+def hold_court(work: Work, bundle: UnitBundle, limits: RejectConvictLimits) -> Verdict:
     """An honest validator's verdict. It can measure only against the bundle's own tokens: where
     these are not what was embedded, every honest proof is off."""
     measures = []
@@ -214,7 +214,7 @@ def hold_court(work: Work, bundle: UnitBundle, limits: Limits) -> Verdict:
         measures.append(
             SequenceMeasure(sequence_id=told.sequence_id, stages=tuple(stages), sampling=sampling)
         )
-    revealed: dict[Inquiry, Shown | None] = {}
+    revealed: dict[Inquiry, RevealedRowsCheck | None] = {}
     for _ in range(len(work.deeds) + 1):
         answer = judge(bundle, measures, limits, DOMAIN, revealed)
         if isinstance(answer, Verdict):
@@ -223,7 +223,7 @@ def hold_court(work: Work, bundle: UnitBundle, limits: Limits) -> Verdict:
     raise AssertionError("more inquiries than stages")
 
 
-def _reveal(work: Work, inquiry: Inquiry) -> Shown | None:
+def _reveal(work: Work, inquiry: Inquiry) -> RevealedRowsCheck | None:
     """What a validator finds out. Nobody can show other bytes for a hash than those it was made of,
     and what a stage's layers give for them is known."""
     stage, place, deed = inquiry.stage, inquiry.place, work.deeds[inquiry.stage]
@@ -235,7 +235,7 @@ def _reveal(work: Work, inquiry: Inquiry) -> Shown | None:
         chunk = OFF  # of honest rows, which these layers do not give for such an input
     count = len(work.done[place].output_ids)
     wrong = deed.tokens or deed.spoil > 0.0
-    return Shown(
+    return RevealedRowsCheck(
         error=rows.error,
         chunks=(chunk,) * work.done[place].chunks,
         sampling=SamplingMeasure(

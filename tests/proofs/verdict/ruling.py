@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.limits import PUBLISHED, Thresholds
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
-from proofs.verdict.blame import Inquiry, Shown
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.blame import Inquiry, RevealedRowsCheck
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import StageStatus, Verdict
 from tests.proofs.units import (
@@ -20,19 +20,19 @@ from tests.proofs.units import (
 
 HONEST, FAULTY, UNCHECKED = StageStatus.HONEST, StageStatus.FAULTY, StageStatus.UNCHECKED
 UNIT = bundle()
-LIMITS = Limits.of(PUBLISHED, PUBLISHED)
+LIMITS = RejectConvictLimits.of(PUBLISHED, PUBLISHED)
 
 
 def shown(
     unit: UnitBundle, asked: Inquiry, error: float | None, chunk: ChunkMeasure, limit: float
-) -> Shown | None:
+) -> RevealedRowsCheck | None:
     """What a validator finds of rows that are off by `error`: where these are right, the stage's
     work does not follow from them (its proofs measure as `chunk`); where they are off, it does."""
     if error is None:
         return None
     guilty = 0.0 <= error <= limit
     count = len(unit.sequences[asked.place].output_ids)
-    return Shown(
+    return RevealedRowsCheck(
         error,
         (chunk if guilty else GOOD,) * unit.sequences[asked.place].chunks,
         SamplingMeasure(
@@ -52,8 +52,8 @@ def ruled(
     chunk: ChunkMeasure = OFF,
 ) -> Verdict:
     """The verdict once every inquiry was answered with how far `rows` are off."""
-    revealed: dict[Inquiry, Shown | None] = {}
-    limits = Limits.of(thresholds, thresholds)
+    revealed: dict[Inquiry, RevealedRowsCheck | None] = {}
+    limits = RejectConvictLimits.of(thresholds, thresholds)
     for _ in range(len(unit.stages) * len(unit.sequences) + 1):
         answer = judge(unit, found, limits, DOMAIN, revealed)
         if isinstance(answer, Verdict):

@@ -11,8 +11,8 @@ from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.statement import token_digest
 from proofs.thresholds.limits import FP32, PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure
-from proofs.verdict.blame import Inquiry, Shown
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.blame import Inquiry, RevealedRowsCheck
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import StageStatus, Verdict
 from tests.proofs.units import (
@@ -143,12 +143,14 @@ def test_short_outputs_are_taken_together() -> None:
 
 def test_absurdly_tight_limits_of_a_pool_convict_nobody() -> None:
     tight = replace(PUBLISHED, exp_mismatches=0, mant_err_mean=0.0, mant_err_median=0.0)
-    limits = Limits.of(tight, PUBLISHED)
+    limits = RejectConvictLimits.of(tight, PUBLISHED)
     noisy = ChunkMeasure(exp_mismatches=2, mant_err_mean=1.2, mant_err_median=1.0)
     verdict = judge(UNIT, measures(UNIT, {0: noisy}), limits, DOMAIN)
     assert isinstance(verdict, Verdict)
     assert (verdict.accepted, verdict.first_faulty) == (False, None)
-    assert Limits.of(PUBLISHED, FP32).convict == PUBLISHED.convicting().looser(FP32.convicting())
+    assert RejectConvictLimits.of(PUBLISHED, FP32).convict == PUBLISHED.convicting().looser(
+        FP32.convicting()
+    )
     assert FP32.looser(PUBLISHED) == PUBLISHED.looser(FP32)
 
 
@@ -164,7 +166,10 @@ def test_limits_by_depth_hold_early_stages() -> None:
 
 
 def test_bytes_that_are_no_rows_accuse_who_signed_for_having_sent_them() -> None:
-    revealed = {Inquiry(2, 1, link(1, 1)): Shown(-1.0), Inquiry(1, 1, link(0, 1)): Shown(0.0)}
+    revealed = {
+        Inquiry(2, 1, link(1, 1)): RevealedRowsCheck(-1.0),
+        Inquiry(1, 1, link(0, 1)): RevealedRowsCheck(0.0),
+    }
     verdict = judge(UNIT, measures(UNIT, {2: OFF}), LIMITS, DOMAIN, revealed)
     assert isinstance(verdict, Verdict)
     assert verdict.first_faulty == 1
@@ -172,8 +177,11 @@ def test_bytes_that_are_no_rows_accuse_who_signed_for_having_sent_them() -> None
 
 def test_grossly_bad_rows_accuse_their_sender_whatever_the_receiver_made_of_them() -> None:
     """What layers give for absurd numbers may differ between honest machines."""
-    absurd = Shown(1e30, chunks=(OFF,))
-    revealed = {Inquiry(2, 1, link(1, 1)): absurd, Inquiry(1, 1, link(0, 1)): Shown(0.0)}
+    absurd = RevealedRowsCheck(1e30, chunks=(OFF,))
+    revealed = {
+        Inquiry(2, 1, link(1, 1)): absurd,
+        Inquiry(1, 1, link(0, 1)): RevealedRowsCheck(0.0),
+    }
     verdict = judge(UNIT, measures(UNIT, {2: OFF}), LIMITS, DOMAIN, revealed)
     assert isinstance(verdict, Verdict)
     assert verdict.first_faulty == 1

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from proofs.evidence.bundle import BundleSequence, FinishReason, StageClaim
 from proofs.thresholds.limits import PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.message import StageStatus, Verdict
 from tests.proofs.units import GOOD, NULL, OFF, sequence
 from tests.proofs.verdict.ring_model import (
@@ -28,7 +28,7 @@ from tests.proofs.verdict.ring_model import (
     sign_claim,
 )
 
-LIMITS = Limits.of(PUBLISHED, PUBLISHED)
+LIMITS = RejectConvictLimits.of(PUBLISHED, PUBLISHED)
 ASKED = (
     sequence(1, output_ids=tuple(range(10, 50)), max_tokens=40),
     sequence(2, output_ids=tuple(range(10, 13)), max_tokens=3),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from node.roles.orchestrator.coordinator.units import Sequence, Unit
+from node.roles.orchestrator.coordinator.units import Unit, WorkSequence
 from pipeline.planner import GroupPlan
 from proofs.encoding.eip712 import Domain
 from proofs.errors import ProofError
@@ -36,7 +36,7 @@ class BadClaim(Exception):
 
 
 @dataclass(frozen=True)
-class Asked:
+class ClaimRequestContext:
     """A build's unit, as its stages were asked about it. `addresses` are the stages' own, `owner`
     is the pool owner's, who countersigns for a lone stage."""
 
@@ -109,7 +109,7 @@ class Asked:
             if reason := self._differs(stage, sequence, item):
                 raise BadClaim(reason, tuple(dict.fromkeys((0, stage))))
 
-    def _differs(self, stage: int, sequence: Sequence, item: StageEvidence) -> str:
+    def _differs(self, stage: int, sequence: WorkSequence, item: StageEvidence) -> str:
         """How a stage's evidence differs from what this node knows of the sequence, or ""."""
         prompt, output = sequence.prompt_ids, sequence.output_ids
         unit, cut = self.unit, tuple(planned.last_layer for planned in self.plan.stages)

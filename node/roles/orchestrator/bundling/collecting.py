@@ -17,10 +17,10 @@ from node.config.datadir import write_atomically
 from node.context import NodeContext
 from node.errors import InputError
 from node.onchain.receipt_domain import receipt_domain
-from node.roles.orchestrator.bundling.claims import Asked, BadClaim
+from node.roles.orchestrator.bundling.claims import BadClaim, ClaimRequestContext
 from node.roles.orchestrator.coordinator import events as ev
 from node.roles.orchestrator.coordinator.pool import Pool
-from node.roles.orchestrator.coordinator.units import Sequence, Unit, UnitState
+from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from node.roles.orchestrator.jobs.units_of_job import unit_to_body
 from node.wire.protocol import CLAIM, VERIFY, ClaimRequest, StageRef, VerifyRequest
 from node.wire.rpc import call
@@ -53,7 +53,7 @@ class Evidence:
         if plan is None or unit.generation != command.generation:
             return []
         peers = [stage.peer_id for stage in plan.stages]
-        asked = Asked(
+        asked = ClaimRequestContext(
             unit,
             plan,
             tuple(public_key_address(peer_public_key(peer)) for peer in peers),
@@ -105,7 +105,7 @@ class Evidence:
 
     async def _ask(
         self,
-        asked: Asked,
+        asked: ClaimRequestContext,
         stage: int,
         epoch: int,
         found: list[ev.Event],
@@ -141,7 +141,7 @@ class Evidence:
             return
         failures.append((f"stage {stage} gave no evidence: {reason}", suspects))
 
-    def _completed(self, asked: Asked, claim: StageClaim) -> StageClaim:
+    def _completed(self, asked: ClaimRequestContext, claim: StageClaim) -> StageClaim:
         """With this node's countersignature, where a lone stage has no neighbour to sign."""
         if len(asked.addresses) > 1 or claim.receipt is None:
             return claim
@@ -200,7 +200,7 @@ class Evidence:
         return self._context.blobs / f"{bundle_id.hex()}.bundle"
 
 
-def _sequence(sequence: Sequence) -> BundleSequence:
+def _sequence(sequence: WorkSequence) -> BundleSequence:
     return BundleSequence(
         sequence_id=sequence.sequence_id,
         prompt_ids=sequence.prompt_ids,

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from node.roles.orchestrator.coordinator import events as ev
-from node.roles.orchestrator.coordinator.intake import Intake
+from node.roles.orchestrator.coordinator.intake import EventApplier
 from node.roles.orchestrator.coordinator.pool import Planner, Policy, Pool
 from node.roles.orchestrator.coordinator.reconcile import Reconciler
 
@@ -28,7 +28,7 @@ class Coordinator:
 
     def __init__(self, policy: Policy, planner: Planner, *, identity: bytes) -> None:
         self.pool = Pool(policy, planner, identity)
-        self._intake = Intake(self.pool)
+        self._intake = EventApplier(self.pool)
         self._reconciler = Reconciler(self.pool)
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Command]:

@@ -16,7 +16,7 @@ from node.roles.orchestrator.coordinator.pool import Pool
 from node.roles.orchestrator.coordinator.units import Opinion, Unit, UnitState
 
 
-class Intake:
+class EventApplier:
     """Applies events to a pool's tables."""
 
     def __init__(self, pool: Pool) -> None:

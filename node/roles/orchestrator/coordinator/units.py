@@ -52,7 +52,7 @@ LIVE = frozenset({UnitState.QUEUED, UnitState.ASSIGNED, UnitState.PRODUCED, Unit
 
 
 @dataclass(frozen=True)
-class Sequence:
+class WorkSequence:
     """One prompt to complete, and how far that came.
 
     `noise` is what its noise key follows from: None where it is greedy, or has no seed and waits
@@ -87,14 +87,14 @@ class Sequence:
         """Whether it cannot be sampled before its job's beacon is there."""
         return self.temperature > 0.0 and self.noise is None
 
-    def drawn(self, source: NoiseSource) -> Sequence:
+    def drawn(self, source: NoiseSource) -> WorkSequence:
         """With the noise of `source`; greedy sequences have none."""
         if self.temperature == 0.0:
             return self
         key = noise_key(source.beacon, source.request_id, self.prompt_ids, source.sample_index)
         return replace(self, noise_key=key, noise=source)
 
-    def extended(self, generation: int, offset: int, ids: tuple[int, ...]) -> Sequence:
+    def extended(self, generation: int, offset: int, ids: tuple[int, ...]) -> WorkSequence:
         """With `ids` from output index `offset` on. Repeats and overlaps change nothing."""
         if self.finished or offset > len(self.output_ids):
             return self
@@ -107,7 +107,7 @@ class Sequence:
         output = (self.output_ids + fresh)[: self.max_tokens]
         return replace(self, output_ids=output, segments=segments)
 
-    def ended(self, generation: int, reason: str, ids: tuple[int, ...], text: str) -> Sequence:
+    def ended(self, generation: int, reason: str, ids: tuple[int, ...], text: str) -> WorkSequence:
         if self.finished or not ids or ids[: len(self.output_ids)] != self.output_ids:
             return self
         grown = self.extended(generation, 0, ids)
@@ -120,10 +120,10 @@ class Sequence:
         start, made = self.segments[-1]
         return start if made == generation else len(self.output_ids)
 
-    def restarted(self) -> Sequence:
+    def restarted(self) -> WorkSequence:
         return replace(self, output_ids=(), segments=(), reason="", text="")
 
-    def reopened(self) -> Sequence:
+    def reopened(self) -> WorkSequence:
         """Unfinished again by one token, so that another build of the group proves it anew."""
         kept = self.output_ids[:-1]
         segments = tuple(segment for segment in self.segments if segment[0] < len(kept))
@@ -150,7 +150,7 @@ class Unit:
 
     unit_id: bytes
     job_id: str
-    sequences: tuple[Sequence, ...]
+    sequences: tuple[WorkSequence, ...]
     state: UnitState = UnitState.QUEUED
     attempt: int = 0
     group_id: bytes = b""
@@ -203,7 +203,7 @@ class Unit:
         """Tokens a stage worked on: prompts and outputs of all sequences."""
         return sum(len(s.prompt_ids) + len(s.output_ids) for s in self.sequences)
 
-    def with_sequence(self, sequence: Sequence, now: float) -> Unit:
+    def with_sequence(self, sequence: WorkSequence, now: float) -> Unit:
         """With one sequence as it stands at `now`."""
         return replace(
             self,

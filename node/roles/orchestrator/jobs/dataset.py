@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from node.roles.orchestrator.coordinator.units import Sequence, Unit, UnitState
+from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from node.roles.orchestrator.service import Orchestrator
 from proofs.evidence.bundle import UnitBundle
 
@@ -32,7 +32,7 @@ def dataset_rows(orchestrator: Orchestrator, job_id: str) -> list[dict[str, Any]
 
 
 def _row(
-    orchestrator: Orchestrator, unit: Unit, sequence: Sequence, bundle: UnitBundle
+    orchestrator: Orchestrator, unit: Unit, sequence: WorkSequence, bundle: UnitBundle
 ) -> dict[str, Any]:
     verdict = unit.verdict or {}
     return {
@@ -73,7 +73,7 @@ def _row(
     }
 
 
-def _noise(sequence: Sequence) -> dict[str, Any] | None:
+def _noise(sequence: WorkSequence) -> dict[str, Any] | None:
     """What the noise key follows from; None where nothing was sampled."""
     source = sequence.noise
     if source is None:
@@ -86,7 +86,7 @@ def _noise(sequence: Sequence) -> dict[str, Any] | None:
     }
 
 
-def _stages(bundle: UnitBundle, sequence: Sequence) -> list[dict[str, Any]]:
+def _stages(bundle: UnitBundle, sequence: WorkSequence) -> list[dict[str, Any]]:
     stages = []
     first_layer = 0
     for last_layer, claim in zip(bundle.boundaries, bundle.stages, strict=True):

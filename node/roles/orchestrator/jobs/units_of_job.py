@@ -11,8 +11,7 @@ several. A sampled prompt without one waits for its job's beacon (`beacons.py`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from collections.abc import Sequence as Seq
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ from pydantic import TypeAdapter
 
 from node.errors import InputError
 from node.prompts import Prompt
-from node.roles.orchestrator.coordinator.units import Sequence, Unit
+from node.roles.orchestrator.coordinator.units import Unit, WorkSequence
 from proofs.evidence.bundle import NoiseSource
 
 DEFAULT_MAX_TOKENS = 64
@@ -54,7 +53,7 @@ def unit_from_body(body: dict[str, Any]) -> Unit:
 
 def make_sequence(
     prompt: Prompt, job_id: str, index: int, tokenizer: Tokenizer, context_length: int
-) -> Sequence:
+) -> WorkSequence:
     """One prompt as a sequence. Raises `InputError` where it does not fit the model's context."""
     messages = tuple({"role": m.role, "content": m.content} for m in prompt.messages)
     prompt_ids = tuple(tokenizer.encode_chat([dict(m) for m in messages]))
@@ -66,7 +65,7 @@ def make_sequence(
             "shorten it or lower max_tokens",
         )
     sequence_id = hashlib.sha256(f"prime-node/sequence/1:{job_id}:{index}".encode()).digest()[:16]
-    sequence = Sequence(
+    sequence = WorkSequence(
         sequence_id=sequence_id,
         prompt_id=prompt.id or str(index),
         messages=messages,
@@ -84,7 +83,7 @@ def make_sequence(
     return sequence.drawn(NoiseSource(beacon=prompt.seed.to_bytes(8, "big")))
 
 
-def make_units(job_id: str, sequences: Seq[Sequence], unit_size: int) -> tuple[Unit, ...]:
+def make_units(job_id: str, sequences: Sequence[WorkSequence], unit_size: int) -> tuple[Unit, ...]:
     """Cut a job's sequences into units, in order."""
     units = []
     for start in range(0, len(sequences), unit_size):
@@ -111,7 +110,7 @@ class JobCutter:
     unit_size: int
     vocab_size: int
 
-    def text(self, sequence: Sequence, ids: Seq[int]) -> str:
+    def text(self, sequence: WorkSequence, ids: Sequence[int]) -> str:
         """A sequence's output as text: without a final end-of-sequence token, cut before a stop
         string."""
         ended = bool(ids) and ids[-1] in sequence.eos_ids

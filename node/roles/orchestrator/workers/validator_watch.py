@@ -16,7 +16,7 @@ from node.wire.peer_addresses import address_of_peer
 Feed = Callable[[ev.Event], Awaitable[None]]
 
 
-class Judges:
+class ValidatorWatch:
     """Feeds the coordinator what changed since the last look."""
 
     def __init__(self, context: NodeContext, feed: Feed) -> None:

@@ -16,7 +16,7 @@ from node.roles.orchestrator.coordinator import events as ev
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import Pool
-from node.roles.orchestrator.workers.validator_watch import Judges
+from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.wire.protocol import PING, Ping, Pong
 from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
@@ -30,14 +30,14 @@ WATCHED = frozenset({MemberState.HEALTHY, MemberState.UNHEALTHY})
 Feed = Callable[[ev.Event], Awaitable[None]]
 
 
-class Watch:
+class WorkerWatch:
     """Feeds what it sees of other nodes to the coordinator."""
 
     def __init__(self, context: NodeContext, pool: Pool, feed: Feed) -> None:
         self._context = context
         self._pool = pool
         self._feed = feed
-        self._judges = Judges(context, feed)
+        self._judges = ValidatorWatch(context, feed)
         self.pongs: dict[str, Pong] = {}
 
     async def records(self) -> None:

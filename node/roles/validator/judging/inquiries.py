@@ -14,11 +14,11 @@ from typing import Any
 
 from node.roles.validator.judging.rows import CannotJudge
 from proofs.evidence.bundle import UnitBundle
-from proofs.verdict.blame import Inquiry, Revealed, Shown
+from proofs.verdict.blame import Inquiry, Revealed, RevealedRowsCheck
 from proofs.verdict.message import Verdict
 
 Opinion = Callable[[Revealed], Verdict | Inquiry]
-Reveal = Callable[[Inquiry], Awaitable[Shown | None]]
+Reveal = Callable[[Inquiry], Awaitable[RevealedRowsCheck | None]]
 """What came of the rows, None where nobody showed them."""
 
 
@@ -51,10 +51,10 @@ class Ruling:
     p_values: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
 
-async def settle(opinion: Opinion, reveal: Reveal, rounds: int) -> Ruling:
+async def resolve_inquiries(opinion: Opinion, reveal: Reveal, rounds: int) -> Ruling:
     """Ask for rows until `opinion` is a verdict. Raises `CannotJudge`, also where it is none after
     so many `rounds`."""
-    revealed: dict[Inquiry, Shown | None] = {}
+    revealed: dict[Inquiry, RevealedRowsCheck | None] = {}
     answers: list[Answer] = []
     while isinstance(found := opinion(revealed), Inquiry):
         if len(answers) >= rounds or found in revealed:

@@ -18,10 +18,10 @@ import trio
 from node.config.hardware import Device
 from node.context import NodeContext
 from node.onchain.receipt_domain import receipt_domain
-from node.roles.validator.judging.inquiries import Ruling, most_bytes, settle
-from node.roles.validator.judging.limits import Named, PoolLimits
+from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_inquiries
+from node.roles.validator.judging.limits import NamedThresholds, PoolLimits
 from node.roles.validator.judging.noise_check import refusal
-from node.roles.validator.judging.plan import Plan
+from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.replay import replay_request, rows_request, shown_by, to_measures
 from node.roles.validator.judging.reputation import p_values
 from node.roles.validator.judging.rows import CannotJudge, RowsFetcher, is_content
@@ -34,8 +34,8 @@ from pipeline.models.store import open_model
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.measures import SequenceMeasure
-from proofs.verdict.blame import Inquiry, Revealed, Shown, inquiry_of
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.blame import Inquiry, Revealed, RevealedRowsCheck, inquiry_of
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import MAX_WALKS, judge
 from proofs.verdict.message import Verdict
 
@@ -60,7 +60,9 @@ class Judge:
         self._busy = trio.Lock()
         self.replay_seconds = 0.0
 
-    async def rule(self, bundle: UnitBundle, plan: Plan, on_inquiry: Callable[[], None]) -> Ruling:
+    async def rule(
+        self, bundle: UnitBundle, plan: JudgingPlan, on_inquiry: Callable[[], None]
+    ) -> Ruling:
         """The verdict on a bundle, of which is replayed what `plan` chose. `on_inquiry` is called
         when others may go first. Raises `CannotJudge`."""
         if plan.noise.unknown:
@@ -82,7 +84,7 @@ class Judge:
 
         seen: set[Inquiry] = set()
 
-        async def reveal(inquiry: Inquiry) -> Shown | None:
+        async def reveal(inquiry: Inquiry) -> RevealedRowsCheck | None:
             on_inquiry()
             shown = await self._reveal(bundle, model, inquiry, seen)
             if shown is not None:
@@ -93,7 +95,7 @@ class Judge:
             return self._opinion(bundle, measures, limits, revealed)
 
         rounds = len(bundle.stages) * min(len(bundle.sequences), MAX_WALKS)
-        ruling = await settle(opinion, reveal, rounds)
+        ruling = await resolve_inquiries(opinion, reveal, rounds)
         ruling = replace(ruling, limits=named.name, p_values=_p_values(named, measures))
         self._context.log.info(
             "unit judged",
@@ -120,7 +122,7 @@ class Judge:
         self,
         bundle: UnitBundle,
         measures: list[SequenceMeasure | None],
-        limits: Limits,
+        limits: RejectConvictLimits,
         revealed: Revealed,
     ) -> Verdict | Inquiry:
         try:
@@ -134,7 +136,7 @@ class Judge:
         model: PreparedModel,
         inquiry: Inquiry,
         seen: set[Inquiry],
-    ) -> Shown | None:
+    ) -> RevealedRowsCheck | None:
         peer_id = bundle.stages[inquiry.stage].peer_id
         log = self._context.log.bind(unit=bundle.unit_id.hex()[:12], stage=inquiry.stage)
         limit = most_bytes(bundle, inquiry.place, model.manifest.hidden_size)
@@ -180,6 +182,8 @@ class Judge:
         raise CannotJudge("the engine fails on this bundle")
 
 
-def _p_values(named: Named, measures: list[SequenceMeasure | None]) -> dict[int, tuple[float, ...]]:
+def _p_values(
+    named: NamedThresholds, measures: list[SequenceMeasure | None]
+) -> dict[int, tuple[float, ...]]:
     """How unusual each stage's figures are; nothing without a profile of honest ones."""
     return {} if named.profile is None else p_values(named.profile, measures)

@@ -17,41 +17,41 @@ from node.context import NodeContext
 from node.errors import InputError
 from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.rows import CannotJudge
-from node.wire.blobs import EpochBlobs
+from node.wire.blobs import BlobStore
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.limits import PROFILES, Thresholds, floor_of
 from proofs.thresholds.profiles import Profile
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.exceedances import RejectConvictLimits
 
 FETCH_SECONDS = 60.0
 ID_DIGITS = 64
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedThresholds:
     """`name` is a shipped name or a profile's id in hex; `profile` None for thresholds alone."""
 
     name: str
     thresholds: Thresholds
     profile: Profile | None = None
 
-    def limits(self, model_id: bytes, dtype: str) -> Limits:
+    def limits(self, model_id: bytes, dtype: str) -> RejectConvictLimits:
         """What work of a model is judged by. Raises `CannotJudge` for a profile of another one."""
         if self.profile is not None and self.profile.model_id != model_id:
             raise CannotJudge(f"the profile {self.name[:12]} is of another model")
-        return Limits.of(self.thresholds, floor_of(dtype))
+        return RejectConvictLimits.of(self.thresholds, floor_of(dtype))
 
 
 class PoolLimits:
     """Limits by pool, looked up once each."""
 
-    def __init__(self, context: NodeContext, blobs: EpochBlobs) -> None:
+    def __init__(self, context: NodeContext, blobs: BlobStore) -> None:
         self._context = context
         self._blobs = blobs
-        self._known: dict[int, Named] = {}
+        self._known: dict[int, NamedThresholds] = {}
 
-    async def of(self, bundle: UnitBundle) -> Named:
+    async def of(self, bundle: UnitBundle) -> NamedThresholds:
         """The limits that a bundle's pool names. Raises `CannotJudge`."""
         receipt = bundle.stages[0].receipt
         pool_id = 0 if receipt is None else receipt.pool_id
@@ -75,7 +75,7 @@ class PoolLimits:
         except InputError:
             return ""
 
-    async def _exact(self, name: str) -> Named:
+    async def _exact(self, name: str) -> NamedThresholds:
         """What a pool names means the same to every validator: a shipped name or a whole id."""
         if name in PROFILES or name in shipped_profiles():
             return await self._load(name)
@@ -83,9 +83,9 @@ class PoolLimits:
             raise CannotJudge(f"the pool names limits that are none: {name[:64]}")
         return await self._load(name)
 
-    async def _load(self, name: str) -> Named:
+    async def _load(self, name: str) -> NamedThresholds:
         if name in PROFILES:
-            return Named(name, PROFILES[name])
+            return NamedThresholds(name, PROFILES[name])
         folder = self._context.config.data_dir
         try:
             profile = await trio.to_thread.run_sync(load_profile, name, folder)
@@ -93,7 +93,7 @@ class PoolLimits:
             profile = await self._fetch(name, exc)
         except InputError as exc:
             raise CannotJudge(f"limits {name[:64]}: {exc}") from exc
-        return Named(profile.profile_id.hex(), profile.thresholds, profile)
+        return NamedThresholds(profile.profile_id.hex(), profile.thresholds, profile)
 
     async def _fetch(self, name: str, missing: UnknownProfile) -> Profile:
         if len(name) != ID_DIGITS:

@@ -21,7 +21,7 @@ NOISE_RETRY_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class JudgingPlan:
     """`chosen` are the sequences to replay. A bundle whose `noise` has a fault is rejected without
     a replay; one of whose noise something stayed unknown is set aside."""
 
@@ -41,12 +41,12 @@ class Preparer:
         """The newest block now that a bundle came, to be journaled with it; 0 where none tells."""
         return await self._chooser.arrived()
 
-    async def plan(self, bundle: UnitBundle, seen_at: int) -> Plan:
+    async def plan(self, bundle: UnitBundle, seen_at: int) -> JudgingPlan:
         """The plan for a bundle that came at block `seen_at`."""
         noise = await self._noise(bundle)
         if noise.fault is not None or noise.unknown:
-            return Plan((), noise)
-        return Plan(await self._chooser.choose(bundle, seen_at), noise)
+            return JudgingPlan((), noise)
+        return JudgingPlan(await self._chooser.choose(bundle, seen_at), noise)
 
     async def _noise(self, bundle: UnitBundle) -> NoiseCheck:
         blocks = self._blocks if self._chain is not None else None

@@ -15,7 +15,7 @@ from pipeline.engine.control.replay_messages import (
 )
 from proofs.evidence.bundle import BundleSequence, UnitBundle
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
-from proofs.verdict.blame import Inquiry, Shown
+from proofs.verdict.blame import Inquiry, RevealedRowsCheck
 
 
 def replay_request(
@@ -68,7 +68,7 @@ def to_measure(item: ReplayedSequence) -> SequenceMeasure:
     return SequenceMeasure.model_validate(item.model_dump(exclude={"rows_errors", "recomputed"}))
 
 
-def shown_by(replayed: Replayed) -> Shown | None:
+def shown_by(replayed: Replayed) -> RevealedRowsCheck | None:
     """What came of the rows of one `rows_request`; None for an answer to something else."""
     items = [
         (e, r) for i in replayed.items for e, r in zip(i.rows_errors, i.recomputed, strict=False)
@@ -77,7 +77,7 @@ def shown_by(replayed: Replayed) -> Shown | None:
         return None
     error, recomputed = items[0]
     sampling = recomputed.sampling
-    return Shown(
+    return RevealedRowsCheck(
         error=error,
         chunks=tuple(ChunkMeasure.model_validate(c.model_dump()) for c in recomputed.chunks),
         sampling=None

@@ -19,7 +19,7 @@ from node.errors import InputError
 from node.roles.validator.settlement.auditor import LOOK_SECONDS, TURN_SECONDS, Auditor
 from node.settlement.follower import SettlementFollower
 from node.settlement.history import PoolHistory, PostedEpoch
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from proofs.encoding.receipts import EpochRoot
 from proofs.errors import ProofError
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RETRY_SECONDS = 3.0
 EARLY_SECONDS = 1.0
 """The chain's clock may be behind ours."""
-NO_ROOT = Posted(
+NO_ROOT = PostedRoot(
     EpochRoot(
         pool_id=0,
         epoch=0,

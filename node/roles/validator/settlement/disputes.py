@@ -25,7 +25,7 @@ from node.roles.validator.settlement.auditor import Auditor
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.settlement.follower import SettlementFollower
 from node.settlement.history import PoolHistory, PostedEpoch
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from proofs.errors import ProofError
 from proofs.settlement.audit import UNSIGNED, BadPayout, BadReceipt, CountedTwice, Fault, Unfounded
 
@@ -54,7 +54,7 @@ class Guard:
         self._follower = follower
         self._auditor = Auditor(context, follower, facts)
         self._answers = Answers(context, follower, self._auditor)
-        self._seen: set[tuple[Posted, int]] = set()
+        self._seen: set[tuple[PostedRoot, int]] = set()
         self.disputed = 0
 
     async def run(self) -> None:

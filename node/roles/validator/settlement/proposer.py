@@ -22,7 +22,7 @@ from node.settlement.follower import SettlementFollower
 from node.wire.protocol import COSIGN, CosignRequest
 from node.wire.rpc import call
 from proofs.errors import ProofError
-from proofs.settlement.epoch import EpochError, settle
+from proofs.settlement.epoch import EpochError, build_epoch
 from proofs.settlement.epoch_data import Epoch
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Proposer:
         def make() -> Epoch:
             attempt = 0
             while True:
-                epoch = settle(
+                epoch = build_epoch(
                     receipts,
                     facts.owners,
                     domain=facts.domain,

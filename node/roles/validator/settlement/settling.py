@@ -20,7 +20,7 @@ from node.roles.validator.settlement.proposer import Proposer
 from node.settlement.follower import SettlementFollower
 from node.wire.protocol import COSIGN, Cosigned, CosignRequest
 from node.wire.rpc import serve
-from proofs.encoding.leaves import Posted, SignedReceipt
+from proofs.encoding.leaves import PostedRoot, SignedReceipt
 from proofs.encoding.receipts import Receipt
 
 RECHECK_SECONDS = 1.0
@@ -133,7 +133,7 @@ class ValidatorSettlement:
                 await self.restore()  # a root is gone: what it paid waits again
             known = roots
 
-    def _roots(self) -> dict[int, list[Posted]]:
+    def _roots(self) -> dict[int, list[PostedRoot]]:
         """What stands on chain; two looks tell a root that was replaced, too."""
         histories = self._follower.histories.items()
         return {pool_id: [e.posted for e in history.entries] for pool_id, history in histories}

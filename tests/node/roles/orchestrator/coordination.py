@@ -8,7 +8,7 @@ from node.roles.orchestrator.coordinator import events as ev
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.groups import Group
 from node.roles.orchestrator.coordinator.pool import Policy
-from node.roles.orchestrator.coordinator.units import Sequence, Unit, UnitState
+from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 
 LAYERS = 30
@@ -25,8 +25,8 @@ def planner(candidates: Seq[Candidate], previous: GroupPlan | None) -> GroupPlan
     return GroupPlan(stages, micro_batches=2)
 
 
-def sequence(number: int) -> Sequence:
-    return Sequence(
+def sequence(number: int) -> WorkSequence:
+    return WorkSequence(
         sequence_id=number.to_bytes(16, "big"),
         prompt_id=str(number),
         messages=({"role": "user", "content": "hi"},),

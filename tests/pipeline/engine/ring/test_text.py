@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.engine.control.messages import SequenceSpec
-from pipeline.engine.ring.text import Watch
+from pipeline.engine.ring.text import StopStringWatch
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
 
@@ -19,7 +19,7 @@ def tokenizer(tiny_model: Callable[[str], PreparedModel]) -> ChatTokenizer:
     return ChatTokenizer(tiny_model("llama").path)  # one token a byte
 
 
-def watch(tokenizer: ChatTokenizer, *stop: str, generated: str = "") -> Watch:
+def watch(tokenizer: ChatTokenizer, *stop: str, generated: str = "") -> StopStringWatch:
     spec = SequenceSpec(
         sequence_id=bytes(16),
         unit_id=bytes(32),
@@ -29,10 +29,10 @@ def watch(tokenizer: ChatTokenizer, *stop: str, generated: str = "") -> Watch:
         stop=stop,
         eos_ids=(EOS,),
     )
-    return Watch(tokenizer, spec)
+    return StopStringWatch(tokenizer, spec)
 
 
-def push_until_stopped(watched: Watch, ids: list[int]) -> int | None:
+def push_until_stopped(watched: StopStringWatch, ids: list[int]) -> int | None:
     """How many tokens went in when the watch stopped."""
     return next((n for n, token in enumerate(ids, 1) if watched.push(token)), None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from node.roles.validator.settlement.cosigner import torn_apart, unaccepted
 from node.roles.validator.settlement.disputes import plain_and_doubtful
 from node.settlement.history import PoolHistory, PostedEpoch
-from proofs.encoding.leaves import Posted
+from proofs.encoding.leaves import PostedRoot
 from proofs.settlement.audit import BadPayout, BadReceipt, audit
 from proofs.settlement.epoch_data import make
 from tests.proofs.settlement.epochs import DOMAIN, PROVIDERS, facts, settled, signed
@@ -13,7 +13,7 @@ from tests.proofs.settlement.epochs import DOMAIN, PROVIDERS, facts, settled, si
 UNIT = {(1).to_bytes(32, "big"): (signed(1), signed(1, 1))}
 
 
-def posted(history: PoolHistory, root: Posted, block: int = 1) -> None:
+def posted(history: PoolHistory, root: PostedRoot, block: int = 1) -> None:
     assert history.post(PostedEpoch(root, 100, block, "0x00"))
 
 
@@ -48,7 +48,7 @@ def test_sums_that_a_root_states_beside_its_trees_are_audited() -> None:
     made = make(data, DOMAIN)
     root = made.root.model_copy(update={"total_payout": right.root.total_payout})
     history = PoolHistory(1)
-    posted(history, Posted(root, tuple(PROVIDERS)))
+    posted(history, PostedRoot(root, tuple(PROVIDERS)))
     assert history.fill(1, made)
     faults = audit(root, made, facts())
     assert faults == [BadPayout(left_out, None, right.root.total_payout // 2)]
@@ -63,7 +63,7 @@ def test_a_leaf_that_is_counted_and_not_there_is_asked_for() -> None:
 def test_a_voided_root_is_known_until_its_voiding_leaves_the_chain() -> None:
     epoch = settled([signed(1)])
     history = PoolHistory(1)
-    posted(history, Posted(epoch.root, tuple(PROVIDERS)))
+    posted(history, PostedRoot(epoch.root, tuple(PROVIDERS)))
     assert not history.was_voided(epoch.root)
     history.void(1, 5)
     assert history.was_voided(epoch.root)

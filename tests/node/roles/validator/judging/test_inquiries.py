@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from node.roles.validator.judging.inquiries import Ruling, most_bytes, settle
+from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_inquiries
 from node.roles.validator.judging.replay import rows_request, to_measures
 from node.roles.validator.judging.rows import CannotJudge
 from pipeline.engine.control.replay_messages import Replayed, ReplayedSequence, SamplingMeasure
-from proofs.verdict.blame import Inquiry, Revealed, Shown
+from proofs.verdict.blame import Inquiry, Revealed, RevealedRowsCheck
 from proofs.verdict.message import StageVerdict, Verdict
 from tests.proofs.units import bundle
 
@@ -34,11 +34,11 @@ async def ruled(needed: list[int], given: dict[int, float | None], rounds: int) 
     def opinion(revealed: Revealed) -> Any:
         return next((inquiry(s) for s in needed if inquiry(s) not in revealed), VERDICT)
 
-    async def reveal(asked: Inquiry) -> Shown | None:
+    async def reveal(asked: Inquiry) -> RevealedRowsCheck | None:
         error = given[asked.stage]
-        return None if error is None else Shown(error)
+        return None if error is None else RevealedRowsCheck(error)
 
-    return await settle(opinion, reveal, rounds)
+    return await resolve_inquiries(opinion, reveal, rounds)
 
 
 async def test_without_an_inquiry_nobody_is_asked() -> None:
@@ -58,19 +58,19 @@ async def test_inquiries_that_go_on_come_to_no_verdict() -> None:
     with pytest.raises(CannotJudge):
         await ruled([3, 2, 1], {3: 1.0, 2: 1.0, 1: 1.0}, 2)
 
-    async def reveal(asked: Inquiry) -> Shown | None:
+    async def reveal(asked: Inquiry) -> RevealedRowsCheck | None:
         return None
 
     with pytest.raises(CannotJudge):
-        await settle(lambda revealed: inquiry(1), reveal, 9)
+        await resolve_inquiries(lambda revealed: inquiry(1), reveal, 9)
 
 
 async def test_an_engine_that_fails_decides_nothing() -> None:
-    async def reveal(asked: Inquiry) -> Shown | None:
+    async def reveal(asked: Inquiry) -> RevealedRowsCheck | None:
         raise CannotJudge("the engine fails")
 
     with pytest.raises(CannotJudge, match="engine"):
-        await settle(lambda revealed: inquiry(1), reveal, 9)
+        await resolve_inquiries(lambda revealed: inquiry(1), reveal, 9)
 
 
 def test_the_engine_measures_what_the_stage_before_sent() -> None:

@@ -13,9 +13,9 @@ from node.config.hardware import Device
 from node.roles.validator.judging.judge import Judge
 from node.roles.validator.judging.limits import PoolLimits
 from node.roles.validator.judging.noise_check import NoiseCheck, NoiseFault
-from node.roles.validator.judging.plan import Plan
+from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.rows import CannotJudge
-from node.wire.blobs import EpochBlobs
+from node.wire.blobs import BlobStore
 from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
 from proofs.evidence.bundle import UnitBundle
 from tests.proofs.units import DOMAIN, NULL, bundle, measures, sequence
@@ -58,7 +58,7 @@ def judge_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         journal=None,
         log=structlog.get_logger("test"),
     )
-    limits = PoolLimits(context, EpochBlobs(context))
+    limits = PoolLimits(context, BlobStore(context))
     return lambda engine: Judge(context, engine, Device("cpu", "test", 1 << 30), limits)
 
 
@@ -71,7 +71,7 @@ def nobody() -> None:
 
 async def test_the_chosen_alone_are_replayed_and_named(judge_with: Any) -> None:
     engine = Engine(MADE)
-    ruling = await judge_with(engine).rule(MADE, Plan((1, 3)), nobody)
+    ruling = await judge_with(engine).rule(MADE, JudgingPlan((1, 3)), nobody)
     assert engine.asked == [(bytes([2]) * 16, bytes([4]) * 16)]
     assert ruling.verdict.accepted
     assert ruling.verdict.replayed == (1, 3)
@@ -79,30 +79,30 @@ async def test_the_chosen_alone_are_replayed_and_named(judge_with: Any) -> None:
 
 async def test_a_fault_is_found_where_one_looks(judge_with: Any) -> None:
     for chosen, accepted in (((0, 1, 2, 3, 4), False), ((2,), False), ((0, 4), True)):
-        ruling = await judge_with(Engine(MADE, spoilt=2)).rule(MADE, Plan(chosen), nobody)
+        ruling = await judge_with(Engine(MADE, spoilt=2)).rule(MADE, JudgingPlan(chosen), nobody)
         assert ruling.verdict.accepted is accepted
 
 
 async def test_nothing_chosen_asks_no_engine_and_still_checks_words(judge_with: Any) -> None:
     engine = Engine(MADE)
-    ruling = await judge_with(engine).rule(MADE, Plan(()), nobody)
+    ruling = await judge_with(engine).rule(MADE, JudgingPlan(()), nobody)
     assert engine.asked == []
     assert ruling.verdict.accepted
     longer = MADE.sequences[0].model_copy(update={"max_tokens": 5})
     told = MADE.model_copy(update={"sequences": (longer, *MADE.sequences[1:])})
-    assert not (await judge_with(engine).rule(told, Plan(()), nobody)).verdict.accepted
+    assert not (await judge_with(engine).rule(told, JudgingPlan(()), nobody)).verdict.accepted
 
 
 async def test_false_noise_rejects_without_a_replay(judge_with: Any) -> None:
     engine = Engine(MADE)
-    plan = Plan((), NoiseCheck(NoiseFault.OTHER_HASH, 3))
+    plan = JudgingPlan((), NoiseCheck(NoiseFault.OTHER_HASH, 3))
     verdict = (await judge_with(engine).rule(MADE, plan, nobody)).verdict
     assert (engine.asked, verdict.accepted, verdict.first_faulty) == ([], False, None)
     assert verdict.reason == f"sequence 3: {NoiseFault.OTHER_HASH.value}"
 
 
 async def test_noise_that_cannot_be_looked_up_gives_no_verdict(judge_with: Any) -> None:
-    plan = Plan((), NoiseCheck(unknown="block 7 is not deep enough yet"))
+    plan = JudgingPlan((), NoiseCheck(unknown="block 7 is not deep enough yet"))
     with pytest.raises(CannotJudge, match="block 7"):
         await judge_with(Engine(MADE)).rule(MADE, plan, nobody)
 
@@ -111,4 +111,4 @@ async def test_an_engine_that_measures_too_much_is_not_believed(judge_with: Any)
     engine = Engine(MADE)
     engine.extra = True
     with pytest.raises(CannotJudge, match="other sequences"):
-        await judge_with(engine).rule(MADE, Plan((1, 3)), nobody)
+        await judge_with(engine).rule(MADE, JudgingPlan((1, 3)), nobody)

@@ -23,7 +23,7 @@ from proofs.thresholds.drift import DriftState, DriftTest
 from proofs.thresholds.limits import FP32
 from proofs.thresholds.profiles import Profile, QuantileTable
 from proofs.thresholds.spotcheck import DEFAULT_TERMS, MAX_AGE, ONE, chosen
-from proofs.verdict.exceedances import Limits
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import Verdict
 from tests.node.roles.chains import Chain, block_hash, open_context
@@ -44,7 +44,7 @@ def verdict_on(made: UnitBundle, spoilt: bool = False, replayed: bool = True) ->
     found: list[Any] = list(measures(made, {0: NULL} if spoilt else None))
     if not replayed:
         found = [None] * len(found)
-    verdict = judge(made, found, Limits.of(FP32, FP32), DOMAIN)
+    verdict = judge(made, found, RejectConvictLimits.of(FP32, FP32), DOMAIN)
     assert isinstance(verdict, Verdict)
     return verdict
 
