@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chain.client import ChainClient
     from node.journal import AsyncJournal
     from p2p.network import Network
+    from proofs.encoding.eip712 import Domain
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class NodeContext:
     """`key` is the node's hot key, `address` its EVM address, `peer_id` its libp2p identity.
 
     `chain` is None where the network file names no chain: work is then verified but not paid.
+    Receipts are signed under `receipt_domain`, which without a chain is that of no contract.
     """
 
     config: NodeConfig
@@ -33,6 +35,7 @@ class NodeContext:
     network: Network
     journal: AsyncJournal
     chain: ChainClient | None
+    receipt_domain: Domain
     metrics: NodeMetrics
     engine_dir: Path
     blobs: Path

@@ -35,6 +35,7 @@ from node.journal import open_journal
 from node.lifecycle import Lifecycle, NodeState
 from node.logs import configure_logging
 from node.metrics import NodeMetrics
+from node.onchain.receipt_domain import receipt_domain
 from node.onchain.registration import Provider, find_provider
 from node.roles.assembly import Roles, open_roles
 from node.runtime_view import RuntimeView
@@ -88,6 +89,7 @@ async def _run(config: NodeConfig) -> None:
                 network=network,
                 journal=journal,
                 chain=chain,
+                receipt_domain=receipt_domain(chain),
                 metrics=metrics,
                 engine_dir=data.engine,
                 blobs=data.blobs,

@@ -129,7 +129,7 @@ class TransactionManager:
         """Send under the next unused key `prefix/<n>`: for steps whose need the chain itself shows.
 
         The caller calls `await_outcomes(prefix)`, looks whether the step is still needed, and then
-        this. Raises as `send` does. """
+        this. Raises as `send` does."""
         number = await self._sender.in_store(partial(self._store.count, f"{prefix}/"))
         return await self.send(f"{prefix}/{number}", to, data, timeout=timeout)
 

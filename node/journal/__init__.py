@@ -1,7 +1,8 @@
 """The node's journal: what it accepted, on disk before it answers."""
 
 from node.journal.reader import read_newest
-from node.journal.store import Entry, Event, Journal, JournalError, Origin
+from node.journal.store import Entry, Event, Journal, JournalError
+from node.journal.typed import JournalEvent
 from node.journal.writer import AsyncJournal, open_journal
 
 __all__ = [
@@ -10,7 +11,7 @@ __all__ = [
     "Event",
     "Journal",
     "JournalError",
-    "Origin",
+    "JournalEvent",
     "open_journal",
     "read_newest",
 ]

@@ -35,14 +35,11 @@ def read_newest(path: Path, kinds: Sequence[str], key: str | None = None) -> lis
             if application != APPLICATION_ID or version != len(MIGRATIONS):
                 raise JournalError(f"{path}: not a journal of this version", "run the node once")
             rows = connection.execute(
-                "SELECT id, at, origin, kind, key, body FROM events"
+                "SELECT id, at, kind, key, body FROM events"
                 f" WHERE kind IN ({marks}){named} ORDER BY id DESC LIMIT {MAX_EVENTS}",
                 (*kinds, *keys),
             ).fetchall()
-        return [
-            Event(number, at, origin, kind, key, unpack(body))
-            for number, at, origin, kind, key, body in rows
-        ]
+        return [Event(number, at, kind, key, unpack(body)) for number, at, kind, key, body in rows]
     except (sqlite3.Error, ValueError, msgpack.UnpackException) as exc:
         reason = " ".join(str(exc).split())
         raise JournalError(f"{path}: cannot be read: {reason}") from exc

@@ -15,12 +15,11 @@ APPLICATION_ID = 0x7072_6A6E
 _V1 = (
     "CREATE TABLE migrations (version INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT",
     """CREATE TABLE events (
-        id     INTEGER PRIMARY KEY AUTOINCREMENT,
-        at     REAL NOT NULL,
-        origin TEXT NOT NULL CHECK (origin IN ('peer', 'chain', 'operator', 'self')),
-        kind   TEXT NOT NULL,
-        key    TEXT NOT NULL,
-        body   BLOB NOT NULL,
+        id   INTEGER PRIMARY KEY AUTOINCREMENT,
+        at   REAL NOT NULL,
+        kind TEXT NOT NULL,
+        key  TEXT NOT NULL,
+        body BLOB NOT NULL,
         UNIQUE (kind, key)
     ) STRICT""",
     "CREATE INDEX events_by_kind ON events (kind, id)",

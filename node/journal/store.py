@@ -1,9 +1,10 @@
 """The journal's file: an append-only list of accepted events, and a little state beside it.
 
 An event is something the node acted on: a message of a peer, a fact of the chain, an order of the
-operator, or its own decision (`origin`). It has a `kind` and a `key` that is unique within the
-kind, so appending the same event twice is harmless and says so. What follows from an event can be
-written as state in the same transaction: either both are on disk or neither.
+operator, or its own decision. Its `kind` says which (`self.verdict`: the part before the dot is the
+origin), and its `key` is unique within the kind, so appending the same event twice is harmless and
+says so. What follows from an event can be written as state in the same transaction: either both are
+on disk or neither. Which kinds there are, and what their bodies hold, is `node.journal.typed`.
 
 SQLite in WAL mode with synchronous=FULL: once `commit` returns, the events survive `kill -9` and
 power loss. There is one writer (the data folder's lock sees to that). Calls are short and block;
@@ -17,15 +18,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import msgpack
 
 from node.errors import ResourceError
 from node.journal.schema import UnknownSchema, migrate
 
-Origin = Literal["peer", "chain", "operator", "self"]
-ORIGINS: tuple[Origin, ...] = get_args(Origin)
+ORIGINS = ("peer", "chain", "operator", "self")
 
 MAX_BODY = 16 * 2**20
 MAX_NAME = 512
@@ -43,15 +43,12 @@ class Entry:
     kind: str
     key: str
     body: Any = None
-    origin: Origin = "self"
     packed: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for name in (self.kind, self.key):
-            if not 0 < len(name) <= MAX_NAME:
-                raise JournalError(f"kind and key have 1 to {MAX_NAME} characters, not {len(name)}")
-        if self.origin not in ORIGINS:
-            raise JournalError(f"an origin is one of {', '.join(ORIGINS)}, not {self.origin!r}")
+        check_kind(self.kind)
+        if not 0 < len(self.key) <= MAX_NAME:
+            raise JournalError(f"a key has 1 to {MAX_NAME} characters, not {len(self.key)}")
         object.__setattr__(self, "packed", pack(self.body))
 
 
@@ -61,10 +58,23 @@ class Event:
 
     id: int
     at: float
-    origin: Origin
     kind: str
     key: str
     body: Any
+
+    @property
+    def origin(self) -> str:
+        """Who caused it: `peer`, `chain`, `operator` or `self`."""
+        return self.kind.partition(".")[0]
+
+
+def check_kind(kind: str) -> None:
+    """Raise `JournalError` unless `kind` is an origin, a dot and a name."""
+    origin, _, name = kind.partition(".")
+    if origin not in ORIGINS or not name or len(kind) > MAX_NAME:
+        raise JournalError(
+            f"a kind is like self.verdict, with an origin of {ORIGINS}, not {kind!r}"
+        )
 
 
 def pack(value: Any) -> bytes:
@@ -106,9 +116,9 @@ class Journal:
         if found != "ok":
             raise sqlite3.DatabaseError(str(found))
 
-    def append(self, kind: str, key: str, body: Any = None, origin: Origin = "self") -> bool:
+    def append(self, kind: str, key: str, body: Any = None) -> bool:
         """Append one event. False: an event of this kind and key is there already."""
-        return self.commit([Entry(kind, key, body, origin)])[0]
+        return self.commit([Entry(kind, key, body)])[0]
 
     def append_many(self, entries: Sequence[Entry]) -> list[bool]:
         """Append all or none (of those that are new); one bool an entry as in `append`."""
@@ -142,9 +152,9 @@ class Journal:
 
     def _insert(self, entry: Entry, at: float) -> bool:
         cursor = self._connection.execute(
-            "INSERT INTO events (at, origin, kind, key, body) VALUES (?, ?, ?, ?, ?)"
+            "INSERT INTO events (at, kind, key, body) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (kind, key) DO NOTHING",
-            (at, entry.origin, entry.kind, entry.key, entry.packed),
+            (at, entry.kind, entry.key, entry.packed),
         )
         return cursor.rowcount == 1
 
@@ -159,7 +169,7 @@ class Journal:
         chosen = "" if kinds is None else f" AND kind IN ({', '.join('?' * len(kinds))})"
         with self._translated():
             rows = self._connection.execute(
-                "SELECT id, at, origin, kind, key, body FROM events"
+                "SELECT id, at, kind, key, body FROM events"
                 f" WHERE id > ?{chosen} ORDER BY id LIMIT ?",
                 (after_id, *(kinds or ()), limit),
             ).fetchall()
@@ -169,7 +179,7 @@ class Journal:
         """The event of this kind and key."""
         with self._translated():
             row = self._connection.execute(
-                "SELECT id, at, origin, kind, key, body FROM events WHERE kind = ? AND key = ?",
+                "SELECT id, at, kind, key, body FROM events WHERE kind = ? AND key = ?",
                 (kind, key),
             ).fetchone()
             return None if row is None else self._event(row)
@@ -195,8 +205,8 @@ class Journal:
         self.close()
 
     @staticmethod
-    def _event(row: tuple[int, float, Origin, str, str, bytes]) -> Event:
-        return Event(*row[:5], body=unpack(row[5]))
+    def _event(row: tuple[int, float, str, str, bytes]) -> Event:
+        return Event(*row[:4], body=unpack(row[4]))
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -23,12 +23,14 @@ from typing import Any, TypeVar
 
 import trio
 
-from node.journal.store import Entry, Event, Journal, JournalError, Origin, pack
+from node.journal.store import Entry, Event, Journal, JournalError, pack
+from node.journal.typed import JournalEvent
 
 QUEUE = 1024
 MAX_GROUP = 256
 
 T = TypeVar("T")
+E = TypeVar("E", bound=JournalEvent)
 
 
 @dataclass
@@ -52,9 +54,9 @@ class AsyncJournal:
     def path(self) -> Path:
         return self._journal.path
 
-    async def append(self, kind: str, key: str, body: Any = None, origin: Origin = "self") -> bool:
+    async def append(self, kind: str, key: str, body: Any = None) -> bool:
         """Append one event, on disk on return. False: it was there already."""
-        return (await self.commit([Entry(kind, key, body, origin)]))[0]
+        return (await self.commit([Entry(kind, key, body)]))[0]
 
     async def append_many(self, entries: Sequence[Entry]) -> list[bool]:
         """Append all or none; one bool an entry."""
@@ -74,6 +76,23 @@ class AsyncJournal:
         if pending.result is None:
             raise JournalError(f"{self.path}: not written") from pending.error
         return pending.result
+
+    async def record(
+        self, *events: JournalEvent, state: Mapping[str, Any] | None = None
+    ) -> list[bool]:
+        """Append typed events (all or none) and set state with them, on disk on return; one bool
+        an event, False for one that was there already."""
+        return await self.commit([event.to_entry() for event in events], state)
+
+    async def find(self, kind: type[E], key: str) -> E | None:
+        """The event of this class and key."""
+        stored = await self.get(kind.kind, key)
+        return None if stored is None else kind.from_stored(stored)
+
+    async def replay(self, *kinds: type[E]) -> list[E]:
+        """All events of these classes, in the order in which they were written; for a start."""
+        by_name = {kind.kind: kind for kind in kinds}
+        return [by_name[e.kind].from_stored(e) for e in await self.events(list(by_name))]
 
     async def set_state(self, name: str, value: Any) -> None:
         await self.commit([], {name: value})

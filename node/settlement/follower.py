@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from node.context import NodeContext
-from node.onchain.receipt_domain import receipt_domain
 from node.settlement.history import PoolHistory, PostedEpoch
 from node.wire.blobs import BlobStore
 from node.wire.peer_addresses import peers_by_address
@@ -83,7 +82,7 @@ class SettlementFollower:
         """Whether claims on a root are open, as far as its events tell."""
         if entry.number < history.last:
             return True
-        standing = entry.posted.hash(receipt_domain(self._context.chain))
+        standing = entry.posted.hash(self._context.receipt_domain)
         disputed = standing in self.disputes.values()
         return self.now() >= entry.claimable_at and not disputed
 
@@ -190,7 +189,7 @@ class SettlementFollower:
 
     async def _record(self, kind: str, key: str, body: dict[str, Any]) -> None:
         """Journal what the chain says, then act on it."""
-        fresh = await self._context.journal.append(kind, key, body, origin="chain")
+        fresh = await self._context.journal.append(kind, key, body)
         self._rewinds += fresh and kind == "chain.rewind"
         if self._apply(kind, body):
             self._fill_all()
@@ -286,7 +285,7 @@ class SettlementFollower:
     async def _rebuilt(self, content: bytes | None) -> Epoch | None:
         if content is None:
             return None
-        domain = receipt_domain(self._context.chain)
+        domain = self._context.receipt_domain
         try:
             return await trio.to_thread.run_sync(rebuild, content, domain)
         except ProofError as exc:

@@ -160,7 +160,7 @@ def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
 @pytest.fixture
 def court(net: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
     """`open_court`; of `net` it has the patches alone."""
-    for module in ("service", "judging"):
+    for module in ("service", "judging.judge"):
         for name in ("FIRST_RETRY_SECONDS", "LAST_RETRY_SECONDS"):
             monkeypatch.setattr(f"node.roles.validator.{module}.{name}", 0.01)
     return lambda: open_court(tmp_path)

@@ -18,6 +18,7 @@ from node.config.schema import NodeConfig
 from node.context import NodeContext
 from node.journal import open_journal
 from node.metrics import NodeMetrics
+from node.onchain.receipt_domain import receipt_domain
 from node.roles.assembly import Roles, needs_all_epochs
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.pool import Policy
@@ -132,6 +133,7 @@ async def open_node(
     ):
         if boot is not None:
             await network.bootstrap(10.0)
+        chain: Any = Chain(ledger, key, address) if ledger is not None else None
         yield Node(
             NodeContext(
                 config=config,
@@ -142,7 +144,8 @@ async def open_node(
                 provider=address,
                 network=network,
                 journal=journal,
-                chain=Chain(ledger, key, address) if ledger is not None else None,  # type: ignore[arg-type]
+                chain=chain,
+                receipt_domain=receipt_domain(chain),
                 metrics=NodeMetrics(),
                 engine_dir=folder,
                 blobs=folder / "blobs",

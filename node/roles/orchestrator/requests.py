@@ -169,7 +169,7 @@ class PeerRequests:
             "at": self._context.wall(),
         }
         key = f"{bundle}:{summary['validator']}"
-        if await self._context.journal.append("peer.rejection", key, body, origin="peer"):
+        if await self._context.journal.append("peer.rejection", key, body):
             self.rejections.append(body)
 
     def _unit_id(self, sequence_id: bytes) -> bytes:

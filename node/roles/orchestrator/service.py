@@ -147,7 +147,7 @@ class Orchestrator:
         units = await trio.to_thread.run_sync(self._cutter.cut, key, prompts)
         job_id = units[0].job_id
         body = job_body(self._cutter, prompts, key)
-        if await self._context.journal.append("operator.job", job_id, body, origin="operator"):
+        if await self._context.journal.append("operator.job", job_id, body):
             self.jobs[job_id] = tuple(unit.unit_id for unit in units)
             await self.feed(ev.OperatorSubmitted(units))
             self._draw_if_needed(job_id)
@@ -264,11 +264,11 @@ class Orchestrator:
             case ev.RecordVerdict():
                 unit = self.pool.units[command.unit_id]
                 key = f"{unit.unit_id.hex()}:{unit.attempt}:{unit.state}"
-                await journal.append("peer.verdict", key, unit_to_body(unit), origin="peer")
+                await journal.append("peer.verdict", key, unit_to_body(unit))
             case ev.RecordSettled():
                 unit = self.pool.units[command.unit_id]
                 body = {"epoch": unit.epoch, "transaction": unit.transaction}
-                await journal.append("chain.settled", unit.unit_id.hex(), body, origin="chain")
+                await journal.append("chain.settled", unit.unit_id.hex(), body)
             case ev.BanWorker():
                 body = {"reason": command.reason}
                 await journal.append("self.ban", command.peer_id, body)

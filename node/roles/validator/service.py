@@ -137,7 +137,7 @@ class Validator:
         block = await self._preparer.arrived()
         body = {"sender": peer_id, "block": block}
         key = bundle.content_id.hex()
-        await self._context.journal.append("peer.bundle", key, body, "peer")
+        await self._context.journal.append("peer.bundle", key, body)
         if bundle.content_id not in self._pending:  # else it came twice at once
             self._enqueue(Task(bundle.content_id, peer_id, block))
         return Done()
@@ -192,7 +192,7 @@ class Validator:
 
     async def _undelivered(self) -> list[Task]:
         journal = self._context.journal
-        delivered = {event.key for event in await journal.events(["peer.delivered"])}
+        delivered = {event.key for event in await journal.events(["self.delivered"])}
         return [
             Task(bytes.fromhex(event.key), event.body["sender"], event.body.get("block", 0))
             for event in await journal.events(["peer.bundle"])
@@ -281,7 +281,7 @@ class Validator:
         for _ in range(DELIVERY_TRIES):
             try:
                 await call(self._context, task.sender, VERDICT, notice)
-                await self._context.journal.append("peer.delivered", task.bundle_id.hex())
+                await self._context.journal.append("self.delivered", task.bundle_id.hex())
                 break
             except P2PError as exc:
                 self._context.log.warning("verdict not delivered", reason=str(exc))

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 import trio
 
 from node.context import NodeContext
-from node.onchain.receipt_domain import receipt_domain
 from node.roles.worker.membership import Membership
 from node.roles.worker.stage import Assignment, StageHost, engine_refusals
 from node.roles.worker.statements import Statements
@@ -92,7 +91,7 @@ class Receipts:
             commitment=evidence_commitment(evidence),
         )
         receipt = await self._journaled(receipt)
-        digest = receipt.digest(receipt_domain(self._context.chain))
+        digest = receipt.digest(self._context.receipt_domain)
         claim = StageClaim(
             peer_id=self._context.peer_id,
             address=self._context.address,
@@ -116,7 +115,7 @@ class Receipts:
             if claim.receipt is None or claim.receipt_signature is None:
                 raise Refused("bad_receipt", "the claim has no signed receipt")
             receipt = claim.receipt
-            digest = receipt.digest(receipt_domain(self._context.chain))
+            digest = receipt.digest(self._context.receipt_domain)
             signer = recover(digest, claim.receipt_signature)
         except ProofError as exc:
             raise Refused("bad_receipt", str(exc)) from exc

@@ -93,7 +93,7 @@ class Rewards:
         key = f"{root.pool_id}:{root.epoch}:{entry.transaction}"
         if account != self._context.provider:
             key += f":{account}"
-        await self._context.journal.append(REWARD, key, reward.to_body(), "chain")
+        await self._context.journal.append(REWARD, key, reward.to_body())
         units = entry.epoch.units_of(account)
         self._context.log.info(
             "reward noted", pool=root.pool_id, epoch=root.epoch, units=units, wei=payout.cumulative

@@ -13,7 +13,6 @@ from enum import StrEnum
 import trio
 
 from node.context import NodeContext
-from node.onchain.receipt_domain import receipt_domain
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.roles.validator.settlement.disputes import Guard
 from node.roles.validator.settlement.pending import EpochRules, PendingPool
@@ -95,7 +94,7 @@ class CheatingProposer(Proposer):
             return epoch
         before = self._follower.history(pool.pool_id).get(epoch.root.epoch - 1)
         earlier = before.epoch if before is not None else None
-        domain = receipt_domain(self._context.chain)
+        domain = self._context.receipt_domain
         made = _wrong(self._cheat, epoch, earlier, self._context, domain)
         if self._cheat is not Cheat.WITHHOLD:
             await self._follower.blobs.put(made.content)
@@ -106,7 +105,7 @@ class CheatingProposer(Proposer):
         if not await self._strikes(epoch.root.epoch):
             await super()._sign_and_post(epoch, unknown)
             return
-        digest = epoch.root.digest(receipt_domain(self._context.chain))
+        digest = epoch.root.digest(self._context.receipt_domain)
         own = self._context.address, sign_digest(self._context.key, digest)
         await self._chain.post_root(epoch.root, [own])
 

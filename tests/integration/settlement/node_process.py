@@ -33,6 +33,7 @@ from node.context import NodeContext
 from node.journal import open_journal
 from node.logs import configure_logging
 from node.metrics import NodeMetrics
+from node.onchain.receipt_domain import receipt_domain
 from node.roles.assembly import Roles
 from node.roles.validator.settlement.pending import EpochRules
 from node.roles.validator.settlement.settling import ValidatorSettlement
@@ -111,6 +112,7 @@ async def open_context(
             network=network,
             journal=journal,
             chain=chain,
+            receipt_domain=receipt_domain(chain),
             metrics=NodeMetrics(),
             engine_dir=data.engine,
             blobs=data.blobs,

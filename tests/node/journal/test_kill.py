@@ -22,7 +22,8 @@ async def write(journal, lane):
     n = 0
     while True:
         key = f"{lane}-{n}"
-        await journal.commit([Entry("a", key, n), Entry("b", key, n)], {f"last-{lane}": n})
+        entries = [Entry("self.a", key, n), Entry("self.b", key, n)]
+        await journal.commit(entries, {f"last-{lane}": n})
         sys.stdout.write(key + "\\n")
         sys.stdout.flush()
         n += 1
@@ -52,9 +53,9 @@ def test_everything_acknowledged_is_there_after_sigkill(tmp_path: Path, acknowle
     assert writer.returncode == -signal.SIGKILL
     assert all(seen)
     with Journal(path, lambda: 0.0) as journal:
-        first = {event.key for event in journal.events(["a"])}
+        first = {event.key for event in journal.events(["self.a"])}
         assert set(seen) <= first
-        assert first == {event.key for event in journal.events(["b"])}
+        assert first == {event.key for event in journal.events(["self.b"])}
         for lane in range(4):
             stored = [int(key.split("-")[1]) for key in first if key.startswith(f"{lane}-")]
             assert sorted(stored) == list(range(len(stored)))

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from node.config.datadir import write_atomically
 from node.context import NodeContext
 from node.errors import InputError
-from node.onchain.receipt_domain import receipt_domain
 from node.roles.orchestrator.bundling.claims import BadClaim, ClaimRequestContext
 from node.roles.orchestrator.coordinator import events as ev
 from node.roles.orchestrator.coordinator.pool import Pool
@@ -58,7 +57,7 @@ class Evidence:
             plan,
             tuple(public_key_address(peer_public_key(peer)) for peer in peers),
             self._pool_id,
-            receipt_domain(self._context.chain),
+            self._context.receipt_domain,
             self._context.address,
             self._model_id,
         )

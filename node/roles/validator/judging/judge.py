@@ -17,7 +17,6 @@ import trio
 
 from node.config.hardware import Device
 from node.context import NodeContext
-from node.onchain.receipt_domain import receipt_domain
 from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_inquiries
 from node.roles.validator.judging.limits import NamedThresholds, PoolLimits
 from node.roles.validator.judging.noise_check import refusal
@@ -55,7 +54,7 @@ class Judge:
         self._engine = engine
         self._device = device.torch_name
         self._limits = limits
-        self._domain = receipt_domain(context.chain)
+        self._domain = context.receipt_domain
         self._rows = RowsFetcher(context)
         self._busy = trio.Lock()
         self.replay_seconds = 0.0

@@ -8,7 +8,6 @@ import trio
 
 from node.context import NodeContext
 from node.errors import InputError
-from node.onchain.receipt_domain import receipt_domain
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.roles.validator.settlement.pending import turn_of
 from node.settlement.follower import SettlementFollower
@@ -44,7 +43,7 @@ class Auditor:
 
     def hash_of(self, entry: PostedEpoch) -> bytes:
         """As the contract has it."""
-        return entry.posted.hash(receipt_domain(self._context.chain))
+        return entry.posted.hash(self._context.receipt_domain)
 
     def gone(self, history: PoolHistory, entry: PostedEpoch) -> bool:
         """Whether the root stands no more."""

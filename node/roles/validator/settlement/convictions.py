@@ -17,7 +17,7 @@ import trio
 
 from node.context import NodeContext
 from node.errors import InputError
-from node.onchain.receipt_domain import chain_refusals, receipt_domain
+from node.onchain.receipt_domain import chain_refusals
 from node.roles.validator.settlement.pending import turn_of
 from node.roles.validator.settlement.quorum import NotEnough, collect
 from node.wire.peer_addresses import address_of_peer
@@ -68,7 +68,7 @@ class Convictions:
         chain = self._context.chain
         if chain is None:
             return
-        conviction = conviction_of(bundle, verdict, receipt_domain(chain))
+        conviction = conviction_of(bundle, verdict, self._context.receipt_domain)
         if conviction is None:
             return
         await self._context.journal.append(

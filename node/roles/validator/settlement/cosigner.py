@@ -16,7 +16,7 @@ import trio
 
 from node.context import NodeContext
 from node.errors import InputError
-from node.onchain.receipt_domain import chain_refusals, receipt_domain
+from node.onchain.receipt_domain import chain_refusals
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.settlement.follower import SettlementFollower
 from node.wire.peer_addresses import address_of_peer
@@ -107,7 +107,7 @@ class Cosigner:
     async def _judge(self, root: EpochRoot, content: bytes, accepted: Accepted) -> Cosigned:
         await self._require_next(root)  # still
         history = self._follower.history(root.pool_id)
-        domain = receipt_domain(self._context.chain)
+        domain = self._context.receipt_domain
         try:
             epoch = await trio.to_thread.run_sync(rebuild, content, domain)
         except ProofError as exc:

@@ -1,0 +1,66 @@
+"""Typed journal events: one class for each kind of thing that the journal holds.
+
+    class BundleTaken(JournalEvent, kind="peer.bundle"):
+        bundle_id: bytes
+        sender: str
+
+        @property
+        def key(self) -> str:
+            return self.bundle_id.hex()
+
+The first part of the kind is the event's origin, who caused it: a peer, the chain, the operator or
+this node itself. It stands in the kind alone, so the two cannot contradict one another. The fields
+are the body; the key follows from them. What the disk gives back is validated like what a stranger
+sends: a body that does not fit raises `JournalError` and names the event.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from node.journal.store import Entry, Event, JournalError, check_kind
+
+_KINDS: dict[str, type[JournalEvent]] = {}
+
+
+class JournalEvent(BaseModel):
+    """Base of all events. Subclasses name their `kind` and say what their `key` is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, kind: str, **kwargs: Any) -> None:
+        """Register the class for its kind. Raises ValueError for a kind that is taken."""
+        super().__init_subclass__(**kwargs)
+        check_kind(kind)
+        known = _KINDS.setdefault(kind, cls)
+        if known.__qualname__ != cls.__qualname__ or known.__module__ != cls.__module__:
+            raise ValueError(f"{kind} is the kind of {known.__qualname__} already")
+        cls.kind = kind
+
+    @property
+    def key(self) -> str:
+        """What tells this event from others of its kind; appending it again changes nothing."""
+        raise NotImplementedError
+
+    def to_entry(self) -> Entry:
+        """The event as the journal's file takes it."""
+        return Entry(self.kind, self.key, self.model_dump())
+
+    @classmethod
+    def from_stored(cls, stored: Event) -> Self:
+        """The reverse of `to_entry`. Raises `JournalError`."""
+        try:
+            event = cls.model_validate(stored.body)
+        except ValidationError as exc:
+            first = exc.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "body"
+            raise JournalError(
+                f"event {stored.id} is no {cls.kind}: {where}: {first['msg']}"
+            ) from exc
+        if event.key != stored.key:
+            raise JournalError(f"event {stored.id} is no {cls.kind}: its key is another's")
+        return event
