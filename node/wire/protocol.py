@@ -33,14 +33,9 @@ from typing import Annotated, Generic, Literal, TypeVar
 import msgpack
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
-from pipeline.engine.control.messages import (
-    Certificate,
-    Digest,
-    FinishReason,
-    Id16,
-    Id32,
-    SequenceSpec,
-)
+from pipeline.engine.control.messages import Certificate, SequenceSpec
+from proofs.encoding.fields import Digest, Id16, Id32, TokenIds
+from proofs.evidence.sequence import FinishReason
 
 PeerId = Annotated[str, Field(min_length=10, max_length=128)]
 Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]
@@ -51,11 +46,6 @@ Generation = Annotated[int, Field(ge=0, lt=2**32)]
 """Receipts carry it as a uint32."""
 U256 = Annotated[str, Field(pattern=r"^[0-9]{1,78}$")]
 """Token amounts travel as decimal strings: MessagePack integers end at 64 bits."""
-
-TokenIds = Annotated[
-    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast(), Field(max_length=1 << 20)
-]
-"""Every list fails at its first bad item: a full report on a million of them takes gigabytes."""
 
 MAX_BUNDLE = 8 * 2**20
 
@@ -159,7 +149,6 @@ class FinishedRun(Body):
     sequence_id: Id16
     reason: Annotated[FinishReason, Field(strict=False)]
     ids: Annotated[TokenIds, Field(min_length=1)]
-    text: Annotated[str, Field(max_length=1 << 20)]
 
 
 class Progress(Body):

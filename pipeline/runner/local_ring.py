@@ -19,17 +19,8 @@ from pipeline.models.prepared import PreparedModel
 from pipeline.models.slice import load_slice
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.stage import StageRunner, StepItem
-from proofs.sampling.token_score import SamplingFields, choose_batch
-
-
-@dataclass(frozen=True)
-class Request:
-    """One sequence to generate; it ends after `max_tokens` or with a token of `eos_ids`."""
-
-    prompt_ids: tuple[int, ...]
-    sampling: SamplingFields
-    max_tokens: int
-    eos_ids: tuple[int, ...] = ()
+from proofs.evidence.sequence import SequenceRequest
+from proofs.sampling.token_score import choose_batch
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,7 @@ class Generated:
 class _Running:
     index: int
     key: bytes
-    request: Request
+    request: SequenceRequest
     filled: int = 0
     output: list[int] = field(default_factory=list)
     parts: list[list[torch.Tensor]] = field(default_factory=list)
@@ -104,7 +95,7 @@ class LocalRing:
         self._batch = batch
         self._max_batch_tokens = max_batch_tokens
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+    def generate(self, requests: Sequence[SequenceRequest]) -> Iterator[Generated]:
         """Generate all, yielding each sequence as it finishes.
 
         Raises:
@@ -181,7 +172,7 @@ class LocalRing:
                 finished.append(sequence)
         return finished
 
-    def _open(self, index: int, request: Request, capacity: int) -> _Running:
+    def _open(self, index: int, request: SequenceRequest, capacity: int) -> _Running:
         key = index.to_bytes(16, "big")
         for runner in self.runners():
             runner.open(key, capacity)

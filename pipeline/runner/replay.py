@@ -30,7 +30,7 @@ LOGIT_ROWS = 256
 
 
 @dataclass(frozen=True)
-class Replayed:
+class SequenceReplay:
     """One sequence's replay; T is its number of output tokens.
 
     Attributes:
@@ -79,7 +79,7 @@ class WholeModelReplay:
         sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
         boundaries: Sequence[int],
         full: Mapping[int, Collection[int]] | None = None,
-    ) -> list[Replayed]:
+    ) -> list[SequenceReplay]:
         """Replay (prompt ids, output ids) pairs.
 
         Args:
@@ -96,7 +96,7 @@ class WholeModelReplay:
         full = full or {}
         if any(not 0 <= s < len(boundaries) - 1 for stages in full.values() for s in stages):
             raise RunnerError(f"only the first {len(boundaries) - 1} stages send rows")
-        results: dict[int, Replayed] = {}
+        results: dict[int, SequenceReplay] = {}
         for batch in _batches([len(prompt) + len(output) - 1 for prompt, output in sequences]):
             wanted = [full.get(index, ()) for index in batch]
             replayed = self._pass([sequences[index] for index in batch], boundaries, wanted)
@@ -104,7 +104,7 @@ class WholeModelReplay:
         return [results[index] for index in range(len(sequences))]
 
     @torch.inference_mode()
-    def resume(self, rows: torch.Tensor, first: int, last: int, outputs: int) -> Replayed:
+    def resume(self, rows: torch.Tensor, first: int, last: int, outputs: int) -> SequenceReplay:
         """Run layers [first, last) over what entered them: rows [N, H] at positions 0 .. N-1 of one
         sequence, on any device.
 
@@ -126,14 +126,14 @@ class WholeModelReplay:
         context = PackedPrefill([len(rows)], self._slice.device)
         inputs = rows.to(self._slice.device)
         sent = self._slice.forward_part(first, last, inputs, context.positions, context)
-        return Replayed((sent[-outputs:],), self._slice.logits, {0: sent})
+        return SequenceReplay((sent[-outputs:],), self._slice.logits, {0: sent})
 
     def _pass(
         self,
         sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
         boundaries: Sequence[int],
         full: Sequence[Collection[int]],
-    ) -> Iterator[Replayed]:
+    ) -> Iterator[SequenceReplay]:
         tokens = [[*prompt, *output][:-1] for prompt, output in sequences]
         ids = torch.tensor([token for one in tokens for token in one], device=self._slice.device)
         context = PackedPrefill([len(one) for one in tokens], self._slice.device)
@@ -160,7 +160,7 @@ class WholeModelReplay:
         split = [torch.split(captured[end], counts) for end in boundaries]
         for index in range(len(sequences)):
             stages_rows = tuple(stage[index] for stage in split)
-            yield Replayed(stages_rows, self._slice.logits, whole[index])
+            yield SequenceReplay(stages_rows, self._slice.logits, whole[index])
 
     def _check(
         self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], boundaries: Sequence[int]

@@ -11,6 +11,8 @@ import hashlib
 import struct
 from collections.abc import Sequence
 
+from proofs.sampling.settings import SamplingSettings
+
 
 def ring_digest(
     model_id: bytes, group_id: bytes, generation: int, boundaries: Sequence[int]
@@ -21,17 +23,18 @@ def ring_digest(
     return hashlib.sha256(b"prime-node/ring/1\x00" + model_id + group_id + cut).digest()
 
 
-def terms_digest(
-    ring: bytes,
-    prompt_tokens: int,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    noise_key: int,
-) -> bytes:
+def terms_digest(ring: bytes, prompt_tokens: int, sampling: SamplingSettings) -> bytes:
     """The terms of one sequence that every stage of a ring must have been told alike, 32 bytes.
 
-    sha256 over a tag, the ring's digest and the five numbers, big-endian: u32, f64, u32, f64, u64.
+    sha256 over a tag, the ring's digest and, big-endian, the number of prompt tokens (u32),
+    temperature (f64), top_k (u32), top_p (f64) and noise key (u64).
     """
-    packed = struct.pack(">IdIdQ", prompt_tokens, temperature, top_k, top_p, noise_key)
+    packed = struct.pack(
+        ">IdIdQ",
+        prompt_tokens,
+        sampling.temperature,
+        sampling.top_k,
+        sampling.top_p,
+        sampling.noise_key,
+    )
     return hashlib.sha256(b"prime-node/terms/3\x00" + ring + packed).digest()

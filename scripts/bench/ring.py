@@ -20,6 +20,7 @@ from relay import Relay
 from pipeline.engine.control import messages as m
 from pipeline.engine.control.client import EngineClient, open_engine
 from pipeline.models.prepared import PreparedModel
+from proofs.evidence.sequence import SequenceRequest
 
 WAIT = 300.0
 KV_TOKENS = 4096
@@ -122,10 +123,9 @@ class Ring:
         """Greedy generation of exactly `new` tokens for every prompt, all submitted at once."""
         specs = tuple(
             m.SequenceSpec(
-                sequence_id=secrets.token_bytes(16),
-                unit_id=bytes(32),
-                prompt_ids=tuple(prompt),
-                max_tokens=new,
+                request=SequenceRequest(
+                    sequence_id=secrets.token_bytes(16), prompt_ids=tuple(prompt), max_tokens=new
+                )
             )
             for prompt in prompts
         )

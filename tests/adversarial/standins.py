@@ -15,9 +15,15 @@ from pipeline.engine.control import replay_messages as r
 from pipeline.engine.errors import EngineError
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import checksum_address
-from proofs.evidence.bundle import ROWS_PER_PROOF, BundleSequence
 from proofs.evidence.ring_terms import ring_digest, terms_digest
+from proofs.evidence.sequence import ROWS_PER_PROOF, BundleSequence, FinishReason
 from proofs.evidence.statement import StageEvidence, input_digest, token_digest
+from proofs.thresholds.measures import (
+    ChunkMeasure,
+    RevealedRowsCheck,
+    SamplingMeasure,
+    SequenceMeasure,
+)
 
 LAYERS = 30
 HIDDEN = 16
@@ -48,7 +54,7 @@ def stage_evidence(
     """What an honest stage says of a sequence; stages in `bad` sent on other rows than they should
     have. `output` where the sequence does not hold its own."""
     ids = sequence.output_ids if isinstance(sequence, BundleSequence) else output
-    sampling, key = sequence.sampling, sequence.sequence_id
+    request, key = sequence.request, sequence.sequence_id
 
     def link(sender: int) -> bytes:
         return sha256(rows_of(sender, key, bad=sender in bad)).digest()
@@ -58,15 +64,8 @@ def stage_evidence(
         rows=len(ids),
         proofs=(PROOF,) * -(-len(ids) // ROWS_PER_PROOF),
         sent=token_digest(ids, 0) if stage == stages - 1 else link(stage),
-        received=link(stage - 1) if stage else input_digest(sequence.prompt_ids, ids),
-        terms=terms_digest(
-            ring,
-            len(sequence.prompt_ids),
-            sampling.temperature,
-            sampling.top_k,
-            sampling.top_p,
-            sampling.noise_key,
-        ),
+        received=link(stage - 1) if stage else input_digest(request.prompt_ids, ids),
+        terms=terms_digest(ring, len(request.prompt_ids), request.sampling),
         returned=b"" if stage else token_digest(ids, 0),
     )
 
@@ -136,13 +135,13 @@ class Engine:
             self.ring.specs[spec.sequence_id] = spec
             if not self.generate:
                 continue
-            fresh = range(len(spec.generated), spec.max_tokens)
+            fresh = range(len(spec.generated), spec.request.max_tokens)
             ids = spec.generated + tuple(10 + i for i in fresh)
             self.ring.outputs[spec.sequence_id] = ids
             common = {"generation": self.generation, "sequence_id": spec.sequence_id}
             tokens = m.Tokens(offset=len(spec.generated), ids=ids[len(spec.generated) :], **common)
             self._send.send_nowait(("tokens", tokens))
-            end = m.Finished(reason=m.FinishReason.LENGTH, ids=ids, text="a lie", **common)
+            end = m.Finished(reason=FinishReason.LENGTH, ids=ids, **common)
             self._send.send_nowait(("finished", end))
         return m.Empty()
 
@@ -176,41 +175,36 @@ class Engine:
 
     def _replay(self, body: r.Replay) -> r.Replayed:
         items = []
-        for sequence in body.sequences:
+        for asked in body.sequences:
+            sequence = asked.sequence
             count = len(sequence.output_ids)
             chunks = []
             for stage in range(len(body.boundaries)):
                 off = self.mismatches if self.off is None or stage in self.off else 0
                 error = 40.0 if off else 0.0
-                chunk = r.ChunkMeasure(
-                    exp_mismatches=off, mant_err_mean=error, mant_err_median=error
-                )
+                chunk = ChunkMeasure(exp_mismatches=off, mant_err_mean=error, mant_err_median=error)
                 chunks.append((chunk,) * -(-count // ROWS_PER_PROOF))
-            errors = tuple(
-                _rows_error(sequence, rows.boundary, rows.path) for rows in sequence.revealed
-            )
-            good = (r.ChunkMeasure(),) * -(-count // ROWS_PER_PROOF)
-            sampling = r.SamplingMeasure(tokens=count, matches=count, scores=(0.0,) * count)
-            items.append(
-                r.ReplayedSequence(
-                    sequence_id=sequence.sequence_id,
-                    stages=tuple(chunks),
-                    sampling=sampling,
-                    rows_errors=errors,
-                    recomputed=tuple(
-                        r.Recomputed(  # whoever got bad rows did right by them
-                            chunks=good if error else chunks[rows.boundary + 1],
-                            sampling=sampling,
-                            sent_error=_rows_error(sequence, rows.boundary + 1, rows.sent),
-                        )
-                        for error, rows in zip(errors, sequence.revealed, strict=True)
-                    ),
+            good = (ChunkMeasure(),) * -(-count // ROWS_PER_PROOF)
+            sampling = SamplingMeasure(tokens=count, matches=count, scores=(0.0,) * count)
+            revealed = []
+            for rows in asked.revealed:
+                error = _rows_error(sequence, rows.boundary, rows.path)
+                revealed.append(
+                    RevealedRowsCheck(  # whoever got bad rows did right by them
+                        error=error,
+                        chunks=good if error else chunks[rows.boundary + 1],
+                        sampling=sampling,
+                        sent_error=_rows_error(sequence, rows.boundary + 1, rows.sent),
+                    )
                 )
+            found = SequenceMeasure(
+                sequence_id=sequence.sequence_id, stages=tuple(chunks), sampling=sampling
             )
+            items.append(r.ReplayedSequence(measure=found, revealed=tuple(revealed)))
         return r.Replayed(items=tuple(items), seconds=0.0)
 
 
-def _rows_error(sequence: r.ReplaySequence, boundary: int, path: str) -> float:
+def _rows_error(sequence: BundleSequence, boundary: int, path: str) -> float:
     own = rows_of(boundary, sequence.sequence_id)
     content = Path(path).read_bytes() if path else b""
     return 0.0 if content == own else 9.0 if len(content) == len(own) else -1.0

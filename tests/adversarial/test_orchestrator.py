@@ -26,9 +26,9 @@ from node.wire.protocol import (
     VerdictNotice,
 )
 from node.wire.rpc import serve
-from pipeline.engine.control.messages import FinishReason
 from proofs.encoding.signing import sign_digest
 from proofs.evidence.bundle import StageClaim
+from proofs.evidence.sequence import FinishReason
 from proofs.verdict.message import SignedVerdict, StageVerdict, Verdict
 from tests.adversarial.harness import eventually, key_of, until
 from tests.adversarial.standins import DOMAIN, POOL, VOCAB
@@ -50,7 +50,7 @@ def tokens(network: Any, unit: Any, offset: int, ids: tuple[int, ...], **at: Any
 
 def finished(network: Any, unit: Any, ids: tuple[int, ...]) -> Progress:
     end = FinishedRun(
-        sequence_id=unit.sequences[0].sequence_id, reason=FinishReason.LENGTH, ids=ids, text="lie"
+        sequence_id=unit.sequences[0].sequence_id, reason=FinishReason.LENGTH, ids=ids
     )
     return Progress(ref=ref(network, 0), tokens=(), finished=(end,))
 

@@ -23,7 +23,7 @@ RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 5.0
 MAX_PENDING = 4096
 MAX_FINISHED = 256
-"""Finished sequences a report; they carry all their tokens and text."""
+"""Finished sequences a report; they carry all their tokens."""
 
 
 class Reporter:
@@ -92,7 +92,7 @@ class Reporter:
                 if t.generation == generation
             ),
             finished=tuple(
-                FinishedRun(sequence_id=f.sequence_id, reason=f.reason, ids=f.ids, text=f.text)
+                FinishedRun(sequence_id=f.sequence_id, reason=f.reason, ids=f.ids)
                 for f in finished
                 if f.generation == generation
             ),

@@ -23,8 +23,8 @@ import hashlib
 
 import torch
 
-from pipeline.engine.control.messages import StageEvidence
 from pipeline.engine.evidence.rows import RowsBuffer
+from proofs.evidence.statement import StageEvidence
 from proofs.toploc import CHUNK_ROWS, build_chunk_proof
 
 UNSAMPLED = b"\xff\xff\xff\xff"

@@ -6,8 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from pipeline.engine.control.messages import StageEvidence
 from pipeline.engine.errors import EngineError
+from proofs.evidence.statement import StageEvidence
 
 MAX_STORED = 16384
 

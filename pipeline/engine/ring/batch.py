@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.engine.control.messages import Sampling
+from proofs.sampling.settings import SamplingSettings
 
 MAX_ITEMS = 1024
 MAX_CLOSES = 2048
@@ -32,7 +32,7 @@ class Open:
     sequence_id: bytes
     prompt: int
     capacity: int
-    sampling: Sampling
+    sampling: SamplingSettings
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring import scheduler as s
 from pipeline.engine.ring.batch import Batch
 from pipeline.engine.ring.frames import decode_tokens
-from pipeline.engine.ring.text import StopStringWatch
+from pipeline.engine.ring.stop_strings import StopStringWatch
 from pipeline.models.tokenizer import ChatTokenizer
 
 EmitEvent = Callable[[str, m.Message], None]
@@ -88,16 +88,16 @@ class Head:
             self._changed.notify_all()
 
     def _watch(self, spec: m.SequenceSpec) -> StopStringWatch:
-        limit = self._context
-        if len(spec.prompt_ids) + spec.max_tokens > limit:
+        request, limit = spec.request, self._context
+        if len(request.prompt_ids) + request.max_tokens > limit:
             raise EngineError(
                 "bad_request",
-                f"{len(spec.prompt_ids)} prompt tokens + max_tokens {spec.max_tokens} exceed "
+                f"{len(request.prompt_ids)} prompt tokens + max_tokens {request.max_tokens} exceed "
                 f"the model's context of {limit}",
             )
-        if len(spec.generated) > spec.max_tokens:
+        if len(spec.generated) > request.max_tokens:
             raise EngineError("bad_request", "more tokens were generated than max_tokens allows")
-        if max((*spec.prompt_ids, *spec.generated)) >= self._vocab:
+        if max((*request.prompt_ids, *spec.generated)) >= self._vocab:
             raise EngineError("bad_request", f"a token id is not below {self._vocab}")
         return StopStringWatch(self._reader, spec)
 
@@ -167,13 +167,11 @@ class Head:
                     )
                     self._emit("tokens", body)
                 case s.EmitFinished(sequence_id, reason, ids):
-                    watch = self._watches.get(sequence_id)
                     body = m.Finished(
                         generation=generation,
                         sequence_id=sequence_id,
                         reason=reason,
                         ids=ids,
-                        text="" if watch is None else watch.text(ids),
                     )
                     self._emit("finished", body)
                 case s.EmitFailed(sequence_id, reason):

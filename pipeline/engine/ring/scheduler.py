@@ -29,10 +29,11 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.engine.control.messages import FinishReason, SequenceSpec
+from pipeline.engine.control.messages import SequenceSpec
 from pipeline.engine.errors import IllegalTransition
 from pipeline.engine.ring.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
 from pipeline.engine.ring.sequence import DONE, Sequence, State
+from proofs.evidence.sequence import FinishReason
 
 
 @dataclass(frozen=True)
@@ -196,9 +197,9 @@ class Scheduler:
         spec = event.spec
         if spec.sequence_id in self._known:
             return []
-        if len(spec.generated) > spec.max_tokens:
+        if len(spec.generated) > spec.request.max_tokens:
             raise IllegalTransition("more tokens were generated than max_tokens allows")
-        sequence = Sequence(spec, self._serial, [*spec.prompt_ids, *spec.generated])
+        sequence = Sequence(spec, self._serial, [*spec.request.prompt_ids, *spec.generated])
         sequence.reason = sequence.complete(event.stopped)
         self._serial += 1
         self._known[spec.sequence_id] = sequence
@@ -213,13 +214,14 @@ class Scheduler:
         commands: list[Command] = []
         for sequence in sequences:
             if sequence.needs > room:
-                spec = sequence.spec
+                request = sequence.spec.request
                 reason = (
-                    f"{len(spec.prompt_ids)} prompt tokens + max_tokens {spec.max_tokens} exceed "
+                    f"{len(request.prompt_ids)} prompt tokens + "
+                    f"max_tokens {request.max_tokens} exceed "
                     f"the {room} positions that this ring has for one sequence"
                 )
-                self._abort(spec.sequence_id)
-                commands.append(EmitFailed(spec.sequence_id, reason))
+                self._abort(request.sequence_id)
+                commands.append(EmitFailed(request.sequence_id, reason))
         return commands
 
     def _returned(self, event: Returned) -> list[Command]:
@@ -243,7 +245,7 @@ class Scheduler:
         for sequence in flight.sealed:
             if sequence.state is State.RUNNING and sequence.reason is not None:
                 sequence.move(State.FINISHED)
-                ids = tuple(sequence.known[len(sequence.spec.prompt_ids) :])
+                ids = tuple(sequence.known[len(sequence.spec.request.prompt_ids) :])
                 commands.append(EmitFinished(sequence.spec.sequence_id, sequence.reason, ids))
         return commands
 
@@ -326,8 +328,8 @@ class Scheduler:
 
 
 def _open(sequence: Sequence) -> Open:
-    spec = sequence.spec
-    return Open(spec.sequence_id, len(spec.prompt_ids), sequence.needs, spec.sampling)
+    request = sequence.spec.request
+    return Open(request.sequence_id, len(request.prompt_ids), sequence.needs, request.sampling)
 
 
 def _close(sequence: Sequence, outputs: int) -> Close:

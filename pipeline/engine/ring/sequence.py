@@ -11,8 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pipeline.engine.control.messages import FinishReason, SequenceSpec
+from pipeline.engine.control.messages import SequenceSpec
 from pipeline.engine.errors import IllegalTransition
+from proofs.evidence.sequence import FinishReason
 
 
 class State(Enum):
@@ -46,12 +47,12 @@ class Sequence:
 
     @property
     def outputs(self) -> int:
-        return len(self.known) - len(self.spec.prompt_ids)
+        return len(self.known) - len(self.spec.request.prompt_ids)
 
     @property
     def needs(self) -> int:
         """KV positions to reserve."""
-        return len(self.spec.prompt_ids) + self.spec.max_tokens
+        return len(self.spec.request.prompt_ids) + self.spec.request.max_tokens
 
     @property
     def unfed(self) -> int:
@@ -66,8 +67,8 @@ class Sequence:
     def complete(self, stopped: bool) -> FinishReason | None:
         if not self.outputs:
             return None
-        if self.known[-1] in self.spec.eos_ids:
+        if self.known[-1] in self.spec.request.eos_ids:
             return FinishReason.EOS
         if stopped:
             return FinishReason.STOP
-        return FinishReason.LENGTH if self.outputs >= self.spec.max_tokens else None
+        return FinishReason.LENGTH if self.outputs >= self.spec.request.max_tokens else None

@@ -36,7 +36,8 @@ from pipeline.engine.ring.table import ItemRows, SequenceTable
 from pipeline.runner.errors import KvExhausted
 from pipeline.runner.stage import StepItem
 from proofs.evidence.ring_terms import terms_digest
-from proofs.sampling.token_score import SamplingError, SamplingFields, choose_batch
+from proofs.sampling.settings import SamplingSettings
+from proofs.sampling.token_score import SamplingError, choose_batch
 from proofs.toploc import TOPK
 
 _OTHER_KEY = 0x9E3779B97F4A7C15
@@ -136,11 +137,10 @@ class Stage:
             self._runner.open(opened.sequence_id, opened.capacity)
         except KvExhausted as exc:
             raise EngineError("out_of_memory", str(exc)) from exc
-        s = opened.sampling
         self._collectors[opened.sequence_id] = Collector(
             opened.sequence_id,
             self._slice.hidden_size,
-            terms_digest(self._ring, opened.prompt, s.temperature, s.top_k, s.top_p, s.noise_key),
+            terms_digest(self._ring, opened.prompt, opened.sampling),
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
             null_proofs=self._fault == "null-proofs",
@@ -209,7 +209,7 @@ class Stage:
         except SamplingError as exc:
             raise StageViolation(f"no token can be chosen: {exc}") from exc
 
-    def _sampling(self, item: Item) -> SamplingFields:
+    def _sampling(self, item: Item) -> SamplingSettings:
         sampling = self._table.opened(item.sequence_id).sampling
         if self._fault == "wrong-seed":
             return sampling.model_copy(update={"noise_key": sampling.noise_key ^ _OTHER_KEY})

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import FailFast, Field
 
 from node.wire.protocol import Body, Done, Method, Signature
-from pipeline.engine.control.messages import Id32
+from proofs.encoding.fields import Id32
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import Receipt
 

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from pipeline.engine.control import ipc
 from pipeline.engine.control import messages as m
 from pipeline.engine.errors import EngineDied, EngineError, IpcViolation
+from proofs.evidence.sequence import FinishReason
+from proofs.sampling.settings import SamplingSettings
+from tests.pipeline.engine.sequences import make_spec
 
 
 def one(frame: bytes) -> dict[str, object]:
@@ -21,21 +24,18 @@ def one(frame: bytes) -> dict[str, object]:
 
 SUBMIT = m.Submit(
     sequences=(
-        m.SequenceSpec(
-            sequence_id=b"s" * 16,
-            unit_id=b"u" * 32,
-            prompt_ids=(1, 2),
+        make_spec(
+            b"s" * 16,
+            (1, 2),
             generated=(3,),
-            sampling=m.Sampling(temperature=1, noise_key=2**64 - 1),
+            sampling=SamplingSettings(temperature=1, noise_key=2**64 - 1),
             max_tokens=4,
             stop=("end",),
             eos_ids=(2,),
         ),
     )
 )
-FINISHED = m.Finished(
-    generation=1, sequence_id=b"s" * 16, reason=m.FinishReason.STOP, ids=(1,), text="é"
-)
+FINISHED = m.Finished(generation=1, sequence_id=b"s" * 16, reason=FinishReason.STOP, ids=(1,))
 
 
 def test_a_request_survives_the_wire() -> None:

@@ -15,8 +15,10 @@ from pipeline.engine.control import messages as m
 from pipeline.engine.evidence.collecting import UNSAMPLED, ReturnedTokens, token_bytes
 from pipeline.engine.ring.stage import altered
 from pipeline.models.prepared import PreparedModel
+from proofs.sampling.settings import SamplingSettings
 from proofs.toploc import CHUNK_ROWS, build_chunk_proof, measure_rows
 from tests.pipeline.engine.rings import LocalRing, load_requests, local_ring
+from tests.pipeline.engine.sequences import make_spec
 
 OUTPUTS = 40
 PROMPTS = {n: tuple(range(5 + n, 12 + 5 * n)) for n in range(5)}
@@ -40,15 +42,14 @@ def sid(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def specs(**changes: object) -> list[m.SequenceSpec]:
+def specs(max_tokens: int = OUTPUTS) -> list[m.SequenceSpec]:
     return [
-        m.SequenceSpec(
-            sequence_id=sid(number),
-            unit_id=bytes(32),
-            prompt_ids=prompt,
-            sampling=m.Sampling(temperature=0.9, noise_key=number),
-            max_tokens=OUTPUTS,
-        ).model_copy(update=changes)
+        make_spec(
+            sid(number),
+            prompt,
+            sampling=SamplingSettings(temperature=0.9, noise_key=number),
+            max_tokens=max_tokens,
+        )
         for number, prompt in PROMPTS.items()
     ]
 
@@ -162,7 +163,7 @@ def test_received_rows_are_kept_and_nobody_can_have_them_dropped(
 ) -> None:
     with local_ring(3, tmp_path) as ring:
         folders = run_keeping(ring, model, tmp_path, 1 << 30)
-        endless = specs(sequence_id=sid(99), max_tokens=400)[0]
+        endless = make_spec(sid(99), PROMPTS[0], max_tokens=400)
         ring.services[0].submit(m.Submit(sequences=(endless,)))
         ring.services[0].abort(m.SequenceIds(sequence_ids=(sid(99),)))
         done = ring.run(specs())

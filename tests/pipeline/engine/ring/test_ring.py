@@ -16,6 +16,7 @@ from pipeline.engine.errors import EngineError
 from pipeline.engine.ring.batch import Batch, Item, Open
 from pipeline.engine.ring.frames import Hello, encode_step, encode_tokens
 from pipeline.models.prepared import PreparedModel
+from proofs.sampling.settings import SamplingSettings
 from tests.pipeline.engine.rings import (
     GROUP,
     LocalRing,
@@ -24,6 +25,7 @@ from tests.pipeline.engine.rings import (
     local_ring,
     ring_requests,
 )
+from tests.pipeline.engine.sequences import make_spec
 
 PROMPTS = {n: tuple(range(5 + n, 12 + 3 * n)) for n in range(5)}
 
@@ -45,15 +47,19 @@ def sid(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def spec(number: int, max_tokens: int = 40, **changes: object) -> m.SequenceSpec:
-    made = m.SequenceSpec(
-        sequence_id=sid(number),
-        unit_id=bytes(32),
-        prompt_ids=PROMPTS[number],
-        sampling=m.Sampling(temperature=0.9, top_p=0.9, noise_key=number),
+def spec(
+    number: int,
+    max_tokens: int = 40,
+    prompt_ids: tuple[int, ...] | None = None,
+    generated: tuple[int, ...] = (),
+) -> m.SequenceSpec:
+    return make_spec(
+        sid(number),
+        PROMPTS[number] if prompt_ids is None else prompt_ids,
+        generated=generated,
+        sampling=SamplingSettings(temperature=0.9, top_p=0.9, noise_key=number),
         max_tokens=max_tokens,
     )
-    return made.model_copy(update=changes)
 
 
 def specs() -> list[m.SequenceSpec]:
@@ -274,7 +280,7 @@ class Impostor:
 
 
 ROW = 48 * 4
-START = Batch(0, (Item(sid(0), 0, 2, True),), (Open(sid(0), 2, 8, m.Sampling()),))
+START = Batch(0, (Item(sid(0), 0, 2, True),), (Open(sid(0), 2, 8, SamplingSettings()),))
 HOSTILE: dict[str, tuple[bytes, bytes]] = {
     "not MessagePack": (b"\xc1", b""),
     "generation 2": (encode_step(2, START), bytes(2 * ROW)),
@@ -283,7 +289,7 @@ HOSTILE: dict[str, tuple[bytes, bytes]] = {
     "step 3 came": (encode_step(1, Batch(3)), b""),
     "not open": (encode_step(1, Batch(0, START.items)), bytes(2 * ROW)),
     "positions exceed": (
-        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, m.Sampling()),))),
+        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, SamplingSettings()),))),
         b"",
     ),
     "not finite": (encode_step(1, START), b"\xff" * (2 * ROW)),
