@@ -35,7 +35,7 @@ class Answer:
         lie in the blob folder, `<digest in hex>.rows`."""
         return {
             "stage": self.inquiry.stage,
-            "place": self.inquiry.place,
+            "index": self.inquiry.index,
             "digest": self.inquiry.digest,
             "error": self.error,
         }
@@ -65,8 +65,7 @@ async def resolve_inquiries(opinion: Opinion, reveal: Reveal, rounds: int) -> Ru
     return Ruling(found, tuple(answers))
 
 
-def most_bytes(bundle: UnitBundle, place: int, hidden_size: int) -> int:
+def most_bytes(bundle: UnitBundle, index: int, hidden_size: int) -> int:
     """What the rows of a sequence can have at most: 8 bytes for each value."""
-    sequence = bundle.sequences[place]
-    rows = sequence.token_count - 1
+    rows = bundle.sequences[index].token_count - 1
     return rows * hidden_size * 8
