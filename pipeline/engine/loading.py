@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engine.control import messages as m
+from pipeline.engine.control.messages import Load
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel, open_folder
@@ -41,7 +41,7 @@ class LoadedModel:
     """A slice with its KV cache. `context`: the longest sequence that the model takes; `tokenizer`
     only in the first slice, where text is read."""
 
-    request: m.Load
+    request: Load
     slice: ModelSlice
     runner: StageRunner
     context: int
@@ -96,7 +96,7 @@ def device_name(device: torch.device) -> str:
     return device.type
 
 
-def check_load(request: m.Load) -> PreparedModel:
+def check_load(request: Load) -> PreparedModel:
     """Refuse what cannot work before any weight is read. Raises `EngineError`."""
     if request.fault and request.fault not in STAGE_FAULTS | WEIGHT_FAULTS:
         known = ", ".join(sorted(STAGE_FAULTS | WEIGHT_FAULTS))
@@ -117,7 +117,7 @@ def check_load(request: m.Load) -> PreparedModel:
     return prepared
 
 
-def load_model(request: m.Load) -> LoadedModel:
+def load_model(request: Load) -> LoadedModel:
     """Read the slice's weights and reserve its KV cache. Raises `EngineError`."""
     started = time.perf_counter()
     prepared = check_load(request)

@@ -21,8 +21,37 @@ import psutil
 import structlog
 
 from pipeline.dataplane import Identity, Listener, ListenFailed
-from pipeline.engine.control import messages as m
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.messages import (
+    Bench,
+    Benched,
+    EdgeDown,
+    Empty,
+    EngineStatus,
+    Evidence,
+    JoinRing,
+    Listen,
+    Listening,
+    Load,
+    Loaded,
+    Message,
+    SequenceIds,
+    Submit,
+)
+from pipeline.engine.control.operations import (
+    ABORT,
+    BENCH,
+    EVIDENCE,
+    FORGET,
+    JOIN_RING,
+    LISTEN,
+    LOAD,
+    REPLAY,
+    STATUS,
+    SUBMIT,
+    UNLOAD,
+    Handlers,
+)
+from pipeline.engine.control.replay_messages import Replay, Replayed
 from pipeline.engine.counters import Counters
 from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.rows import RowsStore
@@ -39,8 +68,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("pipeline.engine")
 
-Handler = Callable[[m.Message], m.Message]
-Emit = Callable[[str, m.Message], None]
+Emit = Callable[[str, Message], None]
 
 
 class EngineService:
@@ -63,21 +91,22 @@ class EngineService:
         self._device_name = ""
         self._replayer: Replayer | None = None  # used by the audit lane alone
 
-    def handlers(self) -> dict[str, Callable[..., m.Message]]:
-        """Handler of every operation but `shutdown`; each takes the operation's validated body."""
-        return {
-            "status": self.status,
-            "load": self.load,
-            "unload": self.unload,
-            "listen": self.listen,
-            "ring": self.ring,
-            "submit": self.submit,
-            "abort": self.abort,
-            "evidence": self.evidence,
-            "forget": self.forget,
-            "replay": self.replay,
-            "bench": self.bench,
-        }
+    def handlers(self) -> Handlers:
+        """The handler of every operation but `SHUTDOWN`. Raises LookupError if one is missing."""
+        handlers = Handlers()
+        handlers.on(STATUS, self.status)
+        handlers.on(LOAD, self.load)
+        handlers.on(UNLOAD, self.unload)
+        handlers.on(LISTEN, self.listen)
+        handlers.on(JOIN_RING, self.ring)
+        handlers.on(SUBMIT, self.submit)
+        handlers.on(ABORT, self.abort)
+        handlers.on(EVIDENCE, self.evidence)
+        handlers.on(FORGET, self.forget)
+        handlers.on(REPLAY, self.replay)
+        handlers.on(BENCH, self.bench)
+        handlers.check_complete()
+        return handlers
 
     def close(self) -> None:
         """End the ring and the listener, so that neighbours hear at once. The process ends next."""
@@ -87,7 +116,7 @@ class EngineService:
 
     # --- slice --------------------------------------------------------------------------------
 
-    def load(self, body: m.Load) -> m.Loaded:
+    def load(self, body: Load) -> Loaded:
         attempt = self._end_ring()
         with self._lock:
             self._model = None
@@ -111,18 +140,18 @@ class EngineService:
             seconds=round(model.seconds, 3),
             weights_bytes=model.runner.weights_bytes,
         )
-        return m.Loaded(
+        return Loaded(
             weights_bytes=model.runner.weights_bytes,
             kv_bytes=model.runner.kv_bytes,
             seconds=model.seconds,
         )
 
-    def unload(self, _body: m.Empty) -> m.Empty:
+    def unload(self, _body: Empty) -> Empty:
         self._end_ring()
         with self._lock:
             self._model = None
             self._head = None
-        return m.Empty()
+        return Empty()
 
     def _use_threads(self) -> None:
         import torch
@@ -131,7 +160,7 @@ class EngineService:
 
     # --- ring ---------------------------------------------------------------------------------
 
-    def listen(self, body: m.Listen) -> m.Listening:
+    def listen(self, body: Listen) -> Listening:
         with self._lock:
             wanted = (body.host, body.port)
             if self._listener is not None and self._listening_on != wanted:
@@ -147,14 +176,14 @@ class EngineService:
                 except ListenFailed as exc:
                     raise EngineError("edge", exc.reason) from exc
                 self._listening_on = wanted
-            return m.Listening(
+            return Listening(
                 port=self._listener.port,
                 certificate=self._identity.certificate,
                 fingerprint=self._identity.fingerprint,
                 unix_path=self._listener.unix_path,
             )
 
-    def ring(self, body: m.Ring) -> m.Empty:
+    def ring(self, body: JoinRing) -> Empty:
         attempt = self._end_ring()
         with self._lock:
             model = self._model
@@ -173,9 +202,9 @@ class EngineService:
                 edges.upstream.close()
             raise
         log.info("ring is up", group=body.group_id.hex()[:12], generation=body.generation)
-        return m.Empty()
+        return Empty()
 
-    def _check_place(self, body: m.Ring, model: LoadedModel) -> None:
+    def _check_place(self, body: JoinRing, model: LoadedModel) -> None:
         ends = (body.stage == 0, body.stage == body.stages - 1)
         if ends != (model.slice.is_first, model.slice.is_last):
             raise EngineError(
@@ -192,7 +221,7 @@ class EngineService:
         if body.stages > 1 and (body.downstream is None or body.upstream_certificate is None):
             raise EngineError("bad_request", "a ring of several stages needs both neighbours")
 
-    def _connect(self, body: m.Ring, model: LoadedModel, attempt: int) -> Edges:
+    def _connect(self, body: JoinRing, model: LoadedModel, attempt: int) -> Edges:
         if self._identity is None or self._listener is None:
             raise EngineError("bad_request", "listen before joining a ring of several stages")
         model_id, dtype = model.request.model_id, str(model.slice.dtype)
@@ -212,7 +241,7 @@ class EngineService:
         )
 
     def _start_ring(
-        self, body: m.Ring, model: LoadedModel, head: Head | None, edges: Edges | None
+        self, body: JoinRing, model: LoadedModel, head: Head | None, edges: Edges | None
     ) -> RingThreads:
         from pipeline.engine.ring.stage import Stage
 
@@ -220,7 +249,7 @@ class EngineService:
             log.warning("ring is down", generation=body.generation, edge=side, reason=reason)
             self._emit(
                 "edge_down",
-                m.EdgeDown(
+                EdgeDown(
                     group_id=body.group_id,
                     generation=body.generation,
                     edge=side,
@@ -254,49 +283,49 @@ class EngineService:
 
     # --- sequences ----------------------------------------------------------------------------
 
-    def submit(self, body: m.Submit) -> m.Empty:
+    def submit(self, body: Submit) -> Empty:
         head = self._head
         if head is None:
             raise EngineError("not_loaded", "only an engine that has stage 0 loaded takes work")
         head.submit(body.sequences)
-        return m.Empty()
+        return Empty()
 
-    def abort(self, body: m.SequenceIds) -> m.Empty:
+    def abort(self, body: SequenceIds) -> Empty:
         head = self._head
         if head is not None:
             head.abort(body.sequence_ids)
-        return m.Empty()
+        return Empty()
 
-    def evidence(self, body: m.SequenceIds) -> m.Evidence:
-        return m.Evidence(items=self._evidence.get(body.sequence_ids))
+    def evidence(self, body: SequenceIds) -> Evidence:
+        return Evidence(items=self._evidence.get(body.sequence_ids))
 
-    def forget(self, body: m.SequenceIds) -> m.Empty:
+    def forget(self, body: SequenceIds) -> Empty:
         head = self._head
         if head is not None:
             head.forget(body.sequence_ids)
         self._evidence.forget(body.sequence_ids)
-        return m.Empty()
+        return Empty()
 
     # --- others -------------------------------------------------------------------------------
 
-    def replay(self, body: r.Replay) -> r.Replayed:
+    def replay(self, body: Replay) -> Replayed:
         self._use_threads()
         from pipeline.engine.replay import Replayer
 
         self._replayer = self._replayer or Replayer()
         return self._replayer.replay(body)
 
-    def bench(self, body: m.Bench) -> m.Benched:
+    def bench(self, body: Bench) -> Benched:
         self._use_threads()
         from pipeline.engine.bench import bench_layer
 
         return bench_layer(body)
 
-    def status(self, _body: m.Empty) -> m.EngineStatus:
+    def status(self, _body: Empty) -> EngineStatus:
         with self._lock:
             model, head = self._model, self._head
         waiting, running = (0, 0) if head is None else head.counts
-        status = m.EngineStatus(
+        status = EngineStatus(
             pid=os.getpid(),
             rss=psutil.Process().memory_info().rss,
             waiting=waiting,

@@ -34,8 +34,9 @@ from machine import Watched, machine, watch
 from ring import Generated, Ring, open_relays, open_ring
 from whole import Answer, ask, start_whole
 
-from pipeline.engine.control import replay_messages as r
 from pipeline.engine.control.client import EngineClient, open_engine
+from pipeline.engine.control.operations import REPLAY
+from pipeline.engine.control.replay_messages import Replay, ReplaySequence
 from pipeline.models.store import open_model
 from proofs.evidence.sequence import BundleSequence, FinishReason
 
@@ -249,12 +250,12 @@ async def audit(ring: Ring, validator: EngineClient, sequences: int, repeat: int
         generated = await ring.generate(prompts, NEW)
         proofs = await ring.evidence(generated)
         await ring.forget(generated)
-        request = r.Replay(
+        request = Replay(
             model_dir=str(ring.model.path),
             model_id=ring.model.model_id,
             boundaries=tuple(ring.cuts[1:]),
             sequences=tuple(
-                r.ReplaySequence(
+                ReplaySequence(
                     sequence=BundleSequence(
                         request=spec.request,
                         output_ids=generated.outputs[spec.sequence_id],
@@ -265,7 +266,7 @@ async def audit(ring: Ring, validator: EngineClient, sequences: int, repeat: int
                 for spec in generated.sequences
             ),
         )
-        answer = await validator.request("replay", request, 300.0)
+        answer = await validator.request(REPLAY, request, 300.0)
         if turn:  # the first one loads the model
             made.append(generated)
             replayed.append(answer)

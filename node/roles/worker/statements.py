@@ -14,6 +14,7 @@ from node.roles.worker.stage import StageHost, engine_refusals
 from node.wire.protocol import StageRef
 from p2p.errors import Refused
 from pipeline.engine.control.messages import SequenceIds
+from pipeline.engine.control.operations import EVIDENCE
 from proofs.evidence.statement import StageEvidence, evidence_commitment
 
 ENGINE_SECONDS = 20.0
@@ -33,7 +34,7 @@ class Statements:
         other than was said of the unit in this build before."""
         with engine_refusals():
             answer = await self._stage.engine.request(
-                "evidence", SequenceIds(sequence_ids=sequence_ids), timeout=ENGINE_SECONDS
+                EVIDENCE, SequenceIds(sequence_ids=sequence_ids), timeout=ENGINE_SECONDS
             )
         evidence = answer.items
         if tuple(item.sequence_id for item in evidence) != sequence_ids:

@@ -112,7 +112,7 @@ class Endpoint(Message):
     fingerprint: Digest
 
 
-class Ring(Message):
+class JoinRing(Message):
     """Join a ring: accept the upstream stage (the holder of its certificate), dial the downstream.
 
     With `stages` == 1 there are no edges. Answered when both edges are up. `micro_batches` is how

@@ -27,7 +27,7 @@ from pipeline.dataplane import (
     dial,
     fingerprint_of,
 )
-from pipeline.engine.control import messages as m
+from pipeline.engine.control.messages import JoinRing
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring.frames import MAX_HEADER, Hello, check_hello
 from pipeline.engine.ring.ring import Edges
@@ -71,7 +71,7 @@ class _Patience:
 
 
 def connect(
-    ring: m.Ring,
+    ring: JoinRing,
     identity: Identity,
     listener: Listener,
     place: Hello,

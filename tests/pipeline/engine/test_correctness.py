@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import trio
 
-from pipeline.engine.control import messages as m
 from pipeline.engine.control.client import open_engine
+from pipeline.engine.control.messages import SequenceSpec
 from pipeline.models.prepared import PreparedModel
 from proofs.sampling.settings import SamplingSettings
 from tests.pipeline.engine.reference import Reference
@@ -39,7 +39,7 @@ def key(run: int, number: int) -> bytes:
 
 def specs(
     run: int, prompts: dict[int, tuple[int, ...]], max_tokens: int, sampled: bool
-) -> list[m.SequenceSpec]:
+) -> list[SequenceSpec]:
     return [
         make_spec(
             key(run, number),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.replay_messages import ReplaySequence
 from pipeline.engine.replay import chunk_measure, measure, measure_sampling
 from pipeline.models.prepared import PreparedModel
 from pipeline.runner import replay
@@ -25,7 +25,7 @@ SAMPLING = SamplingSettings(temperature=1.0, top_k=40, top_p=0.95, noise_key=5)
 
 
 @pytest.fixture(scope="module")
-def honest(tiny_model: Callable[[str], PreparedModel]) -> tuple[r.ReplaySequence, SequenceReplay]:
+def honest(tiny_model: Callable[[str], PreparedModel]) -> tuple[ReplaySequence, SequenceReplay]:
     """One honest sequence of 70 tokens and its replay."""
     model, prompt = tiny_model("llama"), tuple(range(20, 29))
     ring = LocalRing(load_ring(model, CUTS, 90))
@@ -43,7 +43,7 @@ def honest(tiny_model: Callable[[str], PreparedModel]) -> tuple[r.ReplaySequence
 
 
 def test_an_honest_sequence_passes_the_limits(
-    honest: tuple[r.ReplaySequence, SequenceReplay],
+    honest: tuple[ReplaySequence, SequenceReplay],
 ) -> None:
     measured = measure(*honest)
     for stage in measured.stages:
@@ -55,7 +55,7 @@ def test_an_honest_sequence_passes_the_limits(
 
 
 def test_negated_rows_differ_in_signs_alone_and_fail(
-    honest: tuple[r.ReplaySequence, SequenceReplay],
+    honest: tuple[ReplaySequence, SequenceReplay],
 ) -> None:
     _, replayed = honest
     rows = replayed.stages[0].to(torch.bfloat16)
@@ -68,7 +68,7 @@ def test_negated_rows_differ_in_signs_alone_and_fail(
 
 
 def test_surprise_does_not_depend_on_the_blocks_of_logits(
-    honest: tuple[r.ReplaySequence, SequenceReplay], monkeypatch: pytest.MonkeyPatch
+    honest: tuple[ReplaySequence, SequenceReplay], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim, replayed = honest
     whole = measure_sampling(claim.sequence, replayed)
@@ -79,7 +79,7 @@ def test_surprise_does_not_depend_on_the_blocks_of_logits(
 
 
 def test_a_colder_request_makes_the_output_look_surprising(
-    honest: tuple[r.ReplaySequence, SequenceReplay],
+    honest: tuple[ReplaySequence, SequenceReplay],
 ) -> None:
     claim, replayed = honest
     sampling = SAMPLING.model_copy(update={"temperature": 0.3})

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.control import messages as m
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.messages import Bench, SequenceSpec
+from pipeline.engine.control.replay_messages import Replay, Replayed, ReplaySequence
 from pipeline.engine.errors import EngineError
 from pipeline.engine.service import EngineService
 from pipeline.models.prepared import PreparedModel
@@ -39,7 +39,7 @@ def validator(tmp_path_factory: pytest.TempPathFactory) -> EngineService:
 SHORT = SequenceRequest(sequence_id=bytes(16), prompt_ids=(5,), max_tokens=1000)
 
 
-def spec(number: int) -> m.SequenceSpec:
+def spec(number: int) -> SequenceSpec:
     return make_spec(
         number.to_bytes(16, "big"),
         tuple(range(5 + number, 15 + 4 * number)),
@@ -50,7 +50,7 @@ def spec(number: int) -> m.SequenceSpec:
 
 def claims(
     folder: Path, model: PreparedModel, faults: dict[int, str]
-) -> tuple[r.ReplaySequence, ...]:
+) -> tuple[ReplaySequence, ...]:
     """What a ring with these faults hands in."""
     with local_ring(STAGES, folder) as ring:
         ring.load(model, faults=faults)
@@ -67,8 +67,8 @@ def claims(
     )
 
 
-def request(model: PreparedModel, sequences: Sequence[r.ReplaySequence]) -> r.Replay:
-    return r.Replay(
+def request(model: PreparedModel, sequences: Sequence[ReplaySequence]) -> Replay:
+    return Replay(
         model_dir=str(model.path),
         model_id=model.model_id,
         boundaries=tuple(cuts(model.manifest.layers, STAGES)[1:]),
@@ -76,7 +76,7 @@ def request(model: PreparedModel, sequences: Sequence[r.ReplaySequence]) -> r.Re
     )
 
 
-def failing(replayed: r.Replayed) -> list[int]:
+def failing(replayed: Replayed) -> list[int]:
     """Stages of which some chunk is outside of the thresholds."""
     return [
         stage
@@ -87,7 +87,7 @@ def failing(replayed: r.Replayed) -> list[int]:
     ]
 
 
-def sampling_passes(replayed: r.Replayed) -> bool:
+def sampling_passes(replayed: Replayed) -> bool:
     measures = [measured.sampling for measured in replayed.measures]
     tokens, matches = sum(s.tokens for s in measures), sum(s.matches for s in measures)
     return FP32.passes_sampling(tokens, matches, sum(sum(s.scores) for s in measures))
@@ -191,6 +191,6 @@ def test_output_that_the_model_cannot_have(
 
 
 def test_bench_times_a_layer(model: PreparedModel, validator: EngineService) -> None:
-    benched = validator.bench(m.Bench(model_dir=str(model.path), batch=4))
+    benched = validator.bench(Bench(model_dir=str(model.path), batch=4))
     assert 0 < benched.layer_seconds < 10
     assert benched.device_name

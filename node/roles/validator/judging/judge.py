@@ -25,6 +25,7 @@ from node.roles.validator.judging.replay import replay_request, rows_request, sh
 from node.roles.validator.judging.reputation import p_values
 from node.roles.validator.judging.rows import CannotJudge, RowsFetcher, is_content
 from pipeline.engine.control.client import EngineClient
+from pipeline.engine.control.operations import REPLAY
 from pipeline.engine.control.replay_messages import Replay, Replayed
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
@@ -171,7 +172,7 @@ class Judge:
                 delay = min(delay * 2, LAST_RETRY_SECONDS)
             try:
                 async with self._busy:
-                    found = await self._engine.request("replay", request, timeout=REPLAY_SECONDS)
+                    found = await self._engine.request(REPLAY, request, timeout=REPLAY_SECONDS)
                 self.replay_seconds += found.seconds
                 return found
             except EngineError as exc:

@@ -12,7 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.replay_messages import (
+    Replay,
+    ReplayedSequence,
+    ReplaySequence,
+    RevealedRows,
+)
 from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.revealed import NO_ROWS
 from pipeline.engine.replay import NOT_FINITE, Replayer
@@ -35,16 +40,16 @@ class Disputed:
     """One finished sequence and the file of what stage 1 received (`files[0]`), and stage 2."""
 
     model: PreparedModel
-    sequence: r.ReplaySequence
+    sequence: ReplaySequence
     files: list[Path]
 
-    def errors(self, *revealed: r.RevealedRows) -> tuple[float, ...]:
+    def errors(self, *revealed: RevealedRows) -> tuple[float, ...]:
         return tuple(check.error for check in self.replay(*revealed).revealed)
 
-    def replay(self, *revealed: r.RevealedRows) -> r.ReplayedSequence:
+    def replay(self, *revealed: RevealedRows) -> ReplayedSequence:
         request = self.sequence.sequence.request.model_copy(update={"sequence_id": bytes(16)})
         other = self.sequence.sequence.model_copy(update={"request": request})
-        replay = r.Replay(
+        replay = Replay(
             model_dir=str(self.model.path),
             model_id=self.model.model_id,
             boundaries=tuple(cuts(self.model.manifest.layers, STAGES)[1:]),
@@ -58,7 +63,7 @@ class Disputed:
         assert len(disputed.revealed) == len(revealed)
         return disputed
 
-    def both(self) -> r.ReplayedSequence:
+    def both(self) -> ReplayedSequence:
         """Stage 1 by what it received and sent on, and the last one by what it received."""
         return self.replay(rows(0, self.files[0], self.files[1]), rows(1, self.files[1]))
 
@@ -95,8 +100,8 @@ def honest(model: PreparedModel, tmp_path_factory: pytest.TempPathFactory) -> Di
     return disputed(tmp_path_factory.mktemp("honest"), model, {})
 
 
-def rows(boundary: int, path: Path | str, sent: Path | str = "") -> r.RevealedRows:
-    return r.RevealedRows(boundary=boundary, path=str(path), sent=str(sent))
+def rows(boundary: int, path: Path | str, sent: Path | str = "") -> RevealedRows:
+    return RevealedRows(boundary=boundary, path=str(path), sent=str(sent))
 
 
 def passes(chunks: tuple[ChunkMeasure, ...]) -> bool:

@@ -16,6 +16,7 @@ from node.roles.validator.judging.noise_check import NoiseCheck, NoiseFault
 from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.rows import CannotJudge
 from node.wire.blobs import BlobStore
+from pipeline.engine.control.operations import REPLAY, Operation
 from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
 from proofs.evidence.bundle import UnitBundle
 from tests.proofs.units import DOMAIN, NULL, bundle, changed, measures, sequence
@@ -33,8 +34,10 @@ class Engine:
             found[spoilt] = found[spoilt].model_copy(update={"stages": bad})
         self._items = {m.sequence_id: ReplayedSequence(measure=m) for m in found}
 
-    async def request(self, name: str, body: Replay, timeout: float) -> Replayed:
-        assert name == "replay"
+    async def request(
+        self, operation: Operation[Replay, Replayed], body: Replay, timeout: float
+    ) -> Replayed:
+        assert operation is REPLAY
         ids = tuple(item.sequence.sequence_id for item in body.sequences)
         self.asked.append(ids)
         items = tuple(self._items[sequence_id] for sequence_id in ids)
