@@ -21,6 +21,7 @@ import psutil
 import structlog
 
 from pipeline.dataplane import Identity, Listener, ListenFailed
+from pipeline.engine.composition import load_engine_model, stage_class
 from pipeline.engine.control.messages import (
     Bench,
     Benched,
@@ -56,7 +57,7 @@ from pipeline.engine.counters import Counters
 from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
-from pipeline.engine.loading import LoadedModel, device_name, load_model
+from pipeline.engine.loading import LoadedModel, device_name
 from pipeline.engine.ring.connect import connect
 from pipeline.engine.ring.frames import Hello
 from pipeline.engine.ring.head import Head
@@ -121,7 +122,7 @@ class EngineService:
         with self._lock:
             self._model = None
         self._use_threads()
-        model = load_model(body)
+        model = load_engine_model(body)
         with self._lock:
             self._check_current(attempt)
             self._model = model
@@ -243,8 +244,6 @@ class EngineService:
     def _start_ring(
         self, body: JoinRing, model: LoadedModel, head: Head | None, edges: Edges | None
     ) -> RingThreads:
-        from pipeline.engine.ring.stage import Stage
-
         def down(side: Side, reason: str) -> None:
             log.warning("ring is down", generation=body.generation, edge=side, reason=reason)
             self._emit(
@@ -260,7 +259,7 @@ class EngineService:
         request = model.request
         rows = RowsStore(Path(request.rows_dir), request.rows_bytes) if request.rows_dir else None
         digest = ring_digest(request.model_id, body.group_id, body.generation, body.boundaries)
-        stage = Stage(model, self._evidence, self._counters, digest, rows)
+        stage = stage_class(request.fault)(model, self._evidence, self._counters, digest, rows)
         threads = RingThreads(body.generation, stage, head, edges, down)
         if head is not None:
             head.ring_up(body, model.request.kv_tokens)

@@ -8,15 +8,14 @@ therefore holds for the stages of a real ring on the same device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from pipeline.dishonest.weights import apply_fault
 from pipeline.models.prepared import PreparedModel
-from pipeline.models.slice import load_slice
+from pipeline.models.slice import ModelSlice, load_slice
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.stage import StageRunner, StepItem
 from proofs.evidence.sequence import SequenceRequest
@@ -57,21 +56,21 @@ def load_ring(
     kv_tokens: int,
     device: str = "cpu",
     *,
-    fault: str = "",
+    alter: Callable[[ModelSlice], None] | None = None,
     packed: bool = True,
 ) -> list[StageRunner]:
-    """A runner for each stage; `boundaries[s]` is the layer after which stage s ends. `fault` and
-    `packed` are those of `apply_fault` and `StageRunner`.
+    """A runner for each stage; `boundaries[s]` is the layer after which stage s ends. `alter`
+    changes each slice in place before its runner takes it; `packed` is that of `StageRunner`.
 
     Raises:
-        ModelError: the model, the boundaries or the fault cannot be used.
+        ModelError: the model or the boundaries cannot be used.
         ValueError: a stage is no range of layers of the model.
     """
     runners = []
     for first, last in zip([0, *boundaries], boundaries, strict=False):
         slice_ = load_slice(model, first, last, device)
-        if fault:
-            apply_fault(slice_, fault)
+        if alter is not None:
+            alter(slice_)
         runners.append(StageRunner(slice_, kv_tokens, packed=packed))
     return runners
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from evaluation import attacks
 from evaluation.checking import Checker, check, prove
 from evaluation.derive import Case, from_honest, spoofed_prefill
 from evaluation.records import Block, Journal, Record
 from node.calibration.prompts import encode_prompt, prompt_texts
+from pipeline.dishonest.weights import apply_fault
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.runner.distance import rows_error
@@ -164,7 +166,8 @@ class Collector:
     def _load(self, fault: str, packed: bool = True) -> list[StageRunner]:
         s = self._setup
         kv_tokens = s.batch * (MAX_PROMPT + s.tokens)
-        return load_ring(s.model, s.boundaries, kv_tokens, fault=fault, packed=packed)
+        alter = partial(apply_fault, fault=fault) if fault else None
+        return load_ring(s.model, s.boundaries, kv_tokens, alter=alter, packed=packed)
 
     def _derived(self, job: Job, case: Case) -> Iterator[Record]:
         """On the first prompts of the test half."""

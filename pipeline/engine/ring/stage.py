@@ -4,16 +4,8 @@ A `Stage` lives as long as one generation of a ring and belongs to that ring's c
 each batch it checks the rules (`table`), seals and opens sequences, runs the slice, collects
 evidence and, in the last stage, samples. Payload length is checked before the bytes are used.
 
-Faults are here so that tests and simulations can see dishonesty caught; each deviates in one place:
-
-- `null-proofs` proves nothing;
-- `garbage-hidden` alters what it sends after proving and hashing it;
-- `garbage-signed` hashes the altered rows as well, so only its proof is of the right ones;
-- `quiet-garbage` does so too, but leaves each row's largest values, which a proof covers, alone;
-- `wrong-seed` samples with other noise.
-
-The last stage sends no rows, so altering them does nothing there. Weight faults are applied when a
-slice is loaded.
+What a stage proves, sends and samples by are methods of their own (`prove`, `outgoing`,
+`sampling_of`), which a test's or a simulation's stage may override.
 """
 
 from __future__ import annotations
@@ -27,7 +19,7 @@ import torch
 
 from pipeline.engine.counters import Counters
 from pipeline.engine.errors import EngineError, StageViolation
-from pipeline.engine.evidence.collecting import Collector, ReturnedTokens, token_bytes
+from pipeline.engine.evidence.collecting import Collector, ReturnedTokens, prove_chunk, token_bytes
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
@@ -38,11 +30,6 @@ from pipeline.runner.stage import StepItem
 from proofs.evidence.ring_terms import terms_digest
 from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.token_score import SamplingError, choose_batch
-from proofs.toploc import TOPK
-
-_OTHER_KEY = 0x9E3779B97F4A7C15
-_ALTERED_UNSIGNED = ("garbage-hidden",)
-_ALTERED_SIGNED = ("garbage-signed", "quiet-garbage")
 
 
 @dataclass(frozen=True)
@@ -56,18 +43,6 @@ class StepOutcome:
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
     """The little-endian bytes of a contiguous CPU tensor, without a copy."""
     return tensor.view(torch.uint8).numpy().reshape(-1).data
-
-
-def altered(rows: torch.Tensor, quiet: bool) -> torch.Tensor:
-    """What a dishonest stage makes of its rows [N, H]. With `quiet`, only of each row's smaller
-    values, and the garbage stays below the others: a proof's points are found where they were."""
-    if not quiet:
-        return rows + torch.randn_like(rows) * rows.std()
-    magnitude = rows.abs()
-    # Half of a small model's row is left to alter, where TOPK would be all of it.
-    cutoff = magnitude.topk(min(TOPK, rows.shape[1] // 2), dim=1).values[:, -1:]
-    garbage = (torch.rand_like(rows) * 2 - 1) * cutoff * 0.9
-    return torch.where(magnitude >= cutoff, rows, garbage)
 
 
 class Stage:
@@ -90,7 +65,6 @@ class Stage:
         self._store = store
         self._rows = None if self._slice.is_first else rows
         self._counters = counters
-        self._fault = model.request.fault
         self._ring = ring
         self._table = SequenceTable(model.request.kv_tokens)
         self._collectors: dict[bytes, Collector] = {}
@@ -121,6 +95,19 @@ class Stage:
             self._runner.close(sequence_id)
         self._collectors.clear()
 
+    def prove(self, rows: torch.Tensor) -> bytes:
+        """The proof of a chunk of output rows, bf16 [1..32, H]."""
+        return prove_chunk(rows)
+
+    def outgoing(self, rows: torch.Tensor) -> tuple[memoryview, memoryview]:
+        """Raw bytes of computed rows [N, H] as they are sent on, and as they are signed for."""
+        payload = raw_bytes(rows)
+        return payload, payload
+
+    def sampling_of(self, item: Item) -> SamplingSettings:
+        """How the token after an item is picked."""
+        return self._table.opened(item.sequence_id).sampling
+
     def _close(self, close: Close) -> None:
         self._runner.close(close.sequence_id)
         collector = self._collectors.pop(close.sequence_id)
@@ -143,7 +130,7 @@ class Stage:
             terms_digest(self._ring, opened.prompt, opened.sampling),
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
-            null_proofs=self._fault == "null-proofs",
+            prove=self.prove,
         )
 
     def _compute(
@@ -157,13 +144,8 @@ class Stage:
         halves = host.to(torch.bfloat16)
         if not bool(torch.isfinite(halves).all()):
             raise StageViolation("hidden states are not finite: the input or the weights are bad")
-        payload = signed = raw_bytes(host)
-        tokens: tuple[int, ...] = ()
-        if self._slice.is_last:
-            tokens = self._sample(batch, output)
-        elif self._fault in _ALTERED_UNSIGNED + _ALTERED_SIGNED:
-            payload = raw_bytes(altered(host, quiet=self._fault == "quiet-garbage"))
-            signed = payload if self._fault in _ALTERED_SIGNED else signed
+        payload, signed = self.outgoing(host)
+        tokens = self._sample(batch, output) if self._slice.is_last else ()
         drawn = iter(tokens)
         for rows in placed:
             first, last = rows.first, rows.first + rows.count
@@ -202,15 +184,9 @@ class Stage:
         if not rows:
             return ()
         logits = self._runner.logits(output[rows]).cpu().numpy()
-        samplings = [self._sampling(item) for item in batch.samples]
+        samplings = [self.sampling_of(item) for item in batch.samples]
         positions = [item.start + item.count for item in batch.samples]
         try:
             return tuple(choose_batch(logits, samplings, positions))
         except SamplingError as exc:
             raise StageViolation(f"no token can be chosen: {exc}") from exc
-
-    def _sampling(self, item: Item) -> SamplingSettings:
-        sampling = self._table.opened(item.sequence_id).sampling
-        if self._fault == "wrong-seed":
-            return sampling.model_copy(update={"noise_key": sampling.noise_key ^ _OTHER_KEY})
-        return sampling

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 
+from pipeline.dishonest.weights import apply_fault
 from pipeline.models.prepared import PreparedModel
 from pipeline.runner.errors import KvExhausted, RunnerError
 from pipeline.runner.local_ring import Generated, LocalRing, load_ring
@@ -78,7 +80,9 @@ def test_a_fault_changes_rows_and_an_abandoned_run_frees_its_cache(
     tiny_model: Callable[[str], PreparedModel],
 ) -> None:
     honest = load_ring(tiny_model("llama"), CUTS, 200)
-    faulty = load_ring(tiny_model("llama"), CUTS, 200, fault="int8-weights")
+    faulty = load_ring(
+        tiny_model("llama"), CUTS, 200, alter=partial(apply_fault, fault="int8-weights")
+    )
     running = LocalRing(faulty, batch=2).generate(requests(2))
     cheap = next(running)
     running.close()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.dishonest.stages import altered
 from pipeline.engine.control.messages import Finished, SequenceIds, SequenceSpec, Submit
 from pipeline.engine.evidence.collecting import UNSAMPLED, ReturnedTokens, token_bytes
-from pipeline.engine.ring.stage import altered
 from pipeline.models.prepared import PreparedModel
 from proofs.evidence.statement import StageEvidence
 from proofs.sampling.settings import SamplingSettings
