@@ -195,6 +195,7 @@ class GuardedYamuxStream(IMuxedStream):
         raise NotImplementedError("use a trio cancel scope")
 
     def get_remote_address(self) -> tuple[str, int] | None:
+        """The peer's (host, port), where the transport has one."""
         return self.muxed_conn.get_remote_address()
 
     async def __aenter__(self) -> GuardedYamuxStream:

@@ -26,10 +26,12 @@ def envelope_limit(max_payload: int) -> int:
 
 
 def encode_frame(body: bytes) -> bytes:
+    """The body behind its length."""
     return len(body).to_bytes(LENGTH_SIZE, "big") + body
 
 
 def encode_ok(payload: bytes) -> bytes:
+    """The envelope of an answer."""
     return bytes(msgpack.packb({"ok": payload}))
 
 

@@ -51,6 +51,11 @@ class Stream(trio.abc.HalfCloseableStream):
             self._sending.release()
 
     async def wait_send_all_might_not_block(self) -> None:
+        """A checkpoint: `send_all` does its own waiting.
+
+        Raises:
+            trio.ClosedResourceError: this side closed it.
+        """
         if self._closed or self._send_done:
             raise trio.ClosedResourceError("the stream is closed for sending")
         await trio.lowlevel.checkpoint()
