@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgpack
 import trio
 
-from p2p.errors import ProtocolViolation, RemoteRefused, StreamBroken
+from p2p.errors import ProtocolViolation, RemoteRefused
+from p2p.messages.streams import StreamBroken
 
 LENGTH_SIZE = 4
 MAX_CODE = 64  # characters of an error code

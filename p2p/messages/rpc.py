@@ -23,7 +23,6 @@ from p2p.errors import (
     ProtocolViolation,
     Refused,
     RequestTimeout,
-    StreamBroken,
 )
 from p2p.messages.framing import (
     decode_response,
@@ -33,7 +32,7 @@ from p2p.messages.framing import (
     envelope_limit,
     read_frame,
 )
-from p2p.messages.streams import Stream
+from p2p.messages.streams import Stream, StreamBroken
 
 log = structlog.get_logger(__name__)
 

@@ -14,9 +14,13 @@ from libp2p.io.exceptions import IOException
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
-from p2p.errors import StreamBroken
+from p2p.errors import P2PError
 
 READ_SIZE = 64 * 1024
+
+
+class StreamBroken(P2PError, trio.BrokenResourceError):
+    """A byte stream was reset by the peer or lost its connection; trio's name for it holds too."""
 
 
 class Stream(trio.abc.HalfCloseableStream):
