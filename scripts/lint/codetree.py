@@ -15,8 +15,18 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 
-PACKAGES = ("node", "p2p", "pipeline", "proofs", "chain", "contracts", "scripts", "tests")
-"""Folders whose names a dotted name of ours can begin with."""
+PACKAGES = (
+    "node",
+    "p2p",
+    "pipeline",
+    "proofs",
+    "chain",
+    "contracts",
+    "scripts",
+    "tests",
+    "prime_node",
+)
+"""Packages, folders and modules whose names a dotted name of ours can begin with."""
 
 FOLDERS = (*PACKAGES, "docs")
 """Folders whose names a path of ours can begin with."""
@@ -96,8 +106,9 @@ class CodeTree:
         return False
 
     def python_files(self, *tops: str) -> list[str]:
-        """The Python files below these top-level folders, sorted."""
-        return sorted(p for p in self.paths if p.endswith(".py") and p.partition("/")[0] in tops)
+        """The Python files that are, or are below, what has these names, sorted."""
+        files = (path for path in self.paths if path.endswith(".py"))
+        return sorted(p for p in files if p.partition("/")[0].removesuffix(".py") in tops)
 
     @cached_property
     def modules(self) -> dict[str, str]:

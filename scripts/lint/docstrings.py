@@ -19,7 +19,7 @@ from pathlib import Path
 
 from codetree import CodeTree, Definition, Function, statements
 
-CHECKED = ("node", "p2p", "pipeline", "proofs", "chain", "scripts")
+CHECKED = ("node", "p2p", "pipeline", "proofs", "chain", "scripts", "prime_node")
 EXEMPT_DECORATORS = {"overload", "setter", "deleter"}
 COMMAND_DECORATORS = {"command", "callback"}
 
@@ -53,7 +53,7 @@ class Docstrings:
     def missing(self) -> Iterator[str]:
         """`file:line: name` for each public thing without a docstring."""
         for module, path in sorted(self._code.modules.items()):
-            tree = self._code.tree(path) if path.partition("/")[0] in CHECKED else None
+            tree = self._code.tree(path) if module.partition(".")[0] in CHECKED else None
             if tree is None or not all(map(is_public, path.removesuffix(".py").split("/"))):
                 continue
             if ast.get_docstring(tree) is None:

@@ -31,7 +31,7 @@ from codetree import FOLDERS, PACKAGES, CodeTree
 from prose import Word, prose_lines, words_of_markdown, words_of_python
 
 SELF_CONTAINED = ("node", "p2p", "pipeline", "proofs", "chain")
-CHECKED = (*SELF_CONTAINED, "scripts", "tests")
+CHECKED = (*SELF_CONTAINED, "scripts", "tests", "prime_node")
 DATA_SUFFIXES = {"key", "lock", "sqlite", "toml", "json", "jsonl", "log", "db"}
 NOT_OURS = {
     "node/*": ["chain.reward"],  # a kind of event

@@ -54,6 +54,7 @@ def repository(write: Write) -> None:
     write("docs/reference/formats.md", "formats")
     write("docs/reference/config.md", "config")
     write("README.md", "readme")
+    write("prime_node.py", '"""The way in."""\ndef main() -> None: ...')
     write(".gitignore", "node_modules/\ncontracts/out/\n")
 
 
@@ -80,6 +81,7 @@ GOOD = [
     "proofs/<part>/noise.py",
     "docs/reference/{name}.md",
     "tests/vectors/a.json",
+    "prime_node.main",
     "noise.py",
     "sampling/noise.py",
     "node/node_modules/left-pad",
@@ -94,6 +96,7 @@ GOOD = [
 
 BAD = {
     "proofs.nothing": "no such name",
+    "prime_node.start": "no such name",
     "proofs.sampling.noize": "no such name; proofs.sampling.noise?",
     "proofs.noise.gumbel": "no such name; proofs.sampling.noise.gumbel?",
     "proofs.sampling.noise.gumbal": "no such name; proofs.sampling.noise.gumbel?",
