@@ -1,4 +1,4 @@
-"""Dishonest stages, on purpose; each deviates from the honest `Stage` in one place.
+"""Dishonest stages, on purpose; each deviates from honest conduct in one place.
 
 - `null-proofs` proves nothing;
 - `garbage-hidden` alters what it sends after proving and hashing it;
@@ -13,69 +13,66 @@ from __future__ import annotations
 
 import torch
 
-from pipeline.engine.evidence.collecting import prove_chunk
-from pipeline.engine.ring.batch import Item
-from pipeline.engine.ring.stage import Stage, raw_bytes
+from pipeline.runner.conduct import StageConduct
 from proofs.sampling.settings import SamplingSettings
 from proofs.toploc import TOPK
 
 _OTHER_KEY = 0x9E3779B97F4A7C15
 
 
-class DishonestStage(Stage):
-    """Base of all stages that deviate."""
+class DishonestStage(StageConduct):
+    """Base of all conduct that deviates."""
 
 
-class NullProofsStage(DishonestStage):
+class NullProofs(DishonestStage):
     """Gives proofs of the right length that hold zeros."""
 
     def prove(self, rows: torch.Tensor) -> bytes:
-        """See the class."""
-        return bytes(len(prove_chunk(rows)))
+        """Zeros."""
+        return bytes(len(super().prove(rows)))
 
 
-class GarbageHiddenStage(DishonestStage):
+class GarbageHidden(DishonestStage):
     """Sends altered rows and signs for the right ones."""
 
-    def outgoing(self, rows: torch.Tensor) -> tuple[memoryview, memoryview]:
-        """See the class."""
-        return raw_bytes(altered(rows, quiet=False)), raw_bytes(rows)
+    def outgoing(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Altered rows, and the right ones."""
+        return altered(rows, quiet=False), rows
 
 
-class GarbageSignedStage(DishonestStage):
+class GarbageSigned(DishonestStage):
     """Sends altered rows and signs for them."""
 
     quiet = False
 
-    def outgoing(self, rows: torch.Tensor) -> tuple[memoryview, memoryview]:
-        """See the class."""
-        garbage = raw_bytes(altered(rows, quiet=self.quiet))
+    def outgoing(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same altered rows twice."""
+        garbage = altered(rows, quiet=self.quiet)
         return garbage, garbage
 
 
-class QuietGarbageStage(GarbageSignedStage):
+class QuietGarbage(GarbageSigned):
     """Alters only values that no proof covers."""
 
     quiet = True
 
 
-class WrongSeedStage(DishonestStage):
+class WrongSeed(DishonestStage):
     """Samples with noise of another key than it was told."""
 
-    def sampling_of(self, item: Item) -> SamplingSettings:
-        """See the class."""
-        told = super().sampling_of(item)
+    def sampling(self, told: SamplingSettings) -> SamplingSettings:
+        """With another noise key."""
         return told.model_copy(update={"noise_key": told.noise_key ^ _OTHER_KEY})
 
 
 STAGES: dict[str, type[DishonestStage]] = {
-    "null-proofs": NullProofsStage,
-    "garbage-hidden": GarbageHiddenStage,
-    "garbage-signed": GarbageSignedStage,
-    "quiet-garbage": QuietGarbageStage,
-    "wrong-seed": WrongSeedStage,
+    "null-proofs": NullProofs,
+    "garbage-hidden": GarbageHidden,
+    "garbage-signed": GarbageSigned,
+    "quiet-garbage": QuietGarbage,
+    "wrong-seed": WrongSeed,
 }
-"""The stage that has the fault of this name."""
+"""The conduct that a fault names."""
 
 
 def altered(rows: torch.Tensor, quiet: bool) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Which weights and which stage an engine gets: honest ones, unless a simulation asks for a fault.
+"""Which weights and conduct an engine gets: honest ones, unless a simulation asks for a fault.
 
 This is the only module outside of `pipeline.dishonest` that knows of it; an import rule keeps it
 so. Torch is imported on first use, as everywhere in the engine.
@@ -14,7 +14,7 @@ from pipeline.engine.errors import EngineError
 from pipeline.engine.loading import LoadedModel, load_model
 
 if TYPE_CHECKING:
-    from pipeline.engine.ring.stage import Stage
+    from pipeline.runner.conduct import StageConduct
 
 
 def load_engine_model(request: Load) -> LoadedModel:
@@ -35,12 +35,12 @@ def load_engine_model(request: Load) -> LoadedModel:
     raise EngineError("bad_request", f"unknown fault {request.fault!r}; known: {known}")
 
 
-def stage_class(fault: str) -> type[Stage]:
-    """The stage for a slice that was loaded with `fault`, "" for none."""
-    from pipeline.engine.ring.stage import Stage
+def conduct_of(fault: str) -> StageConduct:
+    """The conduct of a stage whose slice was loaded with `fault`, "" for none."""
+    from pipeline.runner.conduct import StageConduct
 
     if not fault:
-        return Stage
+        return StageConduct()
     from pipeline.dishonest.stages import STAGES
 
-    return STAGES.get(fault, Stage)  # of degraded weights an honest stage makes the fault
+    return STAGES.get(fault, StageConduct)()  # degraded weights are fault enough

@@ -21,7 +21,7 @@ import psutil
 import structlog
 
 from pipeline.dataplane import Identity, Listener, ListenFailed
-from pipeline.engine.composition import load_engine_model, stage_class
+from pipeline.engine.composition import conduct_of, load_engine_model
 from pipeline.engine.control.messages import (
     Bench,
     Benched,
@@ -244,6 +244,8 @@ class EngineService:
     def _start_ring(
         self, body: JoinRing, model: LoadedModel, head: Head | None, edges: Edges | None
     ) -> RingThreads:
+        from pipeline.engine.ring.stage import Stage
+
         def down(side: Side, reason: str) -> None:
             log.warning("ring is down", generation=body.generation, edge=side, reason=reason)
             self._emit(
@@ -259,7 +261,8 @@ class EngineService:
         request = model.request
         rows = RowsStore(Path(request.rows_dir), request.rows_bytes) if request.rows_dir else None
         digest = ring_digest(request.model_id, body.group_id, body.generation, body.boundaries)
-        stage = stage_class(request.fault)(model, self._evidence, self._counters, digest, rows)
+        conduct = conduct_of(request.fault)
+        stage = Stage(model, self._evidence, self._counters, digest, rows, conduct)
         threads = RingThreads(body.generation, stage, head, edges, down)
         if head is not None:
             head.ring_up(body, model.request.kv_tokens)

@@ -41,11 +41,6 @@ def token_bytes(proven: int, token: int | None) -> bytes:
     return UNSAMPLED * (proven - 1) + token.to_bytes(4, "little")
 
 
-def prove_chunk(rows: torch.Tensor) -> bytes:
-    """The TOPLOC proof of a chunk of rows, bf16 [1..32, H] on the CPU and finite."""
-    return build_chunk_proof(rows)
-
-
 class ReturnedTokens:
     """The running sum over the tokens that came back to stage 0.
 
@@ -95,7 +90,7 @@ class Collector:
         *,
         returned: ReturnedTokens | None = None,
         kept: RowsBuffer | None = None,
-        prove: Callable[[torch.Tensor], bytes] = prove_chunk,
+        prove: Callable[[torch.Tensor], bytes] = build_chunk_proof,
     ) -> None:
         self.kept = kept
         self._sequence_id = sequence_id

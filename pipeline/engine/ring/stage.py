@@ -4,8 +4,7 @@ A `Stage` lives as long as one generation of a ring and belongs to that ring's c
 each batch it checks the rules (`table`), seals and opens sequences, runs the slice, collects
 evidence and, in the last stage, samples. Payload length is checked before the bytes are used.
 
-What a stage proves, sends and samples by are methods of their own (`prove`, `outgoing`,
-`sampling_of`), which a test's or a simulation's stage may override.
+What it proves, sends on and samples by is its conduct's to say (`pipeline.runner.conduct`).
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ import torch
 
 from pipeline.engine.counters import Counters
 from pipeline.engine.errors import EngineError, StageViolation
-from pipeline.engine.evidence.collecting import Collector, ReturnedTokens, prove_chunk, token_bytes
+from pipeline.engine.evidence.collecting import Collector, ReturnedTokens, token_bytes
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
-from pipeline.engine.ring.batch import Batch, Close, Item, Open
+from pipeline.engine.ring.batch import Batch, Close, Open
 from pipeline.engine.ring.table import ItemRows, SequenceTable
+from pipeline.runner.conduct import StageConduct
 from pipeline.runner.errors import KvExhausted
 from pipeline.runner.stage import StepItem
 from proofs.evidence.ring_terms import terms_digest
-from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.token_score import SamplingError, choose_batch
 
 
@@ -50,6 +49,7 @@ class Stage:
 
     `ring` is the digest of the build that it belongs to (`proofs.evidence.ring_terms`).
     `rows` keeps what was received of finished sequences; None, and in stage 0, nothing is kept.
+    `conduct` is honest where none is given.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Stage:
         counters: Counters,
         ring: bytes,
         rows: RowsStore | None = None,
+        conduct: StageConduct | None = None,
     ) -> None:
         self._slice = model.slice
         self._runner = model.runner
@@ -66,6 +67,7 @@ class Stage:
         self._rows = None if self._slice.is_first else rows
         self._counters = counters
         self._ring = ring
+        self._conduct = conduct or StageConduct()
         self._table = SequenceTable(model.request.kv_tokens)
         self._collectors: dict[bytes, Collector] = {}
 
@@ -95,19 +97,6 @@ class Stage:
             self._runner.close(sequence_id)
         self._collectors.clear()
 
-    def prove(self, rows: torch.Tensor) -> bytes:
-        """The proof of a chunk of output rows, bf16 [1..32, H]."""
-        return prove_chunk(rows)
-
-    def outgoing(self, rows: torch.Tensor) -> tuple[memoryview, memoryview]:
-        """Raw bytes of computed rows [N, H] as they are sent on, and as they are signed for."""
-        payload = raw_bytes(rows)
-        return payload, payload
-
-    def sampling_of(self, item: Item) -> SamplingSettings:
-        """How the token after an item is picked."""
-        return self._table.opened(item.sequence_id).sampling
-
     def _close(self, close: Close) -> None:
         self._runner.close(close.sequence_id)
         collector = self._collectors.pop(close.sequence_id)
@@ -130,7 +119,7 @@ class Stage:
             terms_digest(self._ring, opened.prompt, opened.sampling),
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
-            prove=self.prove,
+            prove=self._conduct.prove,
         )
 
     def _compute(
@@ -144,7 +133,8 @@ class Stage:
         halves = host.to(torch.bfloat16)
         if not bool(torch.isfinite(halves).all()):
             raise StageViolation("hidden states are not finite: the input or the weights are bad")
-        payload, signed = self.outgoing(host)
+        sent_rows, signed_rows = self._conduct.outgoing(host)
+        payload, signed = raw_bytes(sent_rows), raw_bytes(signed_rows)
         tokens = self._sample(batch, output) if self._slice.is_last else ()
         drawn = iter(tokens)
         for rows in placed:
@@ -184,7 +174,10 @@ class Stage:
         if not rows:
             return ()
         logits = self._runner.logits(output[rows]).cpu().numpy()
-        samplings = [self.sampling_of(item) for item in batch.samples]
+        samplings = [
+            self._conduct.sampling(self._table.opened(item.sequence_id).sampling)
+            for item in batch.samples
+        ]
         positions = [item.start + item.count for item in batch.samples]
         try:
             return tuple(choose_batch(logits, samplings, positions))
