@@ -203,6 +203,7 @@ def measure_sampling(sequence: BundleSequence, replayed: SequenceReplay) -> Samp
 
 
 def chunk_measure(result: ChunkResult) -> ChunkMeasure:
+    """A comparison by `proofs.toploc` as a message."""
     return ChunkMeasure(
         exp_mismatches=result.exp_mismatches,
         mant_err_mean=result.mant_err_mean,

@@ -118,6 +118,7 @@ class EngineService:
     # --- slice --------------------------------------------------------------------------------
 
     def load(self, body: Load) -> Loaded:
+        """Load a slice; the ring, its evidence and waiting sequences go. Raises `EngineError`."""
         attempt = self._end_ring()
         with self._lock:
             self._model = None
@@ -127,8 +128,8 @@ class EngineService:
             self._check_current(attempt)
             self._model = model
             self._device_name = device_name(model.slice.device)
-            # Nothing of an earlier build may survive: its evidence is about other boundaries, and
-            # its tokens may come from a stage that has been convicted since. The orchestrator
+            # Nothing of an earlier generation may survive: its evidence is about other boundaries,
+            # and its tokens may come from a stage that has been convicted since. The orchestrator
             # submits again what shall go on.
             self._evidence.clear()
             self._head = None
@@ -148,6 +149,7 @@ class EngineService:
         )
 
     def unload(self, _body: Empty) -> Empty:
+        """Give up ring and slice; idempotent."""
         self._end_ring()
         with self._lock:
             self._model = None
@@ -162,6 +164,10 @@ class EngineService:
     # --- ring ---------------------------------------------------------------------------------
 
     def listen(self, body: Listen) -> Listening:
+        """Open the data-plane listener; anew where another address is asked for.
+
+        Raises `EngineError` (edge) where the address cannot be used.
+        """
         with self._lock:
             wanted = (body.host, body.port)
             if self._listener is not None and self._listening_on != wanted:
@@ -185,13 +191,18 @@ class EngineService:
             )
 
     def ring(self, body: JoinRing) -> Empty:
+        """Leave the present ring and join another; returns once both edges are up.
+
+        Raises `EngineError`: not_loaded, bad_request for a cut that the slice does not fit, edge
+        where a neighbour does not come or a later request replaced this one.
+        """
         attempt = self._end_ring()
         with self._lock:
             model = self._model
             head = self._head if body.stage == 0 else None
         if model is None:
             raise EngineError("not_loaded", "load a slice before joining a ring")
-        self._check_place(body, model)
+        self._check_stage(body, model)
         edges = self._connect(body, model, attempt) if body.stages > 1 else None
         try:
             with self._lock:
@@ -205,7 +216,7 @@ class EngineService:
         log.info("ring is up", group=body.group_id.hex()[:12], generation=body.generation)
         return Empty()
 
-    def _check_place(self, body: JoinRing, model: LoadedModel) -> None:
+    def _check_stage(self, body: JoinRing, model: LoadedModel) -> None:
         ends = (body.stage == 0, body.stage == body.stages - 1)
         if ends != (model.slice.is_first, model.slice.is_last):
             raise EngineError(
@@ -229,13 +240,13 @@ class EngineService:
         behind = (body.stage - 1) % body.stages
         cut = model.slice.first or model.slice.layers
         ring = (body.group_id, body.generation)
-        place = Hello(*ring, body.stage, body.stages, model_id, model.slice.last, dtype)
+        own = Hello(*ring, body.stage, body.stages, model_id, model.slice.last, dtype)
         upstream = Hello(*ring, behind, body.stages, model_id, cut, dtype)
         return connect(
             body,
             self._identity,
             self._listener,
-            place,
+            own,
             upstream,
             model.row_bytes,
             wanted=lambda: attempt == self._attempt,
@@ -286,6 +297,7 @@ class EngineService:
     # --- sequences ----------------------------------------------------------------------------
 
     def submit(self, body: Submit) -> Empty:
+        """Queue sequences. Raises `EngineError`: not_loaded without stage 0, bad_request."""
         head = self._head
         if head is None:
             raise EngineError("not_loaded", "only an engine that has stage 0 loaded takes work")
@@ -293,15 +305,18 @@ class EngineService:
         return Empty()
 
     def abort(self, body: SequenceIds) -> Empty:
+        """Stop generating these sequences; unknown ones are ignored."""
         head = self._head
         if head is not None:
             head.abort(body.sequence_ids)
         return Empty()
 
     def evidence(self, body: SequenceIds) -> Evidence:
+        """Evidence of finished sequences. Raises `EngineError` (unknown_sequence)."""
         return Evidence(items=self._evidence.get(body.sequence_ids))
 
     def forget(self, body: SequenceIds) -> Empty:
+        """Drop these sequences and their evidence; kept rows stay."""
         head = self._head
         if head is not None:
             head.forget(body.sequence_ids)
@@ -311,6 +326,7 @@ class EngineService:
     # --- others -------------------------------------------------------------------------------
 
     def replay(self, body: Replay) -> Replayed:
+        """Measure finished sequences. Raises `EngineError` (model, bad_request, out_of_memory)."""
         self._use_threads()
         from pipeline.engine.replay import Replayer
 
@@ -318,12 +334,14 @@ class EngineService:
         return self._replayer.replay(body)
 
     def bench(self, body: Bench) -> Benched:
+        """Time one layer. Raises `EngineError` (bad_request, model)."""
         self._use_threads()
         from pipeline.engine.bench import bench_layer
 
         return bench_layer(body)
 
     def status(self, _body: Empty) -> EngineStatus:
+        """A snapshot; never waits for a load, a replay or a step."""
         with self._lock:
             model, head = self._model, self._head
         waiting, running = (0, 0) if head is None else head.counts

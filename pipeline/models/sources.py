@@ -37,6 +37,7 @@ class Source:
 
     @property
     def is_gguf(self) -> bool:
+        """Whether the weights are in GGUF files."""
         return self.path.suffix == ".gguf"
 
 

@@ -53,8 +53,8 @@ def plan_groups(
     by_speed = sorted(range(len(everyone.candidates)), key=lambda i: everyone.speeds[i])
     for count in range(2, min(max_groups, len(by_speed) // min_stages) + 1):
         hands: list[list[Candidate]] = [[] for _ in range(count)]
-        for place, index in enumerate(by_speed):
-            lap, seat = divmod(place, count)
+        for rank, index in enumerate(by_speed):
+            lap, seat = divmod(rank, count)
             hands[seat if lap % 2 == 0 else count - 1 - seat].append(everyone.candidates[index])
         try:
             groups = [_group(hand, links, needs, min_stages, max_stages, seed) for hand in hands]
@@ -103,31 +103,31 @@ def _substituted(
     if not stages or stages[-1].last_layer != costs.needs.layers:
         return None
     taken: dict[int, int] = {}
-    for place, stage in enumerate(stages):
+    for stage_index, stage in enumerate(stages):
         member = index.get(stage.peer_id)
         if member is not None and costs.fits(member, stage.first_layer, stage.last_layer):
-            taken[place] = member
-    vacant = [place for place in range(len(stages)) if place not in taken]
+            taken[stage_index] = member
+    vacant = [stage_index for stage_index in range(len(stages)) if stage_index not in taken]
     kept = set(taken.values())
     free = [i for i in range(len(costs.candidates)) if i not in kept]
-    for place in sorted(
+    for stage_index in sorted(
         vacant, key=lambda p: -costs.memory(stages[p].first_layer, stages[p].last_layer)
     ):
-        first, last = stages[place].first_layer, stages[place].last_layer
+        first, last = stages[stage_index].first_layer, stages[stage_index].last_layer
         able = [i for i in free if costs.fits(i, first, last)]
         if not able:
             return None
-        taken[place] = min(able, key=lambda i: costs.speeds[i])
-        free.remove(taken[place])
+        taken[stage_index] = min(able, key=lambda i: costs.speeds[i])
+        free.remove(taken[stage_index])
     return tuple(
         StagePlan(
-            costs.candidates[taken[place]].peer_id,
+            costs.candidates[taken[stage_index]].peer_id,
             stage.first_layer,
             stage.last_layer,
             costs.memory(stage.first_layer, stage.last_layer),
-            costs.seconds(taken[place], stage.first_layer, stage.last_layer),
+            costs.seconds(taken[stage_index], stage.first_layer, stage.last_layer),
         )
-        for place, stage in enumerate(stages)
+        for stage_index, stage in enumerate(stages)
     )
 
 

@@ -60,7 +60,7 @@ def load_ring(
     packed: bool = True,
 ) -> list[StageRunner]:
     """A runner for each stage; `boundaries[s]` is the layer after which stage s ends. `alter`
-    changes each slice in place before its runner takes it; `packed` is that of `StageRunner`.
+    changes each slice in index before its runner takes it; `packed` is that of `StageRunner`.
 
     Raises:
         ModelError: the model or the boundaries cannot be used.
@@ -148,13 +148,13 @@ class LocalRing:
         counts = [len(piece) for _, piece in pieces]
         split = [torch.split(rows, counts) for rows in sent]
         ready, last_rows = [], []
-        for place, (sequence, piece) in enumerate(pieces):
+        for index, (sequence, piece) in enumerate(pieces):
             for parts, rows in zip(sequence.parts, split, strict=True):
-                parts.append(rows[place].clone())
+                parts.append(rows[index].clone())
             sequence.filled += len(piece)
             if not sequence.known():
                 ready.append(sequence)
-                last_rows.append(split[-1][place][-1])
+                last_rows.append(split[-1][index][-1])
         return self._sample(ready, last_rows)
 
     def _sample(self, ready: Sequence[_Running], rows: Sequence[torch.Tensor]) -> list[_Running]:

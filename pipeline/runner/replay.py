@@ -71,6 +71,7 @@ class WholeModelReplay:
 
     @property
     def layers(self) -> int:
+        """Number of decoder layers."""
         return self._slice.layers
 
     @torch.inference_mode()

@@ -106,7 +106,7 @@ class UnitBundle(CanonicalModel):
 
     @property
     def ring(self) -> bytes:
-        """The build that the bundle names, as its stages sign it (`proofs.evidence.ring_terms`)."""
+        """The ring that the bundle names, as its stages sign it (`proofs.evidence.ring_terms`)."""
         return ring_digest(self.model_id, self.group_id, self.generation, self.boundaries)
 
     @property
@@ -133,7 +133,7 @@ def signed_receipts(bundle: UnitBundle) -> tuple[SignedReceipt, ...]:
 def check_claims(bundle: UnitBundle, domain: Domain) -> str:
     """Why some claim does not bind its stage, or "".
 
-    Each receipt must be for this unit, build and stage and the pool of the others, claim the
+    Each receipt must be for this unit, generation and stage and the pool of the others, claim the
     stage's work, commit to the claim's evidence and carry two signatures: the worker's and that of
     the next stage of the ring, for a lone stage that of whom its receipt names.
     """

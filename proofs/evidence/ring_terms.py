@@ -17,8 +17,8 @@ from proofs.sampling.settings import SamplingSettings
 def ring_digest(
     model_id: bytes, group_id: bytes, generation: int, boundaries: Sequence[int]
 ) -> bytes:
-    """One build of a group: sha256 over a tag, both ids (32 bytes each), the generation (u64) and
-    the layers after which stages end (u32 each), big-endian."""
+    """One generation of a group: sha256 over a tag, both ids (32 bytes each), the generation (u64)
+    and the layers after which stages end (u32 each), big-endian."""
     cut = struct.pack(f">Q{len(boundaries)}I", generation, *boundaries)
     return hashlib.sha256(b"prime-node/ring/1\x00" + model_id + group_id + cut).digest()
 

@@ -27,7 +27,7 @@ from proofs.encoding.merkle import MerkleTree
 from proofs.encoding.signing import tagged_hash
 
 NOT_SAMPLED = 0xFFFFFFFF
-"""Stands in a token hash for a token that came from an earlier build of the group."""
+"""Stands in a token hash for a token that came from an earlier generation of the group."""
 
 Proofs = Annotated[
     tuple[Annotated[bytes, Field(max_length=4096)], ...], FailFast(), Field(max_length=1 << 16)

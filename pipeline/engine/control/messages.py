@@ -82,6 +82,8 @@ class Load(Message):
 
 
 class Loaded(Message):
+    """Answer to `load`: memory taken (bytes) and the seconds that it took."""
+
     weights_bytes: Count
     kv_bytes: Count
     seconds: float
@@ -150,6 +152,8 @@ class SequenceIds(Message):
 
 
 class Evidence(Message):
+    """One statement for each sequence that was asked for, in that order."""
+
     items: Annotated[tuple[StageEvidence, ...], FailFast(), Field(max_length=4096)]
 
 
@@ -162,6 +166,8 @@ class Bench(Message):
 
 
 class Benched(Message):
+    """Median seconds of one layer's decode step, and the name of the device."""
+
     layer_seconds: float
     device_name: Text
 

@@ -27,7 +27,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Open:
-    """A sequence that starts (or starts anew): `prompt` tokens, KV for `capacity` positions."""
+    """A sequence that starts (or starts anew).
+
+    Attributes:
+        prompt: how many of its tokens are prompt; stages but the first never see which.
+        capacity: KV positions to reserve.
+        sampling: how its tokens are to be picked, as its request says.
+    """
 
     sequence_id: bytes
     prompt: int
@@ -61,6 +67,7 @@ class Batch:
 
     @property
     def rows(self) -> int:
+        """Rows of hidden states that the batch takes through a stage."""
         return sum(item.count for item in self.items)
 
     @property

@@ -74,14 +74,14 @@ def connect(
     ring: JoinRing,
     identity: Identity,
     listener: Listener,
-    place: Hello,
+    own: Hello,
     upstream: Hello,
     row_bytes: int,
     wanted: Callable[[], bool],
 ) -> Edges:
     """Make both edges within `CONNECT_SECONDS`, or until `wanted` says no.
 
-    `place` is what this stage says to the downstream one, `upstream` what the upstream one must
+    `own` is what this stage says to the downstream one, `upstream` what the upstream one must
     say. `row_bytes` is the size of one row of hidden states. Raises `EngineError` (edge).
     """
     assert ring.downstream is not None
@@ -104,7 +104,7 @@ def connect(
 
     def dial_downstream(until: float) -> Edge:
         there = Endpoint(target.host, target.port, target.unix_path)
-        hello = place.encode()
+        hello = own.encode()
         return dial(identity, there, target.fingerprint, hello, until, limits=against)
 
     failed = threading.Event()

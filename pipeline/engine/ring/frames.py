@@ -28,7 +28,7 @@ _POSITIONS = 2**31
 
 @dataclass(frozen=True)
 class Hello:
-    """A dialler's place in a ring. `layer` is its last_layer, where the acceptor must begin."""
+    """Where a dialler stands in a ring. `layer`: where its slice ends and the acceptor's begins."""
 
     group_id: bytes
     generation: int
@@ -39,8 +39,9 @@ class Hello:
     dtype: str
 
     def encode(self) -> bytes:
-        place = [self.group_id, self.generation, self.stage, self.stages]
-        packed: bytes = msgpack.packb([*place, self.model_id, self.layer, self.dtype])
+        """The hello's bytes: a MessagePack array of the fields in order."""
+        ring = [self.group_id, self.generation, self.stage, self.stages]
+        packed: bytes = msgpack.packb([*ring, self.model_id, self.layer, self.dtype])
         return packed
 
 

@@ -25,8 +25,7 @@ from pipeline.engine.control.messages import (
 )
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring.batch import Batch
-from pipeline.engine.ring.frames import decode_tokens
-from pipeline.engine.ring.scheduler import (
+from pipeline.engine.ring.events import (
     Abort,
     Command,
     EmitFailed,
@@ -36,9 +35,10 @@ from pipeline.engine.ring.scheduler import (
     Returned,
     RingDown,
     RingUp,
-    Scheduler,
     Submit,
 )
+from pipeline.engine.ring.frames import decode_tokens
+from pipeline.engine.ring.scheduler import Scheduler
 from pipeline.engine.ring.stop_strings import StopStringWatch
 from pipeline.models.tokenizer import ChatTokenizer
 

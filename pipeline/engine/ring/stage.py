@@ -47,7 +47,7 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
 class Stage:
     """Runs batches on a loaded slice. Not thread-safe; `close` frees its sequences' KV cache.
 
-    `ring` is the digest of the build that it belongs to (`proofs.evidence.ring_terms`).
+    `ring` is the digest of the generation that it belongs to (`proofs.evidence.ring_terms`).
     `rows` keeps what was received of finished sequences; None, and in stage 0, nothing is kept.
     `conduct` is honest where none is given.
     """

@@ -7,7 +7,7 @@ import pytest
 from pipeline.engine.control.messages import SequenceSpec
 from pipeline.engine.errors import IllegalTransition
 from pipeline.engine.ring.batch import Batch, Close
-from pipeline.engine.ring.scheduler import (
+from pipeline.engine.ring.events import (
     Abort,
     EmitFailed,
     EmitFinished,
@@ -16,9 +16,9 @@ from pipeline.engine.ring.scheduler import (
     Returned,
     RingDown,
     RingUp,
-    Scheduler,
     Submit,
 )
+from pipeline.engine.ring.scheduler import Scheduler
 from pipeline.engine.ring.sequence import State
 from proofs.evidence.sequence import FinishReason
 from tests.pipeline.engine.sequences import make_spec

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pipeline.engine.control.messages import SequenceSpec
 from pipeline.engine.evidence.collecting import ReturnedTokens, token_bytes
 from pipeline.engine.ring.batch import Batch
-from pipeline.engine.ring.scheduler import (
+from pipeline.engine.ring.events import (
     Abort,
     Command,
     EmitFailed,
@@ -29,9 +29,9 @@ from pipeline.engine.ring.scheduler import (
     Returned,
     RingDown,
     RingUp,
-    Scheduler,
     Submit,
 )
+from pipeline.engine.ring.scheduler import Scheduler
 from pipeline.engine.ring.sequence import DONE, State
 from pipeline.engine.ring.table import SequenceTable
 from proofs.evidence.sequence import FinishReason
