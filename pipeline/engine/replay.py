@@ -31,7 +31,7 @@ from pipeline.engine.evidence.revealed import NO_ROWS, error_of, read_rows
 from pipeline.engine.loading import open_model, parse_device
 from pipeline.models.errors import ModelError
 from pipeline.runner.errors import RunnerError
-from pipeline.runner.replay import MAX_PACKED, SequenceReplay, WholeModelReplay
+from pipeline.runner.replay import LOGIT_ROWS, MAX_PACKED, SequenceReplay, WholeModelReplay
 from proofs.evidence.sequence import BundleSequence
 from proofs.sampling.surprise import surprise
 from proofs.sampling.token_score import SCORE_CLIP, SamplingError, measure_tokens
@@ -179,13 +179,16 @@ def measure_resumed(
     )
 
 
-def measure_sampling(sequence: BundleSequence, replayed: SequenceReplay) -> SamplingMeasure:
-    """Token-DiFR of every output token and the output's surprise, block by block of logits."""
+def measure_sampling(
+    sequence: BundleSequence, replayed: SequenceReplay, block_rows: int = LOGIT_ROWS
+) -> SamplingMeasure:
+    """Token-DiFR of every output token and the output's surprise, `block_rows` rows of logits at a
+    time."""
     request = sequence.request
     scores: list[float] = []
     matches = 0
     excess = variance = 0.0
-    for logits in replayed.logits():
+    for logits in replayed.logits(block_rows):
         done = len(scores)
         tokens = sequence.output_ids[done : done + len(logits)]
         position = len(request.prompt_ids) + done

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pipeline.planner.costs import Costs
 from pipeline.planner.ring import build_ring, ring_of
-from pipeline.planner.search import best_choice, furthest
+from pipeline.planner.search import DEFAULT_LIMITS, SearchLimits, best_choice, furthest
 from pipeline.planner.types import (
     MAX_STAGES,
     Candidate,
@@ -35,6 +35,7 @@ def plan_groups(
     max_stages: int = MAX_STAGES,
     max_groups: int = 1,
     seed: int = 0,
+    search: SearchLimits = DEFAULT_LIMITS,
 ) -> PoolPlan:
     """Groups of `min_stages` to `max_stages` workers that each hold the whole model.
 
@@ -138,11 +139,12 @@ def _group(
     min_stages: int,
     max_stages: int,
     seed: int,
+    search: SearchLimits = DEFAULT_LIMITS,
 ) -> GroupPlan:
     costs = Costs(candidates, links, needs, seed)
-    choice = best_choice(costs, min_stages, max_stages)
+    choice = best_choice(costs, min_stages, max_stages, search)
     if choice is None:
-        raise _why_not(costs, min_stages, max_stages)
+        raise _why_not(costs, min_stages, max_stages, search)
     return _with_spares(build_ring(costs, choice), costs)
 
 
@@ -157,7 +159,7 @@ def _throughput(groups: Sequence[GroupPlan]) -> float:
     return math.fsum(1 / group.bottleneck_seconds for group in groups)
 
 
-def _why_not(costs: Costs, min_stages: int, max_stages: int) -> CannotPlan:
+def _why_not(costs: Costs, min_stages: int, max_stages: int, search: SearchLimits) -> CannotPlan:
     needs, count = costs.needs, len(costs.candidates)
     if count < min_stages:
         return CannotPlan(
@@ -168,7 +170,7 @@ def _why_not(costs: Costs, min_stages: int, max_stages: int) -> CannotPlan:
         return CannotPlan(
             f"{min_stages} stages wanted and the model has {needs.layers} layers: ask for fewer"
         )
-    reached = min(furthest(costs, max_stages), needs.layers - 1)
+    reached = min(furthest(costs, max_stages, search), needs.layers - 1)
     missing = costs.memory(reached, needs.layers)
     kv = sum(needs.kv_bytes_per_token) * needs.kv_tokens
     whole = costs.memory(0, needs.layers)

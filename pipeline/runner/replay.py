@@ -45,24 +45,29 @@ class SequenceReplay:
     full: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
     @torch.inference_mode()
-    def logits(self) -> Iterator[torch.Tensor]:
-        """float32 logits in blocks of at most `LOGIT_ROWS` rows, [T, V] in all: row t is the
+    def logits(self, block_rows: int = LOGIT_ROWS) -> Iterator[torch.Tensor]:
+        """float32 logits in blocks of at most `block_rows` rows, [T, V] in all: row t is the
         distribution that output token t was drawn from. A full block of rows at a time, because
         T x V floats of a long sequence can be gigabytes."""
-        for block in torch.split(self.stages[-1], LOGIT_ROWS):
+        for block in torch.split(self.stages[-1], block_rows):
             yield self._head(block)
 
 
 class WholeModelReplay:
-    """The whole model of a folder, loaded once.
+    """The whole model of a folder, loaded once. At most `max_packed` tokens go into one pass.
 
     Raises:
         InvalidModel, UnsupportedModel: see `load_slice`.
     """
 
     def __init__(
-        self, model: PreparedModel | Path, device: str = "cpu", packed: bool = True
+        self,
+        model: PreparedModel | Path,
+        device: str = "cpu",
+        packed: bool = True,
+        max_packed: int = MAX_PACKED,
     ) -> None:
+        self._max_packed = max_packed
         prepared = model if isinstance(model, PreparedModel) else open_folder(model)
         self._slice = load_slice(prepared, 0, prepared.manifest.layers, device)
         self.weights_bytes = self._slice.weights_bytes
@@ -98,7 +103,9 @@ class WholeModelReplay:
         if any(not 0 <= s < len(boundaries) - 1 for stages in full.values() for s in stages):
             raise RunnerError(f"only the first {len(boundaries) - 1} stages send rows")
         results: dict[int, SequenceReplay] = {}
-        for batch in _batches([len(prompt) + len(output) - 1 for prompt, output in sequences]):
+        for batch in _batches(
+            [len(prompt) + len(output) - 1 for prompt, output in sequences], self._max_packed
+        ):
             wanted = [full.get(index, ()) for index in batch]
             replayed = self._pass([sequences[index] for index in batch], boundaries, wanted)
             results |= zip(batch, replayed, strict=True)
@@ -191,12 +198,12 @@ def _capture(
     return hook
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in groups of at most `MAX_PACKED` tokens; a longer sequence is a group of its own."""
+def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Indices in groups of at most `most` tokens; a longer sequence is a group of its own."""
     batch: list[int] = []
     tokens = 0
     for index, length in enumerate(lengths):
-        if batch and tokens + length > MAX_PACKED:
+        if batch and tokens + length > most:
             yield batch
             batch, tokens = [], 0
         batch.append(index)

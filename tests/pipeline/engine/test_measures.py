@@ -11,7 +11,6 @@ import torch
 from pipeline.engine.control.replay_messages import ReplaySequence
 from pipeline.engine.replay import chunk_measure, measure, measure_sampling
 from pipeline.models.prepared import PreparedModel
-from pipeline.runner import replay
 from pipeline.runner.local_ring import LocalRing, load_ring
 from pipeline.runner.replay import SequenceReplay, WholeModelReplay
 from proofs.evidence.sequence import SequenceRequest
@@ -68,14 +67,12 @@ def test_negated_rows_differ_in_signs_alone_and_fail(
 
 
 def test_surprise_does_not_depend_on_the_blocks_of_logits(
-    honest: tuple[ReplaySequence, SequenceReplay], monkeypatch: pytest.MonkeyPatch
+    honest: tuple[ReplaySequence, SequenceReplay],
 ) -> None:
     claim, replayed = honest
     whole = measure_sampling(claim.sequence, replayed)
-    monkeypatch.setattr(replay, "LOGIT_ROWS", 16)
-    assert measure_sampling(claim.sequence, replayed).surprise == pytest.approx(
-        whole.surprise, rel=1e-6
-    )
+    blocks = measure_sampling(claim.sequence, replayed, block_rows=16)
+    assert blocks.surprise == pytest.approx(whole.surprise, rel=1e-6)
 
 
 def test_a_colder_request_makes_the_output_look_surprising(
