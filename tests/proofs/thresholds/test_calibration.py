@@ -7,22 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from proofs.thresholds.builtin import PUBLISHED
 from proofs.thresholds.calibration import (
-    FLOORS,
-    MARGIN,
-    MAX_MARGIN,
     CalibrationError,
-    Honest,
     _beyond,
     calibrate,
     faults,
     make_profile,
-    rate_bound,
     scaled,
 )
-from proofs.thresholds.limits import PUBLISHED, binomial_tail
+from proofs.thresholds.fitting import FLOORS, MARGIN, MAX_MARGIN, Honest, rate_bound
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.thresholds.profiles import Profile, Side
+from proofs.thresholds.tails import binomial_tail
 
 STAGES, CHUNKS, TOKENS = 3, 4, 128
 SIDE = Side(dtype="bfloat16", device="cpu", settings="")
