@@ -71,10 +71,12 @@ def fit_limits(
 
     def chunk_limit(name: str) -> float:
         values = [max(getattr(c, name) for s in m.stages for c in s) for m in measures]
-        return max(float(getattr(floor, name)), _beyond(values, decades))
+        return max(float(getattr(floor, name)), largest_with_margin(values, decades))
 
     def stage_limit(name: str, stage: int, least: float) -> float:
-        return max(least, _beyond([_stage_mean(m, stage, name) for m in measures], decades))
+        return max(
+            least, largest_with_margin([_stage_mean(m, stage, name) for m in measures], decades)
+        )
 
     every = range(len(measures[0].stages))
     return Thresholds(
@@ -96,13 +98,17 @@ def fit_limits(
             SCORE_CLIP,
             max(
                 floor.score_max,
-                _beyond([max(m.sampling.scores, default=0.0) for m in measures], decades),
+                largest_with_margin(
+                    [max(m.sampling.scores, default=0.0) for m in measures], decades
+                ),
             ),
         ),
         surprise=max(
             math.sqrt(2.0 * math.log(2.0 / tail)), max(abs(m.sampling.surprise) for m in measures)
         ),
-        rows_error=max(floor.rows_error, _beyond([one.rows_error for one in sequences], decades)),
+        rows_error=max(
+            floor.rows_error, largest_with_margin([one.rows_error for one in sequences], decades)
+        ),
         sequence_mant_at=tuple(
             (depth, stage_limit("mant_err_mean", stage, floor.sequence_mant))
             for stage, depth in enumerate(depths)
@@ -110,7 +116,7 @@ def fit_limits(
     )
 
 
-def _beyond(values: Sequence[float], decades: float) -> float:
+def largest_with_margin(values: Sequence[float], decades: float) -> float:
     """The largest of honest values, one a sequence, times the margin for so many powers of ten."""
     ordered = sorted(values)
     largest, high = ordered[-1], ordered[math.ceil(0.9 * len(ordered)) - 1]
