@@ -30,7 +30,7 @@ from pipeline.runner.replay import MAX_PACKED, SequenceReplay, WholeModelReplay
 from proofs.evidence.sequence import BundleSequence, FinishReason, SequenceRequest
 from proofs.sampling.noise import noise_key
 from proofs.sampling.settings import SamplingSettings
-from proofs.thresholds.calibration import Honest
+from proofs.thresholds.fitting import Honest
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.toploc import build_row_proofs
 

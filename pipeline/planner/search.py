@@ -4,10 +4,10 @@ For a time limit T the question is whether some ordered choice of k workers cove
 stages that fit their memory and take at most T. The best T is one of finitely many stage times, so
 a binary search over them needs only that answer.
 
-**Up to `exact` workers** it is answered exactly by dynamic programming over sets of workers: for each
-set, in which layers (a bit set) a cover of the first layers by all its members, in whatever order,
-can end. The furthest such end alone would not do: every member must get a layer, and the next layer
-may be one too large for the next member.
+**Up to `exact` workers** it is answered exactly by dynamic programming over sets of workers: for
+each set, in which layers (a bit set) a cover of the first layers by all its members, in whatever
+order, can end. The furthest such end alone would not do: every member must get a layer, and the
+next layer may be one too large for the next member.
 
 **With more workers** every pair of first and last worker is tried, and between them the others
 in order of how many layers they could take. Where all layers are alike this is exact too (the order

@@ -12,7 +12,8 @@ import trio
 from node.context import NodeContext
 from node.roles.worker.membership import Membership
 from node.roles.worker.stage import Assignment, StageHost
-from node.wire.protocol import PROGRESS, TROUBLE, FinishedRun, Progress, TokenRun, Trouble
+from node.wire.messages.work import FinishedRun, Progress, TokenRun, Trouble
+from node.wire.methods import PROGRESS, TROUBLE
 from node.wire.rpc import call
 from p2p.errors import P2PError
 from pipeline.engine.control.client import Exited, Restarted

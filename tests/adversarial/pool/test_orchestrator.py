@@ -11,20 +11,10 @@ from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import TROUBLES_TO_REST, MemberState
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import UnitState
-from node.wire.protocol import (
-    CLAIM,
-    PROGRESS,
-    TROUBLE,
-    VERDICT,
-    ClaimAnswer,
-    ClaimRequest,
-    FinishedRun,
-    Progress,
-    StageRef,
-    TokenRun,
-    Trouble,
-    VerdictNotice,
-)
+from node.wire.messages.fields import StageRef
+from node.wire.messages.verification import ClaimAnswer, ClaimRequest, VerdictNotice
+from node.wire.messages.work import FinishedRun, Progress, TokenRun, Trouble
+from node.wire.methods import CLAIM, PROGRESS, TROUBLE, VERDICT
 from node.wire.rpc import serve
 from proofs.encoding.signing import sign_digest
 from proofs.evidence.bundle import StageClaim

@@ -13,7 +13,7 @@ from node.errors import InputError
 from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
 from proofs.encoding.signing import address_of
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.limits import PUBLISHED
+from proofs.thresholds.builtin import PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure, RevealedRowsCheck, SequenceMeasure
 from proofs.verdict.blame import Inquiry
 from proofs.verdict.casefile import AskedRows, CaseFile

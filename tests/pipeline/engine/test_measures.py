@@ -15,7 +15,7 @@ from pipeline.runner.local_ring import LocalRing, load_ring
 from pipeline.runner.replay import SequenceReplay, WholeModelReplay
 from proofs.evidence.sequence import SequenceRequest
 from proofs.sampling.settings import SamplingSettings
-from proofs.thresholds.limits import FP32, PUBLISHED
+from proofs.thresholds.builtin import FP32, PUBLISHED
 from proofs.toploc import build_row_proofs, measure_rows
 from tests.pipeline.engine.sequences import to_replay
 

@@ -17,7 +17,7 @@ from pipeline.engine.service import EngineService
 from pipeline.models.prepared import PreparedModel
 from proofs.evidence.sequence import SequenceRequest
 from proofs.sampling.settings import SamplingSettings
-from proofs.thresholds.limits import FP32
+from proofs.thresholds.builtin import FP32
 from tests.pipeline.engine.rings import cuts, local_ring
 from tests.pipeline.engine.sequences import make_spec, to_replay
 

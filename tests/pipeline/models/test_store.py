@@ -25,7 +25,7 @@ from pipeline.models.errors import (
 from pipeline.models.manifest import FileEntry, identity, read_manifest
 from pipeline.models.prepared import PreparedModel, open_folder
 from pipeline.models.slice import load_slice
-from pipeline.models.sources import find_wheel
+from pipeline.models.sources import find_source, find_wheel
 from pipeline.models.store import list_models, open_model, prepare
 from tests.pipeline.tiny_models import save_tiny, save_tokenizer
 
@@ -296,7 +296,7 @@ def test_configurations_that_cannot_be_served(source: Path, tmp_path: Path, chan
 
 @pytest.mark.model
 def test_smollm2_equals_transformers_own_dequantised_load(smollm2: PreparedModel) -> None:
-    file = sources.find_source("smollm2").path
+    file = find_source("smollm2").path
     theirs = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True)
     )

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from proofs.evidence.bundle import StageClaim
 from proofs.evidence.sequence import BundleSequence, FinishReason
-from proofs.thresholds.limits import PUBLISHED
+from proofs.thresholds.builtin import PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.message import StageStatus, Verdict

@@ -23,7 +23,7 @@ from pipeline.engine.evidence.revealed import NO_ROWS
 from pipeline.engine.replay import NOT_FINITE, Replayer
 from pipeline.models.prepared import PreparedModel
 from proofs.sampling.settings import SamplingSettings
-from proofs.thresholds.limits import FP32
+from proofs.thresholds.builtin import FP32
 from proofs.thresholds.measures import ChunkMeasure, RevealedRowsCheck, SamplingMeasure
 from tests.pipeline.engine.rings import cuts, load_requests, local_ring
 from tests.pipeline.engine.sequences import make_spec, to_replay
