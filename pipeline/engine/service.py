@@ -57,7 +57,7 @@ from pipeline.engine.counters import Counters
 from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
-from pipeline.engine.loading import LoadedModel, device_name
+from pipeline.engine.loading import LoadedModel
 from pipeline.engine.ring.connect import connect
 from pipeline.engine.ring.frames import Hello
 from pipeline.engine.ring.head import Head
@@ -89,7 +89,6 @@ class EngineService:
         self._listening_on: tuple[str, int] = ("", 0)
         self._evidence = EvidenceStore()
         self._counters = Counters()
-        self._device_name = ""
         self._replayer: Replayer | None = None  # used by the audit lane alone
 
     def handlers(self) -> Handlers:
@@ -127,7 +126,6 @@ class EngineService:
         with self._lock:
             self._check_current(attempt)
             self._model = model
-            self._device_name = device_name(model.slice.device)
             # Nothing of an earlier generation may survive: its evidence is about other boundaries,
             # and its tokens may come from a stage that has been convicted since. The orchestrator
             # submits again what shall go on.
@@ -344,26 +342,11 @@ class EngineService:
         """A snapshot; never waits for a load, a replay or a step."""
         with self._lock:
             model, head = self._model, self._head
-        waiting, running = (0, 0) if head is None else head.counts
-        status = EngineStatus(
+        return EngineStatus(
             pid=os.getpid(),
             rss=psutil.Process().memory_info().rss,
-            waiting=waiting,
-            running=running,
-            steps=self._counters.steps,
-            tokens=self._counters.tokens,
+            kv_tokens_used=0 if model is None else model.runner.kv_tokens_used,
+            running=0 if head is None else head.running,
             compute_seconds=self._counters.compute_seconds,
             threads=self._threads,
-            device_name=self._device_name,
-        )
-        if model is None:
-            return status
-        return status.model_copy(
-            update={
-                "weights_bytes": model.runner.weights_bytes,
-                "kv_tokens_used": model.runner.kv_tokens_used,
-                "kv_tokens": model.request.kv_tokens,
-                "first_layer": model.slice.first,
-                "last_layer": model.slice.last,
-            }
         )

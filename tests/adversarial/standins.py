@@ -142,7 +142,7 @@ class Engine:
         self._handlers.on(EVIDENCE, self._evidence)
         self._handlers.on(FORGET, lambda _: Empty())
         self._handlers.on(REPLAY, self._replay)
-        self._handlers.on(BENCH, lambda _: Benched(layer_seconds=0.001, device_name="none"))
+        self._handlers.on(BENCH, lambda _: Benched(layer_seconds=0.001))
         self._handlers.check_complete()
         self._send, self.events = trio.open_memory_channel[tuple[str, Message]](4096)
 

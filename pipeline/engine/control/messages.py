@@ -166,29 +166,25 @@ class Bench(Message):
 
 
 class Benched(Message):
-    """Median seconds of one layer's decode step, and the name of the device."""
+    """Median seconds of one layer's decode step."""
 
     layer_seconds: float
-    device_name: Text
 
 
 class EngineStatus(Message):
-    """A snapshot for metrics and the API. Memory in bytes, rates in steps and tokens so far."""
+    """A snapshot of the engine.
+
+    `rss` is the process's resident memory in bytes, `running` the number of sequences in the ring
+    (stage 0), `kv_tokens_used` the KV positions reserved, `compute_seconds` the time spent in steps
+    since the engine's start, `threads` how many compute.
+    """
 
     pid: int
     rss: Count
-    weights_bytes: Count = 0
     kv_tokens_used: Count = 0
-    kv_tokens: Count = 0
-    waiting: Count = 0
     running: Count = 0
-    steps: Count = 0
-    tokens: Count = 0
     compute_seconds: float = 0.0
-    device_name: Text = ""
     threads: int = 1
-    first_layer: Count = 0
-    last_layer: Count = 0
 
 
 # --- events -----------------------------------------------------------------------------------

@@ -65,10 +65,10 @@ class Head:
         self._up = False
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """Sequences (waiting, running)."""
+    def running(self) -> int:
+        """Sequences that hold KV cache in the present ring."""
         with self._changed:
-            return self._scheduler.waiting, self._scheduler.running
+            return self._scheduler.running
 
     # --- the control process's side -----------------------------------------------------------
 

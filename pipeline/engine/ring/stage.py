@@ -86,8 +86,6 @@ class Stage:
         outcome = StepOutcome() if self._slice.is_last else StepOutcome(payload=memoryview(b""))
         if batch.items:
             outcome = self._compute(batch, inputs, placed)
-        self._counters.steps += 1
-        self._counters.tokens += batch.rows
         self._counters.compute_seconds += time.perf_counter() - started
         return outcome
 
