@@ -59,8 +59,8 @@ from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
 from pipeline.engine.ring.connect import connect
-from pipeline.engine.ring.frames import Hello
 from pipeline.engine.ring.head import Head
+from pipeline.engine.ring.joining import check_join, hellos
 from pipeline.engine.ring.ring import Edges, RingThreads, Side
 from proofs.evidence.ring_terms import ring_digest
 
@@ -200,7 +200,7 @@ class EngineService:
             head = self._head if body.stage == 0 else None
         if model is None:
             raise EngineError("not_loaded", "load a slice before joining a ring")
-        self._check_stage(body, model)
+        check_join(body, model)
         edges = self._connect(body, model, attempt) if body.stages > 1 else None
         try:
             with self._lock:
@@ -214,32 +214,10 @@ class EngineService:
         log.info("ring is up", group=body.group_id.hex()[:12], generation=body.generation)
         return Empty()
 
-    def _check_stage(self, body: JoinRing, model: LoadedModel) -> None:
-        ends = (body.stage == 0, body.stage == body.stages - 1)
-        if ends != (model.slice.is_first, model.slice.is_last):
-            raise EngineError(
-                "bad_request",
-                f"layers {model.slice.first} to {model.slice.last} cannot be stage {body.stage} "
-                f"of {body.stages}",
-            )
-        cut = (0, *body.boundaries)
-        own = (model.slice.first, model.slice.last)
-        if len(body.boundaries) != body.stages or cut[body.stage : body.stage + 2] != own:
-            raise EngineError(
-                "bad_request", f"layers {own[0]} to {own[1]} are no stage of a cut at {cut[1:]}"
-            )
-        if body.stages > 1 and (body.downstream is None or body.upstream_certificate is None):
-            raise EngineError("bad_request", "a ring of several stages needs both neighbours")
-
     def _connect(self, body: JoinRing, model: LoadedModel, attempt: int) -> Edges:
         if self._identity is None or self._listener is None:
             raise EngineError("bad_request", "listen before joining a ring of several stages")
-        model_id, dtype = model.request.model_id, str(model.slice.dtype)
-        behind = (body.stage - 1) % body.stages
-        cut = model.slice.first or model.slice.layers
-        ring = (body.group_id, body.generation)
-        own = Hello(*ring, body.stage, body.stages, model_id, model.slice.last, dtype)
-        upstream = Hello(*ring, behind, body.stages, model_id, cut, dtype)
+        own, upstream = hellos(body, model)
         return connect(
             body,
             self._identity,
