@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from chain.endpoint.hexdata import ZERO_ADDRESS
+from proofs.encoding.signing import ZERO_ADDRESS
 
 
 class PoolState(IntEnum):

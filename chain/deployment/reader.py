@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from chain.abi.artifacts import load_artifact
-from chain.abi.codec import AbiError
 from chain.deployment.deployment import Deployment
+from chain.encoding.artifacts import load_artifact
+from chain.encoding.codec import AbiError
 from chain.endpoint.rpc import MALFORMED, Rpc
 from chain.errors import BadResponse, InvalidInput
 

@@ -28,7 +28,7 @@ from web3 import AsyncWeb3
 from web3.exceptions import Web3Exception
 from web3.providers.async_base import AsyncBaseProvider
 
-from chain.endpoint.records import Log
+from chain.encoding.records import Log
 
 MAX_SHOWN = 1024
 

@@ -15,8 +15,8 @@ from typing import Final
 
 from eth_typing import ABIError
 
-from chain.abi.codec import Abi, merge_errors
-from chain.endpoint.hexdata import parse_data
+from chain.encoding.codec import Abi, merge_errors
+from chain.encoding.hexdata import parse_data
 from chain.errors import InvalidDeployment
 
 CONTRACTS: Final = (

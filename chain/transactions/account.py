@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chain.abi.artifacts import error_table
 from chain.database import Database
+from chain.encoding.artifacts import error_table
 from chain.endpoint.rpc import Rpc, open_rpc
 from chain.errors import BadResponse
-from chain.transactions.manager import Settings, TransactionManager, open_manager
+from chain.transactions.manager import TransactionManager, open_manager
+from chain.transactions.sender import SenderSettings
 from chain.transactions.store import TransactionStore
 from proofs.encoding.signing import address_of
 
@@ -27,7 +28,7 @@ class Account:
 
 @asynccontextmanager
 async def open_account(
-    rpc_url: str, key: bytes, database_path: Path | str, *, settings: Settings | None = None
+    rpc_url: str, key: bytes, database_path: Path | str, *, settings: SenderSettings | None = None
 ) -> AsyncIterator[Account]:
     """Connect, open the key's database and run its sender. Raises ChainError."""
     async with open_rpc(rpc_url, errors=error_table()) as rpc:

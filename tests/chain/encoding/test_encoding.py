@@ -14,24 +14,23 @@ from eth_account import Account
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chain.abi.artifacts import CONTRACTS, error_table, load_artifact
-from chain.abi.codec import Abi, AbiError, decode_revert
-from chain.endpoint.hexdata import (
+from chain.encoding.artifacts import CONTRACTS, error_table, load_artifact
+from chain.encoding.codec import Abi, AbiError, decode_revert
+from chain.encoding.hexdata import (
     address_bytes,
-    keccak,
     parse_address,
     parse_data,
     parse_quantity,
     to_data,
     to_quantity,
 )
-from chain.endpoint.records import Log
+from chain.encoding.records import Log
 from chain.errors import InvalidInput
 from chain.transactions.fees import GWEI, FeePolicy, first_offer, raised_offer, read_refusal
 from chain.transactions.machine import Refusal
 from chain.transactions.signing import MAX_GAS, Fees, Unsigned, sign
 from proofs.encoding.jsontext import parse_json
-from proofs.encoding.signing import address_of, checksum_address
+from proofs.encoding.signing import address_of, checksum_address, keccak256
 
 KEYS = st.binary(min_size=32, max_size=32).filter(lambda k: 0 < int.from_bytes(k, "big") < 2**255)
 ADDRESSES = st.binary(min_size=20, max_size=20).map(checksum_address)
@@ -49,7 +48,7 @@ def test_a_signed_transaction_says_what_was_asked_and_by_whom(
     key: bytes, nonce: int, to: str | None, value: int, data: bytes, gas: int
 ) -> None:
     signed = sign(Unsigned(31337, nonce, to, value, data, gas, Fees(3 * GWEI, GWEI)), key)
-    assert signed.hash == keccak(signed.raw)
+    assert signed.hash == keccak256(signed.raw)
     assert Account.recover_transaction(signed.raw) == address_of(key)
     assert signed.raw[0] == 2
     fields = rlp.decode(signed.raw[1:])
@@ -107,7 +106,7 @@ ABI = Abi(
     ],
 )
 WHO = checksum_address(b"\x12" * 20)
-PUT = keccak(b"Put(address,string,uint256)")
+PUT = keccak256(b"Put(address,string,uint256)")
 
 
 def _log(topics: list[bytes], data: bytes) -> Log:

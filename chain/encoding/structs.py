@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from chain.endpoint.hexdata import ZERO_ADDRESS, address_bytes, checksum_address
+from chain.encoding.hexdata import address_bytes
 from proofs.encoding.leaves import PayoutAnswer, PostedRoot, ProvenLeaf, ProvenPayout, SignedReceipt
 from proofs.encoding.receipts import EpochRoot, TypedMessage
+from proofs.encoding.signing import ZERO_ADDRESS, checksum_address
 
 Struct = tuple[object, ...]
 
