@@ -75,6 +75,20 @@ def parse_device(name: str) -> torch.device:
     return device
 
 
+def device_name(device: torch.device) -> str:
+    """What people call the device: the GPU's or the CPU's model name."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return device.type
+
+
 def check_load(request: Load) -> PreparedModel:
     """Refuse what cannot work before any weight is read. Raises `EngineError`."""
     prepared = open_model(request.model_dir, request.model_id)
