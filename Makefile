@@ -48,6 +48,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/lint/references.py
 
 contracts: $(VENV)/.dev
 	@$(BIN)/python scripts/build_contracts.py --check || { test $$? -eq 3 && \

@@ -15,10 +15,11 @@ from typing import Any, NoReturn
 
 import trio
 
-from chain.abi.structs import Dispute, DisputeKind
-from chain.endpoint.records import Block
-from chain.errors import Reverted
+from chain.encoding.records import Block
+from chain.encoding.structs import Dispute, DisputeKind
+from chain.errors import ChainUnreachable, Reverted
 from chain.events.reader import ChainEvent
+from chain.transactions.manager import TxResult
 from proofs.encoding.leaves import PostedRoot, ascending
 from proofs.encoding.receipts import Conviction, EpochRoot
 from proofs.encoding.signing import signed_by
@@ -43,8 +44,8 @@ class Ledger:
     `creators` and `open_pools` are the pools there are, and those that need no invite; `weights`
     are the validators' stakes, `owners` the providers of nodes. `window` (seconds) is how long a
     root can be disputed, `ahead` (seconds) how far the chain's clock is before this machine's.
-    Reads named in `silent` fail as if the endpoint were down; pools in `refuse_roots` take no
-    roots.
+    Reads named in `silent` (`validators.weight_of`) fail as if the endpoint were down; pools in
+    `refuse_roots` take no roots.
     """
 
     creators: dict[int, str] = field(default_factory=dict)
@@ -75,6 +76,16 @@ class Ledger:
     refused: int = 0
     events: list[ChainEvent] = field(default_factory=list)
     changed: trio.Event = field(default_factory=trio.Event)
+
+    def answer(self, read: str) -> None:
+        """Raises ChainUnreachable while `read` is silent."""
+        if read in self.silent:
+            raise ChainUnreachable("http://test", f"{read} is not answered in this test")
+
+    def done(self) -> TxResult:
+        """What a transaction that changed something gives."""
+        number = len(self.events)
+        return TxResult(sha256(b"%d" % number).digest(), number, 21_000, True)
 
     def now(self) -> int:
         """The chain's clock, Unix seconds."""

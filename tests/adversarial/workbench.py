@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from node.wire.protocol import (
-    INVITE,
-    LOAD,
-    ClaimRequest,
-    CountersignRequest,
-    Invite,
-    LoadStage,
-    StagePeer,
-    StageRef,
-)
+from node.wire.messages.fields import StageRef
+from node.wire.messages.verification import ClaimRequest, CountersignRequest
+from node.wire.messages.work import Invite, LoadStage, StagePeer
+from node.wire.methods import INVITE, LOAD
 from pipeline.engine.control.messages import SequenceSpec
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import sign_digest
@@ -46,7 +40,7 @@ class Bench:
             "model_id": MODEL,
             "model_name": "tiny",
             "deadline": deadline,
-            "signature": await chain.sign_invite(pool_id, self.first.address, deadline),
+            "signature": await chain.pools.sign_invite(pool_id, self.first.address, deadline),
         }
         return Invite.model_validate(fields | changes)
 
@@ -73,7 +67,7 @@ class Bench:
             chain = self.boss.context.chain
             assert chain is not None
             invite = await self.invite(self.boss)
-            signature = await chain.sign_invite(POOL, node.address, invite.deadline)
+            signature = await chain.pools.sign_invite(POOL, node.address, invite.deadline)
             invite = invite.model_copy(update={"signature": signature})
             await self.boss.ask(node.peer_id, INVITE, invite)
 
@@ -93,7 +87,6 @@ class Bench:
         fields = {
             "ref": StageRef(group_id=GROUP, generation=1, stage=stage),
             "unit_id": UNIT,
-            "attempt": 0,
             "epoch": 1,
             "sequence_ids": (SEQUENCE,),
             "token_count": TOKENS,

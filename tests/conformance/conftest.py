@@ -50,9 +50,9 @@ class Ground:
         if isinstance(self.arena, LedgerArena):
             self.arena.ledger.creators[POOL + 1] = self.owner.address
             return POOL + 1
-        pool = await self.owner.create_pool("invited", rate=RATE, inviter=self.owner.address)
-        await self.owner.fund_pool(pool, RATE)
-        await self.owner.start_pool(pool)
+        pool = await self.owner.pools.create("invited", rate=RATE, inviter=self.owner.address)
+        await self.owner.pools.fund(pool, RATE)
+        await self.owner.pools.start(pool)
         return pool
 
 

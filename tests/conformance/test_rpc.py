@@ -13,8 +13,8 @@ import trio
 
 from chain.devnet.evm import CHAIN_ID
 from chain.devnet.server import DevChain, serve_devnet
+from chain.encoding.hexdata import to_data
 from chain.endpoint.faucet import request_funds
-from chain.endpoint.hexdata import to_data
 from chain.endpoint.rpc import Rpc, open_rpc
 from chain.errors import RpcError
 from chain.transactions.signing import Fees, SignedTransaction, Unsigned, sign

@@ -23,7 +23,7 @@ NO_HASH = bytes(32)
 async def refusal(arena: Arena, root: EpochRoot, signatures: Any = None) -> str:
     """The error that posting this root meets."""
     with pytest.raises(Reverted) as caught:
-        await arena.owner.post_root(root, signatures or arena.sign(root))
+        await arena.owner.settlement.post_root(root, signatures or arena.sign(root))
     return caught.value.name
 
 
@@ -31,9 +31,9 @@ async def test_a_root_stands_when_a_quorum_signed_what_follows(ground: Ground) -
     arena, owner, pool = ground.arena, ground.owner, ground.arena.pool
     epoch = arena.settle([arena.receipt(0), arena.receipt(1)])
     root, posted = epoch.root, arena.posted(epoch.root)
-    assert await owner.root_hash(pool, 1) == NO_HASH
-    assert not await owner.is_final(pool, 1)
-    assert not await owner.is_final(pool, 0)
+    assert await owner.settlement.root_hash(pool, 1) == NO_HASH
+    assert not await owner.settlement.is_final(pool, 1)
+    assert not await owner.settlement.is_final(pool, 0)
     assert await refusal(arena, root, arena.sign(root, 1)) == "QuorumNotMet"
     stranger = arena.workers[0]
     foreign = (stranger.node, root.sign(stranger.node_key, arena.domain))
@@ -44,20 +44,20 @@ async def test_a_root_stands_when_a_quorum_signed_what_follows(ground: Ground) -
     assert await refusal(arena, inflated) == "WrongTotalPayout"
     skipped = forged(root, epoch=3)
     with pytest.raises(InvalidInput, match="the next is 1"):
-        await owner.post_root(skipped, arena.sign(skipped))
+        await owner.settlement.post_root(skipped, arena.sign(skipped))
 
-    result = await owner.post_root(root, arena.sign(root))
+    result = await owner.settlement.post_root(root, arena.sign(root))
     assert result is not None
     assert (len(result.hash), result.status) == (32, True)
-    assert await owner.post_root(root, list(reversed(arena.sign(root)))) is None
-    assert await owner.root_hash(pool, 1) == posted.hash(arena.domain)
-    epochs = await owner.epochs_of(pool)
+    assert await owner.settlement.post_root(root, list(reversed(arena.sign(root)))) is None
+    assert await owner.settlement.root_hash(pool, 1) == posted.hash(arena.domain)
+    epochs = await owner.settlement.epochs_of(pool)
     assert (epochs.epoch, epochs.open_disputes) == (1, 0)
     assert epochs.total_payout == root.total_payout == 2 * UNITS * RATE
-    assert (await owner.pool_funds(pool)).committed == root.total_payout
+    assert (await owner.pools.funds(pool)).committed == root.total_payout
     other = arena.settle([arena.receipt(0), arena.receipt(1)])
     with pytest.raises(InvalidInput, match="another root"):
-        await owner.post_root(other.root, arena.sign(other.root))
+        await owner.settlement.post_root(other.root, arena.sign(other.root))
 
 
 async def test_a_root_is_final_when_its_window_is_over_or_another_follows(ground: Ground) -> None:
@@ -65,14 +65,14 @@ async def test_a_root_is_final_when_its_window_is_over_or_another_follows(ground
     first = arena.settle([arena.receipt(0)])
     await arena.post(first.root)
     second = arena.settle([arena.receipt(1)], epoch=2, earned=first.earned)
-    assert not await owner.is_final(pool, 1)
+    assert not await owner.settlement.is_final(pool, 1)
     assert await refusal(arena, second.root) == "RootNotFinal"
     await arena.pass_time(WINDOW)
-    assert await owner.is_final(pool, 1)
+    assert await owner.settlement.is_final(pool, 1)
     await arena.post(second.root)
-    assert await owner.is_final(pool, 1)
-    assert not await owner.is_final(pool, 2)
-    assert not await owner.is_final(pool, 3)
+    assert await owner.settlement.is_final(pool, 1)
+    assert not await owner.settlement.is_final(pool, 2)
+    assert not await owner.settlement.is_final(pool, 3)
 
 
 async def test_claims_are_paid_once_and_up_to_what_the_root_says(ground: Ground) -> None:
@@ -83,7 +83,7 @@ async def test_claims_are_paid_once_and_up_to_what_the_root_says(ground: Ground)
 
     async def refused(claim: Claim) -> str:
         with pytest.raises(Reverted) as caught:
-            await owner.claim_many([claim])
+            await owner.settlement.claim_many([claim])
         return caught.value.name
 
     assert await refused(first) == "RootNotFinal"
@@ -94,13 +94,13 @@ async def test_claims_are_paid_once_and_up_to_what_the_root_says(ground: Ground)
     assert (
         await refused(Claim(never, first.account, first.cumulative, first.proof)) == "UnknownRoot"
     )
-    assert await owner.claimed(pool, first.account) == 0
-    assert len(await owner.claim_many([first])) == 1
-    assert await owner.claimed(pool, first.account) == first.cumulative == UNITS * RATE
-    assert len(await owner.claim_many([first, second])) == 1
-    assert await owner.claimed(pool, second.account) == second.cumulative
-    assert await owner.claim_many([first, second]) == []
-    assert (await owner.pool_funds(pool)).paid == 2 * UNITS * RATE
+    assert await owner.settlement.claimed(pool, first.account) == 0
+    assert len(await owner.settlement.claim_many([first])) == 1
+    assert await owner.settlement.claimed(pool, first.account) == first.cumulative == UNITS * RATE
+    assert len(await owner.settlement.claim_many([first, second])) == 1
+    assert await owner.settlement.claimed(pool, second.account) == second.cumulative
+    assert await owner.settlement.claim_many([first, second]) == []
+    assert (await owner.pools.funds(pool)).paid == 2 * UNITS * RATE
 
 
 async def test_a_question_keeps_a_root_from_being_final(ground: Ground) -> None:
@@ -108,19 +108,21 @@ async def test_a_question_keeps_a_root_from_being_final(ground: Ground) -> None:
     challenger = arena.workers[0].client
     epoch = arena.settle([arena.receipt(0), arena.receipt(1)])
     posted = await arena.post(epoch.root)
-    assert await owner.dispute(1) is None
-    number = await challenger.dispute_receipt(posted, 1)
-    assert await challenger.dispute_receipt(posted, 1) == number, "a question is asked once"
-    asked = await owner.dispute(number)
+    assert await owner.disputes.find(1) is None
+    number = await challenger.disputes.dispute_receipt(posted, 1)
+    assert await challenger.disputes.dispute_receipt(posted, 1) == number, (
+        "a question is asked once"
+    )
+    asked = await owner.disputes.find(number)
     assert asked is not None
     assert (asked.challenger, asked.pool_id, asked.epoch) == (challenger.address, pool, 1)
     assert (asked.root, asked.subject) == (posted.hash(arena.domain), 1)
     with pytest.raises(Reverted) as beyond:
-        await challenger.dispute_receipt(posted, 2)
+        await challenger.disputes.dispute_receipt(posted, 2)
     assert beyond.value.name == "NoSuchLeaf"
     await arena.pass_time(WINDOW)
-    assert (await owner.epochs_of(pool)).open_disputes == 1
-    assert not await owner.is_final(pool, 1)
+    assert (await owner.settlement.epochs_of(pool)).open_disputes == 1
+    assert not await owner.settlement.is_final(pool, 1)
 
 
 async def test_work_counted_twice_voids_a_root_for_good(ground: Ground) -> None:
@@ -145,17 +147,17 @@ async def test_work_counted_twice_voids_a_root_for_good(ground: Ground) -> None:
     shown = (again, later.leaf(here), signed.receipt, posted)
     innocent = epoch.data.receipts[1 - there].signed.receipt
     with pytest.raises(Reverted) as unlike:
-        await challenger.prove_double_count(*shown, epoch.leaf(1 - there), innocent)
+        await challenger.disputes.prove_double_count(*shown, epoch.leaf(1 - there), innocent)
     assert unlike.value.name == "NotDoubleCounted"
     proof = (*shown, epoch.leaf(there), other.receipt)
-    assert await challenger.prove_double_count(*proof) is not None
-    assert await challenger.prove_double_count(*proof) is None
-    assert await owner.root_hash(pool, 2) == NO_HASH
-    assert (await owner.epochs_of(pool)).epoch == 1
-    assert await owner.is_final(pool, 1)
+    assert await challenger.disputes.prove_double_count(*proof) is not None
+    assert await challenger.disputes.prove_double_count(*proof) is None
+    assert await owner.settlement.root_hash(pool, 2) == NO_HASH
+    assert (await owner.settlement.epochs_of(pool)).epoch == 1
+    assert await owner.settlement.is_final(pool, 1)
     assert await refusal(arena, later.root) == "RootWasVoided"
     with pytest.raises(Reverted) as gone:
-        await challenger.dispute_receipt(again, 0)
+        await challenger.disputes.dispute_receipt(again, 0)
     assert gone.value.name == "UnknownRoot"
 
 
@@ -163,7 +165,7 @@ async def test_events_tell_it_all_in_order(ground: Ground) -> None:
     arena, challenger = ground.arena, ground.arena.workers[0].client
     first = arena.settle([arena.receipt(0)])
     posted = await arena.post(first.root)
-    number = await challenger.dispute_receipt(posted, 0)
+    number = await challenger.disputes.dispute_receipt(posted, 0)
     found: list[Any] = []
     last = 0
     with trio.fail_after(30):
@@ -178,8 +180,11 @@ async def test_events_tell_it_all_in_order(ground: Ground) -> None:
     root_posted, opened = found
     assert isinstance(root_posted, RootPosted)
     assert root_posted.posted == posted
-    assert root_posted.claimable_at == (await arena.owner.epochs_of(arena.pool)).claimable_at
-    assert opened == DisputeOpened(number, await arena.owner.dispute(number))
+    assert (
+        root_posted.claimable_at
+        == (await arena.owner.settlement.epochs_of(arena.pool)).claimable_at
+    )
+    assert opened == DisputeOpened(number, await arena.owner.disputes.find(number))
 
 
 async def test_a_quorum_convicts_once(ground: Ground) -> None:
@@ -192,9 +197,11 @@ async def test_a_quorum_convicts_once(ground: Ground) -> None:
         return [(v.node, what.sign(v.node_key, arena.domain)) for v in arena.validators]
 
     with pytest.raises(Reverted) as few:
-        await owner.convict(conviction, signed(conviction)[:1])
+        await owner.settlement.convict(conviction, signed(conviction)[:1])
     assert few.value.name == "QuorumNotMet"
-    assert await owner.convict(conviction, signed(conviction)) is not None
-    assert await owner.convict(conviction, signed(conviction)) is None
+    assert await owner.settlement.convict(conviction, signed(conviction)) is not None
+    assert await owner.settlement.convict(conviction, signed(conviction)) is None
     other = conviction.model_copy(update={"evidence": os.urandom(32)})
-    assert await cheat.client.convict(other, signed(other)) is None, "whatever the evidence"
+    assert await cheat.client.settlement.convict(other, signed(other)) is None, (
+        "whatever the evidence"
+    )

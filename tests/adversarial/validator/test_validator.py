@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from node.roles.validator.service import MAX_PREPARING
-from node.wire.protocol import VERIFY, VerifyRequest
+from node.wire.messages.verification import VerifyRequest
+from node.wire.methods import VERIFY
 from p2p.errors import RemoteRefused
 from proofs.evidence.bundle import NoiseSource, Sampling, UnitBundle
 from tests.adversarial.court import WORK, bundle_of
@@ -217,7 +218,12 @@ async def test_a_worker_without_a_provider_holds_no_other_up(
 
 async def test_an_endpoint_that_fails_for_a_while_costs_nothing_but_time(court) -> None:
     async with court() as c, c.session():
-        c.ledger.silent |= {"owners_of", "validators", "settlement_terms", "weight_of"}
+        c.ledger.silent |= {
+            "nodes.owners_of",
+            "validators.addresses",
+            "settlement.terms",
+            "validators.weight_of",
+        }
         unit = c.bundle()
         await c.verify(unit)
         await c.judged(unit)

@@ -19,7 +19,7 @@ from node.roles.validator.settlement.pending import EpochRules, PendingPool
 from node.roles.validator.settlement.proposer import Proposer
 from node.roles.validator.settlement.settling import ValidatorSettlement
 from node.settlement.follower import SettlementFollower
-from node.wire.protocol import Cosigned, CosignRequest
+from node.wire.messages.settlement import Cosigned, CosignRequest
 from p2p.errors import Refused
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.receipts import EpochRoot, Receipt
@@ -107,14 +107,17 @@ class CheatingProposer(Proposer):
             return
         digest = epoch.root.digest(self._context.receipt_domain)
         own = self._context.address, sign_digest(self._context.key, digest)
-        await self._chain.post_root(epoch.root, [own])
+        await self._chain.settlement.post_root(epoch.root, [own])
 
     async def _strikes(self, number: int) -> bool:
         if number < self._begin:
             return False
         chain = self._chain
-        own, total = await chain.weight_of(self._context.address), await chain.total_weight()
-        return own * 10_000 >= total * (await chain.settlement_terms()).quorum
+        own, total = (
+            await chain.validators.weight_of(self._context.address),
+            await chain.validators.total_weight(),
+        )
+        return own * 10_000 >= total * (await chain.settlement.terms()).quorum
 
 
 def _wrong(

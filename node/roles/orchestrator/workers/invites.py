@@ -9,7 +9,8 @@ from __future__ import annotations
 from node.context import NodeContext
 from node.onchain.receipt_domain import chain_refusals
 from node.roles.orchestrator.coordinator import events as ev
-from node.wire.protocol import INVITE, Invite
+from node.wire.messages.work import Invite
+from node.wire.methods import INVITE
 from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
 from p2p.identity import peer_public_key
@@ -40,7 +41,7 @@ class Inviter:
             if joined.address != address:
                 return ev.PeerDeclined(peer_id, f"answered with another address {joined.address}")
             chain = self._context.chain
-            if chain is not None and not await chain.is_member(self._pool_id, address):
+            if chain is not None and not await chain.pools.is_member(self._pool_id, address):
                 return ev.PeerDeclined(peer_id, "it is not a member on chain")
         except (P2PError, ChainError) as exc:
             return ev.PeerDeclined(peer_id, str(exc))
@@ -54,7 +55,7 @@ class Inviter:
             return
         address = public_key_address(peer_public_key(peer_id))
         try:
-            await self._context.chain.eject_node(self._pool_id, address)
+            await self._context.chain.pools.eject(self._pool_id, address)
         except ChainError as exc:
             self._context.log.warning("not ejected on chain", peer=peer_id, reason=str(exc))
 
@@ -66,7 +67,7 @@ class Inviter:
         if chain is None:
             return
         with chain_refusals():
-            known = await chain.is_validator(address)
+            known = await chain.validators.is_admitted(address)
         if not known:
             raise Refused("not_a_validator", f"{address} has no validator role on chain")
 
@@ -75,7 +76,7 @@ class Inviter:
         signature = b""
         chain = self._context.chain
         if chain is not None:
-            signature = await chain.sign_invite(self._pool_id, address, deadline)
+            signature = await chain.pools.sign_invite(self._pool_id, address, deadline)
         return Invite(
             pool_id=self._pool_id,
             model_id=self._model_id,

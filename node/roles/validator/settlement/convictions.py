@@ -20,8 +20,10 @@ from node.errors import InputError
 from node.onchain.receipt_domain import chain_refusals
 from node.roles.validator.settlement.pending import turn_of
 from node.roles.validator.settlement.quorum import NotEnough, collect
+from node.wire.messages.settlement import ConvictRequest
+from node.wire.messages.verification import Countersigned
+from node.wire.methods import CONVICT
 from node.wire.peer_addresses import address_of_peer
-from node.wire.protocol import CONVICT, ConvictRequest, Countersigned
 from node.wire.rpc import call, serve
 from p2p.errors import Refused
 from proofs.encoding.eip712 import Domain
@@ -100,7 +102,7 @@ class Convictions:
         log = self._context.log.bind(node=conviction.node, unit=conviction.job_id.hex()[:12])
         digest = conviction.digest(chain.domain("ReceiptSettlement"))
         try:
-            validators = await chain.validators()
+            validators = await chain.validators.addresses()
             salt = int.from_bytes(conviction.job_id[:4], "big")
             turn = turn_of(self._context.address, validators, conviction.pool_id, salt)
             for attempt in range(TRIES):
@@ -110,7 +112,7 @@ class Convictions:
                 except NotEnough as exc:
                     log.info("not convicted yet", reason=str(exc))
                     continue
-                if await chain.convict(conviction, list(signatures.items())) is not None:
+                if await chain.settlement.convict(conviction, list(signatures.items())) is not None:
                     log.warning("convicted and slashed", signers=len(signatures))
                 return
             log.warning("not convicted: too few validators found the same")
@@ -123,7 +125,7 @@ class Convictions:
         if chain is None:
             raise Refused("no_chain", "this network slashes nobody")
         with chain_refusals():
-            if not await chain.weight_of(address_of_peer(peer_id)):
+            if not await chain.validators.weight_of(address_of_peer(peer_id)):
                 raise Refused("not_a_validator", "only validators ask for convictions")
         try:
             conviction = Conviction.from_bytes(request.conviction)

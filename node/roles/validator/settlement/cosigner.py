@@ -19,8 +19,8 @@ from node.errors import InputError
 from node.onchain.receipt_domain import chain_refusals
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.settlement.follower import SettlementFollower
+from node.wire.messages.settlement import Cosigned, CosignRequest
 from node.wire.peer_addresses import address_of_peer
-from node.wire.protocol import Cosigned, CosignRequest
 from p2p.errors import Refused
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import EpochRoot
@@ -144,5 +144,5 @@ class Cosigner:
         if chain is None:
             raise Refused("no_chain", "this network settles nothing")
         address = address_of_peer(peer_id)
-        if not address or not await chain.weight_of(address):
+        if not address or not await chain.validators.weight_of(address):
             raise Refused("not_a_validator", f"{address or peer_id} does not validate on chain")
