@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from node.cli.console.frame import console, human_bytes, table
 from node.config.datadir import write_atomically
+from node.console.output import console, human_bytes, table
 from node.simulation.checks import (
     crashed_names,
     dishonest_names,

@@ -18,9 +18,9 @@ from typing import Any
 import httpx
 import trio
 
-from node.cli.operating.submit import job_body
+from node.console.preparing import prepare_with_progress
 from node.errors import EXIT_INTERRUPTED, NodeError, UnreachableError
-from node.prompts import Prompt
+from node.prompts import Prompt, job_body
 from node.simulation.cases import write_cases
 from node.simulation.checks import Check, run_checks
 from node.simulation.ledger import Balances, Ledger, open_ledger
@@ -66,7 +66,7 @@ class SimulationOutcome:
 def simulate(options: SimulationOptions) -> int:
     """Run a simulation; the exit status, 0 only if every check held."""
     options.check()
-    prepare_model(options)
+    prepare_with_progress(options.model, options.model_store)
     outcome = trio.run(_simulate, options, strict_exception_groups=True)
     if outcome.interrupted:
         return EXIT_INTERRUPTED
@@ -76,13 +76,6 @@ def simulate(options: SimulationOptions) -> int:
     write_report(outcome)
     print_report(outcome)
     return 0 if all(check.held for check in outcome.checks) else 1
-
-
-def prepare_model(options: SimulationOptions) -> None:
-    """Have the model in the store, with a progress bar where it has to be converted first."""
-    from node.cli.operating.model import prepare_with_progress
-
-    prepare_with_progress(options.model, options.model_store)
 
 
 async def _simulate(options: SimulationOptions) -> SimulationOutcome:

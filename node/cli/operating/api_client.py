@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from node.cli.console.frame import data_dir
+from node.cli.options import data_dir
 from node.errors import InputError, NodeError, UnreachableError
 from proofs.encoding.jsontext import parse_json
 

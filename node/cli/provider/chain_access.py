@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from node.cli.console import ask
-from node.cli.console.frame import data_dir, given
+from node.cli.options import data_dir, given
+from node.console import ask
 from node.errors import InputError
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ async def _open(wallet: Wallet, key: NodeKey, database: Path | str) -> AsyncIter
     from chain.deployment.deployment import Deployment
     from chain.errors import ChainError, Reverted
     from chain.transactions.sender import SenderSettings
-    from node.cli.console.refusals import explain
+    from node.cli.provider.refusals import explain
     from node.errors import NodeError
 
     table = wallet.table
