@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from node.cases.profiles import load_profile
 from node.config.datadir import DataDir
 from node.config.networkfile import NetworkFile
+from node.config.profiles import load_profile
 from node.config.schema import NodeConfig
 from node.errors import InputError
 from node.journal.reader import read_newest
@@ -22,7 +22,7 @@ from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import checksum_address
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.limits import PROFILES
+from proofs.thresholds.builtin import BUILTIN
 from proofs.verdict.casefile import AskedRows, CaseFile
 
 MIN_PREFIX = 8
@@ -71,8 +71,8 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
             contract=domain.verifying_contract,
             bundle=bundle.to_bytes(),
             verdicts=tuple(verdicts),
-            thresholds=which if which in PROFILES else "",
-            profile=b"" if which in PROFILES else load_profile(which, data.path).to_bytes(),
+            thresholds=which if which in BUILTIN else "",
+            profile=b"" if which in BUILTIN else load_profile(which, data.path).to_bytes(),
             asked=tuple(asked),
         )
         case.to_bytes()
@@ -90,7 +90,7 @@ def _asked(data: DataDir, item: dict[str, Any]) -> AskedRows:
             rows = path.read_bytes()
         except OSError as exc:
             raise InputError(f"{path}: the revealed rows are gone: {exc.strerror}") from exc
-    return AskedRows(stage=item["stage"], place=item["place"], digest=digest, rows=rows)
+    return AskedRows(stage=item["stage"], index=item["index"], digest=digest, rows=rows)
 
 
 def _domain(config: NodeConfig) -> Domain:

@@ -1,4 +1,4 @@
-"""Typed request/response between nodes: `Method`s of `node.wire.protocol` over `p2p.Network`.
+"""Typed request/response between nodes: `Method`s of `node.wire.methods` over `p2p.Network`.
 
 `serve` decodes and validates before the handler runs, and refuses what does not validate
 (`bad_request`); `admits` turns strangers away before their bytes are even decoded. `call` does the
@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from node.wire.protocol import A, BadBody, Method, Q, decode, encode
+from node.wire.codec import BadBody, decode, encode
+from node.wire.methods import A, Method, Q
 from p2p.errors import P2PError, ProtocolViolation, Refused, RemoteRefused, RequestTimeout
+from p2p.messages.rpc import ServiceTiming
 
 if TYPE_CHECKING:
     from node.context import NodeContext
@@ -77,5 +79,5 @@ def serve(
         method.protocol,
         on_request,
         max_request=method.max_request,
-        handler_timeout=method.timeout,
+        timing=ServiceTiming(handler=method.timeout),
     )

@@ -47,8 +47,8 @@ def command(
     case = read_case(file)
     name, thresholds = thresholds_of(case)
     if profile:
-        from node.cases.profiles import load_thresholds
         from node.cli.options import data_dir
+        from node.config.profiles import load_thresholds
 
         name, thresholds = profile, load_thresholds(profile, data_dir(None).path)
     report = check_words(case)
@@ -57,7 +57,7 @@ def command(
     else:
         from pipeline.engine.replay import Replayer
         from pipeline.models.store import open_model
-        from proofs.thresholds.limits import floor_of
+        from proofs.thresholds.builtin import floor_of
         from proofs.verdict.exceedances import RejectConvictLimits
 
         model = open_model(model_store(store), report.bundle.model_id.hex())

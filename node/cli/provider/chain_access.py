@@ -13,9 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
-
-import typer
+from typing import TYPE_CHECKING, TypeVar
 
 from node.cli.options import data_dir, given
 from node.console import ask
@@ -34,19 +32,6 @@ MEMORY = ":memory:"
 POLL_SECONDS = 0.5
 COMMAND_GAS = 600_000
 """Gas that a command's transactions may need together: an approval, a registration."""
-
-NetworkFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--network-file",
-        help="The network (default: the one in the data folder's config.toml).",
-        envvar="PRIME_NODE_NETWORK_FILE",
-    ),
-]
-RpcOption = Annotated[
-    str | None, typer.Option("--rpc-url", help="Ask this endpoint, not the network file's.")
-]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")]
 
 
 @dataclass(frozen=True)

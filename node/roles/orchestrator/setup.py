@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import trio
 
-from node.cases.profiles import load_profile
 from node.config.networkfile import ChainTable
+from node.config.profiles import load_profile
 from node.context import NodeContext
 from node.errors import InputError
 from node.onchain.registration import ensure_funds
@@ -33,7 +33,7 @@ from pipeline.planner import (
     plan_groups,
     replan,
 )
-from proofs.thresholds.limits import PROFILES
+from proofs.thresholds.builtin import BUILTIN
 
 POOL_BUDGET = 1_000 * 10**18
 """What a new pool is funded with on a development chain, in the token's smallest unit."""
@@ -150,7 +150,7 @@ async def _publish_limits(context: NodeContext, blobs: BlobStore) -> str:
     """What the terms say of thresholds. A profile is kept to be fetched by its id. Raises
     `InputError` where there is none of that name."""
     named = context.config.orchestrator.thresholds
-    if named in PROFILES or not named:
+    if named in BUILTIN or not named:
         return named
     profile = await trio.to_thread.run_sync(load_profile, named, context.config.data_dir)
     return (await blobs.put(profile.to_bytes())).hex()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.limits import PUBLISHED, Thresholds
+from proofs.thresholds.builtin import PUBLISHED
+from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.verdict.blame import Inquiry, RevealedRowsCheck
 from proofs.verdict.exceedances import RejectConvictLimits
@@ -31,10 +32,10 @@ def shown(
     if error is None:
         return None
     guilty = 0.0 <= error <= limit
-    count = len(unit.sequences[asked.place].output_ids)
+    count = len(unit.sequences[asked.index].output_ids)
     return RevealedRowsCheck(
         error,
-        (chunk if guilty else GOOD,) * unit.sequences[asked.place].chunks,
+        (chunk if guilty else GOOD,) * unit.sequences[asked.index].chunks,
         SamplingMeasure(
             tokens=count,
             matches=0 if guilty else count,
