@@ -17,7 +17,7 @@ from chain.encoding.structs import (
 from chain.endpoint.concurrency import for_each
 from chain.errors import BadResponse, InvalidInput, Reverted, TransactionFailed
 from chain.events.settlement_events import root_posted
-from chain.transactions import batches
+from chain.transactions.batches import BatchedCall, split_into_batches
 from chain.transactions.manager import TxResult
 from proofs.encoding.leaves import PostedRoot, Proof
 from proofs.encoding.receipts import Conviction, EpochRoot
@@ -192,15 +192,18 @@ class Settlement:
             done=("NothingToClaim",),
         )
 
-    async def claim_many(self, claims: Sequence[Claim]) -> list[TxResult]:
+    async def claim_many(
+        self, claims: Sequence[Claim], *, gas_each: int = CLAIM_GAS
+    ) -> list[TxResult]:
         """Make all claims that were not paid yet, in as few transactions as fit.
 
-        Raises as `claim`; what went before stays done, and asking again does the rest.
+        `gas_each` bounds the gas that one claim takes in a transaction of its own. Raises as
+        `claim`; what went before stays done, and asking again does the rest.
         """
         unpaid = await self._of_unpaid(claims)
-        calls = [batches.Call(self._encoded(claim), CLAIM_GAS) for claim in unpaid]
+        calls = [BatchedCall(self._encoded(claim), gas_each) for claim in unpaid]
         results = []
-        for batch in batches.split(calls):
+        for batch in split_into_batches(calls):
             result = await self._claim_batch(unpaid[batch.first : batch.first + len(batch.calls)])
             if result is not None:
                 results.append(result)

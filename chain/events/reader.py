@@ -83,6 +83,7 @@ class Batch:
 
     @property
     def void_after(self) -> int | None:
+        """Number of the last block whose events still count; None where all of them do."""
         return None if self.base == self.cursor else self.base.number
 
 

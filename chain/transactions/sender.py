@@ -78,6 +78,7 @@ class TransactionOutcome:
         self._result: Transaction | ChainError | None = None
 
     def set(self, result: Transaction | ChainError) -> None:
+        """Wake everybody who waits, with the final transaction or the error to raise."""
         self._result = result
         self._ready.set()
 

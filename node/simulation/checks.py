@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Check:
+    """One promise, whether it was kept, and what was seen."""
+
     name: str
     held: bool
     detail: str
@@ -55,6 +57,7 @@ def dishonest_names(outcome: SimulationOutcome) -> set[str]:
 
 
 def crashed_names(outcome: SimulationOutcome) -> set[str]:
+    """Nodes that were killed on purpose."""
     return {fault.node for fault in outcome.options.faults if fault.kind == CRASH}
 
 

@@ -79,10 +79,12 @@ class SimulationOptions:
 
     @property
     def worker_names(self) -> tuple[str, ...]:
+        """`worker-1` and so on."""
         return tuple(f"worker-{number}" for number in range(1, self.workers + 1))
 
     @property
     def validator_names(self) -> tuple[str, ...]:
+        """`validator-1` and so on."""
         return tuple(f"validator-{number}" for number in range(1, self.validators + 1))
 
     def check(self) -> None:

@@ -50,6 +50,7 @@ def report_of(outcome: SimulationOutcome) -> dict[str, Any]:
 
 
 def write_report(outcome: SimulationOutcome) -> None:
+    """Write `report.json` into the output folder."""
     data = json.dumps(report_of(outcome), indent=2, sort_keys=False).encode() + b"\n"
     write_atomically(outcome.options.output / "report.json", data)
 

@@ -207,11 +207,12 @@ async def _wait_for_group(api: httpx.AsyncClient, outcome: SimulationOutcome) ->
 def job_prompts(options: SimulationOptions) -> tuple[Prompt, ...]:
     """The prompts with the simulation's defaults filled in."""
     return tuple(
-        replace_prompt(prompt, options.max_tokens, options.seed) for prompt in options.prompts
+        with_defaults(prompt, options.max_tokens, options.seed) for prompt in options.prompts
     )
 
 
-def replace_prompt(prompt: Prompt, max_tokens: int, seed: int) -> Prompt:
+def with_defaults(prompt: Prompt, max_tokens: int, seed: int) -> Prompt:
+    """The prompt, with `max_tokens` and `seed` where it names none of its own."""
     update: dict[str, Any] = {}
     if prompt.max_tokens is None:
         update["max_tokens"] = max_tokens

@@ -179,4 +179,5 @@ def new_order(name: str | None) -> str:
 
 
 def shown_hash(hash_: bytes) -> str:
+    """A transaction's 32-byte hash, as explorers write it."""
     return "0x" + hash_.hex()

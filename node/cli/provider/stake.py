@@ -234,6 +234,7 @@ async def staked(chain: ChainClient, wallet: Wallet, transaction: bytes | None) 
 
 
 def print_staked(status: dict[str, Any], as_json: bool) -> None:
+    """Print what `staked` found, for programs or for people."""
     if as_json:
         print_json(status)
         return
