@@ -26,8 +26,8 @@ from proofs.encoding.signing import address_bytes
 SETTLEMENT = "ReceiptSettlement"
 SCAN_BLOCKS = 2_000
 CLAIM_GAS = 170_000
-"""Bound of what a claim of its own takes: 129,232 measured for an account's first, and a longer
-proof."""
+"""An upper bound on the gas of a claim in a transaction of its own: 129,232 was measured for an
+account's first, and proofs can be longer."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Settlement:
         return min((active + int(unbonding.amount)) * share // WHOLE, most)
 
     async def epochs_of(self, pool_id: int) -> PoolEpochs:
-        """How far a pool's settlement came."""
+        """How far a pool's settlement has come."""
         return PoolEpochs.from_abi(await self._caller.read(SETTLEMENT, "epochsOf", pool_id))
 
     async def root_hash(self, pool_id: int, epoch: int) -> bytes:
@@ -153,7 +153,7 @@ class Settlement:
     async def convict(
         self, conviction: Conviction, signatures: Sequence[tuple[str, bytes]]
     ) -> TxResult | None:
-        """Have a node that a quorum of validators found cheating slashed; None when it was.
+        """Slash a node that a quorum of validators found cheating; None when that was done already.
 
         `signatures` as in `post_root`.
         """
@@ -168,13 +168,13 @@ class Settlement:
     # -- claims --------------------------------------------------------------------------------
 
     async def claimed(self, pool_id: int, account: str) -> int:
-        """Tokens that `account` was paid from a pool by roots so far."""
+        """Tokens that a pool's roots have paid `account` so far."""
         return int(await self._caller.read(SETTLEMENT, "claimed", pool_id, account))
 
     async def claim(
         self, posted: PostedRoot, account: str, cumulative: int, proof: Sequence[bytes]
     ) -> TxResult | None:
-        """Have `account` paid up to `cumulative`; None when it already was. Any key may ask.
+        """Pay `account` up to `cumulative`; None when that was paid already. Any key may ask.
 
         Raises Reverted with RootNotFinal while the root can be disputed.
         """
@@ -195,7 +195,7 @@ class Settlement:
     async def claim_many(
         self, claims: Sequence[Claim], *, gas_each: int = CLAIM_GAS
     ) -> list[TxResult]:
-        """Make all claims that were not paid yet, in as few transactions as fit.
+        """Make all claims that have not been paid yet, in as few transactions as possible.
 
         `gas_each` bounds the gas that one claim takes in a transaction of its own. Raises as
         `claim`; what went before stays done, and asking again does the rest.

@@ -43,8 +43,8 @@ def run_checks(outcome: SimulationOutcome) -> list[Check]:
 
 
 def dishonest_names(outcome: SimulationOutcome) -> set[str]:
-    """Workers that cheated: a wrong seed is one only in the hands of a last stage, which samples,
-    and no cheating shows in a spare that never worked."""
+    """Workers that cheated. A wrong seed is cheating only at a last stage, which samples; and no
+    cheating shows at a spare that never worked."""
     stages = outcome.first_group.get("stages", [])
     names = names_by_peer(outcome)
     in_ring = [names.get(stage["peer_id"], "") for stage in stages]
@@ -125,7 +125,7 @@ def earned(outcome: SimulationOutcome) -> dict[str, int]:
 
 
 def _paid(outcome: SimulationOutcome) -> Check:
-    """Who has work in an accepted row was paid; who is dishonest was not."""
+    """Whoever has work in an accepted row was paid; whoever is dishonest was not."""
     names = names_by_peer(outcome)
     gains = earned(outcome)
     worked = {names.get(s["peer_id"], "?") for row in outcome.rows for s in row["stages"]}

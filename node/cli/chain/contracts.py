@@ -37,8 +37,9 @@ def deploy(
 
     The deployer pays gas, owns the token, and becomes administrator and federator. Its key is in
     `--key-file` (an encrypted one asks for its passphrase, or takes PRIME_NODE_PASSPHRASE) or in
-    the environment variable PRIME_NODE_FUNDER_KEY. A deployment that was interrupted goes on where
-    it stopped when the same command is given again: what was sent is kept beside the network file.
+    the environment variable PRIME_NODE_FUNDER_KEY. A deployment that was interrupted continues
+    where it stopped when the same command is given again: what was sent is kept beside the network
+    file.
 
     `--params` is a TOML file with single parameters to change; an amount is a number of units of
     1e-18 or text like "12.5 PRIME".

@@ -61,7 +61,7 @@ def command(
 
     Run it on the device that validators will use, and for each model and dtype. Limits for a
     false-positive rate R need about 6/R honest sequences: with fewer the profile says which rate
-    they support. An interrupted run goes on where it stopped.
+    they support. An interrupted run continues where it stopped.
 
     Example:
 

@@ -32,7 +32,8 @@ def command(
 ) -> None:
     """Make a node's data folder: its key, its settings file, its API token.
 
-    Run it once a node. Running it again changes nothing that is there: keys are never overwritten.
+    Run it once per node. Running it again changes nothing that is there: keys are never
+    overwritten.
 
     Example:
 

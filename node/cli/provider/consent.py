@@ -30,8 +30,8 @@ def command(
 
     Prints one line that holds no secret. Carry it to where the provider's key lies and run
     `prime-node stake register-node CONSENT` there. Only that provider can use it, once, until it
-    expires. Afterwards this node runs with its own key alone:
-    `prime-node run --provider 0x… `, or `provider = "0x…"` in config.toml.
+    expires. After that this node runs with its own key alone: `prime-node run --provider 0x… `, or
+    `provider = "0x…"` in config.toml.
 
     Example:
 

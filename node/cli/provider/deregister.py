@@ -33,7 +33,7 @@ def command(
     *,
     options: SendingOptions,
 ) -> None:
-    """Take a node off the network: leave its pool, remove its registration, ask the stake back.
+    """Take a node off the network: leave its pool, remove its registration, ask for the stake back.
 
     Stop the node first. Each step is shown; what is done already is skipped, so an interrupted run
     is simply run again. The node is the one whose key is in the data folder, or --node; --all takes

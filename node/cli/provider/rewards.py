@@ -43,7 +43,7 @@ def list_(
 
         prime-node rewards list --data-dir ~/worker-1
 
-    You should see one line a pool. `prime-node rewards claim` takes what is claimable.
+    You should see one line per pool. `prime-node rewards claim` takes what is claimable.
     """
     from node.cli.provider.chain_access import on_chain, open_reader
 
@@ -72,7 +72,7 @@ def claim(
     *,
     options: WalletOptions,
 ) -> None:
-    """Have all that is final paid to the provider's account, in one transaction.
+    """Have everything that is final paid to the provider's account, in one transaction.
 
     Anyone may ask for it; the tokens go to the provider in any case. Gas is paid by the provider's
     key where it is here, else by the node's. A running node claims by itself: then its key is not

@@ -37,8 +37,8 @@ def add(
 ) -> None:
     """Stake tokens from the provider's account; the first time this also registers the provider.
 
-    What an interrupted `stake add` left unfinished is seen through first and shown in the question.
-    In scripts give `--order NAME`: running the same order again adds nothing.
+    Whatever an interrupted `stake add` left unfinished is completed first and shown in the
+    question. In scripts give `--order NAME`: running the same order again adds nothing.
 
     Example:
 
@@ -95,7 +95,7 @@ def unstake(
     *,
     options: SendingOptions,
 ) -> None:
-    """Ask stake back. It unbonds for a while, can still be slashed, and is then withdrawn.
+    """Ask for stake back. It unbonds for a while, can still be slashed, and is then withdrawn.
 
     What the provider's nodes need must remain; "all" is all that they do not need. Asking for more
     starts the clock anew for everything that is unbonding.
@@ -145,9 +145,9 @@ def unstake(
 @app.command("withdraw")
 @with_option_sets
 def withdraw(options: WalletOptions) -> None:
-    """Take what has unbonded back into the provider's account.
+    """Take back into the provider's account what has unbonded.
 
-    Too early, it says when. Running it again changes nothing.
+    When it is too early, it says until when. Running it again changes nothing.
 
     Example:
 
@@ -192,7 +192,7 @@ def status(options: WalletOptions) -> None:
 
         prime-node stake status --data-dir ~/provider
 
-    You should see `active`, `required`, `unbonding` and `slashable`, then one line a node.
+    You should see `active`, `required`, `unbonding` and `slashable`, then one line per node.
     """
     from node.cli.provider.chain_access import on_chain, open_reader
 

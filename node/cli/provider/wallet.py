@@ -41,7 +41,7 @@ def new(
     network_file: NetworkFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new key; one that is there is never overwritten.
+    """Make a new key; an existing one is never overwritten.
 
     The passphrase is asked twice, or is PRIME_NODE_PASSPHRASE. An encrypted node key needs that
     variable whenever the node runs. Keep the provider's key on a machine of its own, and a copy of
@@ -70,7 +70,7 @@ def import_(
     network_file: NetworkFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a key that exists already: 64 hex digits, or a Web3 v3 keystore.
+    """Import a key that exists already: 64 hex digits, or a Web3 v3 keystore.
 
     The digits come from a hidden prompt, or from standard input where that is no terminal; never
     from a flag. The keystore's passphrase is asked, or is PRIME_NODE_IMPORT_PASSPHRASE. The copy in
