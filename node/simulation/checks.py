@@ -6,23 +6,10 @@ balances and the processes of this machine, never from what a node thinks of its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from node.simulation.options import CRASH
-
-if TYPE_CHECKING:
-    from node.simulation.runner import SimulationOutcome
-
-
-@dataclass(frozen=True)
-class Check:
-    """One promise, whether it was kept, and what was seen."""
-
-    name: str
-    held: bool
-    detail: str
+from node.simulation.outcome import Check, SimulationOutcome
 
 
 def run_checks(outcome: SimulationOutcome) -> list[Check]:

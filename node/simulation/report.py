@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from node.config.datadir import write_atomically
 from node.console.output import console, human_bytes, table
@@ -14,9 +14,7 @@ from node.simulation.checks import (
     names_by_peer,
     slashed,
 )
-
-if TYPE_CHECKING:
-    from node.simulation.runner import SimulationOutcome
+from node.simulation.outcome import SimulationOutcome
 
 TOKEN = 10**18
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from chain.errors import ChainError, Reverted
 from node.cli.options import data_dir, given
 from node.console import ask
 from node.errors import InputError
@@ -135,7 +136,6 @@ async def open_as_node(wallet: Wallet, key: NodeKey) -> AsyncIterator[ChainClien
 async def _open(wallet: Wallet, key: NodeKey, database: Path | str) -> AsyncIterator[ChainClient]:
     from chain.client import open_chain
     from chain.deployment.deployment import Deployment
-    from chain.errors import ChainError, Reverted
     from chain.transactions.sender import SenderSettings
     from node.cli.provider.refusals import explain
     from node.errors import NodeError
