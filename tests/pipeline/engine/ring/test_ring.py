@@ -235,8 +235,9 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
         ring.load(model)
         requests = ring_requests(ring.listening, model, 1, 1, 64)
         errors: list[EngineError] = []
-        listener = ring.services[0]._listener
+        listener, downstream = (service._listener for service in ring.services[:2])
         assert listener is not None
+        assert downstream is not None
 
         def join_alone() -> None:
             try:
@@ -248,6 +249,8 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
         waiting.start()  # its neighbours never join generation 1
         with listener._changed:
             assert listener._changed.wait_for(lambda: listener._waiting, 60)
+        with downstream._changed:  # its own call has arrived there, and nobody takes it
+            assert downstream._changed.wait_for(lambda: downstream._parked, 60)
         assert ring.up(generation=2) == [None] * 3
         waiting.join(60)
         assert [error.code for error in errors] == ["edge"]
