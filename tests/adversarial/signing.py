@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node.roles.validator.journal_events import EpochCosigned
 from node.wire.protocol import COSIGN, CosignRequest
 from proofs.encoding.receipts import EpochRoot
 from proofs.evidence.bundle import UnitBundle, signed_receipts
@@ -71,7 +72,7 @@ class Signing:
 
     async def cosigned(self) -> int:
         assert self.court.judge is not None
-        return len(await self.court.judge.context.journal.events(["self.cosigned"]))
+        return len(await self.court.judge.context.journal.replay(EpochCosigned))
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Between a proof bundle and the engine's replay: the requests, and the measurements back."""
+"""Between a proof bundle and the engine's replay: requests one way, measurements the other."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from proofs.verdict.blame import Inquiry, RevealedRowsCheck
 def replay_request(
     bundle: UnitBundle, model_dir: str, device: str, chosen: Sequence[int] | None = None
 ) -> Replay:
-    """What the engine must replay to judge `bundle` by its sequences with the numbers `chosen`
-    (None: all)."""
-    numbers = range(len(bundle.sequences)) if chosen is None else chosen
+    """What the engine must replay to judge `bundle` by its sequences at the indices `chosen` (None:
+    all of them)."""
+    indices = range(len(bundle.sequences)) if chosen is None else chosen
     return Replay(
         model_dir=model_dir,
         model_id=bundle.model_id,
         device=device,
         boundaries=bundle.boundaries,
-        sequences=tuple(_sequence(bundle, bundle.sequences[number]) for number in numbers),
+        sequences=tuple(_sequence(bundle, bundle.sequences[index]) for index in indices),
     )
 
 
@@ -41,9 +41,9 @@ def rows_request(
     path: Path,
     sent: Path | None = None,
 ) -> Replay:
-    """What the engine must replay to measure the rows at `path`, which the stage that `inquiry`
-    names revealed, and that stage's work from them: its proofs, its tokens, and the rows at `sent`,
-    which its successor revealed."""
+    """What the engine must replay to measure the rows in the file `path`, which the accused stage
+    of `inquiry` revealed, and what that stage made of them: its proofs, its tokens, and the rows in
+    the file `sent`, which its successor revealed."""
     sequence = bundle.sequences[inquiry.place]
     rows = RevealedRows(
         boundary=inquiry.stage - 1, path=str(path), sent="" if sent is None else str(sent)
@@ -59,12 +59,12 @@ def rows_request(
 
 
 def to_measures(replayed: Replayed) -> list[SequenceMeasure]:
-    """The engine's answer in the terms of `proofs.verdict.judge.judge`."""
+    """The engine's answer, as `proofs.verdict.judge.judge` takes it."""
     return [to_measure(item) for item in replayed.items]
 
 
 def to_measure(item: ReplayedSequence) -> SequenceMeasure:
-    """One sequence of it; what came of revealed rows is no part of that (`shown_by`)."""
+    """The measure of one sequence, without what came of revealed rows (`shown_by`)."""
     return SequenceMeasure.model_validate(item.model_dump(exclude={"rows_errors", "recomputed"}))
 
 
