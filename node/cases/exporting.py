@@ -89,7 +89,7 @@ def _asked(data: DataDir, item: AskedStage) -> AskedRows:
             rows = path.read_bytes()
         except OSError as exc:
             raise InputError(f"{path}: the revealed rows are gone: {exc.strerror}") from exc
-    return AskedRows(stage=item.stage, place=item.index, digest=item.digest, rows=rows)
+    return AskedRows(stage=item.stage, index=item.index, digest=item.digest, rows=rows)
 
 
 def _domain(config: NodeConfig) -> Domain:

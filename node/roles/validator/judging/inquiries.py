@@ -34,7 +34,7 @@ class Answer:
         """The answer as it is journaled."""
         asked = self.inquiry
         return AskedStage(
-            stage=asked.stage, index=asked.place, digest=asked.digest, error=self.error
+            stage=asked.stage, index=asked.index, digest=asked.digest, error=self.error
         )
 
 

@@ -145,7 +145,7 @@ class Judge:
         """What came of the rows that the inquiry asks for; None where nobody showed them."""
         peer_id = bundle.stages[inquiry.stage].peer_id
         log = self._log.bind(unit=bundle.unit_id.hex()[:12], stage=inquiry.stage)
-        limit = most_bytes(bundle, inquiry.place, model.manifest.hidden_size)
+        limit = most_bytes(bundle, inquiry.index, model.manifest.hidden_size)
         path = await self._rows.get(peer_id, inquiry.digest, limit)
         if path is None:
             log.warning("a stage does not reveal its rows", peer=peer_id)
@@ -162,7 +162,7 @@ class Judge:
 
     async def _sent(self, bundle: UnitBundle, inquiry: Inquiry, seen: set[Inquiry]) -> Path | None:
         """The rows that the stage sent on, if its successor has shown them."""
-        after = inquiry_of(bundle, inquiry.stage + 1, inquiry.place)
+        after = inquiry_of(bundle, inquiry.stage + 1, inquiry.index)
         if after not in seen:
             return None
         path = self._rows.path(after.digest)

@@ -44,7 +44,7 @@ def rows_request(
     """What the engine must replay to measure the rows in the file `path`, which the accused stage
     of `inquiry` revealed, and what that stage made of them: its proofs, its tokens, and the rows in
     the file `sent`, which its successor revealed."""
-    sequence = bundle.sequences[inquiry.place]
+    sequence = bundle.sequences[inquiry.index]
     rows = RevealedRows(
         boundary=inquiry.stage - 1, path=str(path), sent="" if sent is None else str(sent)
     )
