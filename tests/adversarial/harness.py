@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -42,6 +41,8 @@ from node.wire.blobs import BlobStore
 from node.wire.protocol import Body, Method, encode
 from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
+from pipeline.models.manifest import Manifest
+from pipeline.models.prepared import PreparedModel
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.encoding.signing import address_of
 from tests.adversarial.ledger import Chain, Ledger
@@ -68,10 +69,10 @@ def key_of(number: int) -> bytes:
     return hashlib.sha256(f"adversarial {number}".encode()).digest()
 
 
-def named_model(store: Path, which: str) -> Any:
+def named_model(store: Path, which: str) -> PreparedModel:
     """A model that nobody has to load."""
-    manifest = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
-    return SimpleNamespace(path=store, manifest=manifest)
+    manifest = Manifest.model_construct(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+    return PreparedModel(store, manifest)
 
 
 class Words:

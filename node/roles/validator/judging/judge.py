@@ -24,7 +24,7 @@ from node.roles.validator.judging.noise_check import refusal
 from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.replay import replay_request, rows_request, shown_by, to_measures
 from node.roles.validator.judging.reputation import p_values
-from node.roles.validator.judging.rows import RowsFetcher, is_content
+from node.roles.validator.judging.rows import RowsSource, is_content
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel
 from proofs.encoding.eip712 import Domain
@@ -48,7 +48,7 @@ class Judge:
         engine: ReplayEngine,
         find_model: ModelFinder,
         limits: PoolLimits,
-        rows: RowsFetcher,
+        rows: RowsSource,
         domain: Domain,
         log: Any,
     ) -> None:

@@ -15,7 +15,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import trio
 
@@ -47,6 +47,19 @@ class RowsTiming:
     others: float = 20.0
     most_others: int = 32
     bytes_per_second: float = 2.0 * 2**20
+
+
+class RowsSource(Protocol):
+    """Whoever finds rows by their sha256."""
+
+    def path(self, digest: bytes) -> Path:
+        """Where rows are kept once they were found."""
+        ...
+
+    async def get(self, peer_id: str, digest: bytes, limit: int) -> Path | None:
+        """A file of the rows, of at most `limit` bytes; None where nobody gives them. `peer_id` is
+        the stage's. Raises `CannotJudge`."""
+        ...
 
 
 class RowsFetcher:
