@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import trio
 
-from node.cases.profiles import load_profile
 from node.config.networkfile import ChainTable
+from node.config.profiles import load_profile
 from node.context import NodeContext
 from node.errors import InputError
 from node.onchain.registration import ensure_funds

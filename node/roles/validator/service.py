@@ -36,7 +36,9 @@ from node.roles.validator.judging.plan import JudgingPlan, Preparer
 from node.roles.validator.judging.reputation import WorkerRecords
 from node.roles.validator.verdicts import Prosecution, Settlement, Verdicts
 from node.wire.blobs import BlobStore
-from node.wire.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
+from node.wire.messages.fields import Done
+from node.wire.messages.verification import VerdictNotice, VerifyRequest
+from node.wire.methods import VERDICT, VERIFY
 from node.wire.rpc import call, serve
 from p2p.errors import P2PError, Refused
 from pipeline.engine.control.client import EngineClient

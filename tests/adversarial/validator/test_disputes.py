@@ -14,14 +14,9 @@ from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.validator.bundle_state import QueueLimits
 from node.roles.validator.journal_events import AskedStage, RowsAsked, VerdictSigned
 from node.roles.validator.settlement.convictions import conviction_of
-from node.wire.protocol import (
-    COUNTERSIGN,
-    FETCH,
-    Countersigned,
-    CountersignRequest,
-    FetchedChunk,
-    FetchRequest,
-)
+from node.wire.messages.settlement import FetchedChunk, FetchRequest
+from node.wire.messages.verification import Countersigned, CountersignRequest
+from node.wire.methods import COUNTERSIGN, FETCH
 from node.wire.rpc import serve
 from p2p.errors import Refused
 from proofs.encoding.signing import sign_digest

@@ -18,7 +18,8 @@ from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.other_validators import AnnouncedValidators
 from node.roles.validator.judging.rows import RowsFetcher, RowsTiming
 from node.wire.blobs import CHUNK_BYTES, rows_folder
-from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
+from node.wire.messages.settlement import FetchedChunk, FetchRequest
+from node.wire.methods import FETCH
 from node.wire.rpc import serve
 from p2p.errors import Refused
 from tests.adversarial.harness import Node, eventually, open_node

@@ -10,7 +10,8 @@ from pathlib import Path
 from node.retry import Backoff
 from node.roles.validator.bundle_state import QueueLimits
 from node.roles.validator.settlement.proposer import ProposalTiming
-from node.wire.protocol import VERIFY, VerifyRequest
+from node.wire.messages.verification import VerifyRequest
+from node.wire.methods import VERIFY
 from p2p.errors import RemoteRefused
 from proofs.evidence.bundle import NoiseSource, Sampling, UnitBundle
 from tests.adversarial.court import WORK, bundle_of

@@ -21,7 +21,9 @@ from node.roles.orchestrator.coordinator import events as ev
 from node.roles.orchestrator.coordinator.pool import Pool
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from node.roles.orchestrator.jobs.units_of_job import unit_to_body
-from node.wire.protocol import CLAIM, VERIFY, ClaimRequest, StageRef, VerifyRequest
+from node.wire.messages.fields import StageRef
+from node.wire.messages.verification import ClaimRequest, VerifyRequest
+from node.wire.methods import CLAIM, VERIFY
 from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
 from p2p.identity import peer_public_key
@@ -114,7 +116,6 @@ class Evidence:
         request = ClaimRequest(
             ref=StageRef(group_id=unit.group_id, generation=unit.generation, stage=stage),
             unit_id=unit.unit_id,
-            attempt=unit.attempt,
             epoch=epoch,
             sequence_ids=tuple(s.sequence_id for s in unit.sequences),
             token_count=unit.token_count,

@@ -14,7 +14,9 @@ import trio
 from node.context import NodeContext
 from node.roles.orchestrator.coordinator import events as ev
 from node.roles.orchestrator.coordinator.members import Member
-from node.wire.protocol import LOAD, RING, LoadStage, StageLoaded, StagePeer, StageRef
+from node.wire.messages.fields import StageRef
+from node.wire.messages.work import LoadStage, StageLoaded, StagePeer
+from node.wire.methods import LOAD, RING
 from node.wire.rpc import call
 from p2p.errors import P2PError, PeerUnreachable
 from pipeline.planner import GroupPlan

@@ -9,7 +9,8 @@ from __future__ import annotations
 from node.context import NodeContext
 from node.onchain.receipt_domain import chain_refusals
 from node.roles.orchestrator.coordinator import events as ev
-from node.wire.protocol import INVITE, Invite
+from node.wire.messages.work import Invite
+from node.wire.methods import INVITE
 from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
 from p2p.identity import peer_public_key

@@ -24,7 +24,8 @@ from node.retry import Backoff, tries
 from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.other_validators import OtherValidators
 from node.wire.blobs import CHUNK_BYTES, ROWS
-from node.wire.protocol import FETCH, FetchRequest
+from node.wire.messages.settlement import FetchRequest
+from node.wire.methods import FETCH
 from node.wire.rpc import call
 from p2p.errors import P2PError
 

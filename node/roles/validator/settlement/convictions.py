@@ -24,8 +24,10 @@ from node.retry import Backoff, tries
 from node.roles.validator.journal_events import ConvictionFound, VerdictSigned
 from node.roles.validator.settlement.quorum import NotEnough, collect
 from node.roles.validator.settlement.turns import turn_of
+from node.wire.messages.settlement import ConvictRequest
+from node.wire.messages.verification import Countersigned
+from node.wire.methods import CONVICT
 from node.wire.peer_addresses import address_of_peer
-from node.wire.protocol import CONVICT, ConvictRequest, Countersigned
 from node.wire.rpc import call, serve
 from p2p.errors import Refused
 from proofs.encoding.eip712 import Domain

@@ -22,7 +22,8 @@ from node.roles.validator.settlement.pending import EpochRules, PendingPool, pay
 from node.roles.validator.settlement.quorum import NotEnough, collect
 from node.roles.validator.settlement.turns import turn_of
 from node.settlement.follower import SettlementFollower
-from node.wire.protocol import COSIGN, CosignRequest
+from node.wire.messages.settlement import CosignRequest
+from node.wire.methods import COSIGN
 from node.wire.rpc import call
 from proofs.errors import ProofError
 from proofs.settlement.epoch import EpochError, build_epoch
