@@ -9,13 +9,14 @@ import itertools
 from typing import Any
 
 from chain.devnet.jsonrpc import EXECUTION_REVERTED, SERVER_ERROR, Fault
-from chain.endpoint.hexdata import ZERO_ADDRESS, parse_data, parse_quantity, to_data
+from chain.encoding.hexdata import parse_data, parse_quantity, to_data
+from proofs.encoding.signing import ZERO_ADDRESS
 
 CALL_GAS = 16_777_216
 
 
 def make_vm() -> Any:
-    """Rules of the Prague fork, but that a block may carry its parent's timestamp."""
+    """Rules of the Prague fork, except that a block may carry its parent's timestamp."""
     from eth.vm.forks.prague import PragueVM
 
     class SameSecondVM(PragueVM):

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.errors import InputError
-from node.roles.validator.judging.replay import replay_request, rows_request, shown_by, to_measures
+from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
 from node.wire.peer_addresses import address_of_peer
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle, check_claims
-from proofs.thresholds.limits import Thresholds, profile
-from proofs.thresholds.measures import SequenceMeasure
+from proofs.thresholds.builtin import builtin
+from proofs.thresholds.limits import Thresholds
+from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
 from proofs.thresholds.profiles import Profile
-from proofs.verdict.blame import Inquiry, RevealedRowsCheck, inquiry_of
+from proofs.verdict.blame import Inquiry, inquiry_of
 from proofs.verdict.casefile import AskedRows, CaseFile
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
@@ -71,17 +72,17 @@ def read_case(path: Path) -> CaseFile:
 
 
 def thresholds_of(case: CaseFile) -> tuple[str, Thresholds]:
-    """The case's thresholds and what they are called. Raises InputError, also for a profile of
+    """The case's thresholds and what they are called. Raises InputError, also for a builtin of
     another model than the bundle's."""
     try:
         if not case.profile:
-            return case.thresholds, profile(case.thresholds)
+            return case.thresholds, builtin(case.thresholds)
         found = Profile.from_bytes(case.profile)
         if found.model_id != case.unit().model_id:
-            raise InputError("the case's thresholds: the profile is of another model")
+            raise InputError("the case's thresholds: the builtin is of another model")
     except ProofError as exc:
         raise InputError(f"the case's thresholds: {exc}") from exc
-    return f"profile {found.profile_id.hex()[:12]}", found.thresholds
+    return f"builtin {found.profile_id.hex()[:12]}", found.thresholds
 
 
 def check_words(case: CaseFile) -> Report:
@@ -119,7 +120,7 @@ def check_replay(
     """
     bundle = report.bundle
     replayed = replayer.replay(replay_request(bundle, str(model_dir), device))
-    measures = to_measures(replayed)
+    measures = list(replayed.measures)
     tokens = sum(len(s.output_ids) for s in bundle.sequences)
     report.add("replay", True, f"{tokens} tokens in {replayed.seconds:.1f} s")
     court = _Court(case, report, limits, model_dir, device, replayer)

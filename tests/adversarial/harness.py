@@ -47,7 +47,8 @@ from pipeline.models.manifest import Manifest
 from pipeline.models.prepared import PreparedModel
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.encoding.signing import address_of
-from tests.adversarial.ledger import Chain, Ledger
+from tests.adversarial.ledger import Ledger
+from tests.adversarial.ledger_client import Chain
 from tests.adversarial.standins import EOS, HIDDEN, LAYERS, MODEL, POOL, VOCAB, Engine
 
 SECONDS = 30.0

@@ -37,7 +37,7 @@ class PoolOwners:
         if len(pools) != 1:
             raise Refused("bad_bundle", "its receipts must be for one pool")
         with chain_refusals():
-            pool = await self._chain.pool(pools.pop())
+            pool = await self._chain.pools.info(pools.pop())
         if pool.creator != address_of_peer(peer_id):
             raise Refused("not_your_pool", f"pool {pool.pool_id} belongs to {pool.creator}")
 

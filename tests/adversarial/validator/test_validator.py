@@ -13,10 +13,13 @@ from node.roles.validator.settlement.proposer import ProposalTiming
 from node.wire.messages.verification import VerifyRequest
 from node.wire.methods import VERIFY
 from p2p.errors import RemoteRefused
-from proofs.evidence.bundle import NoiseSource, Sampling, UnitBundle
+from proofs.evidence.bundle import UnitBundle
+from proofs.evidence.sequence import NoiseSource
+from proofs.sampling.settings import SamplingSettings
 from tests.adversarial.court import WORK, bundle_of
 from tests.adversarial.harness import VALIDATOR_TIMING, eventually, open_node
 from tests.adversarial.standins import POOL
+from tests.proofs.units import changed
 
 SHORTLY_STRANGE = replace(
     VALIDATOR_TIMING,
@@ -116,8 +119,7 @@ def of_a_block_to_come(unit: UnitBundle) -> UnitBundle:
     """Its noise is said to be of a block that nobody has yet."""
     (sequence,) = unit.sequences
     noise = NoiseSource(beacon=bytes(32), block=10**6, request_id=sequence.sequence_id)
-    changes = {"sampling": Sampling(temperature=1.0), "noise": noise}
-    told = sequence.model_copy(update=changes)
+    told = changed(sequence, sampling=SamplingSettings(temperature=1.0), noise=noise)
     return unit.model_copy(update={"sequences": (told,), "committed_at": 10**6})
 
 
@@ -227,7 +229,12 @@ async def test_a_worker_without_a_provider_holds_no_other_up(court) -> None:
 
 async def test_an_endpoint_that_fails_for_a_while_costs_nothing_but_time(court) -> None:
     async with court() as c, c.session():
-        c.ledger.silent |= {"owners_of", "validators", "settlement_terms", "weight_of"}
+        c.ledger.silent |= {
+            "nodes.owners_of",
+            "validators.addresses",
+            "settlement.terms",
+            "validators.weight_of",
+        }
         unit = c.bundle()
         await c.verify(unit)
         await c.judged(unit)

@@ -11,6 +11,7 @@ from node.config.hardware import Device
 from node.retry import Backoff, tries
 from node.roles.validator.judging.errors import CannotJudge
 from pipeline.engine.control.client import EngineClient
+from pipeline.engine.control.operations import REPLAY
 from pipeline.engine.control.replay_messages import Replay, Replayed
 from pipeline.engine.errors import EngineError
 
@@ -43,9 +44,7 @@ class ReplayEngine:
         async for _ in tries(self._timing.attempts):
             try:
                 async with self._busy:
-                    return await self._client.request(
-                        "replay", request, timeout=self._timing.seconds
-                    )
+                    return await self._client.request(REPLAY, request, timeout=self._timing.seconds)
             except EngineError as exc:
                 if exc.code == "bad_request":
                     raise CannotJudge(f"the engine refuses the bundle: {exc.message}") from exc

@@ -22,7 +22,7 @@ from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_i
 from node.roles.validator.judging.limits import NamedThresholds, PoolLimits
 from node.roles.validator.judging.noise_check import refusal
 from node.roles.validator.judging.plan import JudgingPlan
-from node.roles.validator.judging.replay import replay_request, rows_request, shown_by, to_measures
+from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
 from node.roles.validator.judging.reputation import p_values
 from node.roles.validator.judging.rows import RowsSource, is_content
 from pipeline.models.errors import ModelError
@@ -30,8 +30,8 @@ from pipeline.models.prepared import PreparedModel
 from proofs.encoding.eip712 import Domain
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.measures import SequenceMeasure
-from proofs.verdict.blame import Inquiry, Revealed, RevealedRowsCheck, inquiry_of
+from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
+from proofs.verdict.blame import Inquiry, Revealed, inquiry_of
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import MAX_WALKS, judge
 from proofs.verdict.message import Verdict
@@ -116,7 +116,7 @@ class Judge:
             return measures, 0.0
         request = replay_request(bundle, str(model.path), self._engine.device, plan.chosen)
         replayed = await self._engine.replay(request)
-        found = to_measures(replayed)
+        found = replayed.measures
         if len(found) != len(plan.chosen):
             raise CannotJudge("the engine measured other sequences than it was asked for")
         for index, measure in zip(plan.chosen, found, strict=True):

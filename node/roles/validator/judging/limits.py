@@ -21,7 +21,8 @@ from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.errors import CannotJudge
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.limits import PROFILES, Thresholds, floor_of
+from proofs.thresholds.builtin import BUILTIN, floor_of
+from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.profiles import Profile
 from proofs.verdict.exceedances import RejectConvictLimits
 
@@ -67,7 +68,7 @@ class ThresholdsOnChain:
         if pool_id == 0:
             return ""
         try:
-            return PoolTerms.from_uri((await self._chain.pool(pool_id)).uri).thresholds
+            return PoolTerms.from_uri((await self._chain.pools.info(pool_id)).uri).thresholds
         except ChainError as exc:
             raise CannotJudge(f"the chain does not tell the pool's limits: {exc}") from exc
         except InputError:
@@ -125,15 +126,15 @@ class PoolLimits:
 
     async def _exact(self, name: str) -> NamedThresholds:
         """What a pool names must mean the same to every validator: a shipped name or a whole id."""
-        if name in PROFILES or name in shipped_profiles():
+        if name in BUILTIN or name in shipped_profiles():
             return await self._load(name)
         if len(name) != ID_DIGITS or set(name) - set(hexdigits.lower()):
             raise CannotJudge(f"the pool names limits that do not exist: {name[:64]}")
         return await self._load(name)
 
     async def _load(self, name: str) -> NamedThresholds:
-        if name in PROFILES:
-            return NamedThresholds(name, PROFILES[name])
+        if name in BUILTIN:
+            return NamedThresholds(name, BUILTIN[name])
         try:
             profile = await trio.to_thread.run_sync(load_profile, name, self._data_dir)
         except UnknownProfile as exc:

@@ -15,7 +15,8 @@ from enum import StrEnum
 
 from chain.errors import ChainError
 from node.onchain.blocks import Blocks
-from proofs.evidence.bundle import NoiseSource, UnitBundle
+from proofs.evidence.bundle import UnitBundle
+from proofs.evidence.sequence import NoiseSource
 from proofs.verdict.findings import Findings
 from proofs.verdict.message import Verdict
 
@@ -86,7 +87,7 @@ def _beacons(bundle: UnitBundle) -> Iterator[tuple[int, NoiseSource]]:
     """The index and the noise of every sampled sequence whose noise follows from a block."""
     for index, sequence in enumerate(bundle.sequences):
         source = sequence.noise
-        if source is not None and source.block and sequence.sampling.temperature > 0.0:
+        if source is not None and source.block and sequence.request.sampling.temperature > 0.0:
             yield index, source
 
 

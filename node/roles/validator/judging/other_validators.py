@@ -31,7 +31,7 @@ class StakedValidators:
         """None while the chain does not answer."""
         peers = peers_by_address(self._context.network)
         try:
-            validators = await self._chain.validators()
+            validators = await self._chain.validators.addresses()
         except ChainError as exc:
             self._context.log.warning("no validator asked for rows", reason=str(exc))
             return []

@@ -18,7 +18,6 @@ from proofs.evidence.bundle import StageClaim, UnitBundle
 from proofs.thresholds.spotcheck import (
     DEFAULT_TERMS,
     ONE,
-    AtStake,
     CheckTerms,
     check_rate,
     chosen,
@@ -97,11 +96,10 @@ class Chooser:
             return ONE
         if self._setting != "auto":
             return rate_of(self._setting)
-        provider = await self._chain.owner_of(claim.address)
-        loss = 0 if provider is None else await self._chain.conviction_loss(provider)
-        pay = claim.receipt.units * (await self._chain.pool_funds(claim.receipt.pool_id)).rate
-        stake = AtStake(slashable=loss)
-        return coarse(check_rate(pay, stake, sequences, record.verified, self._terms))
+        provider = await self._chain.nodes.owner_of(claim.address)
+        loss = 0 if provider is None else await self._chain.settlement.conviction_loss(provider)
+        pay = claim.receipt.units * (await self._chain.pools.funds(claim.receipt.pool_id)).rate
+        return coarse(check_rate(pay, loss, sequences, record.verified, self._terms))
 
 
 def coarse(rate: int) -> int:

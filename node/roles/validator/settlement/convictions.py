@@ -114,7 +114,7 @@ class Convictions:
         log = self._context.log.bind(node=conviction.node, unit=conviction.job_id.hex()[:12])
         digest = conviction.digest(self._context.receipt_domain)
         try:
-            validators = await chain.validators()
+            validators = await chain.validators.addresses()
             salt = int.from_bytes(conviction.job_id[:4], "big")
             turn = turn_of(self._context.address, validators, conviction.pool_id, salt)
             await trio.sleep(turn * self._timing.turn)
@@ -124,7 +124,7 @@ class Convictions:
                 except NotEnough as exc:
                     log.info("not convicted yet", reason=str(exc))
                     continue
-                if await chain.convict(conviction, list(signatures.items())) is not None:
+                if await chain.settlement.convict(conviction, list(signatures.items())) is not None:
                     log.warning("convicted and slashed", signers=len(signatures))
                 return
             log.warning("not convicted: too few validators found the same")
@@ -134,7 +134,7 @@ class Convictions:
     async def _on_convict(self, peer_id: str, request: ConvictRequest) -> Countersigned:
         """Sign what this node's own verdict says. Raises `Refused`."""
         with chain_refusals():
-            if not await self._chain.weight_of(address_of_peer(peer_id)):
+            if not await self._chain.validators.weight_of(address_of_peer(peer_id)):
                 raise Refused("not_a_validator", "only validators ask for convictions")
         try:
             conviction = Conviction.from_bytes(request.conviction)

@@ -154,5 +154,5 @@ class Cosigner:
 
     async def _require_validator(self, peer_id: str) -> None:
         address = address_of_peer(peer_id)
-        if not address or not await self._chain.weight_of(address):
+        if not address or not await self._chain.validators.weight_of(address):
             raise Refused("not_a_validator", f"{address or peer_id} does not validate on chain")

@@ -75,7 +75,7 @@ class Proposer:
             # Nobody can go before the last root is final; turns are counted from then on.
             now = self._context.now()
             due = max(due, now + history.newest.claimable_at - self._follower.now())
-        validators = await self._chain.validators()
+        validators = await self._chain.validators.addresses()
         turn = turn_of(self._context.address, validators, pool.pool_id, history.last + 1)
         if turn == len(validators):
             return float("inf")
@@ -154,7 +154,7 @@ class Proposer:
             return answer.signature
 
         signatures = await collect(self._context, chain, digest, ask)
-        result = await chain.post_root(root, list(signatures.items()))
+        result = await chain.settlement.post_root(root, list(signatures.items()))
         if result is not None:
             self._context.log.info(
                 "epoch posted",

@@ -19,7 +19,7 @@ from node.roles.validator.judging.limits import (
     PoolThresholds,
     ThresholdsOnChain,
 )
-from proofs.thresholds.limits import FP32, PUBLISHED
+from proofs.thresholds.builtin import FP32, PUBLISHED
 from proofs.thresholds.profiles import Profile, QuantileTable, Side, limits_of
 from tests.proofs.units import bundle
 
@@ -66,8 +66,9 @@ class Chain:
         terms = PoolTerms(model_id="0" * 64, model="tiny", thresholds=thresholds or "")
         self.uri = "https://elsewhere" if thresholds is None else terms.to_uri()
         self.down = False
+        self.pools = self
 
-    async def pool(self, pool_id: int) -> PoolRecord:
+    async def info(self, pool_id: int) -> PoolRecord:
         if self.down:
             raise ChainUnreachable("http://test", "down")
         return PoolRecord(self.uri)
