@@ -9,7 +9,6 @@ from chain.encoding.views import (
     PoolFunds,
     PoolState,
     Strategy,
-    known,
 )
 from chain.errors import InvalidInput, Reverted
 from chain.transactions.manager import TxResult
@@ -116,7 +115,7 @@ class Pools:
     async def funds(self, pool_id: int) -> PoolFunds:
         """A pool's books."""
         book = await self._caller.read("RewardsDistributor", "bookOf", pool_id)
-        settlement = known(book.settlement)
+        settlement = address_or_none(book.settlement)
         committed = 0
         if settlement is not None:
             # Another domain may settle elsewhere; what its contract has promised counts as well.
