@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from chain.calls.caller import Call, ContractCaller
 from chain.encoding.hexdata import parse_address
-from chain.encoding.views import (
-    Pool,
-    PoolFunds,
-    PoolState,
-    Strategy,
-)
+from chain.encoding.views import Pool, PoolFunds, PoolState, Strategy, address_or_none
 from chain.errors import InvalidInput, Reverted
 from chain.transactions.manager import TxResult
 from proofs.encoding.receipts import PoolInvite
