@@ -15,7 +15,7 @@ from node.config.networkfile import NetworkFile
 from node.config.profiles import load_profile
 from node.config.schema import NodeConfig
 from node.errors import InputError
-from node.journal.reader import read_newest
+from node.journal.reader import read_newest_stored
 from node.onchain.receipt_domain import NO_CHAIN
 from node.wire.blobs import ROWS
 from proofs.encoding.eip712 import Domain
@@ -57,7 +57,7 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
     verdicts, asked = [], []
     which = config.validator.thresholds
     kinds = ["self.verdict", "self.inquiry", "self.judged-by"]
-    for event in read_newest(data.journal, kinds, key):
+    for event in read_newest_stored(data.journal, kinds, key):
         if event.kind == "self.verdict":
             verdicts.append(event.body)
         elif event.kind == "self.judged-by":

@@ -33,7 +33,7 @@ class Preparer:
     """Makes plans. `confirmations`: how deep a block must lie."""
 
     def __init__(self, context: NodeContext, confirmations: int, records: WorkerRecords) -> None:
-        self._blocks = Blocks(context, confirmations)
+        self._blocks = Blocks(context, context.chain, confirmations)  # type: ignore[arg-type]
         self._chain = context.chain
         self._chooser = Chooser(context, self._blocks, records)
 
