@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from node.wire.codec import BadBody, decode, encode
 from node.wire.methods import A, Method, Q
 from p2p.errors import P2PError, ProtocolViolation, Refused, RemoteRefused, RequestTimeout
+from p2p.messages.rpc import ServiceTiming
 
 if TYPE_CHECKING:
     from node.context import NodeContext
@@ -78,5 +79,5 @@ def serve(
         method.protocol,
         on_request,
         max_request=method.max_request,
-        handler_timeout=method.timeout,
+        timing=ServiceTiming(handler=method.timeout),
     )
