@@ -1,8 +1,8 @@
 """How fields of journal events lie in the file where MessagePack has no form for them.
 
-    class ReceiptSigned(JournalEvent, kind="self.receipt"):
-        receipt: Annotated[Receipt, AsBytes()]
-        amount: Annotated[int, AsDecimal()]
+class ReceiptSigned(JournalEvent, kind="self.receipt"):
+    receipt: Annotated[Receipt, AsBytes()]
+    amount: Annotated[int, AsDecimal()]
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -19,6 +20,7 @@ from node.context import NodeContext
 from node.journal import open_journal
 from node.metrics import NodeMetrics
 from node.onchain.receipt_domain import receipt_domain
+from node.retry import Backoff
 from node.roles.assembly import Roles, needs_all_epochs
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.pool import Policy
@@ -27,20 +29,29 @@ from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.validator.service import Validator
-from node.roles.worker.service import Worker
-from node.settlement.follower import SettlementFollower
-from node.wire.blobs import BlobStore
+from node.roles.worker.service import Worker, WorkerOptions, build_worker
+from node.roles.worker.timing import RewardTiming, WorkerTiming
+from node.settlement.chain_follower import ChainFollower, EventSource, FollowerTiming
+from node.settlement.follower import NothingSettled
+from node.wire.blobs import BlobStore, FetchTiming
 from node.wire.codec import encode
 from node.wire.messages.fields import Body
+from node.wire.messages.work import EdgeAnswer
 from node.wire.methods import Method
 from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
+from pipeline.engine.control.messages import Endpoint
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.encoding.signing import address_of
-from tests.adversarial.ledger import Chain, Ledger
-from tests.adversarial.standins import EOS, LAYERS, MODEL, POOL, VOCAB, Engine
+from tests.adversarial.ledger import Chain, Ledger, Reader
+from tests.adversarial.standins import EOS, HIDDEN, LAYERS, MODEL, POOL, VOCAB, Engine
 
 SECONDS = 30.0
+MANIFEST = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+WORKING = WorkerTiming()
+PAYING = RewardTiming(look=0.05)
+FOLLOWING = FollowerTiming(poll=0.05, leaves=Backoff.every(0.05))
+FETCHING = FetchTiming()
 
 
 def key_of(number: int) -> bytes:
@@ -69,19 +80,26 @@ def planner(candidates: Sequence[Candidate], previous: GroupPlan | None) -> Grou
 class Node:
     """One host with its context, before or after it got roles."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(
+        self, context: NodeContext, chain: Any = None, source: EventSource | None = None
+    ) -> None:
         self.context = context
         self.peer_id = context.peer_id
         self.address = context.address
         self.network: Network = context.network
-        roles = context.config.roles
-        self.follower = SettlementFollower(
-            context,
-            BlobStore(context),
-            all_epochs=needs_all_epochs(roles),
-            poll=0.05,
-            confirmations=1,
-        )
+        self.chain = chain
+        blobs = BlobStore(context, FETCHING)
+        self.follower: ChainFollower | NothingSettled = NothingSettled(blobs, context.wall)
+        if chain is not None:
+            self.follower = ChainFollower(
+                context,
+                chain,
+                source or Reader(chain.ledger),
+                blobs,
+                all_epochs=needs_all_epochs(context.config.roles),
+                confirmations=1,
+                timing=FOLLOWING,
+            )
 
     async def ask(self, peer_id: str, method: Method[Any, Any], body: Body | bytes) -> Any:
         """Send a body, or raw bytes in its place; the decoded map of the answer."""
@@ -119,9 +137,11 @@ async def open_node(
     *,
     boot: Node | None = None,
     ledger: Ledger | None = None,
+    source: EventSource | None = None,
     role: str = "worker",
 ) -> AsyncIterator[Node]:
-    """A host whose journal and blobs live in `folder`; with a ledger it is its own provider's."""
+    """A host whose journal and blobs live in `folder`; with a ledger it is its own provider's, and
+    its follower reads `source` (the ledger's events unless another is given)."""
     await trio.Path(folder / "blobs").mkdir(parents=True, exist_ok=True)
     key = key_of(number)
     address = address_of(key)
@@ -152,12 +172,36 @@ async def open_node(
                 engine_dir=folder,
                 blobs=folder / "blobs",
                 log=structlog.get_logger("test"),
-            )
+            ),
+            chain,
+            source,
         )
 
 
-def make_worker(node: Node, engine: Engine) -> Worker:
-    return Worker(node.context, engine, Device("cpu", "test", 1 << 30), node.follower)  # type: ignore[arg-type]
+class DataPorts:
+    """A data plane that believes whatever address it is told; nothing is ever dialled."""
+
+    async def endpoint(self, peer_id: str, answer: EdgeAnswer) -> Endpoint:
+        return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)
+
+    async def run(
+        self, listener_for: object, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+
+def find_model(store: Path, which: str) -> Any:
+    """A model that is only named."""
+    return SimpleNamespace(path=store, manifest=MANIFEST)
+
+
+def make_worker(
+    node: Node, engine: Engine, timing: WorkerTiming = WORKING, units_remembered: int = 4096
+) -> Worker:
+    device = Device("cpu", "test", 1 << 30)
+    options = WorkerOptions(timing, PAYING, units_remembered, find_model, DataPorts())
+    return build_worker(node.context, node.chain, engine, device, node.follower, options)  # type: ignore[arg-type]
 
 
 def make_validator(node: Node, engine: Engine) -> Validator:

@@ -110,8 +110,8 @@ def root_fields(root: EpochRoot) -> dict[str, Any]:
 class Reader:
     """`chain.events.reader.EventReader` over a ledger."""
 
-    def __init__(self, rpc: Rpc, *args: object, **options: object) -> None:
-        self._ledger = rpc.ledger
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
     async def batches(self) -> AsyncIterator[Any]:
         seen = 0

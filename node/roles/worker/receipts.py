@@ -165,7 +165,9 @@ class Receipts:
         self._require_own(request.ref)
         with engine_refusals():
             await self._stage.engine.request(
-                "forget", SequenceIds(sequence_ids=request.sequence_ids), timeout=self._timing.engine
+                "forget",
+                SequenceIds(sequence_ids=request.sequence_ids),
+                timeout=self._timing.engine,
             )
         return Done()
 

@@ -66,7 +66,7 @@ async def test_many_who_wait_ask_like_one(
 ) -> None:
     chain = Chain(head=100, interval=12.0, made=trio.current_time())
     async with open_context(tmp_path, chain) as context, trio.open_nursery() as nursery:
-        blocks, found = Blocks(context, 1), []
+        blocks, found = Blocks(context, context.chain, 1), []
 
         async def wait() -> None:
             found.append(await blocks.wait_for(101))

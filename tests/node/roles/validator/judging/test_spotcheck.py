@@ -66,7 +66,9 @@ async def choose(
     async with open_context(folder, chain, check_rate=how.get("check_rate", "auto")) as context:
         records = WorkerRecords(context)
         await establish(records, how.get("units", PROBATION))
-        chooser = Chooser(context, Blocks(context, how.get("confirmations", 1)), records)
+        chooser = Chooser(
+            context, Blocks(context, context.chain, how.get("confirmations", 1)), records
+        )
         return await chooser.choose(made, how.get("seen_at", HEAD))
 
 
