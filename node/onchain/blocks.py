@@ -18,7 +18,7 @@ from node.retry import Backoff, tries
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
-    from chain.endpoint.records import Block
+    from chain.encoding.records import Block
 
 
 @dataclass(frozen=True)

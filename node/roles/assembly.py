@@ -107,6 +107,12 @@ async def open_roles(
         if chain is not None and table is not None:
             await _register(context, chain, table, key, provider, worker)
         if "validator" in wanted:
+<<<<<<< HEAD
+=======
+            if context.chain is not None and table is not None:
+                terms = await context.chain.settlement.terms()
+                await ensure_funds(context.chain, table, key.address, terms.bond)
+>>>>>>> main
             replayer = await stack.enter_async_context(open_validator_engine(context))
             validator = Validator(context, replayer, follower)
         if "orchestrator" in wanted:

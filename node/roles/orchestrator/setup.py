@@ -33,7 +33,7 @@ from pipeline.planner import (
     plan_groups,
     replan,
 )
-from proofs.thresholds.limits import PROFILES
+from proofs.thresholds.builtin import BUILTIN
 
 POOL_BUDGET = 1_000 * 10**18
 """What a new pool is funded with on a development chain, in the token's smallest unit."""
@@ -123,7 +123,7 @@ async def _open_pool(
     assert chain is not None
     known = context.config.orchestrator.pool_id or await context.journal.state("pool_id", 0)
     if known:
-        pool = await chain.pool(known)
+        pool = await chain.pools.info(known)
         if pool.creator != context.address:
             raise InputError(f"pool {known} belongs to {pool.creator}", "set orchestrator.pool_id")
         return int(known)
@@ -133,14 +133,14 @@ async def _open_pool(
         model=context.config.orchestrator.model,
         thresholds=await _publish_limits(context, follower.blobs),
     )
-    pool_id = await chain.create_pool(
+    pool_id = await chain.pools.create(
         f"{model.name} by {context.peer_id[-8:]}",
         uri=terms.to_uri(),
         inviter=context.address,
         rate=context.config.orchestrator.price_per_unit,
     )
-    await chain.fund_pool(pool_id, POOL_BUDGET)
-    await chain.start_pool(pool_id)
+    await chain.pools.fund(pool_id, POOL_BUDGET)
+    await chain.pools.start(pool_id)
     await context.journal.set_state("pool_id", pool_id)
     context.log.info("pool opened", pool=pool_id, budget=POOL_BUDGET, model=terms.model)
     return pool_id
@@ -150,7 +150,7 @@ async def _publish_limits(context: NodeContext, blobs: BlobStore) -> str:
     """What the terms say of thresholds. A profile is kept to be fetched by its id. Raises
     `InputError` where there is none of that name."""
     named = context.config.orchestrator.thresholds
-    if named in PROFILES or not named:
+    if named in BUILTIN or not named:
         return named
     profile = await trio.to_thread.run_sync(load_profile, named, context.config.data_dir)
     return (await blobs.put(profile.to_bytes())).hex()

@@ -1,8 +1,8 @@
 """Entering and leaving a pool: on chain where there is one, at the inviter's word where not.
 
-On chain an invite counts when the pool's inviter sent and signed it for this node; where the pool is
-open to all, when its creator sent it. Without a chain the first inviter is believed (and nobody is
-paid).
+On chain an invite counts when the pool's inviter sent and signed it for this node; where the pool
+is open to all, when its creator sent it. Without a chain the first inviter is believed (and nobody
+is paid).
 """
 
 from __future__ import annotations

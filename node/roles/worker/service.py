@@ -125,7 +125,20 @@ class Worker:
         """Leave the pool: tell the orchestrator, then leave on chain. Rewards stay claimable."""
         if self.membership.employer is not None and self.stage.assignment is not None:
             await self._reporter.trouble("leaving", "the worker is shutting down")
+<<<<<<< HEAD
         await self.membership.leave()
+=======
+        self.membership.leave()
+        chain = self._context.chain
+        if chain is None:
+            return
+        from chain.errors import ChainError
+
+        try:
+            await chain.pools.leave(employer.pool_id)
+        except ChainError as exc:
+            self._context.log.warning("not left on chain", reason=str(exc))
+>>>>>>> main
 
     async def engine_status(self) -> EngineStatus | None:
         """What the engine says of itself; None while it is down. The metrics follow."""

@@ -41,7 +41,7 @@ class Inviter:
             if joined.address != address:
                 return ev.PeerDeclined(peer_id, f"answered with another address {joined.address}")
             chain = self._context.chain
-            if chain is not None and not await chain.is_member(self._pool_id, address):
+            if chain is not None and not await chain.pools.is_member(self._pool_id, address):
                 return ev.PeerDeclined(peer_id, "it is not a member on chain")
         except (P2PError, ChainError) as exc:
             return ev.PeerDeclined(peer_id, str(exc))
@@ -55,7 +55,7 @@ class Inviter:
             return
         address = public_key_address(peer_public_key(peer_id))
         try:
-            await self._context.chain.eject_node(self._pool_id, address)
+            await self._context.chain.pools.eject(self._pool_id, address)
         except ChainError as exc:
             self._context.log.warning("not ejected on chain", peer=peer_id, reason=str(exc))
 
@@ -67,7 +67,7 @@ class Inviter:
         if chain is None:
             return
         with chain_refusals():
-            known = await chain.is_validator(address)
+            known = await chain.validators.is_admitted(address)
         if not known:
             raise Refused("not_a_validator", f"{address} has no validator role on chain")
 
@@ -76,7 +76,7 @@ class Inviter:
         signature = b""
         chain = self._context.chain
         if chain is not None:
-            signature = await chain.sign_invite(self._pool_id, address, deadline)
+            signature = await chain.pools.sign_invite(self._pool_id, address, deadline)
         return Invite(
             pool_id=self._pool_id,
             model_id=self._model_id,

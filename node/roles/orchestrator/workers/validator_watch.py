@@ -44,13 +44,15 @@ class ValidatorWatch:
         chain = self._context.chain
         if chain is None:
             return dict.fromkeys(announced, 1)
-        terms = await chain.settlement_terms()
-        quorum = ev.ChainQuorum(await chain.total_weight(), terms.quorum)
+        terms = await chain.settlement.terms()
+        quorum = ev.ChainQuorum(await chain.validators.total_weight(), terms.quorum)
         if quorum != self._quorum:
             await self._feed(quorum)
             self._quorum = quorum
         # Anybody may announce the role; only those who have it are worth a question to the chain.
-        validators = set(await chain.validators())
+        validators = set(await chain.validators.addresses())
         addresses = {peer_id: address_of_peer(peer_id) for peer_id in sorted(announced)}
-        found = {p: await chain.weight_of(a) for p, a in addresses.items() if a in validators}
+        found = {
+            p: await chain.validators.weight_of(a) for p, a in addresses.items() if a in validators
+        }
         return {peer_id: weight for peer_id, weight in found.items() if weight}
