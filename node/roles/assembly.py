@@ -107,12 +107,6 @@ async def open_roles(
         if chain is not None and table is not None:
             await _register(context, chain, table, key, provider, worker)
         if "validator" in wanted:
-<<<<<<< HEAD
-=======
-            if context.chain is not None and table is not None:
-                terms = await context.chain.settlement.terms()
-                await ensure_funds(context.chain, table, key.address, terms.bond)
->>>>>>> main
             replayer = await stack.enter_async_context(open_validator_engine(context))
             validator = Validator(context, replayer, follower)
         if "orchestrator" in wanted:
@@ -168,5 +162,5 @@ async def _register(
         units = max(1, worker.device.memory_bytes // 2**30) if worker is not None else 1
         await register_worker(chain, table, provider, key, units, stake)
     if "validator" in wanted:
-        terms = await chain.settlement_terms()
+        terms = await chain.settlement.terms()
         await ensure_funds(chain, table, key.address, terms.bond)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chain.errors import Reverted
 from node.journal import read_newest
 from node.settlement.reward import Reward
 
@@ -115,18 +114,3 @@ async def _by_time(chain: ChainClient, account: str, pool_id: int) -> Earning:
     paid = await chain.pools.paid_for_time(pool_id, account)
     due = await chain.pools.time_due(pool_id, account)
     return Earning(pool_id=pool_id, by_time=True, earned=paid + due, claimed=paid, claimable=due)
-<<<<<<< HEAD
-
-
-async def _due(chain: ChainClient, account: str, pool_id: int) -> int:
-    """What `claimTime` would pay at the head block."""
-    data = chain.caller.encode("ComputePool", "claimTime", pool_id, account)
-    try:
-        answer = await chain.rpc.call(
-            chain.deployment.address("ComputePool"), data, sender=chain.address
-        )
-    except Reverted:
-        return 0
-    return int.from_bytes(answer[:32])
-=======
->>>>>>> main

@@ -38,11 +38,7 @@ class Bench:
             "model_id": MODEL,
             "model_name": "tiny",
             "deadline": deadline,
-<<<<<<< HEAD
-            "signature": await boss.chain.sign_invite(pool_id, self.first.address, deadline),
-=======
-            "signature": await chain.pools.sign_invite(pool_id, self.first.address, deadline),
->>>>>>> main
+            "signature": await boss.chain.pools.sign_invite(pool_id, self.first.address, deadline),
         }
         return Invite.model_validate(fields | changes)
 
@@ -67,11 +63,7 @@ class Bench:
     async def employed(self) -> None:
         for node in (self.first, self.second):
             invite = await self.invite(self.boss)
-<<<<<<< HEAD
-            signature = await self.boss.chain.sign_invite(POOL, node.address, invite.deadline)
-=======
-            signature = await chain.pools.sign_invite(POOL, node.address, invite.deadline)
->>>>>>> main
+            signature = await self.boss.chain.pools.sign_invite(POOL, node.address, invite.deadline)
             invite = invite.model_copy(update={"signature": signature})
             await self.boss.ask(node.peer_id, INVITE, invite)
 

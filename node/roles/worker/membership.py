@@ -77,38 +77,8 @@ class Membership:
         self._heard_at = self._context.now()
         return self.employer
 
-<<<<<<< HEAD
     async def leave(self) -> None:
         """Obey nobody any more, and leave the pool."""
         employer, self.employer = self.employer, None
         if employer is not None:
             await self._pools.leave(employer.pool_id)
-=======
-    def leave(self) -> None:
-        self.employer = None
-
-    async def _check_and_join(self, peer_id: str, invite: Invite) -> None:
-        chain = self._context.chain
-        if chain is None:
-            return
-        if invite.deadline <= self._context.wall():
-            raise Refused("expired", "the invite's deadline has passed")
-        pool = await chain.pools.info(invite.pool_id)
-        sender = address_of_peer(peer_id)
-        if pool.inviter is None and sender != pool.creator:
-            raise Refused("bad_invite", f"pool {invite.pool_id} belongs to {pool.creator}")
-        if pool.inviter is not None:
-            digest = await chain.pools.invite_digest(
-                invite.pool_id, self._context.address, invite.deadline
-            )
-            try:
-                signer = recover(digest, invite.signature)
-            except ProofError as exc:
-                raise Refused("bad_invite", str(exc)) from exc
-            if signer != pool.inviter or signer != sender:
-                raise Refused("bad_invite", f"signed by {signer}, the pool's is {pool.inviter}")
-        left = self.employer
-        if left is not None and left.pool_id != invite.pool_id:
-            await chain.pools.leave(left.pool_id)
-        await chain.pools.join(invite.pool_id, invite.signature, invite.deadline)
->>>>>>> main

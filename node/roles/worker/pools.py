@@ -48,23 +48,23 @@ class ChainPools:
         with chain_refusals():
             await self._check(invite, sender)
             if left is not None and left != invite.pool_id:
-                await self._chain.leave_pool(left)
-            await self._chain.join_pool(invite.pool_id, invite.signature, invite.deadline)
+                await self._chain.pools.leave(left)
+            await self._chain.pools.join(invite.pool_id, invite.signature, invite.deadline)
 
     async def leave(self, pool_id: int) -> None:
         """Leave on chain; a chain that does not answer is only logged."""
         try:
-            await self._chain.leave_pool(pool_id)
+            await self._chain.pools.leave(pool_id)
         except ChainError as exc:
             self._context.log.warning("not left on chain", reason=str(exc))
 
     async def _check(self, invite: Invite, sender: str) -> None:
-        pool = await self._chain.pool(invite.pool_id)
+        pool = await self._chain.pools.info(invite.pool_id)
         if pool.inviter is None:
             if sender != pool.creator:
                 raise Refused("bad_invite", f"pool {invite.pool_id} belongs to {pool.creator}")
             return
-        digest = await self._chain.invite_digest(
+        digest = await self._chain.pools.invite_digest(
             invite.pool_id, self._context.address, invite.deadline
         )
         try:

@@ -7,8 +7,8 @@ receipt is journaled before it is signed, so that a node which is killed and ask
 same one.
 
 A countersignature is agreement. It says: this neighbour was upstream of me in this generation of
-the group, the units it claims are its layers times the tokens that I, too, was told of, and what its
-evidence says of what passed between us (sequences, rows, terms, hashes) is what mine says. So a
+the group, the units it claims are its layers times the tokens that I, too, was told of, and what
+its evidence says of what passed between us (sequences, rows, terms, hashes) is what mine says. So a
 stage that has both signatures under statements that differ contradicts itself, and an honest one
 never has. Whether the rows were right is the validator's business.
 """
@@ -164,11 +164,8 @@ class Receipts:
         self._membership.require_employer(peer_id)
         self._require_own(request.ref)
         with engine_refusals():
-            await self._stage.engine.request(
-                "forget",
-                SequenceIds(sequence_ids=request.sequence_ids),
-                timeout=self._timing.engine,
-            )
+            body = SequenceIds(sequence_ids=request.sequence_ids)
+            await self._stage.engine.request("forget", body, timeout=self._timing.engine)
         return Done()
 
     def _require_own(self, ref: StageRef) -> Assignment:

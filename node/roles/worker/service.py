@@ -1,8 +1,8 @@
 """The worker role: announce the device, join a pool, serve a stage, get paid.
 
 `run` owns everything of the role: the handlers of the orchestrator's orders, the reports back, and
-the claims on chain. Its parts, one idea each: `membership` (whom to obey), `stage` (slice and ring),
-`reporting` (tokens and trouble), `receipts` (what is owed), `rewards` (getting paid).
+the claims on chain. Its parts, one idea each: `membership` (whom to obey), `stage` (slice and
+ring), `reporting` (tokens and trouble), `receipts` (what is owed), `rewards` (getting paid).
 
 `build_worker` is where the role is put together: whether there is a chain decides which register of
 pools and which pay it gets, and is asked nowhere else.
@@ -125,20 +125,7 @@ class Worker:
         """Leave the pool: tell the orchestrator, then leave on chain. Rewards stay claimable."""
         if self.membership.employer is not None and self.stage.assignment is not None:
             await self._reporter.trouble("leaving", "the worker is shutting down")
-<<<<<<< HEAD
         await self.membership.leave()
-=======
-        self.membership.leave()
-        chain = self._context.chain
-        if chain is None:
-            return
-        from chain.errors import ChainError
-
-        try:
-            await chain.pools.leave(employer.pool_id)
-        except ChainError as exc:
-            self._context.log.warning("not left on chain", reason=str(exc))
->>>>>>> main
 
     async def engine_status(self) -> EngineStatus | None:
         """What the engine says of itself; None while it is down. The metrics follow."""

@@ -47,7 +47,7 @@ from pipeline.engine.control.messages import (
 )
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
-from pipeline.models.store import PreparedModel
+from pipeline.models.prepared import PreparedModel
 
 FindModel = Callable[[Path, str], PreparedModel]
 """`open_model`: a prepared model of a store, by its id in hex. Raises `ModelError`."""

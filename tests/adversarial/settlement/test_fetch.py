@@ -128,7 +128,7 @@ async def test_a_peer_that_never_answers_costs_a_bounded_time(library) -> None:
 
         serve(evil.network, FETCH, on_fetch)
         with trio.fail_after(10.0):
-            hasty = BlobStore(reader.context, FetchTiming(peer=0.2))
+            hasty = BlobStore(reader.context, FetchTiming(peer=1.0))
             found = await hasty.fetch(DIGEST, (evil.peer_id, honest.peer_id))
         assert found == CONTENT
 
