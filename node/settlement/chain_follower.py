@@ -22,6 +22,7 @@ from node.retry import Backoff
 from node.settlement.events import FACTS, RewindSeen, SettlementFact
 from node.settlement.history import PoolHistory, PostedEpoch
 from node.settlement.leaves import LeafFetcher
+from node.settlement.reading import read_fact
 from node.settlement.state import SettlementState
 from node.wire.blobs import BlobStore
 
@@ -154,8 +155,6 @@ class ChainFollower:
                 await trio.sleep(self._timing.unreadable)
 
     async def _take_batch(self, batch: Batch) -> None:
-        from node.settlement.reading import read_fact
-
         self._ahead = max(batch.last.timestamp - self._context.wall(), 0.0)
         if batch.void_after is not None:
             await self._record(RewindSeen(after_block=batch.void_after, head=batch.last.hash))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chain.encoding.views import PoolState, Strategy
 from node.journal import read_newest
 from node.settlement.reward import Reward
 
@@ -71,8 +72,6 @@ async def find_earnings(
 async def _earning(
     chain: ChainClient, account: str, pool_id: int, rewards: list[Reward]
 ) -> Earning | None:
-    from chain.encoding.views import PoolState, Strategy
-
     if (await chain.pools.info(pool_id)).state is PoolState.NONE:
         return None
     if (await chain.pools.funds(pool_id)).strategy is not Strategy.WORK:

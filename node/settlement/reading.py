@@ -1,8 +1,9 @@
-"""From the contract's events to facts for the journal. Imported only where there is a chain."""
+"""From the contract's events to facts for the journal."""
 
 from __future__ import annotations
 
-from chain.events.reader import ChainEvent
+from typing import TYPE_CHECKING
+
 from chain.events.settlement_events import (
     DisputeClosed,
     DisputeOpened,
@@ -18,6 +19,9 @@ from node.settlement.events import (
     RootVoidSeen,
     SettlementFact,
 )
+
+if TYPE_CHECKING:
+    from chain.events.reader import ChainEvent
 
 
 def read_fact(event: ChainEvent, rewinds: int) -> SettlementFact | None:
