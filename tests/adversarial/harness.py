@@ -43,7 +43,8 @@ from p2p.network import Network, NetworkConfig, NodeRecord, open_network
 from pipeline.engine.control.messages import Endpoint
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.encoding.signing import address_of
-from tests.adversarial.ledger import Chain, Ledger, Reader
+from tests.adversarial.ledger import Ledger
+from tests.adversarial.ledger_client import Chain, Reader
 from tests.adversarial.standins import EOS, HIDDEN, LAYERS, MODEL, POOL, VOCAB, Engine
 
 SECONDS = 30.0

@@ -37,6 +37,7 @@ from node.wire.methods import COUNTERSIGN
 from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
 from pipeline.engine.control.messages import SequenceIds
+from pipeline.engine.control.operations import FORGET
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import recover, sign_digest
 from proofs.errors import ProofError
@@ -165,7 +166,7 @@ class Receipts:
         self._require_own(request.ref)
         with engine_refusals():
             body = SequenceIds(sequence_ids=request.sequence_ids)
-            await self._stage.engine.request("forget", body, timeout=self._timing.engine)
+            await self._stage.engine.request(FORGET, body, timeout=self._timing.engine)
         return Done()
 
     def _require_own(self, ref: StageRef) -> Assignment:

@@ -38,13 +38,14 @@ from pipeline.engine.control.client import EngineClient
 from pipeline.engine.control.messages import (
     Empty,
     EngineStatus,
+    JoinRing,
     Listen,
     Listening,
     Load,
     Loaded,
-    Ring,
     Submit,
 )
+from pipeline.engine.control.operations import JOIN_RING, LISTEN, LOAD, STATUS, SUBMIT
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel
@@ -129,7 +130,7 @@ class StageHost:
             loaded = await self._load(order)
             with engine_refusals():
                 listening = await self.engine.request(
-                    "listen", Listen(host=self._listen_host()), timeout=self._timing.engine
+                    LISTEN, Listen(host=self._listen_host()), timeout=self._timing.engine
                 )
             self.assignment = assignment = Assignment(order, listening)
         with engine_refusals():
@@ -167,7 +168,7 @@ class StageHost:
         self._membership.require_employer(peer_id)
         assignment = self.require(ref)
         order = assignment.order
-        ring = Ring(
+        ring = JoinRing(
             group_id=ref.group_id,
             generation=ref.generation,
             stage=ref.stage,
@@ -179,7 +180,7 @@ class StageHost:
         if len(order.stages) > 1:
             ring = await self._with_edges(assignment, ring)
         with engine_refusals():
-            await self.engine.request("ring", ring, timeout=self._timing.edge)
+            await self.engine.request(JOIN_RING, ring, timeout=self._timing.edge)
         return Done()
 
     async def on_assign(self, peer_id: str, order: Assign) -> Done:
@@ -189,13 +190,13 @@ class StageHost:
             raise Refused("bad_request", "sequences go to stage 0")
         with engine_refusals():
             await self.engine.request(
-                "submit", Submit(sequences=order.sequences), timeout=self._timing.engine
+                SUBMIT, Submit(sequences=order.sequences), timeout=self._timing.engine
             )
         return Done()
 
     async def status(self) -> EngineStatus:
         """The engine's. Raises `EngineError`."""
-        return await self.engine.request("status", Empty(), timeout=self._timing.engine)
+        return await self.engine.request(STATUS, Empty(), timeout=self._timing.engine)
 
     def require(self, ref: StageRef) -> Assignment:
         """The assignment that `ref` names (whatever its stage). Raises `Refused`."""
@@ -220,7 +221,7 @@ class StageHost:
         if self.assignment is held:
             self.assignment = None
 
-    async def _with_edges(self, assignment: Assignment, ring: Ring) -> Ring:
+    async def _with_edges(self, assignment: Assignment, ring: JoinRing) -> JoinRing:
         ref = assignment.order.ref
         request = EdgeRequest(ref=ref, certificate=assignment.listening.certificate)
         try:
@@ -268,7 +269,7 @@ class StageHost:
             rows_bytes=config.worker.rows_keep,
         )
         with engine_refusals():
-            return await self.engine.request("load", load, timeout=self._timing.load)
+            return await self.engine.request(LOAD, load, timeout=self._timing.load)
 
     def _listen_host(self) -> str:
         parts = self._context.config.listen[0].split("/") if self._context.config.listen else []

@@ -16,7 +16,7 @@ from node.roles.worker.timing import WorkerTiming
 from node.wire.messages.fields import StageRef
 from p2p.errors import Refused
 from pipeline.engine.control.messages import SequenceIds
-from pipeline.engine.control.messages import StageEvidence as EngineEvidence
+from pipeline.engine.control.operations import EVIDENCE
 from proofs.evidence.statement import StageEvidence, evidence_commitment
 
 
@@ -35,9 +35,9 @@ class Statements:
         other than was said of the unit in this generation before."""
         with engine_refusals():
             answer = await self._stage.engine.request(
-                "evidence", SequenceIds(sequence_ids=sequence_ids), timeout=self._timing.engine
+                EVIDENCE, SequenceIds(sequence_ids=sequence_ids), timeout=self._timing.engine
             )
-        evidence = tuple(_convert(item) for item in answer.items)
+        evidence = answer.items
         if tuple(item.sequence_id for item in evidence) != sequence_ids:
             raise Refused("unknown_sequence", "my engine has evidence of other sequences")
         said = EvidenceSaid(
@@ -51,7 +51,3 @@ class Statements:
         if not first and await self._context.journal.find(EvidenceSaid, said.key) != said:
             raise Refused("conflict", "I have other evidence for that unit than before")
         return evidence
-
-
-def _convert(item: EngineEvidence) -> StageEvidence:
-    return StageEvidence.model_validate(item.model_dump())
