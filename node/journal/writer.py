@@ -52,6 +52,7 @@ class AsyncJournal:
 
     @property
     def path(self) -> Path:
+        """The journal's file."""
         return self._journal.path
 
     async def append(self, kind: str, key: str, body: Any = None) -> bool:
@@ -95,9 +96,11 @@ class AsyncJournal:
         return [by_name[e.kind].from_stored(e) for e in await self.events(list(by_name))]
 
     async def set_state(self, name: str, value: Any) -> None:
+        """Set one value, on disk on return."""
         await self.commit([], {name: value})
 
     async def state(self, name: str, default: Any = None) -> Any:
+        """The value last set under `name`."""
         return await self._in_thread(lambda: self._journal.state(name, default))
 
     async def get(self, kind: str, key: str) -> Event | None:
