@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from node.journal import Entry, JournalError, JournalEvent, open_journal
+from node.journal import Entry, Journal, JournalError, JournalEvent, open_journal
 
 
 class Taken(JournalEvent, kind="peer.test-taken"):
@@ -44,9 +44,11 @@ async def test_events_come_back_as_they_were_in_order(tmp_path: Path) -> None:
 
 
 async def test_the_origin_is_the_kinds_first_part(tmp_path: Path) -> None:
-    async with open_journal(tmp_path / "j.sqlite") as journal:
+    path = tmp_path / "j.sqlite"
+    async with open_journal(path) as journal:
         await journal.record(Taken(unit_id=b"u"), Left(name="n"))
-        assert [event.origin for event in await journal.events()] == ["peer", "self"]
+    with Journal(path, lambda: 0.0) as stored:
+        assert [event.origin for event in stored.events()] == ["peer", "self"]
 
 
 @pytest.mark.parametrize(
@@ -59,8 +61,10 @@ async def test_the_origin_is_the_kinds_first_part(tmp_path: Path) -> None:
     ],
 )
 async def test_a_body_that_does_not_fit_is_named(tmp_path: Path, key, body, reason) -> None:
-    async with open_journal(tmp_path / "j.sqlite") as journal:
-        await journal.append_many([Entry("peer.test-taken", key, body)])
+    path = tmp_path / "j.sqlite"
+    with Journal(path, lambda: 0.0) as stored:
+        stored.append("peer.test-taken", key, body)
+    async with open_journal(path) as journal:
         with pytest.raises(JournalError, match=rf"event 1 is no peer\.test-taken: .*{reason}"):
             await journal.replay(Taken)
 
