@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import trio
 
+from node.roles.worker.journal_events import PoolJoined
 from node.roles.worker.timing import WorkerTiming
 from node.wire.messages.fields import StageRef
 from node.wire.messages.verification import ClaimRequest
-from node.wire.messages.work import Assign, EdgeRequest
+from node.wire.messages.work import Assign, EdgeRequest, Invite
 from node.wire.methods import ASSIGN, CLAIM, COUNTERSIGN, EDGE, INVITE, LOAD
 from proofs.evidence.bundle import StageClaim
 from tests.adversarial.harness import WORKING, Node, make_worker, open_node, running
 from tests.adversarial.ledger import Ledger
-from tests.adversarial.standins import POOL, Engine, Ring
+from tests.adversarial.standins import MODEL, POOL, Engine, Ring
 from tests.adversarial.workbench import GROUP, SEQUENCE, TOKENS, Bench
 
 IMPATIENT = replace(WORKING, countersign=0.05)
@@ -243,3 +244,21 @@ async def test_a_lone_stage_leaves_its_receipt_for_the_pools_owner_to_countersig
         assert claim.receipt.counterparty == b.boss.address
         assert claim.receipt.units == 30 * TOKENS
         assert claim.counter_signature is None
+
+
+async def test_without_a_chain_an_invite_counts_unsigned_and_nothing_is_kept_of_it(
+    tmp_path: Path,
+) -> None:
+    async with AsyncExitStack() as stack:
+        boss = await stack.enter_async_context(open_node(20, tmp_path / "boss"))
+        node = await stack.enter_async_context(open_node(21, tmp_path / "worker", boot=boss))
+        worker = make_worker(node, Engine(Ring()))
+        await stack.enter_async_context(running(node, worker=worker))
+        invite = Invite(pool_id=0, model_id=MODEL, model_name="tiny", deadline=0, signature=b"")
+        joined = await boss.ask(node.peer_id, INVITE, invite)
+        assert joined["address"] == node.address
+        assert worker.membership.employer is not None
+        assert worker.membership.employer.address == boss.address
+        assert await node.context.journal.replay(PoolJoined) == []
+        await worker.drain()
+        assert worker.membership.employer is None
