@@ -21,7 +21,8 @@ from node.context import NodeContext
 from node.onchain.registration import Provider, ensure_funds, register_worker
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.setup import open_orchestrator
-from node.roles.validator.service import Validator, open_validator_engine
+from node.roles.validator.assembly import open_validator, open_validator_engine
+from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker, build_worker, open_worker_engine, worker_device
 from node.settlement.chain_follower import CONTRACTS, CURSOR, ChainFollower, FollowerTiming
 from node.settlement.follower import NothingSettled, SettlementFollower
@@ -108,7 +109,7 @@ async def open_roles(
             await _register(context, chain, table, key, provider, worker)
         if "validator" in wanted:
             replayer = await stack.enter_async_context(open_validator_engine(context))
-            validator = Validator(context, replayer, follower)
+            validator = open_validator(context, chain, replayer, follower)
         if "orchestrator" in wanted:
             orchestrator, pool_id = await open_orchestrator(context, table, follower)
         roles = Roles(follower, worker, validator, orchestrator, pool_id)

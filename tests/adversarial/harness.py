@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgpack
@@ -28,7 +27,14 @@ from node.roles.orchestrator.jobs.units_of_job import JobCutter
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
 from node.roles.orchestrator.workers.invites import Inviter
+from node.roles.validator.assembly import open_validator
+from node.roles.validator.judging.engine import ReplayTiming
+from node.roles.validator.judging.rows import RowsTiming
 from node.roles.validator.service import Validator
+from node.roles.validator.settlement.convictions import ConvictionTiming
+from node.roles.validator.settlement.pending import EpochRules
+from node.roles.validator.settlement.proposer import ProposalTiming
+from node.roles.validator.timing import JudgingTiming, SettlementTiming, ValidatorTiming
 from node.roles.worker.service import Worker, WorkerOptions, build_worker
 from node.roles.worker.timing import RewardTiming, WorkerTiming
 from node.settlement.chain_follower import ChainFollower, EventSource, FollowerTiming
@@ -41,6 +47,8 @@ from node.wire.methods import Method
 from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
 from pipeline.engine.control.messages import Endpoint
+from pipeline.models.manifest import Manifest
+from pipeline.models.prepared import PreparedModel
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.encoding.signing import address_of
 from tests.adversarial.ledger import Ledger
@@ -48,7 +56,20 @@ from tests.adversarial.ledger_client import Chain, Reader
 from tests.adversarial.standins import EOS, HIDDEN, LAYERS, MODEL, POOL, VOCAB, Engine
 
 SECONDS = 30.0
-MANIFEST = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+VALIDATOR_TIMING = ValidatorTiming(
+    delivery=Backoff.every(0.01, most=20),
+    judging=JudgingTiming(
+        replays=ReplayTiming(attempts=Backoff.every(0.01, most=4)),
+        rows=RowsTiming(stage_tries=Backoff(first=0.01, last=0.08, most=5)),
+    ),
+    settlement=SettlementTiming(
+        rules=EpochRules(quiet=0.0, turn=0.5, set_aside=0.1),
+        proposals=ProposalTiming(retry=0.05),
+        recheck=0.05,
+    ),
+    convictions=ConvictionTiming(turn=0.05, attempts=Backoff.every(0.05, most=6)),
+)
+"""What takes seconds in the field takes moments here."""
 WORKING = WorkerTiming()
 PAYING = RewardTiming(look=0.05)
 FOLLOWING = FollowerTiming(poll=0.05, leaves=Backoff.every(0.05))
@@ -57,6 +78,12 @@ FETCHING = FetchTiming()
 
 def key_of(number: int) -> bytes:
     return hashlib.sha256(f"adversarial {number}".encode()).digest()
+
+
+def named_model(store: Path, which: str) -> PreparedModel:
+    """A model that nobody has to load."""
+    manifest = Manifest.model_construct(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+    return PreparedModel(store, manifest)
 
 
 class Words:
@@ -192,21 +219,20 @@ class DataPorts:
         await trio.sleep_forever()
 
 
-def find_model(store: Path, which: str) -> Any:
-    """A model that is only named."""
-    return SimpleNamespace(path=store, manifest=MANIFEST)
-
-
 def make_worker(
     node: Node, engine: Engine, timing: WorkerTiming = WORKING, units_remembered: int = 4096
 ) -> Worker:
     device = Device("cpu", "test", 1 << 30)
-    options = WorkerOptions(timing, PAYING, units_remembered, find_model, DataPorts())
+    options = WorkerOptions(timing, PAYING, units_remembered, named_model, DataPorts())
     return build_worker(node.context, node.chain, engine, device, node.follower, options)  # type: ignore[arg-type]
 
 
-def make_validator(node: Node, engine: Engine) -> Validator:
-    return Validator(node.context, engine, node.follower)  # type: ignore[arg-type]
+def make_validator(
+    node: Node, engine: Engine, timing: ValidatorTiming = VALIDATOR_TIMING
+) -> Validator:
+    """A validator that is quick to try again, and whose model is only named."""
+    context = node.context
+    return open_validator(context, node.chain, engine, node.follower, timing, named_model)  # type: ignore[arg-type]
 
 
 def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
