@@ -42,7 +42,7 @@ from proofs.errors import ProofError
 from proofs.sampling.gumbel_max import winner
 from proofs.sampling.noise import gumbel
 from proofs.sampling.surprise import information
-from proofs.sampling.temperature import LEAST
+from proofs.sampling.temperature import MIN_TEMPERATURE
 
 SCORE_CLIP = 0.5
 
@@ -274,11 +274,11 @@ def _by_logit(values: Logits) -> TokenIds:
 
 
 def _check(temperature: float, top_k: int, top_p: float) -> None:
-    usable = temperature == 0.0 or LEAST <= temperature < np.inf
+    usable = temperature == 0.0 or MIN_TEMPERATURE <= temperature < np.inf
     if not (usable and top_k >= 0 and 0.0 < top_p <= 1.0):
         raise SamplingError(
             f"temperature {temperature}, top_k {top_k}, top_p {top_p}: temperature must be 0 or at"
-            f" least {LEAST}, top_k at least 0 and top_p in (0, 1]"
+            f" least {MIN_TEMPERATURE}, top_k at least 0 and top_p in (0, 1]"
         )
 
 

@@ -19,7 +19,7 @@ them):
   with `score_growth` = ln E exp(8 score) of an honest token, 8 S - n score_growth must be at most
   ln(1 / tail) (Markov). One or two unlucky tokens of a short output stay possible: P(X >= 1) =
   1 - (1 - p)^n is far above `tail`. `score_max` bounds a single token's score and `surprise` the
-  standardised surprise (see `proofs.sampling.token_score`), two-sided.
+  standardised surprise (`proofs.sampling.surprise`), two-sided.
 
 `eos_score` bounds the score of an end-of-sequence token by itself, because ending early costs a
 single token; 0.5, where scores are clipped, switches it off.

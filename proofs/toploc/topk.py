@@ -85,9 +85,9 @@ def host_select(chunks: torch.Tensor, k: int) -> tuple[Ints, Ints]:
     """Indices and bits [B, k] of the largest magnitudes of each row of `chunks` on the CPU."""
     rows: Bits = chunks.contiguous().view(torch.uint16).numpy()
     indices, bits = np.empty((2, len(rows), k), dtype=np.int64)
-    for place, row in enumerate(rows):
-        indices[place] = top = top_indices(row, k)
-        bits[place] = row[top]
+    for chunk, row in enumerate(rows):
+        indices[chunk] = top = top_indices(row, k)
+        bits[chunk] = row[top]
     return indices, bits
 
 

@@ -43,6 +43,7 @@ class AskedRows(CanonicalModel):
 
     @property
     def inquiry(self) -> Inquiry:
+        """What was asked for."""
         return Inquiry(self.stage, self.index, self.digest)
 
     @property
@@ -73,6 +74,7 @@ class CaseFile(CanonicalModel):
 
     @property
     def domain(self) -> Domain:
+        """The domain under which the receipts were signed."""
         return Domain(chain_id=self.chain_id, verifying_contract=self.contract)
 
     def unit(self) -> UnitBundle:
