@@ -49,6 +49,7 @@ class Case:
 
     @property
     def sampling(self) -> Sampling:
+        """How the request is sampled."""
         assert isinstance(self.request.sampling, Sampling)
         return self.request.sampling
 
