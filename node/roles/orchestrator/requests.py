@@ -93,7 +93,7 @@ class PeerRequests:
                 text = self._cutter.text(old, end.ids)
                 events.append(
                     ev.PeerFinished(
-                        generation, unit.unit_id, end.sequence_id, end.reason.value, end.ids, text
+                        generation, unit.unit_id, end.sequence_id, end.reason, end.ids, text
                     )
                 )
         if events:

@@ -29,7 +29,8 @@ from p2p.errors import P2PError, RemoteRefused
 from p2p.identity import peer_public_key
 from proofs.encoding.signing import public_key_address
 from proofs.errors import ProofError
-from proofs.evidence.bundle import BundleSequence, FinishReason, Sampling, StageClaim, UnitBundle
+from proofs.evidence.bundle import StageClaim, UnitBundle
+from proofs.evidence.sequence import BundleSequence
 
 CLAIM_TRIES = 3
 CLAIM_RETRY_SECONDS = 0.5
@@ -201,20 +202,12 @@ class Evidence:
 
 
 def _sequence(sequence: WorkSequence) -> BundleSequence:
+    """A finished sequence as its bundle shows it."""
+    assert sequence.reason is not None
     return BundleSequence(
-        sequence_id=sequence.sequence_id,
-        prompt_ids=sequence.prompt_ids,
+        request=sequence.request,
         output_ids=sequence.output_ids,
-        sampling=Sampling(
-            temperature=sequence.temperature,
-            top_k=sequence.top_k,
-            top_p=sequence.top_p,
-            noise_key=sequence.noise_key,
-        ),
         noise=sequence.noise,
-        max_tokens=sequence.max_tokens,
-        eos_ids=sequence.eos_ids,
-        stop=sequence.stop,
-        reason=FinishReason(sequence.reason),
+        reason=sequence.reason,
         segments=sequence.segments,
     )

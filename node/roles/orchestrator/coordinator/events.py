@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from node.roles.orchestrator.coordinator.units import Unit
 from pipeline.planner import GroupPlan
+from proofs.evidence.sequence import FinishReason
 
 # --- events -------------------------------------------------------------------------------------
 
@@ -125,7 +126,7 @@ class PeerFinished:
     generation: int
     unit_id: bytes
     sequence_id: bytes
-    reason: str
+    reason: FinishReason
     ids: tuple[int, ...]
     text: str
 

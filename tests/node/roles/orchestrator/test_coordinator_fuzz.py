@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from node.roles.orchestrator.coordinator import events as ev
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from proofs.evidence.sequence import FinishReason
 from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
 
 PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
@@ -42,7 +43,7 @@ def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: in
         assert len(settled) == len(set(settled))
         for work in works:
             for s in pool.pool.units[work.unit_id].sequences:
-                assert len(s.output_ids) <= s.max_tokens
+                assert len(s.output_ids) <= s.request.max_tokens
 
 
 def _check_stake(pool: Pool) -> None:
@@ -89,7 +90,7 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> ev
             return ev.PeerTokens(generation, current.unit_id, seq.sequence_id, offset, ids)
         case "finish":
             return ev.PeerFinished(
-                generation, current.unit_id, seq.sequence_id, "length", grown, "t"
+                generation, current.unit_id, seq.sequence_id, FinishReason.LENGTH, grown, "t"
             )
         case "claim":
             return ev.PeerClaimed(current.unit_id, generation, choose.randrange(3), b"c")
