@@ -54,7 +54,7 @@ class AskedRows(CanonicalModel):
 
 class CaseFile(CanonicalModel):
     """See the module's docstring. `chain_id` and `contract` say for which chain receipts were
-    signed (0 and the zero address without one), `thresholds` which shipped ones, where there is no
+    signed (0 and the zero address without one), `thresholds` which built-in ones, where there is no
     `profile` (canonical bytes of `proofs.thresholds.profiles.Profile`)."""
 
     MAX_BYTES: ClassVar[int] = 1 << 28

@@ -24,7 +24,7 @@ class RejectConvictLimits:
 
     @classmethod
     def of(cls, thresholds: Thresholds, floor: Thresholds) -> RejectConvictLimits:
-        """Limits of a pool, or of a profile, and the shipped ones that a validator goes by."""
+        """Limits of a pool, or of a profile, and the built-in ones that a validator convicts by."""
         return cls(thresholds, thresholds.convicting().looser(floor.convicting()))
 
 
