@@ -48,8 +48,8 @@ def wrong_tokens(
     """Tokens that are not those that logits and noise give.
 
     Charges against the last stage, which samples; a reason alone where an earlier
-    generation of the group sampled those tokens: its stages' statements are gone. Short outputs say little by
-    themselves, so all that the generation sampled is taken together, too.
+    generation of the group sampled those tokens: its stages' statements are gone. Short outputs say
+    little by themselves, so all that the generation sampled is taken together, too.
     """
     last = len(bundle.stages) - 1
     tokens = matches = 0
