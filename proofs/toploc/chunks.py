@@ -9,8 +9,8 @@ numbers without sending the numbers.
 Everything about the *proof* that is wrong is a `ChunkResult` with a reason. Only the caller's own
 rows (wrong dtype, NaN, no rows) raise `ProofInputError`. Rows may be on any device.
 
-A call has a price of its own, so the functions for many chunks or sequences cost less a chunk than
-those for one; results are the same.
+Every call has a fixed cost, so the functions for many chunks or sequences are cheaper per chunk
+than those for one; the results are the same.
 """
 
 from __future__ import annotations

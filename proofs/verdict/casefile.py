@@ -1,4 +1,4 @@
-"""A case: one bundle, what was held of it, and all that it takes to hold it again.
+"""A case: one bundle, what was decided about it, and everything that it takes to decide it again.
 
 Whoever has the model can check a verdict from a case file alone, without a network: the bundle with
 every stage's signed statements, the rows that stages revealed, the thresholds, and the verdicts.

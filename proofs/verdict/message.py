@@ -39,7 +39,7 @@ class StageStatus(StrEnum):
 
 
 class StageVerdict(CanonicalModel):
-    """What is held of one stage and why."""
+    """What was found about one stage, and why."""
 
     stage: Annotated[int, Field(ge=0, lt=256)]
     peer_id: PeerId
