@@ -30,8 +30,9 @@ verifier's own y, [N, H] over all positions of a sequence, each channel by its o
     e = sqrt(mean_ij(((x_ij - y_ij) / (c_j + tiny))^2)),   c_j = mean_i |y_ij|
 
 Exceeding a limit is reason to refuse pay: it happens to honest work at the rate for which the
-limits were calibrated. Taking stake needs more. `convicting` gives limits far outside that noise; what
-lies between the two is only doubted: it is not paid, and it is counted (`proofs.thresholds.drift`).
+limits were calibrated. Taking stake needs more. `convicting` gives limits far outside that noise;
+what lies between the two is only doubted: it is not paid, and it is counted
+(`proofs.thresholds.drift`).
 
 Unit-wide limits (`score_mean`, `match_rate`) apply to all tokens of a unit together, where `spare`
 tokens may be anything.
