@@ -17,10 +17,10 @@ among, so no single unit says more than its calibration can support.
 **Two tests, of which the first is used.**
 
 - *Detector* (`restart` true): M_t = max(1, M_{t-1}) · e_t, the CUSUM e-detector of Shin, Ramdas and
-  Rinaldo, "E-detectors" (2023). It forgets a good past, so a worker that turns bad late is found
-  as soon as one that always was. An alarm at M_t >= 1/alpha comes after 1/alpha or more units of honest work *on
-  average*. So an honest worker that works for ever will raise one some day, and an alarm is a
-  reason to look, never to punish.
+  Rinaldo, "E-detectors" (2023). It forgets a good past, so a worker that turns bad late is found as
+  soon as one that always was. An alarm at M_t >= 1/alpha comes after 1/alpha or more units of
+  honest work *on average*. So an honest worker that works for ever will raise one some day, and an
+  alarm is a reason to look, never to punish.
 - *One-sided SPRT* (`restart` false): M_t = M_{t-1} · e_t from M_0 = 1. By Ville's inequality honest
   work *ever* raises an alarm with probability at most alpha. But the past counts: each good unit
   must be paid back by bad ones first.
