@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,16 +28,14 @@ from tests.adversarial.harness import (
     until,
 )
 from tests.adversarial.ledger import Ledger
-from tests.adversarial.ledger_client import Reader
 from tests.adversarial.signing import open_signing
-from tests.adversarial.standins import HIDDEN, LAYERS, POOL, Engine, Ring
-
-MANIFEST = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+from tests.adversarial.standins import POOL, Engine, Ring
 
 
 @dataclass
 class Net:
-    """`boss` orchestrates two workers; `stages` are their nodes in ring order."""
+    """`boss` orchestrates two workers; `stages` are their nodes in ring order. `judges` are the
+    validators' nodes, and `judge_engines` their engines."""
 
     boss: Node
     orchestrator: Orchestrator
@@ -49,6 +46,7 @@ class Net:
     engines: dict[str, Engine]
     judges: list[Node] = field(default_factory=list)
     validators: list[Validator] = field(default_factory=list)
+    judge_engines: list[Engine] = field(default_factory=list)
 
     @property
     def judge(self) -> Node:
@@ -119,33 +117,22 @@ async def open_net(
         for number, weight in enumerate(judges, 5):
             judge = await node(20 + number, "validator", boss)
             ledger.weights[judge.address] = weight
-            validator = make_validator(judge, Engine(ring))
+            replays = Engine(ring)
+            validator = make_validator(judge, replays)
             net.judges.append(judge)
             net.validators.append(validator)
+            net.judge_engines.append(replays)
             await stack.enter_async_context(running(judge, validator=validator))
             await judge.announce("validator")
         await net.formed()
         yield net
 
 
-@pytest.fixture(autouse=True)
-def _events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chain.events.reader.EventReader", Reader)
-
-
 @pytest.fixture
 def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     """`open_net`, with models that are only named and settlement that does not wait long."""
 
-    def found(store: object, model_id: str) -> Any:
-        return SimpleNamespace(path=tmp_path, manifest=MANIFEST)
-
-    monkeypatch.setattr("node.roles.worker.stage.open_model", found)
-    monkeypatch.setattr("node.roles.worker.rewards.LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("node.settlement.follower.FIRST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.settlement.follower.LAST_RETRY_SECONDS", 0.05)
     monkeypatch.setattr("node.roles.orchestrator.workers.watch.PING_EVERY_SECONDS", 0.2)
-    monkeypatch.setattr("node.roles.worker.stage.StageHost._endpoint", _no_data_plane, raising=True)
     return lambda **options: open_net(tmp_path, **options)
 
 
@@ -159,9 +146,3 @@ def court(net: object, tmp_path: Path) -> Callable[..., Any]:
 def signing(court: object, tmp_path: Path) -> Callable[[], Any]:
     """`open_signing`; of `court` it has the patches alone."""
     return lambda: open_signing(tmp_path)
-
-
-async def _no_data_plane(host: object, assignment: object, answer: Any) -> Any:
-    from pipeline.engine.control.messages import Endpoint
-
-    return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)

@@ -34,7 +34,7 @@ class Beacons:
 
     def __init__(self, context: NodeContext, confirmations: int) -> None:
         self._context = context
-        self._blocks = Blocks(context, confirmations)
+        self._blocks = Blocks(context, context.chain, confirmations)  # type: ignore[arg-type]
 
     async def draw(self, job_id: str) -> Beacon:
         """The beacon of a journaled job; on disk on return. Asks the chain until it answers."""
