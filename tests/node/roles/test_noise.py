@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.onchain.blocks import IDLE_SECONDS
+from node.onchain.blocks import BlockTiming
 from node.roles.orchestrator.bundling.collecting import _sequence
 from node.roles.orchestrator.coordinator import events as ev
 from node.roles.orchestrator.coordinator.units import UnitState, WorkSequence
@@ -98,7 +98,7 @@ async def test_a_chain_that_makes_no_blocks_gives_its_newest(
         begun = trio.current_time()
         beacon = await Beacons(context, 1).draw("job")
         assert (beacon.value, beacon.block) == (block_hash(100), 100)
-        assert trio.current_time() - begun < IDLE_SECONDS + 5.0
+        assert trio.current_time() - begun < BlockTiming().idle + 5.0
         begun = trio.current_time()
         assert (await Beacons(context, 3).draw("other")).block == 98
         assert trio.current_time() == begun  # that its newest block is old is known at once
