@@ -22,7 +22,7 @@ from node.onchain.receipt_domain import receipt_domain
 from node.roles.assembly import Roles, needs_all_epochs
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.pool import Policy
-from node.roles.orchestrator.jobs.units_of_job import JobCutter
+from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
 from node.roles.orchestrator.workers.invites import Inviter

@@ -15,12 +15,19 @@ from typing import Any
 import trio
 
 from node.context import NodeContext
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.events import (
+    Event,
+    GroupBroken,
+    PeerFinished,
+    PeerGone,
+    PeerTokens,
+    PeerVerdict,
+)
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import Pool
 from node.roles.orchestrator.coordinator.units import UnitState
-from node.roles.orchestrator.jobs.units_of_job import JobCutter
+from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
 from node.wire.protocol import (
@@ -75,9 +82,9 @@ class PeerRequests:
         ids = [run.ids for run in report.tokens] + [end.ids for end in report.finished]
         if any(max(run, default=0) >= self._cutter.vocab_size for run in ids):
             reason = "stage 0 reported a token that the model does not have"
-            await self._feed(ev.GroupBroken(group.group_id, generation, reason, peer_id))
+            await self._feed(GroupBroken(group.group_id, generation, reason, peer_id))
             raise Refused("bad_request", reason)
-        events: list[ev.Event] = []
+        events: list[Event] = []
         for run in report.tokens:
             unit = self._pool.assigned(self._unit_id(run.sequence_id), generation)
             if unit is None:
@@ -86,9 +93,7 @@ class PeerRequests:
             if old.finished or run.offset > len(old.output_ids):
                 continue
             if run.offset + len(run.ids) > len(old.output_ids):
-                event = ev.PeerTokens(
-                    generation, unit.unit_id, run.sequence_id, run.offset, run.ids
-                )
+                event = PeerTokens(generation, unit.unit_id, run.sequence_id, run.offset, run.ids)
                 events.append(event)
         for end in report.finished:
             unit = self._pool.assigned(self._unit_id(end.sequence_id), generation)
@@ -98,7 +103,7 @@ class PeerRequests:
             if not old.finished:
                 text = self._cutter.text(old, end.ids)
                 events.append(
-                    ev.PeerFinished(
+                    PeerFinished(
                         generation, unit.unit_id, end.sequence_id, end.reason.value, end.ids, text
                     )
                 )
@@ -112,7 +117,7 @@ class PeerRequests:
         group = self._require_stage(peer_id, ref, ref.stage)
         self._context.log.warning("stage trouble", peer=peer_id, reason=trouble.reason)
         if trouble.kind == "leaving":
-            await self._feed(ev.PeerGone(peer_id, trouble.reason))
+            await self._feed(PeerGone(peer_id, trouble.reason))
             return Done()
         if group.state not in (GroupState.LOADING, GroupState.RUNNING):
             return Done()
@@ -121,7 +126,7 @@ class PeerRequests:
                 if other != peer_id:
                     nursery.start_soon(self._watch.probe, other)
         await self._feed(
-            ev.GroupBroken(ref.group_id, ref.generation, trouble.reason, reporter=peer_id)
+            GroupBroken(ref.group_id, ref.generation, trouble.reason, reporter=peer_id)
         )
         return Done()
 
@@ -147,7 +152,7 @@ class PeerRequests:
         if not verdict.accepted:
             await self._note_rejection(verdict, summary)
         await self._feed(
-            ev.PeerVerdict(
+            PeerVerdict(
                 peer_id,
                 verdict.unit_id,
                 verdict.bundle_id,

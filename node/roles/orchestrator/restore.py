@@ -28,7 +28,7 @@ from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.pool import Pool
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.jobs.beacons import beacon_from_body
-from node.roles.orchestrator.jobs.units_of_job import JobCutter, unit_from_body
+from node.roles.orchestrator.jobs.cutting import JobCutter, unit_from_body
 
 
 @dataclass(frozen=True)

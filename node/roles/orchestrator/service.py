@@ -19,12 +19,37 @@ import trio
 from node.context import NodeContext
 from node.prompts import Prompt
 from node.roles.orchestrator.bundling.collecting import Evidence
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import (
+    AssignUnit,
+    BanWorker,
+    BuildGroup,
+    CollectClaims,
+    Command,
+    ForgetUnit,
+    InviteWorker,
+    RecordSettled,
+    RecordVerdict,
+    VerifyUnit,
+)
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
+from node.roles.orchestrator.coordinator.events import (
+    BeaconDrawn,
+    ChainSettled,
+    ClaimsFailed,
+    Event,
+    GroupBroken,
+    OperatorSubmitted,
+    PeerDeclined,
+    PeerFinished,
+    PeerGone,
+    PeerVerdict,
+    Tick,
+    UnitRefused,
+)
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.jobs.beacons import Beacons
-from node.roles.orchestrator.jobs.units_of_job import JobCutter, unit_to_body
+from node.roles.orchestrator.jobs.cutting import JobCutter, unit_to_body
 from node.roles.orchestrator.requests import PeerRequests
 from node.roles.orchestrator.restore import job_body, restore
 from node.roles.orchestrator.workers.builder import Build, Builder
@@ -88,7 +113,7 @@ class Orchestrator:
                 self._draw_if_needed(job_id)
             task_status.started()
             while True:
-                await self.feed(ev.Tick(), *self._newly_final())
+                await self.feed(Tick(), *self._newly_final())
                 self._meter()
                 await trio.sleep(TICK_SECONDS)
 
@@ -125,7 +150,7 @@ class Orchestrator:
         while any(u.state is UnitState.VERIFYING for u in self.pool.units.values()):
             await self.changed.wait()
 
-    async def feed(self, *events: ev.Event) -> None:
+    async def feed(self, *events: Event) -> None:
         """Let the coordinator decide about events of one moment and carry out what follows."""
         before = {group.group_id: group.state for group in self.pool.groups.values()}
         obstacle = self.pool.unplannable
@@ -134,11 +159,11 @@ class Orchestrator:
             self._context.log.warning("no group can be planned", reason=self.pool.unplannable)
         self._log(events, before)
         for command in commands:
-            if isinstance(command, ev.RecordVerdict | ev.RecordSettled | ev.BanWorker):
+            if isinstance(command, RecordVerdict | RecordSettled | BanWorker):
                 await self._record(command)
             elif self._nursery is not None and not self._leaving:
                 self._nursery.start_soon(self._carry_out, command)
-        if not all(isinstance(event, ev.Tick) for event in events):
+        if not all(isinstance(event, Tick) for event in events):
             self.changed.set()
             self.changed = trio.Event()
 
@@ -149,53 +174,53 @@ class Orchestrator:
         body = job_body(self._cutter, prompts, key)
         if await self._context.journal.append("operator.job", job_id, body):
             self.jobs[job_id] = tuple(unit.unit_id for unit in units)
-            await self.feed(ev.OperatorSubmitted(units))
+            await self.feed(OperatorSubmitted(units))
             self._draw_if_needed(job_id)
         return job_id
 
     def _draw_if_needed(self, job_id: str) -> None:
         """Have the beacon of a journaled job drawn, where a unit waits for one."""
-        waiting = any(unit.undrawn for unit in self.units_of(job_id))
+        waiting = any(unit.awaiting_beacon for unit in self.units_of(job_id))
         if waiting and self._nursery is not None and not self._leaving:
             self._nursery.start_soon(self._draw, job_id)
 
     async def _draw(self, job_id: str) -> None:
         beacon = await self._beacons.draw(job_id)
         self._context.log.info("noise drawn", job=job_id, block=beacon.block)
-        await self.feed(ev.BeaconDrawn(job_id, beacon.value, beacon.block))
+        await self.feed(BeaconDrawn(job_id, beacon.value, beacon.block))
 
-    def _newly_final(self) -> list[ev.Event]:
+    def _newly_final(self) -> list[Event]:
         """Epochs that became final since the last look. Time alone makes them so."""
         history = self._follower.history(self.builder.pool_id)
-        found: list[ev.Event] = []
+        found: list[Event] = []
         while (entry := history.get(self._final + 1)) is not None:
             if entry.epoch is None or not self._follower.is_final(history, entry):
                 break
             units = tuple(dict.fromkeys(job for job, _ in entry.epoch.work))
-            found.append(ev.ChainSettled(entry.number, entry.transaction, units))
+            found.append(ChainSettled(entry.number, entry.transaction, units))
             self._final = entry.number
         return found
 
     # --- commands -----------------------------------------------------------------------------
 
-    async def _carry_out(self, command: ev.Command) -> None:
+    async def _carry_out(self, command: Command) -> None:
         match command:
-            case ev.InviteWorker():
+            case InviteWorker():
                 await self.feed(await self._inviter.invite(command.peer_id))
-            case ev.BuildGroup():
+            case BuildGroup():
                 await self._build(command)
-            case ev.AssignUnit():
+            case AssignUnit():
                 await self._assign(command)
-            case ev.CollectClaims():
+            case CollectClaims():
                 epoch = max(self._follower.history(self.builder.pool_id).last, 1)
                 for event in await self.evidence.collect(command, epoch):
                     await self.feed(event)
-            case ev.VerifyUnit():
+            case VerifyUnit():
                 await self.evidence.verify(command)
-            case ev.ForgetUnit():
+            case ForgetUnit():
                 await self._forget(command)
 
-    async def _build(self, command: ev.BuildGroup) -> None:
+    async def _build(self, command: BuildGroup) -> None:
         older = self._builds.get(command.group_id)
         if older is not None:
             older.cancel()
@@ -207,7 +232,7 @@ class Orchestrator:
         if not scope.cancelled_caught:
             await self.feed(event)
 
-    async def _assign(self, command: ev.AssignUnit) -> None:
+    async def _assign(self, command: AssignUnit) -> None:
         unit = self.pool.units[command.unit_id]
         group = self.pool.groups[command.group_id]
         if group.generation != command.generation:
@@ -237,13 +262,13 @@ class Orchestrator:
             await call(self._context, group.peers[0], ASSIGN, order)
         except P2PError as exc:
             if isinstance(exc, RemoteRefused) and exc.code == "bad_request":
-                await self.feed(ev.UnitRefused(unit.unit_id, command.generation, str(exc)))
+                await self.feed(UnitRefused(unit.unit_id, command.generation, str(exc)))
                 return
             reason = f"stage 0 took no work: {exc}"
             await self.watch.probe(group.peers[0])
-            await self.feed(ev.GroupBroken(group.group_id, group.generation, reason))
+            await self.feed(GroupBroken(group.group_id, group.generation, reason))
 
-    async def _forget(self, command: ev.ForgetUnit) -> None:
+    async def _forget(self, command: ForgetUnit) -> None:
         unit = self.pool.units[command.unit_id]
         group = next((g for g in self.pool.groups.values() if g.plan_at(command.generation)), None)
         if group is None or group.generation != command.generation:
@@ -258,18 +283,18 @@ class Orchestrator:
 
     # --- journal ------------------------------------------------------------------------------
 
-    async def _record(self, command: ev.RecordVerdict | ev.RecordSettled | ev.BanWorker) -> None:
+    async def _record(self, command: RecordVerdict | RecordSettled | BanWorker) -> None:
         journal = self._context.journal
         match command:
-            case ev.RecordVerdict():
+            case RecordVerdict():
                 unit = self.pool.units[command.unit_id]
                 key = f"{unit.unit_id.hex()}:{unit.attempt}:{unit.state}"
                 await journal.append("peer.verdict", key, unit_to_body(unit))
-            case ev.RecordSettled():
+            case RecordSettled():
                 unit = self.pool.units[command.unit_id]
                 body = {"epoch": unit.epoch, "transaction": unit.transaction}
                 await journal.append("chain.settled", unit.unit_id.hex(), body)
-            case ev.BanWorker():
+            case BanWorker():
                 body = {"reason": command.reason}
                 await journal.append("self.ban", command.peer_id, body)
                 if self._nursery is not None and not self._leaving:
@@ -287,7 +312,7 @@ class Orchestrator:
 
     # --- log ----------------------------------------------------------------------------------
 
-    def _log(self, events: tuple[ev.Event, ...], before: dict[bytes, GroupState]) -> None:
+    def _log(self, events: tuple[Event, ...], before: dict[bytes, GroupState]) -> None:
         """One line for every change that an operator would want to see."""
         log = self._context.log
         for group in self.pool.groups.values():
@@ -301,24 +326,24 @@ class Orchestrator:
                 )
         for event in events:
             match event:
-                case ev.PeerFinished():
+                case PeerFinished():
                     self._context.metrics.prompts.inc()
                     self._context.metrics.tokens.inc(len(event.ids))
-                case ev.PeerVerdict(accepted=False):
+                case PeerVerdict(accepted=False):
                     log.warning(
                         "unit rejected",
                         unit=event.unit_id.hex()[:12],
                         reason=event.reason,
                         faulty=event.faulty,
                     )
-                case ev.ClaimsFailed():
+                case ClaimsFailed():
                     log.warning(
                         "unit not proven",
                         unit=event.unit_id.hex()[:12],
                         reason=event.reason,
                         suspects=event.suspects,
                     )
-                case ev.PeerGone():
+                case PeerGone():
                     log.warning("worker is gone", peer=event.peer_id, reason=event.reason)
-                case ev.PeerDeclined():
+                case PeerDeclined():
                     log.warning("invite failed", peer=event.peer_id, reason=event.reason)

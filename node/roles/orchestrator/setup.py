@@ -14,7 +14,7 @@ from node.errors import InputError
 from node.onchain.registration import ensure_funds
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.pool import Policy
-from node.roles.orchestrator.jobs.units_of_job import JobCutter
+from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
 from node.roles.orchestrator.workers.invites import Inviter

@@ -12,10 +12,10 @@ import trio.testing
 
 from node.onchain.blocks import IDLE_SECONDS
 from node.roles.orchestrator.bundling.collecting import _sequence
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.events import BeaconDrawn, OperatorSubmitted
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.orchestrator.jobs.beacons import Beacons
-from node.roles.orchestrator.jobs.units_of_job import JobCutter, unit_from_body, unit_to_body
+from node.roles.orchestrator.jobs.cutting import JobCutter, unit_from_body, unit_to_body
 from proofs.sampling.noise import noise_key
 from tests.node.roles.chains import Chain, block_hash, open_context
 from tests.node.roles.orchestrator.coordination import Pool
@@ -29,20 +29,20 @@ def test_a_seed_and_the_prompt_alone_make_the_key() -> None:
     first, second = (CUTTER.cut(key, (sampled,))[0].sequences[0] for key in ("a", "b"))
     assert first.sequence_id != second.sequence_id
     assert first.noise_key == second.noise_key == noise_key(bytes(8), b"", first.prompt_ids, 0)
-    assert not first.undrawn
+    assert not first.awaiting_beacon
 
 
 def test_greedy_prompts_have_no_noise_and_wait_for_none() -> None:
     for fields in ({}, {"seed": 3}):
         (unit,) = CUTTER.cut("k", (prompt(max_tokens=4, **fields),))
         assert (unit.sequences[0].noise_key, unit.sequences[0].noise) == (0, None)
-        assert not unit.undrawn
+        assert not unit.awaiting_beacon
 
 
 def test_a_drawn_unit_makes_a_bundle_whose_noise_has_no_fault() -> None:
     prompts = (prompt(temperature=1.0, max_tokens=4), prompt(temperature=1.0, seed=5, max_tokens=4))
     (unit,) = CUTTER.cut("k", prompts)
-    assert unit.undrawn
+    assert unit.awaiting_beacon
     drawn = unit.drawn(block_hash(7), 7)
     assert drawn.drawn(block_hash(8), 8) == drawn
     for sequence in drawn.sequences:
@@ -61,15 +61,15 @@ def test_a_unit_is_not_assigned_before_its_noise_is_there() -> None:
     pool = Pool()
     pool.up()
     (unit,) = CUTTER.cut("k", (prompt(temperature=1.0, max_tokens=4),))
-    pool.feed(ev.OperatorSubmitted((unit,)))
+    pool.feed(OperatorSubmitted((unit,)))
     assert pool.state(unit) is UnitState.QUEUED
-    pool.feed(ev.BeaconDrawn("another job", block_hash(7), 7))
+    pool.feed(BeaconDrawn("another job", block_hash(7), 7))
     assert pool.state(unit) is UnitState.QUEUED
-    pool.feed(ev.BeaconDrawn(unit.job_id, block_hash(7), 7))
+    pool.feed(BeaconDrawn(unit.job_id, block_hash(7), 7))
     assert pool.state(unit) is UnitState.ASSIGNED
     assert pool.pool.units[unit.unit_id].sequences[0].noise_key != 0
     again = pool.pool.units[unit.unit_id]
-    pool.feed(ev.BeaconDrawn(unit.job_id, block_hash(8), 8))
+    pool.feed(BeaconDrawn(unit.job_id, block_hash(8), 8))
     assert pool.pool.units[unit.unit_id] == again
 
 

@@ -17,10 +17,11 @@ from node.config.datadir import write_atomically
 from node.context import NodeContext
 from node.errors import InputError
 from node.roles.orchestrator.bundling.claims import BadClaim, ClaimRequestContext
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import CollectClaims, VerifyUnit
+from node.roles.orchestrator.coordinator.events import ClaimsFailed, Event, PeerClaimed
 from node.roles.orchestrator.coordinator.pool import Pool
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
-from node.roles.orchestrator.jobs.units_of_job import unit_to_body
+from node.roles.orchestrator.jobs.cutting import unit_to_body
 from node.wire.protocol import CLAIM, VERIFY, ClaimRequest, StageRef, VerifyRequest
 from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
@@ -45,7 +46,7 @@ class Evidence:
         self._pool_id = pool_id
         self._making = trio.Lock()
 
-    async def collect(self, command: ev.CollectClaims, epoch: int) -> list[ev.Event]:
+    async def collect(self, command: CollectClaims, epoch: int) -> list[Event]:
         """Ask every stage of the unit's group; one event a claim, or one `ClaimsFailed`."""
         unit = self._pool.units[command.unit_id]
         plan = self._pool.plan_of(unit)
@@ -61,7 +62,7 @@ class Evidence:
             self._context.address,
             self._model_id,
         )
-        found: list[ev.Event] = []
+        found: list[Event] = []
         failures: list[tuple[str, tuple[int, ...]]] = []
         async with trio.open_nursery() as nursery:
             for stage in range(len(peers)):
@@ -70,9 +71,9 @@ class Evidence:
             return found
         reason, suspects = failures[0]
         names = tuple(peers[stage] for stage in suspects)
-        return [ev.ClaimsFailed(unit.unit_id, command.generation, reason, names)]
+        return [ClaimsFailed(unit.unit_id, command.generation, reason, names)]
 
-    async def verify(self, command: ev.VerifyUnit) -> None:
+    async def verify(self, command: VerifyUnit) -> None:
         """Send the unit's bundle to the validator; a failure is tried again when overdue."""
         try:
             data = await self._bundle_bytes(command.unit_id)
@@ -84,7 +85,10 @@ class Evidence:
         request = VerifyRequest(bundle=data)
         for _ in range(VERIFY_TRIES):
             unit = self._pool.units[command.unit_id]
-            if unit.state is not UnitState.VERIFYING or command.validator not in unit.unheard:
+            if (
+                unit.state is not UnitState.VERIFYING
+                or command.validator not in unit.pending_validators
+            ):
                 return
             try:
                 await call(self._context, command.validator, VERIFY, request)
@@ -107,7 +111,7 @@ class Evidence:
         asked: ClaimRequestContext,
         stage: int,
         epoch: int,
-        found: list[ev.Event],
+        found: list[Event],
         failures: list[tuple[str, tuple[int, ...]]],
     ) -> None:
         unit, count = asked.unit, len(asked.addresses)
@@ -136,7 +140,7 @@ class Evidence:
             except BadClaim as exc:
                 reason, suspects = exc.reason, exc.suspects
                 continue
-            found.append(ev.PeerClaimed(unit.unit_id, unit.generation, stage, claim.to_bytes()))
+            found.append(PeerClaimed(unit.unit_id, unit.generation, stage, claim.to_bytes()))
             return
         failures.append((f"stage {stage} gave no evidence: {reason}", suspects))
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import Command
+from node.roles.orchestrator.coordinator.events import Event
 from node.roles.orchestrator.coordinator.intake import EventApplier
 from node.roles.orchestrator.coordinator.pool import Planner, Policy, Pool
 from node.roles.orchestrator.coordinator.reconcile import Reconciler
@@ -31,11 +32,11 @@ class Coordinator:
         self._intake = EventApplier(self.pool)
         self._reconciler = Reconciler(self.pool)
 
-    def handle(self, event: ev.Event, now: float) -> list[ev.Command]:
+    def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event at time `now` (seconds, monotonic) and say what to do."""
         return self.handle_all((event,), now)
 
-    def handle_all(self, events: Iterable[ev.Event], now: float) -> list[ev.Command]:
+    def handle_all(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take events of one moment, in order; reconciled once, after the last."""
         commands = [command for event in events for command in self._intake.apply(event, now)]
         return commands + self._reconciler.reconcile(now)

@@ -1,8 +1,7 @@
-"""What happens to an orchestrator, and what it decides to do.
+"""What happens to an orchestrator.
 
 An event's prefix says who caused it: the operator, a peer, the chain, or the node itself (time,
-its own tasks). Commands are carried out by `service.py`; none of them waits for an answer here:
-answers come back as events.
+its own tasks). Every change of the pool's tables is one of these events; there is no other way in.
 """
 
 from __future__ import annotations
@@ -10,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.roles.orchestrator.coordinator.units import Unit
-from pipeline.planner import GroupPlan
-
-# --- events -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -204,78 +200,4 @@ Event = (
     | UnitRefused
     | PeerVerdict
     | ChainSettled
-)
-
-# --- commands -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class InviteWorker:
-    peer_id: str
-
-
-@dataclass(frozen=True)
-class BuildGroup:
-    """Load every stage of the plan and close the ring; supersedes older builds of the group."""
-
-    group_id: bytes
-    generation: int
-    plan: GroupPlan
-
-
-@dataclass(frozen=True)
-class AssignUnit:
-    group_id: bytes
-    generation: int
-    unit_id: bytes
-
-
-@dataclass(frozen=True)
-class CollectClaims:
-    unit_id: bytes
-    generation: int
-
-
-@dataclass(frozen=True)
-class VerifyUnit:
-    unit_id: bytes
-    validator: str
-
-
-@dataclass(frozen=True)
-class ForgetUnit:
-    """Stages may drop the unit's evidence."""
-
-    unit_id: bytes
-    generation: int
-
-
-@dataclass(frozen=True)
-class BanWorker:
-    peer_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class RecordVerdict:
-    """Journal the unit as it now stands (ACCEPTED, REJECTED or EXPIRED)."""
-
-    unit_id: bytes
-
-
-@dataclass(frozen=True)
-class RecordSettled:
-    unit_id: bytes
-
-
-Command = (
-    InviteWorker
-    | BuildGroup
-    | AssignUnit
-    | CollectClaims
-    | VerifyUnit
-    | ForgetUnit
-    | BanWorker
-    | RecordVerdict
-    | RecordSettled
 )

@@ -9,7 +9,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import (
+    BanWorker,
+    CollectClaims,
+    Command,
+    ForgetUnit,
+    RecordSettled,
+    RecordVerdict,
+)
+from node.roles.orchestrator.coordinator.events import (
+    BeaconDrawn,
+    ChainQuorum,
+    ChainSettled,
+    ClaimsFailed,
+    Event,
+    GroupBroken,
+    GroupUp,
+    OperatorSubmitted,
+    PeerAnnounced,
+    PeerClaimed,
+    PeerDeclined,
+    PeerFinished,
+    PeerGone,
+    PeerJoined,
+    PeerPinged,
+    PeerTokens,
+    PeerValidates,
+    PeerVerdict,
+    Tick,
+    UnitRefused,
+)
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import Member, MemberState
 from node.roles.orchestrator.coordinator.pool import Pool
@@ -22,63 +51,63 @@ class EventApplier:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
 
-    def apply(self, event: ev.Event, now: float) -> list[ev.Command]:
+    def apply(self, event: Event, now: float) -> list[Command]:
         match event:
-            case ev.OperatorSubmitted():
+            case OperatorSubmitted():
                 for unit in event.units:
                     self.pool.add_unit(unit)
-            case ev.BeaconDrawn():
+            case BeaconDrawn():
                 for unit in list(self.pool.units.values()):
-                    if unit.job_id == event.job_id and unit.undrawn:
+                    if unit.job_id == event.job_id and unit.awaiting_beacon:
                         self.pool.units[unit.unit_id] = unit.drawn(event.beacon, event.block)
-            case ev.PeerAnnounced():
+            case PeerAnnounced():
                 self._announced(event)
-            case ev.PeerValidates():
+            case PeerValidates():
                 if event.weight:
                     self.pool.validators[event.peer_id] = event.weight
                     self.pool.weights[event.peer_id] = event.weight
                 else:
                     self.pool.validators.pop(event.peer_id, None)
                 return self._decide_all(now)
-            case ev.ChainQuorum():
+            case ChainQuorum():
                 self.pool.all_weight = event.all_weight
                 self.pool.quorum = event.basis_points
                 return self._decide_all(now)
-            case ev.PeerJoined():
+            case PeerJoined():
                 self._joined(event, now)
-            case ev.PeerDeclined():
+            case PeerDeclined():
                 member = self.pool.members.get(event.peer_id)
                 if member is not None and member.state is MemberState.INVITED:
                     self.pool.members[event.peer_id] = member.declines(now, event.reason)
-            case ev.PeerPinged():
+            case PeerPinged():
                 self._pinged(event, now)
-            case ev.PeerGone():
+            case PeerGone():
                 self._lost(event.peer_id, event.reason, now)
-            case ev.GroupUp():
+            case GroupUp():
                 group = self.pool.current(event.group_id, event.generation, GroupState.LOADING)
                 if group is not None:
                     self.pool.groups[group.group_id] = group.to(GroupState.RUNNING, up_at=now)
-            case ev.GroupBroken():
+            case GroupBroken():
                 self._broken(event, now)
-            case ev.PeerTokens():
+            case PeerTokens():
                 self._tokens(event, now)
-            case ev.PeerFinished():
+            case PeerFinished():
                 return self._finished(event, now)
-            case ev.PeerClaimed():
+            case PeerClaimed():
                 self._claimed(event)
-            case ev.ClaimsFailed():
+            case ClaimsFailed():
                 self._claims_failed(event, now)
-            case ev.UnitRefused():
+            case UnitRefused():
                 return self._refused(event)
-            case ev.PeerVerdict():
+            case PeerVerdict():
                 return self._verdict(event, now)
-            case ev.ChainSettled():
+            case ChainSettled():
                 return self._settled(event)
-            case ev.Tick():
+            case Tick():
                 return self._decide_all(now)
         return []
 
-    def _announced(self, event: ev.PeerAnnounced) -> None:
+    def _announced(self, event: PeerAnnounced) -> None:
         if event.peer_id not in self.pool.members and not self.pool.room_for_member():
             return
         known = self.pool.members.get(event.peer_id, Member(event.peer_id))
@@ -92,7 +121,7 @@ class EventApplier:
             region=event.region,
         )
 
-    def _joined(self, event: ev.PeerJoined, now: float) -> None:
+    def _joined(self, event: PeerJoined, now: float) -> None:
         member = self.pool.members.get(event.peer_id)
         if member is None or member.state is not MemberState.INVITED:
             return
@@ -105,7 +134,7 @@ class EventApplier:
         if self.pool.first_usable is None:
             self.pool.first_usable = now
 
-    def _pinged(self, event: ev.PeerPinged, now: float) -> None:
+    def _pinged(self, event: PeerPinged, now: float) -> None:
         member = self.pool.members.get(event.peer_id)
         if member is None:
             return
@@ -128,7 +157,7 @@ class EventApplier:
                 repaired = group.to(GroupState.REPAIRING, reason=reason, retry_at=now)
                 self.pool.groups[group.group_id] = repaired
 
-    def _broken(self, event: ev.GroupBroken, now: float) -> None:
+    def _broken(self, event: GroupBroken, now: float) -> None:
         group = self.pool.groups.get(event.group_id)
         if group is None or group.generation != event.generation:
             return
@@ -141,7 +170,7 @@ class EventApplier:
         if reporter is not None and young:
             self.pool.members[event.reporter] = reporter.troubled(now, event.reason)
 
-    def _tokens(self, event: ev.PeerTokens, now: float) -> None:
+    def _tokens(self, event: PeerTokens, now: float) -> None:
         unit = self.pool.assigned(event.unit_id, event.generation)
         if unit is None:
             return
@@ -151,7 +180,7 @@ class EventApplier:
                 if grown is not sequence:
                     self.pool.units[unit.unit_id] = unit.with_sequence(grown, now)
 
-    def _finished(self, event: ev.PeerFinished, now: float) -> list[ev.Command]:
+    def _finished(self, event: PeerFinished, now: float) -> list[Command]:
         unit = self.pool.assigned(event.unit_id, event.generation)
         if unit is None:
             return []
@@ -166,9 +195,9 @@ class EventApplier:
         self.pool.units[unit.unit_id] = unit.to(UnitState.PRODUCED)
         group = self.pool.groups[unit.group_id]
         self.pool.groups[group.group_id] = replace(group, stalls=0)
-        return [ev.CollectClaims(unit.unit_id, unit.generation)]
+        return [CollectClaims(unit.unit_id, unit.generation)]
 
-    def _claimed(self, event: ev.PeerClaimed) -> None:
+    def _claimed(self, event: PeerClaimed) -> None:
         unit = self.pool.units.get(event.unit_id)
         if (
             unit is not None
@@ -178,7 +207,7 @@ class EventApplier:
             claims = {**unit.claims, event.stage: event.claim}
             self.pool.units[unit.unit_id] = replace(unit, claims=claims)
 
-    def _claims_failed(self, event: ev.ClaimsFailed, now: float) -> None:
+    def _claims_failed(self, event: ClaimsFailed, now: float) -> None:
         """Only another build can prove the unit: its engines still know it in this one."""
         unit = self.pool.units.get(event.unit_id)
         if (
@@ -194,15 +223,15 @@ class EventApplier:
             for peer_id in event.suspects:
                 self.pool.suspect(peer_id, event.reason, now)
 
-    def _refused(self, event: ev.UnitRefused) -> list[ev.Command]:
+    def _refused(self, event: UnitRefused) -> list[Command]:
         """Start the unit again from nothing: what an earlier stage 0 reported may be absurd."""
         unit = self.pool.assigned(event.unit_id, event.generation)
         if unit is None:
             return []
         self.pool.units[unit.unit_id] = unit.requeued(f"refused: {event.reason}")
-        return [ev.RecordVerdict(unit.unit_id)]
+        return [RecordVerdict(unit.unit_id)]
 
-    def _verdict(self, event: ev.PeerVerdict, now: float) -> list[ev.Command]:
+    def _verdict(self, event: PeerVerdict, now: float) -> list[Command]:
         unit = self.pool.units.get(event.unit_id)
         if (
             unit is None
@@ -215,7 +244,7 @@ class EventApplier:
         self.pool.units[unit.unit_id] = unit
         return self._decide(unit, now)
 
-    def _decide_all(self, now: float) -> list[ev.Command]:
+    def _decide_all(self, now: float) -> list[Command]:
         """Stakes changed or somebody is late: what was heard of a unit may be enough now."""
         waiting = [u for u in self.pool.units.values() if u.state is UnitState.VERIFYING]
         return [
@@ -225,14 +254,14 @@ class EventApplier:
             for command in self._decide(unit, now)
         ]
 
-    def _decide(self, unit: Unit, now: float) -> list[ev.Command]:
+    def _decide(self, unit: Unit, now: float) -> list[Command]:
         accepting = {p: o for p, o in unit.opinions.items() if o.accepted}
         rejecting = {p: o for p, o in unit.opinions.items() if not o.accepted}
         if self._weight(accepting) >= self.pool.needed_weight:
             return self._accept(unit, list(accepting.values())[-1].summary)
         # Once so much stake rejects it that the rest carries no quorum, nothing can accept it. Who
         # was asked is heard all the same, unless late: a ban takes more stake than that.
-        awaited = not unit.late and any(p in self.pool.validators for p in unit.unheard)
+        awaited = not unit.late and any(p in self.pool.validators for p in unit.pending_validators)
         spare = self.pool.total_weight - self.pool.needed_weight
         if self._weight(rejecting) > spare and (self._convicted(unit) or not awaited):
             return self._reject(unit, list(rejecting.values())[-1], now)
@@ -255,29 +284,29 @@ class EventApplier:
         """The stake behind these validators, those who have left included."""
         return sum(self.pool.weights.get(peer_id, 0) for peer_id in validators)
 
-    def _accept(self, unit: Unit, summary: dict[str, object]) -> list[ev.Command]:
+    def _accept(self, unit: Unit, summary: dict[str, object]) -> list[Command]:
         self.pool.units[unit.unit_id] = unit.to(UnitState.ACCEPTED, verdict=summary)
         self._credit(unit)
-        forget = ev.ForgetUnit(unit.unit_id, unit.generation)
-        commands: list[ev.Command] = [forget, ev.RecordVerdict(unit.unit_id)]
+        forget = ForgetUnit(unit.unit_id, unit.generation)
+        commands: list[Command] = [forget, RecordVerdict(unit.unit_id)]
         paid = self.pool.paid.get(unit.unit_id)
         if paid is not None:
-            commands += self._settled(ev.ChainSettled(*paid, (unit.unit_id,)))
+            commands += self._settled(ChainSettled(*paid, (unit.unit_id,)))
         return commands
 
-    def _reject(self, unit: Unit, last: Opinion, now: float) -> list[ev.Command]:
+    def _reject(self, unit: Unit, last: Opinion, now: float) -> list[Command]:
         """Requeue the unit, ban whom it convicts, and let rest whom it doubts."""
         rejected = unit.to(UnitState.REJECTED, verdict=last.summary)
         self.pool.units[unit.unit_id] = rejected
-        commands: list[ev.Command] = [
-            ev.ForgetUnit(unit.unit_id, unit.generation),
-            ev.RecordVerdict(unit.unit_id),
+        commands: list[Command] = [
+            ForgetUnit(unit.unit_id, unit.generation),
+            RecordVerdict(unit.unit_id),
         ]
         for faulty, reason in self._convicted(unit).items():
             member = self.pool.members.get(faulty)
             if member is not None and MemberState.BANNED in member.may:
                 self.pool.members[faulty] = member.to(MemberState.BANNED, reason=reason)
-                commands.append(ev.BanWorker(faulty, reason))
+                commands.append(BanWorker(faulty, reason))
                 self._discard_work_with(faulty)
                 self._release(faulty, f"{faulty} was convicted: {reason}", now)
         for doubted, reason in self._named(unit, lambda opinion: opinion.doubted).items():
@@ -315,8 +344,8 @@ class EventApplier:
                         "its group held a convicted worker"
                     )
 
-    def _settled(self, event: ev.ChainSettled) -> list[ev.Command]:
-        commands: list[ev.Command] = []
+    def _settled(self, event: ChainSettled) -> list[Command]:
+        commands: list[Command] = []
         for unit_id in event.unit_ids:
             self.pool.paid[unit_id] = (event.epoch, event.transaction)
             unit = self.pool.units.get(unit_id)
@@ -324,5 +353,5 @@ class EventApplier:
                 self.pool.units[unit_id] = unit.to(
                     UnitState.SETTLED, transaction=event.transaction, epoch=event.epoch
                 )
-                commands.append(ev.RecordSettled(unit_id))
+                commands.append(RecordSettled(unit_id))
         return commands

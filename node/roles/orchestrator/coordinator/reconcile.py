@@ -9,7 +9,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import (
+    AssignUnit,
+    BuildGroup,
+    Command,
+    InviteWorker,
+    VerifyUnit,
+)
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import Pool
@@ -27,8 +33,8 @@ class Reconciler:
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
 
-    def reconcile(self, now: float) -> list[ev.Command]:
-        commands: list[ev.Command] = []
+    def reconcile(self, now: float) -> list[Command]:
+        commands: list[Command] = []
         commands += self._invite(now)
         commands += self._form(now)
         self._stalled(now)
@@ -37,18 +43,18 @@ class Reconciler:
         commands += self._assign(now)
         return commands
 
-    def _invite(self, now: float) -> list[ev.Command]:
-        commands: list[ev.Command] = []
+    def _invite(self, now: float) -> list[Command]:
+        commands: list[Command] = []
         open_invites = sum(m.state is MemberState.INVITED for m in self.pool.members.values())
         for member in self.pool.members.values():
             if open_invites + len(commands) >= MAX_INVITES:
                 break
             if member.state is MemberState.DISCOVERED and now >= member.retry_at:
                 self.pool.members[member.peer_id] = member.to(MemberState.INVITED)
-                commands.append(ev.InviteWorker(member.peer_id))
+                commands.append(InviteWorker(member.peer_id))
         return commands
 
-    def _form(self, now: float) -> list[ev.Command]:
+    def _form(self, now: float) -> list[Command]:
         """Build a group out of workers that are in none, once enough of them are here."""
         free = self.pool.free(now)
         if not free or self.pool.first_usable is None:
@@ -66,7 +72,7 @@ class Reconciler:
         generation = self.pool.next_generation()
         group_id = hashlib.sha256(self.pool.identity + generation.to_bytes(8, "big")).digest()
         self.pool.groups[group_id] = Group(group_id, plan).loading(generation, plan)
-        return [ev.BuildGroup(group_id, generation, plan)]
+        return [BuildGroup(group_id, generation, plan)]
 
     def _stalled(self, now: float) -> None:
         """Break rings whose work brings no tokens, though every worker answers pings.
@@ -98,8 +104,8 @@ class Reconciler:
             self.pool.groups[group_id] = broken
             self.pool.suspect(suspect, reason, now)
 
-    def _repair(self, now: float) -> list[ev.Command]:
-        commands: list[ev.Command] = []
+    def _repair(self, now: float) -> list[Command]:
+        commands: list[Command] = []
         for group in list(self.pool.groups.values()):
             if group.state is not GroupState.REPAIRING or now < group.retry_at:
                 continue
@@ -111,12 +117,12 @@ class Reconciler:
                 continue
             generation = self.pool.next_generation()
             self.pool.groups[group.group_id] = group.loading(generation, plan)
-            commands.append(ev.BuildGroup(group.group_id, generation, plan))
+            commands.append(BuildGroup(group.group_id, generation, plan))
         return commands
 
-    def _assign(self, now: float) -> list[ev.Command]:
+    def _assign(self, now: float) -> list[Command]:
         """Units of a rebuilt group go on in it; queued units fill running groups' windows."""
-        commands: list[ev.Command] = []
+        commands: list[Command] = []
         running = {
             g.group_id: g for g in self.pool.groups.values() if g.state is GroupState.RUNNING
         }
@@ -132,10 +138,10 @@ class Reconciler:
                     unit = self.pool.reproven(unit)
                 unit = _moved(unit, group.generation, now)
                 self.pool.units[unit.unit_id] = unit
-                commands.append(ev.AssignUnit(group.group_id, group.generation, unit.unit_id))
+                commands.append(AssignUnit(group.group_id, group.generation, unit.unit_id))
             load[group.group_id] += sum(not s.finished for s in unit.sequences)
         for unit in list(self.pool.units.values()):
-            if unit.state is not UnitState.QUEUED or unit.undrawn or not load:
+            if unit.state is not UnitState.QUEUED or unit.awaiting_beacon or not load:
                 continue
             group_id = min(load, key=lambda g: load[g])
             if load[group_id] >= self.pool.policy.sequences_in_flight:
@@ -148,12 +154,12 @@ class Reconciler:
                 progress_at=now,
             )
             load[group_id] += len(unit.sequences)
-            commands.append(ev.AssignUnit(group_id, group.generation, unit.unit_id))
+            commands.append(AssignUnit(group_id, group.generation, unit.unit_id))
         return commands
 
-    def _verify(self, now: float) -> list[ev.Command]:
+    def _verify(self, now: float) -> list[Command]:
         """Every validator judges every unit: enough of them must sign what it earns."""
-        commands: list[ev.Command] = []
+        commands: list[Command] = []
         for unit in list(self.pool.units.values()):
             if unit.state is UnitState.PRODUCED and self.pool.all_claims(unit):
                 if not self.pool.validators:
@@ -171,9 +177,9 @@ class Reconciler:
                 unit,
                 asked=tuple(dict.fromkeys((*unit.asked, *wanted))),
                 verify_by=now + self.pool.policy.verify_timeout if overdue else unit.verify_by,
-                late=unit.late or (overdue and bool(unit.unheard)),
+                late=unit.late or (overdue and bool(unit.pending_validators)),
             )
-            commands += [ev.VerifyUnit(unit.unit_id, peer_id) for peer_id in wanted]
+            commands += [VerifyUnit(unit.unit_id, peer_id) for peer_id in wanted]
         return commands
 
 

@@ -83,7 +83,7 @@ class WorkSequence:
         return self.reason != ""
 
     @property
-    def undrawn(self) -> bool:
+    def awaiting_beacon(self) -> bool:
         """Whether it cannot be sampled before its job's beacon is there."""
         return self.temperature > 0.0 and self.noise is None
 
@@ -173,14 +173,14 @@ class Unit:
         return replace(self, state=state, **changes)
 
     @property
-    def unheard(self) -> tuple[str, ...]:
+    def pending_validators(self) -> tuple[str, ...]:
         """Validators who were asked and have not answered."""
         return tuple(peer_id for peer_id in self.asked if peer_id not in self.opinions)
 
     @property
-    def undrawn(self) -> bool:
+    def awaiting_beacon(self) -> bool:
         """Whether it waits for its job's beacon."""
-        return any(sequence.undrawn for sequence in self.sequences)
+        return any(sequence.awaiting_beacon for sequence in self.sequences)
 
     def drawn(self, beacon: bytes, block: int) -> Unit:
         """With the job's beacon in all sequences that wait for it, each under its own id."""
@@ -188,7 +188,7 @@ class Unit:
             self,
             sequences=tuple(
                 s.drawn(NoiseSource(beacon=beacon, block=block, request_id=s.sequence_id))
-                if s.undrawn
+                if s.awaiting_beacon
                 else s
                 for s in self.sequences
             ),

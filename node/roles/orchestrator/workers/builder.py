@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from node.context import NodeContext
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.events import Event, GroupBroken, GroupUp
 from node.roles.orchestrator.coordinator.members import Member
 from node.wire.protocol import LOAD, RING, LoadStage, StageLoaded, StagePeer, StageRef
 from node.wire.rpc import call
@@ -47,7 +47,7 @@ class Builder:
         self._terms = terms
         self.loaded: dict[str, StageLoaded] = {}
 
-    async def build(self, build: Build, members: dict[str, Member]) -> ev.Event:
+    async def build(self, build: Build, members: dict[str, Member]) -> Event:
         """`GroupUp` or `GroupBroken`."""
         stages = tuple(
             StagePeer(
@@ -58,7 +58,7 @@ class Builder:
             )
             for stage in build.plan.stages
         )
-        failures: list[ev.GroupBroken] = []
+        failures: list[GroupBroken] = []
         for step in (self._load, self._ring):
             async with trio.open_nursery() as nursery:
                 for index in range(len(stages)):
@@ -67,7 +67,7 @@ class Builder:
                     )
             if failures:
                 return failures[0]
-        return ev.GroupUp(build.group_id, build.generation)
+        return GroupUp(build.group_id, build.generation)
 
     async def _step(  # type: ignore[no-untyped-def]
         self, step, build: Build, stages, index: int, failures, scope: trio.CancelScope
@@ -79,7 +79,7 @@ class Builder:
             reason = f"{step.__name__.strip('_')} of stage {index}: {exc}"
             unreachable = isinstance(exc, PeerUnreachable)
             at_fault = "" if step == self._ring and not unreachable else peer_id
-            failures.append(ev.GroupBroken(build.group_id, build.generation, reason, at_fault))
+            failures.append(GroupBroken(build.group_id, build.generation, reason, at_fault))
             scope.cancel()
 
     async def _load(self, build: Build, stages: tuple[StagePeer, ...], index: int) -> None:

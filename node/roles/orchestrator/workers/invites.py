@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from node.context import NodeContext
 from node.onchain.receipt_domain import chain_refusals
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.events import Event, PeerDeclined, PeerJoined
 from node.wire.protocol import INVITE, Invite
 from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
@@ -29,7 +29,7 @@ class Inviter:
         self._model_id = model_id
         self._model_name = model_name
 
-    async def invite(self, peer_id: str) -> ev.Event:
+    async def invite(self, peer_id: str) -> Event:
         """Invite one worker; `PeerJoined` once it is a member, else `PeerDeclined`."""
         from chain.errors import ChainError
 
@@ -38,13 +38,13 @@ class Inviter:
             invite = await self._signed_invite(address)
             joined = await call(self._context, peer_id, INVITE, invite)
             if joined.address != address:
-                return ev.PeerDeclined(peer_id, f"answered with another address {joined.address}")
+                return PeerDeclined(peer_id, f"answered with another address {joined.address}")
             chain = self._context.chain
             if chain is not None and not await chain.is_member(self._pool_id, address):
-                return ev.PeerDeclined(peer_id, "it is not a member on chain")
+                return PeerDeclined(peer_id, "it is not a member on chain")
         except (P2PError, ChainError) as exc:
-            return ev.PeerDeclined(peer_id, str(exc))
-        return ev.PeerJoined(peer_id, joined.address, joined.provider)
+            return PeerDeclined(peer_id, str(exc))
+        return PeerJoined(peer_id, joined.address, joined.provider)
 
     async def eject(self, peer_id: str) -> None:
         """Put a convicted worker out of the pool on chain."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from node.context import NodeContext
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.events import ChainQuorum, Event, PeerValidates
 from node.wire.peer_addresses import address_of_peer
 
-Feed = Callable[[ev.Event], Awaitable[None]]
+Feed = Callable[[Event], Awaitable[None]]
 
 
 class ValidatorWatch:
@@ -23,7 +23,7 @@ class ValidatorWatch:
         self._context = context
         self._feed = feed
         self._known: dict[str, int] = {}
-        self._quorum: ev.ChainQuorum | None = None
+        self._quorum: ChainQuorum | None = None
 
     async def look(self, announced: set[str]) -> None:
         """Compare the validators that are here with those known; a chain that does not answer
@@ -37,7 +37,7 @@ class ValidatorWatch:
             return
         for peer_id in self._known.keys() | weights.keys():
             if self._known.get(peer_id) != weights.get(peer_id):
-                await self._feed(ev.PeerValidates(peer_id, weights.get(peer_id, 0)))
+                await self._feed(PeerValidates(peer_id, weights.get(peer_id, 0)))
         self._known = weights
 
     async def _weights(self, announced: set[str]) -> dict[str, int]:
@@ -45,7 +45,7 @@ class ValidatorWatch:
         if chain is None:
             return dict.fromkeys(announced, 1)
         terms = await chain.settlement_terms()
-        quorum = ev.ChainQuorum(await chain.total_weight(), terms.quorum)
+        quorum = ChainQuorum(await chain.total_weight(), terms.quorum)
         if quorum != self._quorum:
             await self._feed(quorum)
             self._quorum = quorum

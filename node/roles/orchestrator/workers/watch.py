@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from node.context import NodeContext
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.events import (
+    Event,
+    GroupBroken,
+    PeerAnnounced,
+    PeerGone,
+    PeerPinged,
+)
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import Pool
@@ -27,7 +33,7 @@ PROBE_SECONDS = 3.0
 JUDGES_EVERY_SECONDS = 15.0
 WATCHED = frozenset({MemberState.HEALTHY, MemberState.UNHEALTHY})
 
-Feed = Callable[[ev.Event], Awaitable[None]]
+Feed = Callable[[Event], Awaitable[None]]
 
 
 class WorkerWatch:
@@ -55,7 +61,7 @@ class WorkerWatch:
                 if "worker" in record.roles and seen.get(record.peer_id) != record.sequence:
                     seen[record.peer_id] = record.sequence
                     await self._feed(
-                        ev.PeerAnnounced(
+                        PeerAnnounced(
                             record.peer_id,
                             record.vram_bytes,
                             record.layer_seconds,
@@ -79,7 +85,7 @@ class WorkerWatch:
 
             async def ping_while_member(peer_id: str) -> None:
                 while self._watched(peer_id):
-                    await self._feed(ev.PeerPinged(peer_id, await self._ping(peer_id)))
+                    await self._feed(PeerPinged(peer_id, await self._ping(peer_id)))
                     await trio.sleep(PING_EVERY_SECONDS)
                 watched.discard(peer_id)
                 self.pongs.pop(peer_id, None)
@@ -107,7 +113,7 @@ class WorkerWatch:
         if not self._watched(peer_id):
             return
         if not await self._ping(peer_id, PROBE_SECONDS):
-            await self._feed(ev.PeerGone(peer_id, "its connection broke and it does not answer"))
+            await self._feed(PeerGone(peer_id, "its connection broke and it does not answer"))
 
     async def _ping(self, peer_id: str, timeout: float = PING.timeout) -> bool:
         try:
@@ -117,7 +123,7 @@ class WorkerWatch:
         except RemoteRefused as exc:
             # Only a worker that started anew does not know whose orders it takes.
             if exc.code == "not_my_orchestrator":
-                await self._feed(ev.PeerGone(peer_id, "it started anew"))
+                await self._feed(PeerGone(peer_id, "it started anew"))
             return exc.code != "not_my_orchestrator"
         except P2PError:
             return False
@@ -133,7 +139,7 @@ class WorkerWatch:
                 continue
             if pong.generation < group.generation or not pong.engine_up:
                 await self._feed(
-                    ev.GroupBroken(
+                    GroupBroken(
                         group.group_id,
                         group.generation,
                         f"{peer_id} no longer holds its stage",

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import BuildGroup, Command, VerifyUnit
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
+from node.roles.orchestrator.coordinator.events import (
+    Event,
+    GroupUp,
+    PeerAnnounced,
+    PeerClaimed,
+    PeerFinished,
+    PeerJoined,
+    PeerValidates,
+    PeerVerdict,
+)
 from node.roles.orchestrator.coordinator.groups import Group
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
@@ -55,16 +65,16 @@ class Pool:
         self.coordinator = Coordinator(policy, planner, identity=b"test")
         self.pool = self.coordinator.pool
         self.now = 0.0
-        self.commands: list[ev.Command] = []
+        self.commands: list[Command] = []
 
-    def feed(self, event: ev.Event) -> list[ev.Command]:
+    def feed(self, event: Event) -> list[Command]:
         commands = self.coordinator.handle(event, self.now)
         self.commands += commands
         return commands
 
     def join(self, name: str) -> None:
-        self.feed(ev.PeerAnnounced(name, 1 << 30, 0.01, None, ""))
-        self.feed(ev.PeerJoined(name, "0x" + name, "0xp" + name))
+        self.feed(PeerAnnounced(name, 1 << 30, 0.01, None, ""))
+        self.feed(PeerJoined(name, "0x" + name, "0xp" + name))
 
     def up(self, *names: str) -> Group:
         for name in names or WORKERS:
@@ -72,8 +82,8 @@ class Pool:
         return self.build_done()
 
     def build_done(self) -> Group:
-        build = [c for c in self.commands if isinstance(c, ev.BuildGroup)][-1]
-        self.feed(ev.GroupUp(build.group_id, build.generation))
+        build = [c for c in self.commands if isinstance(c, BuildGroup)][-1]
+        self.feed(GroupUp(build.group_id, build.generation))
         return self.pool.groups[build.group_id]
 
     def produce(self, target: Unit) -> None:
@@ -81,7 +91,7 @@ class Pool:
         current = self.pool.units[target.unit_id]
         for s in current.sequences:
             self.feed(
-                ev.PeerFinished(
+                PeerFinished(
                     current.generation, current.unit_id, s.sequence_id, "length", (5,) * 8, "t"
                 )
             )
@@ -92,7 +102,7 @@ class Pool:
         plan = self.pool.plan_of(current)
         assert plan is not None
         for stage in range(len(plan.stages)):
-            self.feed(ev.PeerClaimed(current.unit_id, current.generation, stage, b"claim"))
+            self.feed(PeerClaimed(current.unit_id, current.generation, stage, b"claim"))
 
     def bundle(self, target: Unit) -> bytes:
         """What the service does on VerifyUnit: name the bundle after unit and attempt."""
@@ -104,7 +114,7 @@ class Pool:
     def validators(self, **weights: int) -> None:
         """These validators are here, with their stake; 0 takes one away."""
         for peer_id, weight in weights.items():
-            self.feed(ev.PeerValidates(peer_id, weight))
+            self.feed(PeerValidates(peer_id, weight))
 
     def verdict(
         self,
@@ -113,12 +123,12 @@ class Pool:
         faulty: str = "",
         judge: str = "v1",
         doubted: str = "",
-    ) -> list[ev.Command]:
+    ) -> list[Command]:
         bundle_id = self.bundle(target)
         reason = "" if accepted else "boundary is off"
         summary: dict[str, object] = {"validator": judge}
         return self.feed(
-            ev.PeerVerdict(
+            PeerVerdict(
                 judge, target.unit_id, bundle_id, accepted, faulty, reason, summary, doubted
             )
         )
@@ -128,7 +138,7 @@ class Pool:
         return [
             c.validator
             for c in self.commands
-            if isinstance(c, ev.VerifyUnit) and c.unit_id == target.unit_id
+            if isinstance(c, VerifyUnit) and c.unit_id == target.unit_id
         ]
 
     def state(self, target: Unit) -> UnitState:
