@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import trio
 
@@ -25,9 +24,10 @@ from node.roles.orchestrator.coordinator.events import (
 )
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
-from node.roles.orchestrator.coordinator.pool import Pool
+from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.orchestrator.jobs.cutting import JobCutter
+from node.roles.orchestrator.journal_events import UnitRejected
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
 from node.wire.protocol import (
@@ -54,7 +54,7 @@ class PeerRequests:
     def __init__(
         self,
         context: NodeContext,
-        pool: Pool,
+        pool: PoolView,
         cutter: JobCutter,
         inviter: Inviter,
         watch: WorkerWatch,
@@ -66,8 +66,7 @@ class PeerRequests:
         self._inviter = inviter
         self._watch = watch
         self._feed = feed
-        self.tokens = 0
-        self.rejections: list[dict[str, Any]] = []
+        self.rejections: list[UnitRejected] = []
 
     def serve(self) -> None:
         """Register the handlers."""
@@ -86,7 +85,7 @@ class PeerRequests:
             raise Refused("bad_request", reason)
         events: list[Event] = []
         for run in report.tokens:
-            unit = self._pool.assigned(self._unit_id(run.sequence_id), generation)
+            unit = self._pool.assigned(self._pool.unit_id_of(run.sequence_id), generation)
             if unit is None:
                 continue
             old = next(s for s in unit.sequences if s.sequence_id == run.sequence_id)
@@ -96,7 +95,7 @@ class PeerRequests:
                 event = PeerTokens(generation, unit.unit_id, run.sequence_id, run.offset, run.ids)
                 events.append(event)
         for end in report.finished:
-            unit = self._pool.assigned(self._unit_id(end.sequence_id), generation)
+            unit = self._pool.assigned(self._pool.unit_id_of(end.sequence_id), generation)
             if unit is None:
                 continue
             old = next(s for s in unit.sequences if s.sequence_id == end.sequence_id)
@@ -150,7 +149,7 @@ class PeerRequests:
             return Done()  # late or repeated: it changes nothing, and is not asked for again
         summary = {**verdict.summary(), "validator": address}
         if not verdict.accepted:
-            await self._note_rejection(verdict, summary)
+            await self._note_rejection(verdict, address)
         await self._feed(
             PeerVerdict(
                 peer_id,
@@ -165,20 +164,19 @@ class PeerRequests:
         )
         return Done()
 
-    async def _note_rejection(self, verdict: Verdict, summary: dict[str, Any]) -> None:
-        bundle = verdict.bundle_id.hex()
-        body = {
-            **summary,
-            "unit_id": verdict.unit_id.hex(),
-            "bundle_id": bundle,
-            "at": self._context.wall(),
-        }
-        key = f"{bundle}:{summary['validator']}"
-        if await self._context.journal.append("peer.rejection", key, body):
-            self.rejections.append(body)
-
-    def _unit_id(self, sequence_id: bytes) -> bytes:
-        return self._pool.unit_of.get(sequence_id, b"")
+    async def _note_rejection(self, verdict: Verdict, validator: str) -> None:
+        rejected = UnitRejected(
+            unit_id=verdict.unit_id,
+            bundle_id=verdict.bundle_id,
+            validator=validator,
+            at=self._context.wall(),
+            reason=verdict.reason,
+            first_faulty=verdict.first_faulty,
+            faulty_peer=verdict.faulty_peer,
+        )
+        (new,) = await self._context.journal.record(rejected)
+        if new:
+            self.rejections.append(rejected)
 
     def _require_member(self, peer_id: str) -> None:
         member = self._pool.members.get(peer_id)

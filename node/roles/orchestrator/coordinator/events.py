@@ -62,6 +62,8 @@ class ChainQuorum:
 
 @dataclass(frozen=True)
 class PeerJoined:
+    """The worker accepted its invite. Addresses are EVM ones, the worker's and its provider's."""
+
     peer_id: str
     address: str
     provider: str
@@ -77,6 +79,8 @@ class PeerDeclined:
 
 @dataclass(frozen=True)
 class PeerPinged:
+    """One ping of a worker; `ok` is whether it answered in time."""
+
     peer_id: str
     ok: bool
 
@@ -91,6 +95,8 @@ class PeerGone:
 
 @dataclass(frozen=True)
 class GroupUp:
+    """Every stage of a build is loaded and the ring is closed."""
+
     group_id: bytes
     generation: int
 
@@ -109,6 +115,8 @@ class GroupBroken:
 
 @dataclass(frozen=True)
 class PeerTokens:
+    """Stage 0 reports new output tokens of a sequence, from output index `offset` on."""
+
     generation: int
     unit_id: bytes
     sequence_id: bytes
@@ -118,6 +126,9 @@ class PeerTokens:
 
 @dataclass(frozen=True)
 class PeerFinished:
+    """Stage 0 reports a sequence's end. `ids` are all of its output tokens, `text` is what this
+    node decoded from them; `reason` is the finish reason's name."""
+
     generation: int
     unit_id: bytes
     sequence_id: bytes
@@ -180,24 +191,36 @@ class ChainSettled:
     unit_ids: tuple[bytes, ...]
 
 
-Event = (
-    Tick
-    | OperatorSubmitted
+@dataclass(frozen=True)
+class BundleMade:
+    """The proof bundle of a VERIFYING unit is on disk under its content id."""
+
+    unit_id: bytes
+    bundle_id: bytes
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the journal of earlier runs holds: units as they last stood, the peer ids of banned
+    workers, and the number of the newest build."""
+
+    units: tuple[Unit, ...]
+    banned: tuple[str, ...]
+    generation: int
+
+
+WorkerEvent = (
+    PeerAnnounced | PeerJoined | PeerDeclined | PeerPinged | PeerGone | GroupUp | GroupBroken
+)
+WorkEvent = (
+    OperatorSubmitted
     | BeaconDrawn
-    | PeerAnnounced
-    | PeerValidates
-    | ChainQuorum
-    | PeerJoined
-    | PeerDeclined
-    | PeerPinged
-    | PeerGone
-    | GroupUp
-    | GroupBroken
     | PeerTokens
     | PeerFinished
     | PeerClaimed
     | ClaimsFailed
     | UnitRefused
-    | PeerVerdict
-    | ChainSettled
+    | BundleMade
 )
+VerdictEvent = PeerValidates | ChainQuorum | PeerVerdict | ChainSettled | Tick
+Event = WorkerEvent | WorkEvent | VerdictEvent | Restored

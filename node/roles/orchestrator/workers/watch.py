@@ -21,16 +21,14 @@ from node.roles.orchestrator.coordinator.events import (
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
-from node.roles.orchestrator.coordinator.pool import Pool
+from node.roles.orchestrator.coordinator.pool import PoolView
+from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.wire.protocol import PING, Ping, Pong
 from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
 from p2p.peering.events import PeerDisconnected
 
-PING_EVERY_SECONDS = 2.0
-PROBE_SECONDS = 3.0
-JUDGES_EVERY_SECONDS = 15.0
 WATCHED = frozenset({MemberState.HEALTHY, MemberState.UNHEALTHY})
 
 Feed = Callable[[Event], Awaitable[None]]
@@ -39,11 +37,19 @@ Feed = Callable[[Event], Awaitable[None]]
 class WorkerWatch:
     """Feeds what it sees of other nodes to the coordinator."""
 
-    def __init__(self, context: NodeContext, pool: Pool, feed: Feed) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        pool: PoolView,
+        validators: ValidatorWatch,
+        feed: Feed,
+        timing: OrchestratorTiming,
+    ) -> None:
         self._context = context
         self._pool = pool
+        self._validators = validators
         self._feed = feed
-        self._judges = ValidatorWatch(context, feed)
+        self._timing = timing
         self.pongs: dict[str, Pong] = {}
 
     async def records(self) -> None:
@@ -69,14 +75,14 @@ class WorkerWatch:
                             record.region,
                         )
                     )
-            await self._judges.look(announced)
+            await self._validators.look(announced)
 
-    async def judges(self) -> None:
+    async def validators(self) -> None:
         """Look again at who may judge now and then: roles and stakes change without a record."""
         while True:
-            await trio.sleep(JUDGES_EVERY_SECONDS)
+            await trio.sleep(self._timing.validators)
             announced = self._context.network.records.all()
-            await self._judges.look({r.peer_id for r in announced if "validator" in r.roles})
+            await self._validators.look({r.peer_id for r in announced if "validator" in r.roles})
 
     async def pings(self) -> None:
         """Ping every member, each on its own schedule, so that a slow one delays nobody."""
@@ -86,7 +92,7 @@ class WorkerWatch:
             async def ping_while_member(peer_id: str) -> None:
                 while self._watched(peer_id):
                     await self._feed(PeerPinged(peer_id, await self._ping(peer_id)))
-                    await trio.sleep(PING_EVERY_SECONDS)
+                    await trio.sleep(self._timing.ping)
                 watched.discard(peer_id)
                 self.pongs.pop(peer_id, None)
 
@@ -95,7 +101,7 @@ class WorkerWatch:
                     if member.state in WATCHED and member.peer_id not in watched:
                         watched.add(member.peer_id)
                         nursery.start_soon(ping_while_member, member.peer_id)
-                await trio.sleep(PING_EVERY_SECONDS / 2)
+                await trio.sleep(self._timing.ping / 2)
 
     async def disconnects(self) -> None:
         """Look into every broken connection of a member at once."""
@@ -112,7 +118,7 @@ class WorkerWatch:
         """Ping a suspect now; feed `PeerGone` where it does not answer."""
         if not self._watched(peer_id):
             return
-        if not await self._ping(peer_id, PROBE_SECONDS):
+        if not await self._ping(peer_id, self._timing.probe):
             await self._feed(PeerGone(peer_id, "its connection broke and it does not answer"))
 
     async def _ping(self, peer_id: str, timeout: float = PING.timeout) -> bool:

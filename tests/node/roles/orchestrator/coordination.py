@@ -7,6 +7,7 @@ from collections.abc import Sequence as Seq
 from node.roles.orchestrator.coordinator.commands import BuildGroup, Command, VerifyUnit
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.events import (
+    BundleMade,
     Event,
     GroupUp,
     PeerAnnounced,
@@ -17,7 +18,7 @@ from node.roles.orchestrator.coordinator.events import (
     PeerVerdict,
 )
 from node.roles.orchestrator.coordinator.groups import Group
-from node.roles.orchestrator.coordinator.pool import Policy
+from node.roles.orchestrator.coordinator.pool import Policy, PoolLimits
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 
@@ -60,9 +61,16 @@ def unit(number: int, size: int = 2) -> Unit:
 class Pool:
     """A coordinator with a clock and helpers that play the workers' and validators' part."""
 
-    def __init__(self, stages: int = 3) -> None:
-        policy = Policy(stages=stages, formation_wait=10.0, verify_timeout=60.0)
-        self.coordinator = Coordinator(policy, planner, identity=b"test")
+    def __init__(
+        self, stages: int = 3, limits: PoolLimits | None = None, sequences_in_flight: int = 32
+    ) -> None:
+        policy = Policy(
+            stages=stages,
+            formation_wait=10.0,
+            sequences_in_flight=sequences_in_flight,
+            verify_timeout=60.0,
+        )
+        self.coordinator = Coordinator(policy, planner, identity=b"test", limits=limits)
         self.pool = self.coordinator.pool
         self.now = 0.0
         self.commands: list[Command] = []
@@ -105,10 +113,10 @@ class Pool:
             self.feed(PeerClaimed(current.unit_id, current.generation, stage, b"claim"))
 
     def bundle(self, target: Unit) -> bytes:
-        """What the service does on VerifyUnit: name the bundle after unit and attempt."""
+        """The bundle that VerifyUnit has made, named after unit and attempt."""
         current = self.pool.units[target.unit_id]
         bundle_id = current.unit_id[:31] + bytes([current.attempt])
-        self.pool.set_bundle(current.unit_id, bundle_id)
+        self.feed(BundleMade(current.unit_id, bundle_id))
         return bundle_id
 
     def validators(self, **weights: int) -> None:

@@ -29,7 +29,6 @@ from node.roles.orchestrator.coordinator.events import (
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import IllegalTransition, Member, MemberState
-from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
 from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
 
@@ -91,8 +90,7 @@ def test_units_are_assigned_when_the_group_runs_and_settle_at_the_end() -> None:
 
 
 def test_the_window_bounds_sequences_in_flight() -> None:
-    pool = Pool()
-    pool.pool.policy = Policy(stages=3, sequences_in_flight=3)
+    pool = Pool(sequences_in_flight=3)
     works = tuple(unit(n) for n in range(1, 5))
     pool.feed(OperatorSubmitted(works))
     pool.up()

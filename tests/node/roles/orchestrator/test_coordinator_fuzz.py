@@ -57,7 +57,7 @@ def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: in
             if isinstance(command, RecordSettled):
                 settled.append(command.unit_id)
         _check_stake(pool)
-        live = [g for g in pool.pool.groups.values() if g.live]
+        live = list(pool.pool.groups.values())
         peers = [p for g in live if g.state is not GroupState.REPAIRING for p in g.peers]
         assert len(peers) == len(set(peers))
         assert len(settled) == len(set(settled))

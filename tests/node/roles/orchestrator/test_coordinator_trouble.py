@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from node.roles.orchestrator.coordinator.commands import (
     AssignUnit,
     BuildGroup,
@@ -24,6 +22,7 @@ from node.roles.orchestrator.coordinator.events import (
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import Member, MemberState
+from node.roles.orchestrator.coordinator.pool import PoolLimits
 from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
 from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit
 
@@ -164,10 +163,8 @@ def test_a_rejected_unit_is_judged_anew_by_all_and_old_opinions_are_forgotten() 
     assert pool.state(work) is UnitState.ACCEPTED
 
 
-def test_strangers_do_not_grow_the_tables_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.roles.orchestrator.coordinator.pool.MAX_MEMBERS", 5)
-    monkeypatch.setattr("node.roles.orchestrator.coordinator.reconcile.MAX_INVITES", 4)
-    pool = Pool()
+def test_strangers_do_not_grow_the_tables_without_end() -> None:
+    pool = Pool(limits=PoolLimits(members=5, invites=4))
     pool.up()
     invited = 0
     for number in range(50):
