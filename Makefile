@@ -1,7 +1,8 @@
 # prime-node: everything a newcomer or CI needs, from nothing but Python 3.11+ and make.
 #
 #   make demo    set up, prepare the model, run a whole network, show the table
-#   make test    set up, then lint, types, contracts (where Node is) and all tests
+#   make test    set up, then lint, types, contracts (where Node is) and all tests, side by side
+#   make test-fast   only the tests that do not need minutes
 #   make lint    ruff, mypy, import-linter
 #   make bench   measure against named alternatives
 
@@ -10,8 +11,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := constraints.txt
+# One pytest process for a module's tests or a group's; tests/conftest.py says how many there are,
+# which tests stay together, and that the longest start first.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+SUBMAKE := $(MAKE) --no-print-directory
 
-.PHONY: demo test lint bench contracts model clean
+.PHONY: demo test test-fast lint bench contracts model clean
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -43,6 +48,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/lint/references.py
 
 contracts: $(VENV)/.dev
 	@$(BIN)/python scripts/build_contracts.py --check || { test $$? -eq 3 && \
@@ -51,8 +57,12 @@ contracts: $(VENV)/.dev
 		(cd contracts && npx --no-install forge test) && contracts/tools/audit.sh; \
 	else echo "skipped: contract tests need Node (forge comes from npm)"; fi
 
-test: lint contracts model
-	$(BIN)/python -m pytest
+# Lint, contracts and tests do not wait for each other; it fails when any of them does.
+test: model $(VENV)/.dev
+	$(BIN)/python scripts/side_by_side.py "$(SUBMAKE) lint" "$(SUBMAKE) contracts" "$(PYTEST)"
+
+test-fast: $(VENV)/.dev
+	$(PYTEST) -m "not slow"
 
 bench: model $(VENV)/.dev
 	$(BIN)/python scripts/bench/all.py

@@ -1,6 +1,6 @@
 """`python -m node` is `prime-node`."""
 
-from node.cli import main
+from prime_node import main
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,7 @@ The command line prints `error: <message> (<hint>)` and nothing else; a tracebac
 | 2 | the command line itself is wrong (unknown option, missing argument) |
 | 3 | bad input: configuration, network file, key file, prompts file, unknown model |
 | 4 | something is unreachable: bootstrap peer, chain RPC, another node's HTTP |
-| 5 | a resource is taken or lacking: port, data folder, memory, disk |
+| 5 | a resource is taken or lacking: port, data folder, memory, disk, a package's name |
 | 70 | a bug in prime-node (run again with --debug) |
 | 130 | interrupted by Ctrl-C |
 

@@ -1,7 +1,14 @@
 """Peer-to-peer networking: the only importer of libp2p.
 
-Start at `p2p.network`. Outside this package, import `p2p.network`, `p2p.records.record`,
-`p2p.identity`, `p2p.peering.events`, `p2p.messages.streams`, `p2p.records.table.Validity` and
-`p2p.errors`; the rest is its own business. `p2p.guards` holds everything that works around the
-library.
+Start at `p2p.network`. Rooms, each of which imports only those below it:
+
+    network    the facade, where the parts meet
+    peering    who is connected and who should be: addresses, DHT, scores, dialling
+    records    what nodes say about themselves, and how it spreads
+    messages   bytes between two peers and among many: streams, request/response, gossip
+    guards     everything that works around the library
+
+Outside this package, import `p2p.network`, `p2p.identity`, `p2p.errors`, `p2p.records.record`,
+`p2p.peering.events`, `p2p.messages.rpc.ServiceTiming` and `p2p.messages.streams`; the rest is its
+own business.
 """

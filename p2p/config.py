@@ -11,6 +11,7 @@ from pathlib import Path
 from libp2p.custom_types import TProtocol
 
 from p2p.errors import ConfigError
+from p2p.guards.swarm import DEFAULT_DIALLING, DialTiming
 
 _NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _PROTOCOL = re.compile(r"/prime/[a-z0-9][a-z0-9/_-]{0,63}/[0-9]+")
@@ -22,7 +23,8 @@ class NetworkConfig:
 
     `listen` are TCP multiaddrs (port 0 picks one), `bootstrap` end in ``/p2p/<peer id>``,
     `external` are announced instead of the listening addresses (behind a NAT or in a container),
-    `data_dir` keeps known peer addresses over restarts. The clocks give unix and monotonic seconds.
+    `data_dir` keeps known peer addresses over restarts, `dialling` says how long the addresses of a
+    peer are tried. The clocks give unix and monotonic seconds.
 
     Raises:
         ConfigError: the network's name does not fit the wire.
@@ -33,6 +35,7 @@ class NetworkConfig:
     network: str = "prime"
     external: tuple[str, ...] = ()
     data_dir: Path | None = None
+    dialling: DialTiming = DEFAULT_DIALLING
     wall_clock: Callable[[], float] = field(default=time.time, compare=False)
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
 

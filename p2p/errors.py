@@ -1,4 +1,5 @@
-"""Every error that `p2p` raises, under one base class.
+"""Every error that `p2p` raises, under one base class (`StreamBroken`, which is one of trio's
+errors too, stands beside the streams that raise it).
 
 The type says who is at fault and what the caller may do: `PeerUnreachable` and `RequestTimeout`
 may be retried elsewhere, `RemoteRefused` is the peer's considered answer, `ProtocolViolation`
@@ -6,8 +7,6 @@ means the peer broke the rules (its score pays), and `ConfigError` is ours to fi
 """
 
 from __future__ import annotations
-
-import trio
 
 
 class P2PError(Exception):
@@ -65,10 +64,6 @@ class InvalidRecord(P2PError):
 
 class InvalidPeerId(P2PError):
     """Text that should be a secp256k1 peer id is not one."""
-
-
-class StreamBroken(P2PError, trio.BrokenResourceError):
-    """A byte stream was reset by the peer or lost its connection; trio's name for it holds too."""
 
 
 class Refused(Exception):

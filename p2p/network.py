@@ -38,8 +38,17 @@ from p2p.guards.quiet import quiet_libp2p
 from p2p.host import running_host
 from p2p.identity import peer_id_of
 from p2p.messages.gossip import Gossip, TopicHandler, Validator
-from p2p.messages.rpc import HANDLER_TIMEOUT, Handler, Service, StreamHandler, StreamService, call
+from p2p.messages.rpc import (
+    DEFAULT_TIMING,
+    Handler,
+    Service,
+    ServiceTiming,
+    StreamHandler,
+    StreamService,
+    call,
+)
 from p2p.messages.streams import Stream
+from p2p.messages.validity import Validity
 from p2p.peering.addresses import (
     AddressBook,
     announced,
@@ -54,7 +63,7 @@ from p2p.peering.scores import Offence, PeerScores
 from p2p.peering.upkeep import DIAL_TIMEOUT, Upkeep
 from p2p.records.exchange import MAX_REQUEST, PROTOCOL, TOPIC, RecordExchange, RecordView
 from p2p.records.record import NodeRecord
-from p2p.records.table import RecordTable, Validity
+from p2p.records.table import RecordTable
 from p2p.unwrap import lone_errors
 
 __all__ = ["Network", "NetworkConfig", "NodeRecord", "Stream", "Validity", "open_network"]
@@ -91,6 +100,7 @@ class Network:
             create_new_key_pair(private_key),
             admits=lambda peer_id: self._scores.admits(peer_id, config.clock()),
             on_fault=self._on_fault,
+            dialling=config.dialling,
             announce=partial(announced, external=external, interfaces=interface_addresses()),
         )
         self._dht = Dht(self._host, self._name)
@@ -212,7 +222,7 @@ class Network:
         *,
         max_request: int = 1 << 20,
         concurrency: int = 64,
-        handler_timeout: float = HANDLER_TIMEOUT,
+        timing: ServiceTiming = DEFAULT_TIMING,
     ) -> None:
         """Answer requests of ``/prime/<name>/<version>`` with `handler(peer id, payload)`.
 
@@ -224,7 +234,7 @@ class Network:
             handler,
             max_request=max_request,
             concurrency=concurrency,
-            handler_timeout=handler_timeout,
+            timing=timing,
             on_violation=lambda peer: self._peers.offend(
                 peer, Offence.PROTOCOL_VIOLATION, f"oversized request of {protocol}"
             ),

@@ -90,7 +90,7 @@ def _asked(data: DataDir, item: dict[str, Any]) -> AskedRows:
             rows = path.read_bytes()
         except OSError as exc:
             raise InputError(f"{path}: the revealed rows are gone: {exc.strerror}") from exc
-    return AskedRows(stage=item["stage"], place=item["place"], digest=digest, rows=rows)
+    return AskedRows(stage=item["stage"], index=item["index"], digest=digest, rows=rows)
 
 
 def _domain(config: NodeConfig) -> Domain:

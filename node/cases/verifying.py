@@ -197,7 +197,7 @@ class _Court:
         if not item.is_content:
             self.report.add(name, False, "they are not those that the neighbours signed for")
             return None
-        after = self.asked.get(inquiry_of(self.report.bundle, inquiry.stage + 1, inquiry.place))
+        after = self.asked.get(inquiry_of(self.report.bundle, inquiry.stage + 1, inquiry.index))
         with tempfile.TemporaryDirectory() as folder:
             path, sent = Path(folder) / "rows", None
             path.write_bytes(item.rows)

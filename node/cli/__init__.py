@@ -1,8 +1,9 @@
 """The `prime-node` command.
 
-`main` is the console script. It runs one command and turns whatever comes out of it into one line
-on stderr and an exit code (the table is in `node.errors`). A traceback is shown only for a bug or
-with `--debug`. Commands import what they need when they run, so that `--help` answers at once.
+`main` is what `prime_node.main` calls. It runs one command and turns whatever comes out of it into
+one line on stderr and an exit code (the table is in `node.errors`). A traceback is shown only for a
+bug or with `--debug`. Commands import what they need when they run, so that `--help` answers at
+once.
 """
 
 from __future__ import annotations
@@ -121,5 +122,5 @@ def _line(text: str) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run this process's command line and exit with its code."""
     sys.exit(run_cli(sys.argv[1:]))

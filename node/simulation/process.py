@@ -21,6 +21,7 @@ from typing import Any
 
 import trio
 
+import prime_node
 from node.errors import NodeError
 from node.onchain.devchain import FUNDER_VARIABLE
 
@@ -108,12 +109,15 @@ class Children:
     async def start(self, name: str, arguments: list[str]) -> Child:
         """Run `prime-node <arguments>` as `name`; its stderr and stdout go to `<name>.log`."""
         log = self._folder / f"{name}.log"
-        command = [sys.executable, "-m", "node", *arguments]
+        # -P and our own path: a `node` in the folder that somebody works in is not ours.
+        command = [sys.executable, "-P", "-m", "node", *arguments]
         kept = {FUNDER_VARIABLE} if name == "chain" else set()
         environment = {
             k: v for k, v in os.environ.items() if not k.startswith("PRIME_NODE_") or k in kept
         }
         environment |= {"PYTHONUNBUFFERED": "1", "PRIME_SIMULATION": "1"}
+        path = filter(None, (prime_node.HOME, environment.get("PYTHONPATH")))
+        environment["PYTHONPATH"] = os.pathsep.join(path)
         popen = _spawn(command, environment)
         child = Child(name, popen, log)
         self.all.append(child)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from node.wire.protocol import A, BadBody, Method, Q, decode, encode
 from p2p.errors import P2PError, ProtocolViolation, Refused, RemoteRefused, RequestTimeout
+from p2p.messages.rpc import ServiceTiming
 
 if TYPE_CHECKING:
     from node.context import NodeContext
@@ -77,5 +78,5 @@ def serve(
         method.protocol,
         on_request,
         max_request=method.max_request,
-        handler_timeout=method.timeout,
+        timing=ServiceTiming(handler=method.timeout),
     )

@@ -16,7 +16,7 @@ from libp2p.host.basic_host import BasicHost
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from p2p.guards.swarm import GuardedSwarm
+from p2p.guards.swarm import DEFAULT_DIALLING, DialTiming, GuardedSwarm
 from p2p.guards.upgrader import NEGOTIATE_TIMEOUT
 
 
@@ -28,6 +28,7 @@ class GuardedHost(BasicHost):
         admits: whether a peer id may be connected.
         on_fault: called with (peer id, protocol, error) when a stream handler failed.
         announce: makes the addresses to advertise from those listened on.
+        dialling: how long the addresses of a peer are tried.
     """
 
     def __init__(
@@ -37,11 +38,12 @@ class GuardedHost(BasicHost):
         admits: Callable[[str], bool],
         on_fault: Callable[[str, str, Exception], None],
         announce: Callable[[list[Multiaddr]], list[Multiaddr]],
+        dialling: DialTiming = DEFAULT_DIALLING,
     ) -> None:
         self._on_fault = on_fault
         self._fixed_addresses: tuple[Multiaddr, ...] = ()
         super().__init__(
-            GuardedSwarm(key_pair, admits),
+            GuardedSwarm(key_pair, admits, dialling),
             negotiate_timeout=NEGOTIATE_TIMEOUT,
             addrs_factory=announce,
             disable_identify_address_discovery=True,

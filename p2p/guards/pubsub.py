@@ -74,6 +74,7 @@ class GuardedPubsub(Pubsub):
             super().handle_subscription(origin_id, sub_message)
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
+        """Take one message in; whatever it breaks is reported and ends here."""
         if len(msg.from_id) > MAX_PEER_ID_BYTES or len(msg.topicIDs) != 1:
             self._on_fault(str(msg_forwarder), "gossip", ValueError("malformed gossip message"))
             return

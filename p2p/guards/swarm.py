@@ -7,7 +7,7 @@ What the stock swarm does wrong, and what replaces it:
   progress are bounded apart from it, so that half-open sockets cannot use up the places.
 * Dialling tries one address per transport, waits a fixed 250 ms, and after a failure refuses the
   peer for 60 s. Here all addresses are tried, each started when the one before failed or took
-  `STAGGER` seconds; the first connection wins and the call returns at once.
+  `DialTiming.stagger` seconds; the first connection wins and the call returns at once.
 * Two nodes that dial each other at the same moment keep both connections. Here both sides apply
   the same rule (`keeps_new`) and one connection stays.
 * Nothing asks whether a peer may connect. Here `admits(peer_id)` does, after the handshake has
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn
@@ -40,10 +41,23 @@ from p2p.guards.upgrader import guarded_upgrader
 MAX_CONNECTIONS = 512
 MAX_HANDSHAKES = 64
 HANDSHAKE_TIMEOUT = 10.0
-DIAL_TIMEOUT = 12.0  # one address, from SYN to a running multiplexer
-STAGGER = 0.25
 MAX_ADDRESSES = 16
 SIMULTANEOUS = 5.0  # two connections this close in age come from simultaneous dials
+
+
+@dataclass(frozen=True)
+class DialTiming:
+    """How the addresses of one peer are tried, in seconds.
+
+    `attempt` is for one address, from SYN to a running multiplexer; the next address is started
+    when the one before failed or took `stagger`.
+    """
+
+    attempt: float = 12.0
+    stagger: float = 0.25
+
+
+DEFAULT_DIALLING = DialTiming()
 
 
 def keeps_new(
@@ -74,7 +88,12 @@ class _IdleConnector(AutoConnector):
 class GuardedSwarm(Swarm):
     """libp2p's swarm with its own accept, dial and admission."""
 
-    def __init__(self, key_pair: KeyPair, admits: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        key_pair: KeyPair,
+        admits: Callable[[str], bool],
+        timing: DialTiming = DEFAULT_DIALLING,
+    ) -> None:
         peer_id = ID.from_pubkey(key_pair.public_key)
         peerstore = PeerStore()
         peerstore.add_key_pair(peer_id, key_pair)
@@ -98,6 +117,7 @@ class GuardedSwarm(Swarm):
         )
         self.auto_connector = _IdleConnector(self)
         self._admits = admits
+        self._timing = timing
         self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
         self._inbound = 0
 
@@ -188,12 +208,12 @@ class GuardedSwarm(Swarm):
         async def attempt(address: Multiaddr, failed: trio.Event) -> None:
             nonlocal winner
             try:
-                with trio.fail_after(DIAL_TIMEOUT):
+                with trio.fail_after(self._timing.attempt):
                     connection = await self._dial_addr_single_attempt(address, peer_id)
             except (SwarmException, IOException, OSError) as exc:
                 failures.append(f"{address}: {_root_cause(exc)}")
             except trio.TooSlowError:
-                failures.append(f"{address}: no answer in {DIAL_TIMEOUT:.0f} s")
+                failures.append(f"{address}: no answer in {self._timing.attempt:g} s")
             else:
                 winner = winner or connection
                 nursery.cancel_scope.cancel()
@@ -203,7 +223,7 @@ class GuardedSwarm(Swarm):
             for address in addresses:
                 failed = trio.Event()
                 nursery.start_soon(attempt, address, failed)
-                with trio.move_on_after(STAGGER):
+                with trio.move_on_after(self._timing.stagger):
                     await failed.wait()
         if winner is None:
             # The peer may have reached us meanwhile, or ours lost against its simultaneous dial.

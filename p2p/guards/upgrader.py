@@ -27,6 +27,8 @@ class GuardedMuxer(MuxerMultistream):
     """Negotiates ``/yamux/1.0.0`` and answers with a `GuardedYamux`."""
 
     async def new_conn(self, conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        """Agree on Yamux over an authenticated connection. Raises MuxedConnError or a subclass of
+        MultiselectError where the peer offers something else."""
         protocol, _ = await self._selector.select(conn, conn.is_initiator, self.negotiate_timeout)
         muxed = GuardedYamux(conn, peer_id, is_initiator=conn.is_initiator)
         return self._annotate_connection(muxed, conn, protocol)

@@ -312,23 +312,29 @@ class GuardedYamux(IMuxedConn):
 
     @property
     def is_initiator(self) -> bool:
+        """Whether this side dialled."""
         return self._is_initiator
 
     @property
     def is_established(self) -> bool:
+        """Whether it has started and is not closing."""
         return self.event_started.is_set() and not self._closing
 
     @property
     def is_closed(self) -> bool:
+        """Whether it is closed or closing."""
         return self._closing
 
     def get_transport_addresses(self) -> list[Multiaddr]:
+        """The peer's address as the transport below gives it."""
         addresses: list[Multiaddr] = self.secured_conn.get_transport_addresses()
         return addresses
 
     def get_connection_type(self) -> ConnectionType:
+        """Direct or relayed, as the transport below says."""
         return self.secured_conn.get_connection_type()
 
     def get_remote_address(self) -> tuple[str, int] | None:
+        """The peer's (host, port), where the transport has one."""
         address: tuple[str, int] | None = self.secured_conn.get_remote_address()
         return address

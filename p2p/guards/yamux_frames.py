@@ -20,6 +20,8 @@ _KNOWN_FLAGS = 0xF
 
 
 class FrameType(IntEnum):
+    """What a frame carries; see the module's docstring for `length` in each."""
+
     DATA = 0
     WINDOW_UPDATE = 1
     PING = 2
@@ -27,6 +29,8 @@ class FrameType(IntEnum):
 
 
 class Flag(IntFlag):
+    """Opening (SYN, ACK), closing one direction (FIN) and aborting (RST) a stream."""
+
     NONE = 0
     SYN = 1
     ACK = 2
@@ -35,6 +39,8 @@ class Flag(IntFlag):
 
 
 class GoAway(IntEnum):
+    """Why a connection is closed."""
+
     NORMAL = 0
     PROTOCOL_ERROR = 1
     INTERNAL_ERROR = 2
@@ -46,6 +52,8 @@ class YamuxViolation(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
+    """One decoded header; `stream_id` is 0 for frames about the whole connection."""
+
     type: FrameType
     flags: Flag
     stream_id: int

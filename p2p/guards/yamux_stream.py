@@ -17,7 +17,7 @@ every change.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 from libp2p.abc import IMuxedStream
@@ -28,19 +28,35 @@ from libp2p.stream_muxer.exceptions import (
 )
 
 from p2p.guards.yamux_frames import INITIAL_WINDOW, Flag, FrameType, YamuxViolation, encode
-
-if TYPE_CHECKING:
-    from p2p.guards.yamux import GuardedYamux
+from p2p.guards.yamux_outbox import Outbox
 
 MAX_FRAME_PAYLOAD = 64 * 1024 - 64  # with its header one frame fits a single Noise message
 MAX_WINDOW = 4 * 1024 * 1024
 _MAX_CREDIT = 2**32
 
 
-class GuardedYamuxStream(IMuxedStream):
-    """Implements libp2p's stream interface on a `GuardedYamux` connection."""
+class StreamOwner(Protocol):
+    """What a stream needs of the connection that it belongs to (`p2p.guards.yamux`)."""
 
-    def __init__(self, stream_id: int, conn: GuardedYamux, *, inbound: bool) -> None:
+    outbox: Outbox
+
+    def post(self, frame: bytes, *, urgent: bool = False) -> None:
+        """Queue one whole frame for the writer; never waits."""
+
+    def grow_window(self, wanted: int) -> int:
+        """Take up to `wanted` bytes from the window budget; returns what was granted."""
+
+    def forget_if_done(self, stream: GuardedYamuxStream) -> None:
+        """Drop a stream that is closed both ways."""
+
+    def get_remote_address(self) -> tuple[str, int] | None:
+        """The peer's (host, port), where the transport has one."""
+
+
+class GuardedYamuxStream(IMuxedStream):
+    """Implements libp2p's stream interface on a connection of our own multiplexer."""
+
+    def __init__(self, stream_id: int, conn: StreamOwner, *, inbound: bool) -> None:
         self.stream_id = stream_id
         self.muxed_conn = conn
         self.inbound = inbound
@@ -195,6 +211,7 @@ class GuardedYamuxStream(IMuxedStream):
         raise NotImplementedError("use a trio cancel scope")
 
     def get_remote_address(self) -> tuple[str, int] | None:
+        """The peer's (host, port), where the transport has one."""
         return self.muxed_conn.get_remote_address()
 
     async def __aenter__(self) -> GuardedYamuxStream:

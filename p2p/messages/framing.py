@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgpack
 import trio
 
-from p2p.errors import ProtocolViolation, RemoteRefused, StreamBroken
+from p2p.errors import ProtocolViolation, RemoteRefused
+from p2p.messages.streams import StreamBroken
 
 LENGTH_SIZE = 4
 MAX_CODE = 64  # characters of an error code
@@ -26,10 +27,12 @@ def envelope_limit(max_payload: int) -> int:
 
 
 def encode_frame(body: bytes) -> bytes:
+    """The body behind its length."""
     return len(body).to_bytes(LENGTH_SIZE, "big") + body
 
 
 def encode_ok(payload: bytes) -> bytes:
+    """The envelope of an answer."""
     return bytes(msgpack.packb({"ok": payload}))
 
 

@@ -26,7 +26,7 @@ from libp2p.tools.anyio_service import background_trio_service
 
 from p2p.errors import ConfigError
 from p2p.guards.pubsub import GuardedPubsub, gossip_router
-from p2p.records.table import Validity
+from p2p.messages.validity import Validity
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +113,7 @@ class Gossip:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
+        """Take part in the topics while the block runs."""
         async with (
             background_trio_service(self._pubsub),
             background_trio_service(self._router),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import structlog
 import trio
@@ -22,7 +23,6 @@ from p2p.errors import (
     ProtocolViolation,
     Refused,
     RequestTimeout,
-    StreamBroken,
 )
 from p2p.messages.framing import (
     decode_response,
@@ -32,16 +32,28 @@ from p2p.messages.framing import (
     envelope_limit,
     read_frame,
 )
-from p2p.messages.streams import Stream
+from p2p.messages.streams import Stream, StreamBroken
 
 log = structlog.get_logger(__name__)
 
 Handler = Callable[[str, bytes], Awaitable[bytes]]
 StreamHandler = Callable[[Stream, str], Awaitable[None]]
 
-READ_TIMEOUT = 10.0  # seconds from the opened stream to the complete request
-WRITE_TIMEOUT = 30.0
-HANDLER_TIMEOUT = 120.0
+
+@dataclass(frozen=True)
+class ServiceTiming:
+    """How long a served call may take, in seconds.
+
+    `read` lasts from the opened stream to the complete request, `handler` until the handler has
+    answered, `write` until the answer is sent.
+    """
+
+    read: float = 10.0
+    handler: float = 120.0
+    write: float = 30.0
+
+
+DEFAULT_TIMING = ServiceTiming()
 
 
 class Service:
@@ -51,7 +63,8 @@ class Service:
         handler: ``(peer id, request payload) -> response payload``.
         max_request: largest accepted request in bytes.
         concurrency: calls in progress over all peers.
-        handler_timeout: seconds after which a call is given up and answered ``timeout``.
+        timing: how long each part of a call may take; a handler that takes longer is cancelled and
+            its caller answered ``timeout``.
         on_violation: told the peer id when a request broke the protocol.
     """
 
@@ -62,15 +75,15 @@ class Service:
         *,
         max_request: int,
         concurrency: int,
-        handler_timeout: float,
         on_violation: Callable[[str], None],
+        timing: ServiceTiming = DEFAULT_TIMING,
     ) -> None:
         self._protocol = protocol
         self._handler = handler
         self._max_request = max_request
         self._concurrency = concurrency
         self._per_peer = max(1, concurrency // 4)
-        self._handler_timeout = handler_timeout
+        self._timing = timing
         self._on_violation = on_violation
         self._running: Counter[str] = Counter()
 
@@ -78,7 +91,7 @@ class Service:
         """Serve one call on an accepted stream and close it."""
         peer_id = stream.peer_id
         try:
-            with trio.fail_after(READ_TIMEOUT):
+            with trio.fail_after(self._timing.read):
                 request = await read_frame(stream, self._max_request)
         except ProtocolViolation as exc:
             self._on_violation(peer_id)
@@ -104,12 +117,12 @@ class Service:
             return encode_error("busy", "too many calls are in progress; try again later")
         self._running[peer_id] += 1
         try:
-            with trio.fail_after(self._handler_timeout):
+            with trio.fail_after(self._timing.handler):
                 return encode_ok(await self._handler(peer_id, request))
         except Refused as refusal:
             return encode_error(refusal.code, refusal.message)
         except trio.TooSlowError:
-            return encode_error("timeout", f"no answer in {self._handler_timeout:g} s")
+            return encode_error("timeout", f"no answer in {self._timing.handler:g} s")
         except Exception:
             # The boundary between handlers and the network: a fault in one call must neither
             # take the node down nor leave the caller waiting.
@@ -122,7 +135,7 @@ class Service:
 
     async def _reply(self, stream: Stream, envelope: bytes) -> None:
         try:
-            with trio.fail_after(WRITE_TIMEOUT):
+            with trio.fail_after(self._timing.write):
                 await stream.send_all(encode_frame(envelope))
             await stream.aclose()
         except (StreamBroken, trio.TooSlowError):

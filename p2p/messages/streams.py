@@ -14,9 +14,13 @@ from libp2p.io.exceptions import IOException
 from libp2p.network.stream.exceptions import StreamEOF
 from libp2p.stream_muxer.exceptions import MuxedStreamError
 
-from p2p.errors import StreamBroken
+from p2p.errors import P2PError
 
 READ_SIZE = 64 * 1024
+
+
+class StreamBroken(P2PError, trio.BrokenResourceError):
+    """A byte stream was reset by the peer or lost its connection; trio's name for it holds too."""
 
 
 class Stream(trio.abc.HalfCloseableStream):
@@ -51,6 +55,11 @@ class Stream(trio.abc.HalfCloseableStream):
             self._sending.release()
 
     async def wait_send_all_might_not_block(self) -> None:
+        """A checkpoint: `send_all` does its own waiting.
+
+        Raises:
+            trio.ClosedResourceError: this side closed it.
+        """
         if self._closed or self._send_done:
             raise trio.ClosedResourceError("the stream is closed for sending")
         await trio.lowlevel.checkpoint()

@@ -120,9 +120,11 @@ class AddressBook:
         self._dirty = False
 
     def peers(self) -> tuple[str, ...]:
+        """Peer ids with known addresses, newest first."""
         return tuple(self._peers)
 
     def addresses(self, peer_id: str) -> tuple[str, ...]:
+        """Where the peer was last reachable, with ``/p2p/<id>``; none for an unknown peer."""
         return self._peers.get(peer_id, ())
 
     def remember(self, peer_id: str, addresses: tuple[str, ...]) -> None:

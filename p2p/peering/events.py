@@ -16,11 +16,15 @@ CAPACITY = 256
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
+    """The peer's first live connection is there."""
+
     peer_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class PeerDisconnected:
+    """The peer's last connection is gone."""
+
     peer_id: str
 
 
@@ -45,6 +49,7 @@ class PeerEvents:
         return receive
 
     def publish(self, event: PeerEvent) -> None:
+        """Hand the event to every subscriber; a full channel loses its oldest event for it."""
         for send, drain in list(self._channels):
             statistics = send.statistics()
             if statistics.open_receive_channels == 1:  # only our own handle is left

@@ -72,6 +72,7 @@ class DialPlan:
         attempt.not_before = now + min(MAX_BACKOFF, 2.0 ** (attempt.failures - 1))
 
     def succeeded(self, peer_id: str) -> None:
+        """A dial succeeded; the peer's failures are forgotten."""
         self._attempts.pop(peer_id, None)
 
     def _forget(self, current: set[str]) -> None:

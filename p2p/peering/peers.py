@@ -66,6 +66,7 @@ class Peers:
     # -- state ----------------------------------------------------------------------------------
 
     def connected(self, peer_id: str) -> bool:
+        """Whether the peer has a live connection; False for text that is no peer id."""
         try:
             return bool(self._swarm.live_connections(peer_id_object(peer_id)))
         except InvalidPeerId:
@@ -172,6 +173,7 @@ class Peers:
         self._carry_out(self._scores.offend(peer_id, offence, self._clock()))
 
     def admits(self, peer_id: str) -> bool:
+        """Whether the peer's score lets it connect."""
         return self._scores.admits(peer_id, self._clock())
 
     def _carry_out(self, commands: list[Command]) -> None:

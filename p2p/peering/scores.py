@@ -22,7 +22,6 @@ peer that stops misbehaving ends after about `MIN_BAN`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -53,6 +52,8 @@ WEIGHTS = {
 
 
 class PeerState(Enum):
+    """How a peer stands; see the module's table."""
+
     HEALTHY = "healthy"
     DISCONNECTED = "disconnected"
     BANNED = "banned"
@@ -60,16 +61,22 @@ class PeerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
+    """Close the peer's connections; it may come back at once."""
+
     peer_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ban:
+    """Close the peer's connections and let it in no more."""
+
     peer_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Unban:
+    """The peer may connect again."""
+
     peer_id: str
 
 
@@ -85,9 +92,10 @@ class _Entry:
 
 
 class PeerScores:
-    """The scores of at most `MAX_PEERS` misbehaving peers; everybody else is healthy."""
+    """The scores of at most `max_peers` misbehaving peers; everybody else is healthy."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_peers: int = MAX_PEERS) -> None:
+        self._max_peers = max_peers
         self._entries: dict[str, _Entry] = {}
 
     def offend(self, peer_id: str, offence: Offence, now: float) -> list[Command]:
@@ -124,6 +132,7 @@ class PeerScores:
         return 0.0 if entry is None else entry.score * _factor(now - entry.updated)
 
     def state(self, peer_id: str, now: float) -> PeerState:
+        """How the peer stands at `now` (seconds, monotonic)."""
         entry = self._entries.get(peer_id)
         if entry is None:
             return PeerState.HEALTHY
@@ -134,7 +143,8 @@ class PeerScores:
         """Whether the peer may be connected: everybody but the banned."""
         return self.state(peer_id, now) is not PeerState.BANNED
 
-    def offenders(self) -> Iterable[str]:
+    def offenders(self) -> tuple[str, ...]:
+        """Peers with a score, in the order of their first offence."""
         return tuple(self._entries)
 
     def _settle(self, entry: _Entry, now: float) -> None:
@@ -148,7 +158,7 @@ class PeerScores:
 
     def _make_room(self, now: float) -> None:
         """Drop the least bad entry; peer ids are free to make, so memory must be bounded."""
-        if len(self._entries) < MAX_PEERS:
+        if len(self._entries) < self._max_peers:
             return
         del self._entries[max(self._entries, key=lambda p: self.score(p, now))]
 

@@ -2,7 +2,7 @@
 
 * Our own record is published on the topic ``records`` when it changes, a few times soon after
   (gossip may be lost while meshes form) and every `REFRESH` seconds, each time signed anew with a
-  higher sequence number, since nobody forwards what he knows.
+  higher sequence number, since a node forwards nothing that it has seen before.
 * With each new connection either side asks ``/prime/records/1`` for the other's table, page by
   page; the question carries the asker's own record, so one answered question introduces both.
   A peer that does not speak the protocol belongs to another network and is disconnected.
@@ -23,8 +23,9 @@ import trio
 from p2p.errors import PeerUnreachable, ProtocolViolation, Refused, RemoteRefused
 from p2p.identity import MAX_PEER_ID_LENGTH
 from p2p.messages.gossip import Gossip
+from p2p.messages.validity import Validity
 from p2p.records.record import MAX_RECORD_BYTES, NodeRecord, SignedRecord, sequence_at, sign_record
-from p2p.records.table import RecordTable, Validity
+from p2p.records.table import RecordTable
 
 log = structlog.get_logger(__name__)
 

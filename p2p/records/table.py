@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 
 from p2p.errors import InvalidRecord
+from p2p.messages.validity import Validity
 from p2p.records.record import NodeRecord, SignedRecord, open_record
 
 MAX_TTL = 600.0  # seconds between issue and expiry
@@ -27,16 +27,10 @@ CLOCK_SKEW = 60.0  # seconds that another node's clock may be ahead or behind
 MAX_RECORDS = 4096
 
 
-class Validity(Enum):
-    """The verdict on a gossip message."""
-
-    ACCEPT = "accept"
-    IGNORE = "ignore"
-    REJECT = "reject"
-
-
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RecordVerdict:
+    """What the table says of a record: `record` only where it was accepted, else a `reason`."""
+
     validity: Validity
     reason: str = ""
     record: NodeRecord | None = None
@@ -48,45 +42,47 @@ class RecordTable:
     Args:
         own_peer_id: records under this id come from `put_own` only.
         network: name of the network, part of every signature.
+        max_records: how many are kept; a full table takes updates of what it has and nobody new.
     """
 
-    def __init__(self, own_peer_id: str, network: str) -> None:
+    def __init__(self, own_peer_id: str, network: str, max_records: int = MAX_RECORDS) -> None:
         self._own = own_peer_id
         self._network = network
+        self._max_records = max_records
         self._records: dict[str, SignedRecord] = {}
         self.version = 0
         """Counts changes of content."""
 
-    def accept(self, wire: bytes, now: float) -> Verdict:
+    def accept(self, wire: bytes, now: float) -> RecordVerdict:
         """Judge a record from a peer at `now` (unix seconds) and keep it if accepted."""
         try:
             signed = open_record(wire, self._network)
         except InvalidRecord as exc:
-            return Verdict(Validity.REJECT, str(exc))
+            return RecordVerdict(Validity.REJECT, str(exc))
         verdict = self._judge(signed.record, now)
         if verdict.validity is Validity.ACCEPT:
             self._records[signed.record.peer_id] = signed
             self.version += 1
         return verdict
 
-    def _judge(self, record: NodeRecord, now: float) -> Verdict:
+    def _judge(self, record: NodeRecord, now: float) -> RecordVerdict:
         ttl = record.expires_at - record.issued_at
         if not 0 < ttl <= MAX_TTL:
-            return Verdict(Validity.REJECT, f"lifetime of {ttl:g} s is out of bounds")
+            return RecordVerdict(Validity.REJECT, f"lifetime of {ttl:g} s is out of bounds")
         if record.peer_id == self._own:
-            return Verdict(Validity.IGNORE, "our own record")
+            return RecordVerdict(Validity.IGNORE, "our own record")
         if record.expires_at + CLOCK_SKEW < now:
-            return Verdict(Validity.IGNORE, "expired")
+            return RecordVerdict(Validity.IGNORE, "expired")
         if record.issued_at > now + CLOCK_SKEW:
-            return Verdict(Validity.IGNORE, "issued in the future")
+            return RecordVerdict(Validity.IGNORE, "issued in the future")
         known = self._records.get(record.peer_id)
         if known is not None and record.sequence <= known.record.sequence:
-            return Verdict(Validity.IGNORE, "not newer than the known record")
-        if known is None and len(self._records) >= MAX_RECORDS:
+            return RecordVerdict(Validity.IGNORE, "not newer than the known record")
+        if known is None and len(self._records) >= self._max_records:
             self.expire(now)
-            if len(self._records) >= MAX_RECORDS:
-                return Verdict(Validity.IGNORE, "the record table is full")
-        return Verdict(Validity.ACCEPT, record=record)
+            if len(self._records) >= self._max_records:
+                return RecordVerdict(Validity.IGNORE, "the record table is full")
+        return RecordVerdict(Validity.ACCEPT, record=record)
 
     def put_own(self, signed: SignedRecord) -> None:
         """Keep our own record, so that snapshots hand it on."""

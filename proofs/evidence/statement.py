@@ -71,8 +71,8 @@ def evidence_commitment(evidence: Sequence[StageEvidence]) -> bytes:
     is `MerkleTree` with ordered leaves, and zeros stand for the root of none.
     """
     leaves = [
-        tagged_hash("evidence-leaf/2", place.to_bytes(4, "big") + msgpack.packb(item.model_dump()))
-        for place, item in enumerate(evidence)
+        tagged_hash("evidence-leaf/2", index.to_bytes(4, "big") + msgpack.packb(item.model_dump()))
+        for index, item in enumerate(evidence)
     ]
     root = MerkleTree.of(leaves, ordered=True).root if leaves else bytes(32)
     return tagged_hash("evidence/2", len(leaves).to_bytes(4, "big") + root)

@@ -80,11 +80,11 @@ def calibrate(sequences: Sequence[Honest], fpr: float, depths: Sequence[float] =
         raise CalibrationError(f"{len(sequences)} honest sequences; measure at least 2")
     if depths and any(len(one.measure.stages) != len(depths) for one in sequences):
         raise CalibrationError(f"give each of the sequences' stages a depth, not {len(depths)}")
-    for place, one in enumerate(sequences):
+    for index, one in enumerate(sequences):
         chunks = [chunk for stage in one.measure.stages for chunk in stage]
         bad = any(chunk.malformed or not chunk.mant_err_mean >= 0.0 for chunk in chunks)
         if bad or not all(one.measure.stages) or not chunks:
-            raise CalibrationError(f"sequence {place} has a proof that no honest stage makes")
+            raise CalibrationError(f"sequence {index} has a proof that no honest stage makes")
     first, second = sequences[::2], sequences[1::2]
     supported = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / len(second))
     base = _largest(first, fpr, depths, max(0.0, math.log10(supported / fpr)))

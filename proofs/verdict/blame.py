@@ -36,18 +36,18 @@ WITHHELD = "did not reveal the rows that it received"
 class Inquiry:
     """Rows that a validator must see before it can go on.
 
-    `stage` received them of sequence number `place`; their sha256 is `digest`.
+    `stage` received them of sequence `index`; their sha256 is `digest`.
     """
 
     stage: int
-    place: int
+    index: int
     digest: bytes
 
 
-def inquiry_of(bundle: UnitBundle, stage: int, place: int) -> Inquiry:
+def inquiry_of(bundle: UnitBundle, stage: int, index: int) -> Inquiry:
     """The inquiry after what a stage received of a sequence; beyond the last stage, stage 0's."""
     claim = bundle.stages[stage % len(bundle.stages)]
-    return Inquiry(stage, place, claim.evidence[place].received)
+    return Inquiry(stage, index, claim.evidence[index].received)
 
 
 class ChargeSubject(Enum):
@@ -62,11 +62,11 @@ class ChargeSubject(Enum):
 
 @dataclass(frozen=True)
 class Charge:
-    """What stage `stage` stands accused of in sequence number `place`. `gross`: it is off by more
+    """What stage `stage` stands accused of in sequence `index`. `gross`: it is off by more
     than honest work ever is, not just by more than is likely."""
 
     stage: int
-    place: int
+    index: int
     of: ChargeSubject
     reason: str
     gross: bool
@@ -102,7 +102,7 @@ def walk_back(
     while (
         charge.stage > 0 and charge.of is not ChargeSubject.UNIT
     ):  # no one sequence shows what all do
-        inquiry = inquiry_of(bundle, charge.stage, charge.place)
+        inquiry = inquiry_of(bundle, charge.stage, charge.index)
         if inquiry not in revealed:
             return inquiry
         shown = revealed[inquiry]
@@ -125,18 +125,18 @@ def _own_doing(
         error = shown.sent_error
         if 0.0 <= error <= limits.reject.rows_error:
             return None
-        reason = f"sequence {charge.place}: what it sent is off by {error:.3g} from what it got"
+        reason = f"sequence {charge.index}: what it sent is off by {error:.3g} from what it got"
         gross = not 0.0 <= error <= limits.convict.rows_error
         return replace(charge, reason=reason, gross=gross)
     if charge.of is ChargeSubject.TOKENS:
-        sequence = bundle.sequences[charge.place]
-        start = bundle.stages[charge.stage].evidence[charge.place].sampled_from
+        sequence = bundle.sequences[charge.index]
+        start = bundle.stages[charge.stage].evidence[charge.index].sampled_from
         found = token_fault(sequence, shown.sampling, slice(start, None), limits)
     else:
         found = content_fault(shown.chunks, bundle.depth(charge.stage), limits)
     if found is None:
         return None
-    reason = f"sequence {charge.place}: {found.reason}, from what it was handed"
+    reason = f"sequence {charge.index}: {found.reason}, from what it was handed"
     return replace(charge, reason=reason, gross=found.gross)
 
 
@@ -145,8 +145,8 @@ def _passed_on(charge: Charge, error: float, limits: RejectConvictLimits) -> Cha
     described = "are no rows of the sequence" if error < 0.0 else f"are off by {error:.3g}"
     return Charge(
         stage=charge.stage - 1,
-        place=charge.place,
+        index=charge.index,
         of=ChargeSubject.ROWS,
-        reason=f"sequence {charge.place}: the rows that it sent on {described}",
+        reason=f"sequence {charge.index}: the rows that it sent on {described}",
         gross=not 0.0 <= error <= limits.convict.rows_error,
     )

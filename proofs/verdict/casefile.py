@@ -26,24 +26,24 @@ from proofs.verdict.message import SignedVerdict
 
 SUFFIX = ".prime"
 
-Place = Annotated[int, Field(ge=0, lt=4096)]
+SequenceIndex = Annotated[int, Field(ge=0, lt=4096)]
 Stage = Annotated[int, Field(ge=0, lt=256)]
 
 
 class AskedRows(CanonicalModel):
-    """Rows that `stage` was asked for, received of sequence number `place`: the raw bytes, or none
+    """Rows that `stage` was asked for, received of sequence `index`: the raw bytes, or none
     where nobody gave them."""
 
     MAX_BYTES: ClassVar[int] = 1 << 28
 
     stage: Stage
-    place: Place
+    index: SequenceIndex
     digest: Id32
     rows: bytes = b""
 
     @property
     def inquiry(self) -> Inquiry:
-        return Inquiry(self.stage, self.place, self.digest)
+        return Inquiry(self.stage, self.index, self.digest)
 
     @property
     def is_content(self) -> bool:

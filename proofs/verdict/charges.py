@@ -21,11 +21,11 @@ Measures = Sequence[SequenceMeasure | None]
 def malformed(bundle: UnitBundle, measures: Measures) -> Iterator[tuple[int, str]]:
     """Stages whose proofs are missing, too many, null or malformed, and what is wrong."""
     for stage, claim in enumerate(bundle.stages):
-        for place, measure in enumerate(measures):
+        for index, measure in enumerate(measures):
             if measure is not None:
-                reason = _form_fault(claim.evidence[place], measure.stages[stage])
+                reason = _form_fault(claim.evidence[index], measure.stages[stage])
                 if reason:
-                    yield stage, f"sequence {place}: {reason}"
+                    yield stage, f"sequence {index}: {reason}"
 
 
 def off_boundaries(
@@ -33,12 +33,12 @@ def off_boundaries(
 ) -> Iterator[Charge]:
     """Proofs that are well-formed, but not of the rows they should be of."""
     for stage in range(len(bundle.stages)):
-        for place, measure in enumerate(measures):
+        for index, measure in enumerate(measures):
             chunks = [c for c in measure.stages[stage] if not c.malformed] if measure else []
             found = content_fault(chunks, bundle.depth(stage), limits) if chunks else None
             if found is not None:
-                reason = f"sequence {place}: {found.reason}"
-                yield Charge(stage, place, ChargeSubject.PROOFS, reason, found.gross)
+                reason = f"sequence {index}: {found.reason}"
+                yield Charge(stage, index, ChargeSubject.PROOFS, reason, found.gross)
 
 
 def wrong_tokens(
@@ -53,16 +53,16 @@ def wrong_tokens(
     last = len(bundle.stages) - 1
     tokens = matches = 0
     total = 0.0
-    for place, (sequence, measure) in enumerate(zip(bundle.sequences, measures, strict=True)):
+    for index, (sequence, measure) in enumerate(zip(bundle.sequences, measures, strict=True)):
         if measure is None:
             continue
-        start = bundle.stages[last].evidence[place].sampled_from
+        start = bundle.stages[last].evidence[index].sampled_from
         if found := token_fault(sequence, measure.sampling, slice(start, None), limits):
             yield Charge(
-                last, place, ChargeSubject.TOKENS, f"sequence {place}: {found.reason}", found.gross
+                last, index, ChargeSubject.TOKENS, f"sequence {index}: {found.reason}", found.gross
             )
         if found := token_fault(sequence, measure.sampling, slice(0, start), limits):
-            yield f"sequence {place}: {found.reason}, from an earlier build"
+            yield f"sequence {index}: {found.reason}, from an earlier build"
         scores = measure.sampling.scores[start:]
         tokens, total = tokens + len(scores), total + sum(scores)
         matches += sum(score == 0.0 for score in scores)

@@ -43,15 +43,15 @@ def difference(
     """
     if [item.sequence_id for item in upstream] != [item.sequence_id for item in own]:
         return "other sequences"
-    for place, (theirs, mine) in enumerate(zip(upstream, own, strict=True)):
+    for index, (theirs, mine) in enumerate(zip(upstream, own, strict=True)):
         if theirs.rows != mine.rows:
-            return f"sequence {place}: {theirs.rows} rows, not {mine.rows}"
+            return f"sequence {index}: {theirs.rows} rows, not {mine.rows}"
         if theirs.terms != mine.terms:
-            return f"sequence {place}: other terms"
+            return f"sequence {index}: other terms"
         if theirs.sampled_from != mine.sampled_from:
-            return f"sequence {place}: sampled from {theirs.sampled_from}, not {mine.sampled_from}"
+            return f"sequence {index}: sampled from {theirs.sampled_from}, not {mine.sampled_from}"
         if theirs.sent != (mine.returned if stage == 0 else mine.received):
-            return f"sequence {place}: other {'tokens' if stage == 0 else 'rows'}"
+            return f"sequence {index}: other {'tokens' if stage == 0 else 'rows'}"
     return ""
 
 
@@ -66,19 +66,19 @@ def find_terms_mismatch(bundle: UnitBundle) -> str:
     for stage, claim in enumerate(bundle.stages):
         if [item.sequence_id for item in claim.evidence] != asked:
             return f"stage {stage} proved other sequences than the bundle holds"
-        for place, item in enumerate(claim.evidence):
-            if item.terms != terms[place]:
-                return f"sequence {place}: stage {stage} was told another ring, model or sampling"
+        for index, item in enumerate(claim.evidence):
+            if item.terms != terms[index]:
+                return f"sequence {index}: stage {stage} was told another ring, model or sampling"
     return ""
 
 
 def find_bundle_mismatch(bundle: UnitBundle) -> str:
     """How the bundle says something else than its stages signed and agree on, or ""."""
     first, last = bundle.stages[0].evidence, bundle.stages[-1].evidence
-    for place, sequence in enumerate(bundle.sequences):
-        reason = _sequence_unfounded(bundle, sequence, first[place], last[place])
+    for index, sequence in enumerate(bundle.sequences):
+        reason = _sequence_unfounded(bundle, sequence, first[index], last[index])
         if reason:
-            return f"sequence {place}: {reason}"
+            return f"sequence {index}: {reason}"
     return ""
 
 

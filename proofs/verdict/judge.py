@@ -100,7 +100,7 @@ def judge(
 
 def _order(charge: Charge) -> tuple[bool, int, int]:
     """Gross ones first, so that a small deviation hides no large one, then in ring order."""
-    return (not charge.gross, charge.stage, charge.place)
+    return (not charge.gross, charge.stage, charge.index)
 
 
 def ending_fault(sequence: BundleSequence) -> str:
@@ -140,7 +140,7 @@ def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
 
 
 def _ending_faults(bundle: UnitBundle) -> str:
-    for place, sequence in enumerate(bundle.sequences):
+    for index, sequence in enumerate(bundle.sequences):
         if reason := ending_fault(sequence):
-            return f"sequence {place}: {reason}"
+            return f"sequence {index}: {reason}"
     return ""

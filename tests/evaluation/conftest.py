@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent.parent / "scripts"))
+from tests.paths import SCRIPTS
+
+sys.path.insert(0, str(SCRIPTS))

@@ -15,8 +15,8 @@ import pytest
 
 from pipeline.models.errors import ModelError
 from pipeline.models.store import open_model
+from tests.paths import MODEL_STORE
 
-STORE = Path("~/.cache/prime-node/models").expanduser()
 SIMULATION_SECONDS = 420
 
 
@@ -65,10 +65,10 @@ def _json(path: Path) -> dict[str, Any]:
 def smollm2() -> Path:
     """The model store with SmolLM2 in it."""
     try:
-        open_model(STORE, "smollm2")
+        open_model(MODEL_STORE, "smollm2")
     except ModelError as exc:
         pytest.skip(f"needs the model: prime-node model get smollm2 ({exc})")
-    return STORE
+    return MODEL_STORE
 
 
 @pytest.fixture

@@ -15,7 +15,13 @@ import pytest
 
 from tests.integration.conftest import Simulation
 
-pytestmark = [pytest.mark.network, pytest.mark.model, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.model,
+    pytest.mark.slow(1),
+    pytest.mark.xdist_group("simulations"),
+    pytest.mark.timeout(900),
+]
 Start = Callable[..., Simulation]
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model, prepare
+from tests.paths import MODEL_STORE
 from tests.pipeline.tiny_models import save_tiny
 
 
@@ -33,9 +32,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Prep
 @pytest.fixture(scope="session")
 def smollm2() -> PreparedModel:
     """SmolLM2 from the store that PRIME_NODE_MODELS names, or the user's own."""
-    default = Path.home() / ".cache" / "prime-node" / "models"
-    store = Path(os.environ.get("PRIME_NODE_MODELS", default))
     try:
-        return open_model(store, "smollm2")
+        return open_model(MODEL_STORE, "smollm2")
     except ModelError as exc:
         pytest.skip(str(exc))

@@ -195,7 +195,8 @@ class EngineClient:
         ours, theirs = socket.socketpair()
         root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-m", "pipeline.engine", "--fd", str(theirs.fileno())]
+        # -P: a `pipeline` in the folder that somebody works in is not ours.
+        command = [sys.executable, "-P", "-m", "pipeline.engine", "--fd", str(theirs.fileno())]
         command += ["--parent", str(os.getpid())]
         command += ["--edge-socket", self._edge_socket, "--name", self._name]
         with theirs:

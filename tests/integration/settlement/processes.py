@@ -14,8 +14,8 @@ import trio
 
 from node.config.datadir import DataDir
 from node.errors import InputError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 PROGRAM = "tests.integration.settlement.node_process"
 READY_SECONDS = 120
 """For a busy machine; a process takes a few seconds."""

@@ -16,8 +16,13 @@ from tests.integration.settlement.cheating import Cheat
 from tests.integration.settlement.checks import balances, check
 from tests.integration.settlement.scenario import Plan, open_scenario
 
-pytestmark = [pytest.mark.network, pytest.mark.timeout(300)]
-DEADLINE_SECONDS = 240
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.slow(1),
+    pytest.mark.xdist_group("settlement scenarios"),
+    pytest.mark.timeout(400),
+]
+DEADLINE_SECONDS = 360
 
 
 @pytest.mark.parametrize("cheat", list(Cheat))

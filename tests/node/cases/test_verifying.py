@@ -109,7 +109,7 @@ def checked(file: CaseFile, spoilt: dict[int, ChunkMeasure] | None, error: float
 
 def test_a_case_comes_back_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "one.prime"
-    file = case(verdict(None), asked=(AskedRows(stage=1, place=1, digest=INQUIRY.digest),))
+    file = case(verdict(None), asked=(AskedRows(stage=1, index=1, digest=INQUIRY.digest),))
     path.write_bytes(file.to_bytes())
     assert read_case(path) == file
     assert thresholds_of(file) == ("published", PUBLISHED)
@@ -127,7 +127,7 @@ def test_an_honest_accepted_case_holds() -> None:
 
 
 def test_a_rejected_case_holds_with_the_rows_that_it_rests_on() -> None:
-    asked = AskedRows(stage=1, place=1, digest=INQUIRY.digest, rows=ROWS)
+    asked = AskedRows(stage=1, index=1, digest=INQUIRY.digest, rows=ROWS)
     report, replayer = checked(case(verdict({1: OFF}), asked=(asked,)), {1: OFF})
     assert report.held
     assert replayer.seen == ROWS
@@ -135,7 +135,7 @@ def test_a_rejected_case_holds_with_the_rows_that_it_rests_on() -> None:
 
 
 def test_rows_that_are_off_here_move_the_blame_and_the_verdict_no_longer_agrees() -> None:
-    asked = AskedRows(stage=1, place=1, digest=INQUIRY.digest, rows=ROWS)
+    asked = AskedRows(stage=1, index=1, digest=INQUIRY.digest, rows=ROWS)
     report, _ = checked(case(verdict({1: OFF}), asked=(asked,)), {1: OFF}, error=9.0)
     assert not report.held
     assert report.verdict.first_faulty == 0
@@ -145,7 +145,7 @@ def test_rows_that_are_off_here_move_the_blame_and_the_verdict_no_longer_agrees(
     ("rows", "held"), [(b"", None), (b"other rows", False)], ids=["none", "other"]
 )
 def test_rows_that_are_not_there_are_not_believed(rows: bytes, held: bool | None) -> None:
-    asked = AskedRows(stage=1, place=1, digest=INQUIRY.digest, rows=rows)
+    asked = AskedRows(stage=1, index=1, digest=INQUIRY.digest, rows=rows)
     report, _ = checked(case(verdict({1: OFF}, silent=True), asked=(asked,)), {1: OFF})
     assert not report.held
     assert [c.held for c in report.checks if c.name == "rows of stage 1"] == [held]

@@ -16,8 +16,8 @@ import pytest
 
 from node.config.networkfile import NetworkFile
 from node.onchain.devchain import deployer_key_path
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 PEER = "/ip4/127.0.0.1/tcp/4001/p2p/16Uiu2HAmTestPeerTestPeer"
 ADDRESS = "0x" + "12" * 20
 

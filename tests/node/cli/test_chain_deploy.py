@@ -16,10 +16,10 @@ from node.config.keystore import generate_key, save_key
 from node.config.networkfile import ChainTable, NetworkFile, PoolTable
 from node.onchain.deploying import database_path
 from node.onchain.devchain import FUNDER_VARIABLE
+from tests.paths import ROOT
 
 pytestmark = pytest.mark.network
 
-ROOT = Path(__file__).parents[3]
 SERVE = """
 import trio
 from chain.devnet.server import serve_devnet

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from node.errors import InputError, UnreachableError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 COMMANDS = [
     ["simulate"],
     ["init"],

@@ -15,8 +15,8 @@ import pytest
 
 from node.config.keystore import generate_key, load_key, look_at_key, save_key
 from node.config.schema import load_config
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 SECRET = "4c0883a69102937d6231471b5dbb6204fe5129617082792ae468d01a3f362318"
 ADDRESS = "0x2c7536E3605D9C16a7a3D7b1898e529396a65c23"
 

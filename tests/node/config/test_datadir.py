@@ -12,8 +12,8 @@ import pytest
 
 from node.config.datadir import DataDir, NodeStatusFile, write_atomically
 from node.errors import InputError, ResourceError
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 HOLDER = """
 import sys
 from pathlib import Path

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from node.journal import Journal
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[3]
 WRITER = """
 import sys
 from pathlib import Path

@@ -17,7 +17,7 @@ from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils import encode_varint_prefixed
 
-from p2p.errors import StreamBroken
+from p2p.messages.streams import StreamBroken
 from p2p.network import NetworkConfig, Validity, open_network
 from p2p.peering.addresses import peer_id_object
 from p2p.peering.events import PeerDisconnected

@@ -14,8 +14,7 @@ from libp2p.network.exceptions import SwarmException
 from multiaddr import Multiaddr
 
 from p2p.errors import PeerUnreachable
-from p2p.guards import swarm as swarm_module
-from p2p.guards.swarm import SIMULTANEOUS, keeps_new
+from p2p.guards.swarm import SIMULTANEOUS, DialTiming, keeps_new
 from p2p.network import NetworkConfig, open_network
 from p2p.peering.addresses import peer_id_object
 
@@ -115,12 +114,12 @@ async def test_a_failed_dial_does_not_block_the_next_one(key):
             assert node.connected(target_id)
 
 
-async def test_dialling_ends_with_the_first_connection(key, monkeypatch):
+async def test_dialling_ends_with_the_first_connection(key):
     # The stock swarm always sits out its 250 ms stagger; a stagger without end shows it.
-    monkeypatch.setattr(swarm_module, "STAGGER", 10_000)
+    endless = NetworkConfig(dialling=DialTiming(stagger=10_000))
     async with (
         open_network(NetworkConfig(), key(0)) as target,
-        open_network(NetworkConfig(), key(1)) as node,
+        open_network(endless, key(1)) as node,
     ):
         with trio.fail_after(30):
             await node.connect(target.addresses[0], 60)

@@ -6,7 +6,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p.errors import ProtocolViolation, RemoteRefused, StreamBroken
+from p2p.errors import ProtocolViolation, RemoteRefused
 from p2p.messages.framing import (
     MAX_MESSAGE,
     decode_response,
@@ -16,6 +16,7 @@ from p2p.messages.framing import (
     envelope_limit,
     read_frame,
 )
+from p2p.messages.streams import StreamBroken
 
 
 @given(st.binary(max_size=300))

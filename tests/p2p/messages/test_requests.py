@@ -16,11 +16,11 @@ from p2p.errors import (
     Refused,
     RemoteRefused,
     RequestTimeout,
-    StreamBroken,
 )
 from p2p.identity import peer_id_of
-from p2p.messages import rpc
 from p2p.messages.framing import encode_frame, encode_ok
+from p2p.messages.rpc import ServiceTiming
+from p2p.messages.streams import StreamBroken
 from p2p.network import NetworkConfig, open_network
 from p2p.peering.addresses import peer_id_object
 from p2p.peering.scores import Offence
@@ -118,7 +118,7 @@ async def test_a_slow_handler_times_out_on_the_side_that_waits_less(key):
         server.serve(ECHO, sleepy)
         with pytest.raises(RequestTimeout):
             await client.request(server.peer_id, ECHO, b"", timeout=0.3)
-        server.serve(ECHO, sleepy, handler_timeout=0.1)
+        server.serve(ECHO, sleepy, timing=ServiceTiming(handler=0.1))
         with pytest.raises(RemoteRefused, match="timeout"):
             await client.request(server.peer_id, ECHO, b"", timeout=5)
 
@@ -232,14 +232,13 @@ async def test_death_during_a_call_is_noticed_at_once(key):
                 connection.muxed_conn._end()
 
 
-async def test_a_peer_that_never_finishes_its_request_is_dropped(key, monkeypatch):
-    monkeypatch.setattr(rpc, "READ_TIMEOUT", 0.1)
+async def test_a_peer_that_never_finishes_its_request_is_dropped(key):
     async with client_and_server(key) as (client, server):
 
         async def never(peer_id: str, payload: bytes) -> bytes:
             raise AssertionError("called")
 
-        server.serve(ECHO, never)
+        server.serve(ECHO, never, timing=ServiceTiming(read=0.1))
         stream = await client.open_stream(server.peer_id, ECHO, 5)
         await stream.send_all(b"\0\0\0\x10only a part")
         with trio.fail_after(5), pytest.raises(StreamBroken):

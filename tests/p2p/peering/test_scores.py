@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from p2p.peering import scores
 from p2p.peering.scores import (
     BAN_AT,
     DISCONNECT_AT,
@@ -72,9 +71,8 @@ def test_a_stranger_is_healthy():
     assert PeerScores().state("q", 0.0) is PeerState.HEALTHY
 
 
-def test_memory_is_bounded_and_the_worst_stay(monkeypatch):
-    monkeypatch.setattr(scores, "MAX_PEERS", 3)
-    table = PeerScores()
+def test_memory_is_bounded_and_the_worst_stay():
+    table = PeerScores(max_peers=3)
     for _ in range(5):
         table.offend("worst", VIOLATION, 0.0)
     for number in range(10):

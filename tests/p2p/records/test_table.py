@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from p2p.identity import peer_id_of
-from p2p.records import table as record_table
+from p2p.messages.validity import Validity
 from p2p.records.record import open_record
-from p2p.records.table import CLOCK_SKEW, MAX_TTL, RecordTable, Validity
+from p2p.records.table import CLOCK_SKEW, MAX_TTL, RecordTable
 
 NOW = 1_700_000_000.0
 
@@ -69,10 +69,8 @@ def test_expired_records_are_not_shown_and_then_dropped(table, signed, key):
     assert len(table) == 0
 
 
-def test_a_full_table_takes_updates_but_nobody_new_until_something_expires(
-    table, signed, monkeypatch
-):
-    monkeypatch.setattr(record_table, "MAX_RECORDS", 2)
+def test_a_full_table_takes_updates_but_nobody_new_until_something_expires(signed, key):
+    table = RecordTable(peer_id_of(key(99)), "test", max_records=2)
     table.accept(signed(0, at=NOW), NOW)
     table.accept(signed(1, at=NOW), NOW)
     assert table.accept(signed(2, at=NOW), NOW).reason == "the record table is full"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -19,10 +18,9 @@ from proofs.encoding.receipts import (
     TypedMessage,
 )
 from proofs.encoding.signing import checksum_address, recover, sign_digest
+from tests.paths import CONTRACT_VECTORS
 
-VECTORS = json.loads(
-    (Path(__file__).parents[3] / "contracts" / "test" / "vectors.json").read_text()
-)
+VECTORS = json.loads(CONTRACT_VECTORS.read_text())
 CLASSES: dict[str, type[TypedMessage]] = {
     "nodeRegistration": NodeRegistration,
     "poolInvite": PoolInvite,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,14 +14,16 @@ from proofs.encoding.merkle import MerkleError, MerkleTree, payout_leaf, verify
 from proofs.encoding.signing import SigningError, checksum_address, keccak256
 
 # Made with the JavaScript package that `source` names; addresses there are in lower case.
-VECTORS = json.loads((Path(__file__).parents[2] / "vectors" / "merkle.json").read_text())
+from tests.paths import VECTORS
+
+TREES = json.loads((VECTORS / "merkle.json").read_text())
 
 
 def raw(text: str) -> bytes:
     return bytes.fromhex(text.removeprefix("0x"))
 
 
-@pytest.mark.parametrize("case", VECTORS["payouts"], ids=lambda case: str(len(case["leaves"])))
+@pytest.mark.parametrize("case", TREES["payouts"], ids=lambda case: str(len(case["leaves"])))
 def test_payout_trees_equal_openzeppelin(case: dict[str, Any]) -> None:
     leaves = [payout_leaf(checksum_address(raw(a)), int(c)) for a, c in case["leaves"]]
     tree = MerkleTree.of(leaves)
@@ -32,7 +33,7 @@ def test_payout_trees_equal_openzeppelin(case: dict[str, Any]) -> None:
 
 
 def test_trees_of_digests_equal_openzeppelin() -> None:
-    case = VECTORS["receipts"]
+    case = TREES["receipts"]
     tree = MerkleTree.of([keccak256(keccak256(raw(digest))) for digest in case["digests"]])
     assert tree.root == raw(case["root"])
     assert [list(tree.proof(i)) for i in range(4)] == [[raw(p) for p in q] for q in case["proofs"]]

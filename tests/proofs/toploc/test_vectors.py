@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,9 @@ from proofs.toploc import (
     measure_chunk,
     verify_proofs_base64,
 )
+from tests.paths import VECTORS
 
-VECTORS = Path(__file__).parents[2] / "vectors" / "toploc.jsonl"
-CASES = [json.loads(line) for line in VECTORS.read_text().splitlines()]
+CASES = [json.loads(line) for line in (VECTORS / "toploc.jsonl").read_text().splitlines()]
 
 
 def activations(case: dict[str, Any], field: str) -> torch.Tensor:

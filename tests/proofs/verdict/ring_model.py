@@ -202,11 +202,11 @@ def hold_court(work: Work, bundle: UnitBundle, limits: RejectConvictLimits) -> V
     """An honest validator's verdict. It can measure only against the bundle's own tokens: where
     these are not what was embedded, every honest proof is off."""
     measures = []
-    for place, (told, done) in enumerate(zip(bundle.sequences, work.done, strict=True)):
+    for index, (told, done) in enumerate(zip(bundle.sequences, work.done, strict=True)):
         same = (told.prompt_ids, told.output_ids) == (done.prompt_ids, done.output_ids)
         stages = []
         for stage in range(len(work.deeds)):
-            chunk = work.measured[stage][place]
+            chunk = work.measured[stage][index]
             chunk = chunk if same or chunk is NULL else OFF
             stages.append((chunk,) * told.chunks)
         scores = tuple(0.0 if token == 10 + i else 0.5 for i, token in enumerate(told.output_ids))
@@ -226,18 +226,18 @@ def hold_court(work: Work, bundle: UnitBundle, limits: RejectConvictLimits) -> V
 def _reveal(work: Work, inquiry: Inquiry) -> RevealedRowsCheck | None:
     """What a validator finds out. Nobody can show other bytes for a hash than those it was made of,
     and what a stage's layers give for them is known."""
-    stage, place, deed = inquiry.stage, inquiry.place, work.deeds[inquiry.stage]
-    rows = work.received[stage][place]
+    stage, index, deed = inquiry.stage, inquiry.index, work.deeds[inquiry.stage]
+    rows = work.received[stage][index]
     if not deed.reveals or rows is None or rows.digest != inquiry.digest:
         return None
     chunk = deed.proof or (OFF if deed.spoil and not deed.hides else GOOD)
     if deed.proof is GOOD and rows.error:
         chunk = OFF  # of honest rows, which these layers do not give for such an input
-    count = len(work.done[place].output_ids)
+    count = len(work.done[index].output_ids)
     wrong = deed.tokens or deed.spoil > 0.0
     return RevealedRowsCheck(
         error=rows.error,
-        chunks=(chunk,) * work.done[place].chunks,
+        chunks=(chunk,) * work.done[index].chunks,
         sampling=SamplingMeasure(
             tokens=count, matches=0 if wrong else count, scores=((0.5 if wrong else 0.0),) * count
         ),

@@ -31,10 +31,10 @@ def shown(
     if error is None:
         return None
     guilty = 0.0 <= error <= limit
-    count = len(unit.sequences[asked.place].output_ids)
+    count = len(unit.sequences[asked.index].output_ids)
     return RevealedRowsCheck(
         error,
-        (chunk if guilty else GOOD,) * unit.sequences[asked.place].chunks,
+        (chunk if guilty else GOOD,) * unit.sequences[asked.index].chunks,
         SamplingMeasure(
             tokens=count,
             matches=0 if guilty else count,

@@ -115,12 +115,12 @@ def mild(sequences: int, mildly: set[tuple[int, int]], grossly: set[tuple[int, i
     little = ChunkMeasure(exp_mismatches=50, mant_err_mean=4.0, mant_err_median=3.0)
     unit = bundle(3, [sequence(n + 1, 20) for n in range(sequences)])
     found = measures(unit)
-    for place, measure in enumerate(found):
+    for index, measure in enumerate(found):
         stages = [list(chunks) for chunks in measure.stages]
         for stage in range(3):
-            if (stage, place) in mildly | grossly:
-                stages[stage][0] = OFF if (stage, place) in grossly else little
-        found[place] = measure.model_copy(update={"stages": tuple(map(tuple, stages))})
+            if (stage, index) in mildly | grossly:
+                stages[stage][0] = OFF if (stage, index) in grossly else little
+        found[index] = measure.model_copy(update={"stages": tuple(map(tuple, stages))})
     return ruled(unit, found)
 
 
@@ -216,7 +216,7 @@ def test_tokens_of_an_earlier_build_blame_nobody() -> None:
     unit = with_tokens(10)
     assert ruled(unit, measures(unit)).accepted
     early = (0.5,) * 10
-    for place, blame in ((0, []), (1, []), (2, [2])):
+    for index, blame in ((0, []), (1, []), (2, [2])):
         found = measures(unit)
         for number, measure in enumerate(found):
             count = measure.sampling.tokens
@@ -224,7 +224,7 @@ def test_tokens_of_an_earlier_build_blame_nobody() -> None:
                 0: (*early, *(0.0,) * (count - 10)),
                 1: (*early[:6], *(0.0,) * (count - 6)),
                 2: (*(0.0,) * 10, *(0.5,) * (count - 10)),
-            }[place]
+            }[index]
             sampling = measure.sampling.model_copy(update={"scores": scores, "matches": 0})
             found[number] = measure.model_copy(update={"sampling": sampling})
         verdict = ruled(unit, found)

@@ -34,7 +34,7 @@ class Answer:
         lie in the blob folder, `<digest in hex>.rows`."""
         return {
             "stage": self.inquiry.stage,
-            "place": self.inquiry.place,
+            "index": self.inquiry.index,
             "digest": self.inquiry.digest,
             "error": self.error,
         }
@@ -64,8 +64,8 @@ async def resolve_inquiries(opinion: Opinion, reveal: Reveal, rounds: int) -> Ru
     return Ruling(found, tuple(answers))
 
 
-def most_bytes(bundle: UnitBundle, place: int, hidden_size: int) -> int:
+def most_bytes(bundle: UnitBundle, index: int, hidden_size: int) -> int:
     """What the rows of a sequence can have at most: 8 bytes for each value."""
-    sequence = bundle.sequences[place]
+    sequence = bundle.sequences[index]
     rows = len(sequence.prompt_ids) + len(sequence.output_ids) - 1
     return rows * hidden_size * 8

@@ -138,7 +138,7 @@ class Judge:
     ) -> RevealedRowsCheck | None:
         peer_id = bundle.stages[inquiry.stage].peer_id
         log = self._context.log.bind(unit=bundle.unit_id.hex()[:12], stage=inquiry.stage)
-        limit = most_bytes(bundle, inquiry.place, model.manifest.hidden_size)
+        limit = most_bytes(bundle, inquiry.index, model.manifest.hidden_size)
         path = await self._rows.get(peer_id, inquiry.digest, limit)
         if path is None:
             log.warning("a stage does not reveal its rows", peer=peer_id)
@@ -155,7 +155,7 @@ class Judge:
 
     async def _sent(self, bundle: UnitBundle, inquiry: Inquiry, seen: set[Inquiry]) -> Path | None:
         """The rows that the stage sent on, where its successor has shown them."""
-        after = inquiry_of(bundle, inquiry.stage + 1, inquiry.place)
+        after = inquiry_of(bundle, inquiry.stage + 1, inquiry.index)
         if after not in seen:
             return None
         path = self._rows.path(after.digest)

@@ -38,13 +38,13 @@ class NoiseCheck:
     is "" once everything is known."""
 
     fault: NoiseFault | None = None
-    place: int = 0
+    index: int = 0
     unknown: str = ""
 
     @property
     def reason(self) -> str:
         """For a verdict, "" without a fault."""
-        return "" if self.fault is None else f"sequence {self.place}: {self.fault.value}"
+        return "" if self.fault is None else f"sequence {self.index}: {self.fault.value}"
 
 
 async def check_beacons(bundle: UnitBundle, blocks: Blocks | None) -> NoiseCheck:
@@ -52,12 +52,12 @@ async def check_beacons(bundle: UnitBundle, blocks: Blocks | None) -> NoiseCheck
     from chain.errors import ChainError
 
     hashes: dict[int, bytes] = {}
-    for place, source in _of_blocks(bundle):
-        if fault := _form_fault(bundle, place, source, blocks):
-            return NoiseCheck(fault, place)
+    for index, source in _of_blocks(bundle):
+        if fault := _form_fault(bundle, index, source, blocks):
+            return NoiseCheck(fault, index)
         if source.block not in hashes:
             if len(hashes) == MAX_BLOCKS:
-                return NoiseCheck(NoiseFault.MANY_BLOCKS, place)
+                return NoiseCheck(NoiseFault.MANY_BLOCKS, index)
             assert blocks is not None
             try:
                 found = await blocks.hash_of(source.block)
@@ -67,7 +67,7 @@ async def check_beacons(bundle: UnitBundle, blocks: Blocks | None) -> NoiseCheck
                 return NoiseCheck(unknown=f"block {source.block} is not deep enough yet")
             hashes[source.block] = found
         if hashes[source.block] != source.beacon:
-            return NoiseCheck(NoiseFault.OTHER_HASH, place)
+            return NoiseCheck(NoiseFault.OTHER_HASH, index)
     return NoiseCheck()
 
 
@@ -78,18 +78,18 @@ def refusal(bundle: UnitBundle, check: NoiseCheck) -> Verdict:
 
 def _of_blocks(bundle: UnitBundle) -> Iterator[tuple[int, NoiseSource]]:
     """Sampled sequences whose noise is a block's, and their numbers."""
-    for place, sequence in enumerate(bundle.sequences):
+    for index, sequence in enumerate(bundle.sequences):
         source = sequence.noise
         if source is not None and source.block and sequence.sampling.temperature > 0.0:
-            yield place, source
+            yield index, source
 
 
 def _form_fault(
-    bundle: UnitBundle, place: int, source: NoiseSource, blocks: Blocks | None
+    bundle: UnitBundle, index: int, source: NoiseSource, blocks: Blocks | None
 ) -> NoiseFault | None:
     if blocks is None:
         return NoiseFault.NO_CHAIN
-    if source.request_id != bundle.sequences[place].sequence_id:
+    if source.request_id != bundle.sequences[index].sequence_id:
         return NoiseFault.OTHER_REQUEST
     if bundle.committed_at and source.block > bundle.committed_at:
         return NoiseFault.LATER_BLOCK

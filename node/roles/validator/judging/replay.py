@@ -44,7 +44,7 @@ def rows_request(
     """What the engine must replay to measure the rows at `path`, which the stage that `inquiry`
     names revealed, and that stage's work from them: its proofs, its tokens, and the rows at `sent`,
     which its successor revealed."""
-    sequence = bundle.sequences[inquiry.place]
+    sequence = bundle.sequences[inquiry.index]
     rows = RevealedRows(
         boundary=inquiry.stage - 1, path=str(path), sent="" if sent is None else str(sent)
     )

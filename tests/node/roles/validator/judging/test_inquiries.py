@@ -49,7 +49,7 @@ async def test_the_ruling_has_every_answer_in_order() -> None:
     ruling = await ruled([3, 2, 1], {3: 9.0, 2: 0.0, 1: None}, 3)
     assert ruling.verdict is VERDICT
     assert [a.body() for a in ruling.answers] == [
-        {"stage": s, "place": 0, "digest": bytes([s]) * 32, "error": error}
+        {"stage": s, "index": 0, "digest": bytes([s]) * 32, "error": error}
         for s, error in ((3, 9.0), (2, 0.0), (1, None))
     ]
 

@@ -73,7 +73,7 @@ async def test_faults_are_named_and_nobody_is_blamed(
 ) -> None:
     spoilt = unit(sampled(1, 98), made)
     check = await check_beacons(spoilt, blocks)
-    assert (check.fault, check.place) == (fault, 1)
+    assert (check.fault, check.index) == (fault, 1)
     verdict = refusal(spoilt, check)
     assert (verdict.accepted, verdict.first_faulty, verdict.replayed) == (False, None, ())
     assert verdict.reason == f"sequence 1: {fault.value}"

@@ -127,9 +127,9 @@ async def test_less_stake_is_checked_more(
 ) -> None:
     chain, made, sizes = Chain(HEAD, 2.0, trio.current_time()), unit(), []
     pay = made.work(0) * chain.rate
-    for place, loss in enumerate((1000 * pay, 3 * pay // 2, 5 * pay // 4, pay)):
+    for index, loss in enumerate((1000 * pay, 3 * pay // 2, 5 * pay // 4, pay)):
         chain.loss = loss
-        sizes.append(len(await choose(tmp_path / str(place), chain, made)))
+        sizes.append(len(await choose(tmp_path / str(index), chain, made)))
     assert sizes == sorted(sizes)
     assert sizes[-1] == SIZE
 

@@ -68,7 +68,7 @@ async def test_who_sent_bad_rows_and_signed_for_them_is_named(net) -> None:
         off(network, 1)  # the first stage's proof is right
         await convicted(network, 0)
         (asked,) = await inquiries(network.judge)
-        assert (asked["stage"], asked["place"], asked["error"]) == (1, 0, 9.0)
+        assert (asked["stage"], asked["index"], asked["error"]) == (1, 0, 9.0)
         kept = network.judge.context.blobs / f"{asked['digest'].hex()}.rows"
         assert kept.read_bytes().startswith(b"0 1 ")
         answer = await network.mallory.ask(
