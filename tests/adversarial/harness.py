@@ -18,14 +18,17 @@ from node.config.schema import NodeConfig
 from node.context import NodeContext
 from node.journal import open_journal
 from node.metrics import NodeMetrics
+from node.onchain.blocks import Blocks
 from node.onchain.receipt_domain import receipt_domain
+from node.retry import Backoff
 from node.roles.assembly import Roles, needs_all_epochs
+from node.roles.orchestrator.chain_parts import parts_on_chain, parts_without_chain
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
-from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
 from node.settlement.follower import SettlementFollower
@@ -72,6 +75,7 @@ class Node:
         self.peer_id = context.peer_id
         self.address = context.address
         self.network: Network = context.network
+        self.chain: Any = context.chain
         roles = context.config.roles
         self.follower = SettlementFollower(
             context,
@@ -162,7 +166,17 @@ def make_validator(node: Node, engine: Engine) -> Validator:
     return Validator(node.context, engine, node.follower)  # type: ignore[arg-type]
 
 
-def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
+TIMING = OrchestratorTiming(ping=0.2, claim=Backoff(0.0, 0.0, most=3))
+"""An orchestrator that looks often and asks again at once."""
+
+
+def make_orchestrator(
+    node: Node, policy: Policy | None = None, timing: OrchestratorTiming = TIMING
+) -> Orchestrator:
+    parts = parts_without_chain()
+    if node.chain is not None:
+        blocks = Blocks(node.context, node.follower.confirmations)
+        parts = parts_on_chain(node.chain, blocks, POOL, node.context.log)
     cutter = JobCutter(Words(), MODEL, "tiny", 512, 1, VOCAB)
     terms = GroupTerms(POOL, MODEL, "tiny", 4096, 256)
     return Orchestrator(
@@ -170,8 +184,9 @@ def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
         Coordinator(policy or Policy(stages=2), planner, identity=node.peer_id.encode()),
         cutter,
         Builder(node.context, terms),
-        Inviter(node.context, POOL, MODEL, "tiny"),
+        parts,
         node.follower,
+        timing,
     )
 
 

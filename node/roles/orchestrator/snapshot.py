@@ -62,13 +62,9 @@ class PoolSnapshot:
 
 def worker_snapshots(pool: PoolView, pongs: Mapping[str, Pong]) -> dict[str, WorkerSnapshot]:
     """Every worker that the pool knows. `pongs` are the newest answers to pings, by peer id."""
+    memory = {peer_id: pong.rss for peer_id, pong in pongs.items()}
     return {
-        peer_id: WorkerSnapshot(
-            peer_id,
-            member.address,
-            member.state.value,
-            pongs[peer_id].rss if peer_id in pongs else 0,
-        )
+        peer_id: WorkerSnapshot(peer_id, member.address, member.state.value, memory.get(peer_id, 0))
         for peer_id, member in pool.members.items()
     }
 

@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from node.retry import Backoff
 
 
+CLAIM = Backoff.every(0.5, most=3)
+BUNDLE = Backoff.every(2.0, most=5)
+BEACON = Backoff.every(2.0)
+
+
 @dataclass(frozen=True)
 class OrchestratorTiming:
     """All in seconds.
@@ -23,6 +28,6 @@ class OrchestratorTiming:
     ping: float = 2.0
     probe: float = 3.0
     validators: float = 15.0
-    claim: Backoff = Backoff.every(0.5, most=3)
-    bundle: Backoff = Backoff.every(2.0, most=5)
-    beacon: Backoff = Backoff.every(2.0)
+    claim: Backoff = CLAIM
+    bundle: Backoff = BUNDLE
+    beacon: Backoff = BEACON
