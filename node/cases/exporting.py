@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from node.cases.profiles import load_profile
 from node.config.datadir import DataDir
 from node.config.networkfile import NetworkFile
+from node.config.profiles import load_profile
 from node.config.schema import NodeConfig
 from node.errors import InputError
 from node.journal.reader import read_newest

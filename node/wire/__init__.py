@@ -1,1 +1,1 @@
-"""What nodes say to one another: messages, requests, content by hash, addresses."""
+"""What nodes say to one another: methods and their bodies, content by hash, addresses."""

@@ -18,7 +18,8 @@ import trio
 from node.config.datadir import write_atomically
 from node.context import NodeContext
 from node.errors import InputError
-from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
+from node.wire.messages.settlement import FetchedChunk, FetchRequest
+from node.wire.methods import FETCH
 from node.wire.rpc import call, serve
 from p2p.errors import P2PError, Refused
 from proofs.settlement.epoch_data import MAX_DATA_BYTES, data_hash

@@ -1,4 +1,8 @@
-"""Which peer holds which address, as far as node records tell."""
+"""A peer's address: both follow from the same secp256k1 key.
+
+This is the one way from a peer id to an address. The way back goes over node records, since an
+address is a hash of the key.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typed request/response between nodes: `Method`s of `node.wire.protocol` over `p2p.Network`.
+"""Typed request/response between nodes: `Method`s of `node.wire.methods` over `p2p.Network`.
 
 `serve` decodes and validates before the handler runs, and refuses what does not validate
 (`bad_request`); `admits` turns strangers away before their bytes are even decoded. `call` does the
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from node.wire.protocol import A, BadBody, Method, Q, decode, encode
+from node.wire.codec import BadBody, decode, encode
+from node.wire.methods import A, Method, Q
 from p2p.errors import P2PError, ProtocolViolation, Refused, RemoteRefused, RequestTimeout
 from p2p.messages.rpc import ServiceTiming
 

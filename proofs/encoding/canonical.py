@@ -5,20 +5,18 @@ messages hold equal bytes. The form is MessagePack of the model's fields as a ma
 `from_bytes` re-encodes what it read and refuses any other spelling of the same content (other key
 order, wider integers, repeated keys).
 
-Bytes come from strangers, so reading is bounded: by length before anything else, and by the number
-of maps and arrays, which cost far more memory decoded than encoded.
+Bytes come from strangers, so reading is bounded: by length before anything else, and then as
+`proofs.encoding.messagepack` bounds it.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-import msgpack
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from proofs.encoding.messagepack import MalformedError, first_problem, pack, unpack
 from proofs.errors import ProofError
-
-MAX_CONTAINERS = 1 << 16
 
 
 class CanonicalError(ProofError):
@@ -34,7 +32,7 @@ class CanonicalModel(BaseModel):
 
     def to_bytes(self) -> bytes:
         """Canonical MessagePack. Raises CanonicalError when longer than `MAX_BYTES`."""
-        data: bytes = msgpack.packb(self.model_dump())
+        data = pack(self.model_dump())
         if len(data) > self.MAX_BYTES:
             raise CanonicalError(
                 f"{type(self).__name__} of {len(data)} bytes; at most {self.MAX_BYTES} are allowed"
@@ -50,28 +48,11 @@ class CanonicalModel(BaseModel):
                 f"{name} of {len(data)} bytes; at most {cls.MAX_BYTES} are allowed"
             )
         try:
-            model = cls.model_validate(_unpack(data))
+            model = cls.model_validate(unpack(data))
         except ValidationError as exc:
-            first = exc.errors(include_url=False, include_input=False)[0]
-            where = ".".join(str(part) for part in first["loc"]) or "value"
-            raise CanonicalError(f"{name}: {where}: {first['msg']}") from exc
+            raise CanonicalError(f"{name}: {first_problem(exc)}") from exc
+        except MalformedError as exc:
+            raise CanonicalError(f"{name}: {exc}") from exc
         if model.to_bytes() != data:
             raise CanonicalError(f"{name} is not in its canonical encoding")
         return model
-
-
-def _unpack(data: bytes) -> Any:
-    """Bounded MessagePack decoding, arrays as tuples. Raises CanonicalError."""
-    budget = MAX_CONTAINERS
-
-    def count(container: Any) -> Any:
-        nonlocal budget
-        budget -= 1
-        if budget < 0:
-            raise ValueError(f"more than {MAX_CONTAINERS} maps and arrays")
-        return container
-
-    try:
-        return msgpack.unpackb(data, use_list=False, list_hook=count, object_hook=count)
-    except (ValueError, msgpack.UnpackException) as exc:
-        raise CanonicalError(f"not MessagePack: {exc}") from exc

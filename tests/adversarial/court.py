@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from node.roles.validator.service import Validator
-from node.wire.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
+from node.wire.messages.fields import Done
+from node.wire.messages.verification import VerdictNotice, VerifyRequest
+from node.wire.methods import VERDICT, VERIFY
 from node.wire.rpc import serve
 from proofs.encoding.receipts import Receipt
 from proofs.evidence.bundle import BundleSequence, FinishReason, StageClaim, UnitBundle

@@ -33,7 +33,9 @@ from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
 from node.settlement.follower import SettlementFollower
 from node.wire.blobs import BlobStore
-from node.wire.protocol import Body, Method, encode
+from node.wire.codec import encode
+from node.wire.messages.fields import Body
+from node.wire.methods import Method
 from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from node.wire.protocol import COSIGN, CosignRequest
+from node.wire.messages.settlement import CosignRequest
+from node.wire.methods import COSIGN
 from proofs.encoding.receipts import EpochRoot
 from proofs.evidence.bundle import UnitBundle, signed_receipts
 from proofs.settlement.epoch import build_epoch

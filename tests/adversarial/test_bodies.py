@@ -8,10 +8,13 @@ import msgpack
 import pytest
 
 from node.roles.orchestrator.coordinator.units import UnitState
-from node.wire import protocol
-from node.wire.protocol import BadBody, Method, Progress, VerifyRequest, decode
+from node.wire import methods
+from node.wire.codec import BadBody, decode
+from node.wire.messages.verification import VerifyRequest
+from node.wire.messages.work import Progress
+from node.wire.methods import Method
 
-METHODS = {value.name: value for value in vars(protocol).values() if isinstance(value, Method)}
+METHODS = {value.name: value for value in vars(methods).values() if isinstance(value, Method)}
 WORKER = ("ping", "invite", "load", "edge", "ring", "assign", "claim", "countersign")
 ORCHESTRATOR = ("progress", "trouble", "verdict")
 VALIDATOR = ("verify", "cosign", "convict")

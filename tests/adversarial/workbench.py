@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from node.wire.protocol import (
-    INVITE,
-    LOAD,
-    ClaimRequest,
-    CountersignRequest,
-    Invite,
-    LoadStage,
-    StagePeer,
-    StageRef,
-)
+from node.wire.messages.fields import StageRef
+from node.wire.messages.verification import ClaimRequest, CountersignRequest
+from node.wire.messages.work import Invite, LoadStage, StagePeer
+from node.wire.methods import INVITE, LOAD
 from pipeline.engine.control.messages import SequenceSpec
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import sign_digest
@@ -93,7 +87,6 @@ class Bench:
         fields = {
             "ref": StageRef(group_id=GROUP, generation=1, stage=stage),
             "unit_id": UNIT,
-            "attempt": 0,
             "epoch": 1,
             "sequence_ids": (SEQUENCE,),
             "token_count": TOKENS,

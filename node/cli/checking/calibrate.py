@@ -78,9 +78,9 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     from node.calibration.measuring import CalibrationPlan, even_boundaries, measure_honest
-    from node.cases.profiles import profiles_folder
     from node.cli.console.progress import shown_progress
     from node.config.datadir import write_atomically
+    from node.config.profiles import profiles_folder
     from node.errors import InputError
     from proofs.thresholds.calibration import make_profile
 
@@ -132,7 +132,7 @@ def show(
 
     You should see a table of limits and, below it, the profile's id.
     """
-    from node.cases.profiles import load_profile
+    from node.config.profiles import load_profile
 
     _show(load_profile(which, data_dir(data_dir_).path), as_json)
 
@@ -147,7 +147,7 @@ def list_(data_dir_: DataDirOption = None, as_json: JsonOption = False) -> None:
 
     You should see a line for each: name, id, model, dtype, and the supported rate.
     """
-    from node.cases.profiles import profiles_folder, read_profile, shipped_profiles
+    from node.config.profiles import profiles_folder, read_profile, shipped_profiles
 
     own = sorted(profiles_folder(data_dir(data_dir_).path).glob("*.toml"))
     found = {**shipped_profiles(), **{str(path): path for path in own}}

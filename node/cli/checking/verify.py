@@ -46,8 +46,8 @@ def command(
     case = read_case(file)
     name, thresholds = thresholds_of(case)
     if profile:
-        from node.cases.profiles import load_thresholds
         from node.cli.console.frame import data_dir
+        from node.config.profiles import load_thresholds
 
         name, thresholds = profile, load_thresholds(profile, data_dir(None).path)
     report = check_words(case)

@@ -27,7 +27,10 @@ from node.roles.orchestrator.settlement_watch import SettlementWatch
 from node.roles.orchestrator.workers.builder import Builder
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.watch import WorkerWatch
-from node.wire.protocol import ASSIGN, FORGET, Assign, Forget, StageRef
+from node.wire.messages.fields import StageRef
+from node.wire.messages.verification import Forget
+from node.wire.messages.work import Assign
+from node.wire.methods import ASSIGN, FORGET
 from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
 from pipeline.engine.control.messages import Sampling, SequenceSpec

@@ -30,16 +30,10 @@ from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.journal_events import UnitRejected
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
-from node.wire.protocol import (
-    PROGRESS,
-    TROUBLE,
-    VERDICT,
-    Done,
-    Progress,
-    StageRef,
-    Trouble,
-    VerdictNotice,
-)
+from node.wire.messages.fields import Done, StageRef
+from node.wire.messages.verification import VerdictNotice
+from node.wire.messages.work import Progress, Trouble
+from node.wire.methods import PROGRESS, TROUBLE, VERDICT
 from node.wire.rpc import serve
 from p2p.errors import Refused
 from proofs.errors import ProofError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from node.roles.orchestrator.coordinator.groups import Group
 from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
-from node.wire.protocol import Pong, StageLoaded
+from node.wire.messages.work import Pong, StageLoaded
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from node.retry import Backoff
 
-
 CLAIM = Backoff.every(0.5, most=3)
 BUNDLE = Backoff.every(2.0, most=5)
 BEACON = Backoff.every(2.0)

@@ -34,8 +34,10 @@ from node.roles.validator.judging.rows import CannotJudge
 from node.roles.validator.settlement.convictions import Convictions
 from node.roles.validator.settlement.settling import ValidatorSettlement
 from node.settlement.follower import SettlementFollower
+from node.wire.messages.fields import Done
+from node.wire.messages.verification import VerdictNotice, VerifyRequest
+from node.wire.methods import VERDICT, VERIFY
 from node.wire.peer_addresses import address_of_peer
-from node.wire.protocol import VERDICT, VERIFY, Done, VerdictNotice, VerifyRequest
 from node.wire.rpc import call, serve
 from p2p.errors import P2PError, Refused
 from pipeline.engine.control.client import EngineClient, open_engine

@@ -16,10 +16,10 @@ import trio
 
 from node.context import NodeContext
 from node.onchain.receipt_domain import chain_refusals
-from node.wire.protocol import Invite, Joined
+from node.wire.messages.work import Invite, Joined
+from node.wire.peer_addresses import address_of_peer
 from p2p.errors import Refused
-from p2p.identity import peer_public_key
-from proofs.encoding.signing import public_key_address, recover
+from proofs.encoding.signing import recover
 from proofs.errors import ProofError
 
 ABANDONED_SECONDS = 120.0
@@ -57,7 +57,7 @@ class Membership:
                 await self._check_and_join(peer_id, invite)
             self.employer = JoinedPool(
                 peer_id,
-                public_key_address(peer_public_key(peer_id)),
+                address_of_peer(peer_id),
                 invite.pool_id,
                 invite.model_id,
                 invite.model_name,
@@ -84,7 +84,7 @@ class Membership:
         if invite.deadline <= self._context.wall():
             raise Refused("expired", "the invite's deadline has passed")
         pool = await chain.pool(invite.pool_id)
-        sender = public_key_address(peer_public_key(peer_id))
+        sender = address_of_peer(peer_id)
         if pool.inviter is None and sender != pool.creator:
             raise Refused("bad_invite", f"pool {invite.pool_id} belongs to {pool.creator}")
         if pool.inviter is not None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 from node.roles.worker.membership import JoinedPool
-from node.wire.protocol import LoadStage
-from p2p.errors import InvalidPeerId, Refused
-from p2p.identity import peer_public_key
-from proofs.encoding.signing import public_key_address
+from node.wire.messages.work import LoadStage
+from node.wire.peer_addresses import address_of_peer
+from p2p.errors import Refused
 
 
 def check_order(order: LoadStage, employer: JoinedPool, own_peer_id: str) -> None:
@@ -29,10 +28,6 @@ def check_order(order: LoadStage, employer: JoinedPool, own_peer_id: str) -> Non
     firsts = [stage.first_layer for stage in stages]
     if firsts != cuts[:-1] or any(last <= first for first, last in pairwise(cuts)):
         raise Refused("bad_request", "the stages' layers do not follow one another from 0")
-    for place, stage in enumerate(stages):
-        try:
-            address = public_key_address(peer_public_key(stage.peer_id))
-        except InvalidPeerId as exc:
-            raise Refused("bad_request", f"stage {place}: {exc}") from exc
-        if stage.address != address:
-            raise Refused("bad_request", f"stage {place}: the address is another key's")
+    for index, stage in enumerate(stages):
+        if stage.address != address_of_peer(stage.peer_id):
+            raise Refused("bad_request", f"stage {index}: the address is not its key's")

@@ -23,16 +23,15 @@ from node.context import NodeContext
 from node.roles.worker.membership import Membership
 from node.roles.worker.stage import Assignment, StageHost, engine_refusals
 from node.roles.worker.statements import Statements
-from node.wire.protocol import (
-    COUNTERSIGN,
+from node.wire.messages.fields import Done, StageRef
+from node.wire.messages.verification import (
     ClaimAnswer,
     ClaimRequest,
     Countersigned,
     CountersignRequest,
-    Done,
     Forget,
-    StageRef,
 )
+from node.wire.methods import COUNTERSIGN
 from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
 from pipeline.engine.control.messages import SequenceIds

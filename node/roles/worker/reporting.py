@@ -12,7 +12,8 @@ import trio
 from node.context import NodeContext
 from node.roles.worker.membership import Membership
 from node.roles.worker.stage import Assignment, StageHost
-from node.wire.protocol import PROGRESS, TROUBLE, FinishedRun, Progress, TokenRun, Trouble
+from node.wire.messages.work import FinishedRun, Progress, TokenRun, Trouble
+from node.wire.methods import PROGRESS, TROUBLE
 from node.wire.rpc import call
 from p2p.errors import P2PError
 from pipeline.engine.control.client import Exited, Restarted
@@ -23,7 +24,7 @@ RETRY_SECONDS = 0.5
 MAX_RETRY_SECONDS = 5.0
 MAX_PENDING = 4096
 MAX_FINISHED = 256
-"""Finished sequences a report; they carry all their tokens and text."""
+"""Finished sequences a report; they carry all their tokens."""
 
 
 class Reporter:
@@ -92,7 +93,7 @@ class Reporter:
                 if t.generation == generation
             ),
             finished=tuple(
-                FinishedRun(sequence_id=f.sequence_id, reason=f.reason, ids=f.ids, text=f.text)
+                FinishedRun(sequence_id=f.sequence_id, reason=f.reason, ids=f.ids)
                 for f in finished
                 if f.generation == generation
             ),

@@ -18,19 +18,8 @@ from node.roles.worker.reporting import Reporter
 from node.roles.worker.rewards import Rewards
 from node.roles.worker.stage import StageHost
 from node.settlement.follower import SettlementFollower
-from node.wire.protocol import (
-    ASSIGN,
-    CLAIM,
-    COUNTERSIGN,
-    EDGE,
-    FORGET,
-    INVITE,
-    LOAD,
-    PING,
-    RING,
-    Ping,
-    Pong,
-)
+from node.wire.messages.work import Ping, Pong
+from node.wire.methods import ASSIGN, CLAIM, COUNTERSIGN, EDGE, FORGET, INVITE, LOAD, PING, RING
 from node.wire.rpc import serve
 from pipeline.engine.control.client import EngineClient, open_engine
 from pipeline.engine.control.messages import Bench, EngineStatus

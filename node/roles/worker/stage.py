@@ -20,17 +20,16 @@ from node.roles.worker.membership import Membership
 from node.roles.worker.orders import check_order
 from node.roles.worker.tunnel import Tunnels, reachable
 from node.wire.blobs import rows_folder
-from node.wire.protocol import (
-    EDGE,
+from node.wire.messages.fields import Done, StageRef
+from node.wire.messages.work import (
     Assign,
-    Done,
     EdgeAnswer,
     EdgeRequest,
     LoadStage,
     StageLoaded,
     StagePeer,
-    StageRef,
 )
+from node.wire.methods import EDGE
 from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
 from pipeline.engine.control.client import EngineClient

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from node.context import NodeContext
 from node.roles.worker.stage import StageHost, engine_refusals
-from node.wire.protocol import StageRef
+from node.wire.messages.fields import StageRef
 from p2p.errors import Refused
 from pipeline.engine.control.messages import SequenceIds
 from pipeline.engine.control.messages import StageEvidence as EngineEvidence

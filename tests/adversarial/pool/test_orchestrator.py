@@ -11,20 +11,10 @@ from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import TROUBLES_TO_REST, MemberState
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import UnitState
-from node.wire.protocol import (
-    CLAIM,
-    PROGRESS,
-    TROUBLE,
-    VERDICT,
-    ClaimAnswer,
-    ClaimRequest,
-    FinishedRun,
-    Progress,
-    StageRef,
-    TokenRun,
-    Trouble,
-    VerdictNotice,
-)
+from node.wire.messages.fields import StageRef
+from node.wire.messages.verification import ClaimAnswer, ClaimRequest, VerdictNotice
+from node.wire.messages.work import FinishedRun, Progress, TokenRun, Trouble
+from node.wire.methods import CLAIM, PROGRESS, TROUBLE, VERDICT
 from node.wire.rpc import serve
 from pipeline.engine.control.messages import FinishReason
 from proofs.encoding.signing import sign_digest
@@ -50,7 +40,7 @@ def tokens(network: Any, unit: Any, offset: int, ids: tuple[int, ...], **at: Any
 
 def finished(network: Any, unit: Any, ids: tuple[int, ...]) -> Progress:
     end = FinishedRun(
-        sequence_id=unit.sequences[0].sequence_id, reason=FinishReason.LENGTH, ids=ids, text="lie"
+        sequence_id=unit.sequences[0].sequence_id, reason=FinishReason.LENGTH, ids=ids
     )
     return Progress(ref=ref(network, 0), tokens=(), finished=(end,))
 

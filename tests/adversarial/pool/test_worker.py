@@ -10,18 +10,10 @@ from typing import Any
 import pytest
 import trio
 
-from node.wire.protocol import (
-    ASSIGN,
-    CLAIM,
-    COUNTERSIGN,
-    EDGE,
-    INVITE,
-    LOAD,
-    Assign,
-    ClaimRequest,
-    EdgeRequest,
-    StageRef,
-)
+from node.wire.messages.fields import StageRef
+from node.wire.messages.verification import ClaimRequest
+from node.wire.messages.work import Assign, EdgeRequest
+from node.wire.methods import ASSIGN, CLAIM, COUNTERSIGN, EDGE, INVITE, LOAD
 from proofs.evidence.bundle import StageClaim
 from tests.adversarial.harness import Node, make_worker, open_node, running
 from tests.adversarial.ledger import Ledger

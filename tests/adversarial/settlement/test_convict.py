@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from node.wire.protocol import CONVICT, VERDICT, ConvictRequest, Done, VerdictNotice
+from node.wire.messages.fields import Done
+from node.wire.messages.settlement import ConvictRequest
+from node.wire.messages.verification import VerdictNotice
+from node.wire.methods import CONVICT, VERDICT
 from node.wire.rpc import serve
 from proofs.encoding.receipts import Conviction
 from proofs.encoding.signing import recover

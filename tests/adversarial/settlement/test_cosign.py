@@ -6,7 +6,8 @@ import msgpack
 import pytest
 import trio
 
-from node.wire.protocol import COSIGN, FETCH, CosignRequest, FetchedChunk, FetchRequest
+from node.wire.messages.settlement import CosignRequest, FetchedChunk, FetchRequest
+from node.wire.methods import COSIGN, FETCH
 from node.wire.rpc import serve
 from p2p.errors import Refused
 from proofs.encoding.leaves import SignedReceipt

@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from node.wire import blobs
-from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
+from node.wire.messages.settlement import FetchedChunk, FetchRequest
+from node.wire.methods import FETCH
 from node.wire.rpc import serve
 from proofs.settlement.epoch_data import MAX_DATA_BYTES, data_hash
 from tests.adversarial.harness import Node, open_node

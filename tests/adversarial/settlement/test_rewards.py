@@ -12,7 +12,8 @@ import pytest
 
 from node.roles.worker.service import Worker
 from node.settlement.reward import Reward
-from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
+from node.wire.messages.settlement import FetchedChunk, FetchRequest
+from node.wire.methods import FETCH
 from node.wire.rpc import serve
 from proofs.evidence.bundle import signed_receipts
 from proofs.settlement.epoch import build_epoch

@@ -11,14 +11,9 @@ import trio
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.validator.settlement.convictions import conviction_of
-from node.wire.protocol import (
-    COUNTERSIGN,
-    FETCH,
-    Countersigned,
-    CountersignRequest,
-    FetchedChunk,
-    FetchRequest,
-)
+from node.wire.messages.settlement import FetchedChunk, FetchRequest
+from node.wire.messages.verification import Countersigned, CountersignRequest
+from node.wire.methods import COUNTERSIGN, FETCH
 from node.wire.rpc import serve
 from p2p.errors import Refused
 from proofs.encoding.signing import sign_digest

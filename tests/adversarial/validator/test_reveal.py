@@ -15,7 +15,8 @@ import trio
 from node.roles.validator.judging import rows
 from node.roles.validator.judging.rows import CannotJudge, RowsFetcher
 from node.wire.blobs import CHUNK_BYTES, rows_folder
-from node.wire.protocol import FETCH, FetchedChunk, FetchRequest
+from node.wire.messages.settlement import FetchedChunk, FetchRequest
+from node.wire.methods import FETCH
 from node.wire.rpc import serve
 from p2p.errors import Refused
 from tests.adversarial.harness import Node, eventually, open_node

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from node.roles.validator.service import MAX_PREPARING
-from node.wire.protocol import VERIFY, VerifyRequest
+from node.wire.messages.verification import VerifyRequest
+from node.wire.methods import VERIFY
 from p2p.errors import RemoteRefused
 from proofs.evidence.bundle import NoiseSource, Sampling, UnitBundle
 from tests.adversarial.court import WORK, bundle_of

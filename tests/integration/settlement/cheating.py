@@ -19,7 +19,7 @@ from node.roles.validator.settlement.pending import EpochRules, PendingPool
 from node.roles.validator.settlement.proposer import Proposer
 from node.roles.validator.settlement.settling import ValidatorSettlement
 from node.settlement.follower import SettlementFollower
-from node.wire.protocol import Cosigned, CosignRequest
+from node.wire.messages.settlement import Cosigned, CosignRequest
 from p2p.errors import Refused
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.receipts import EpochRoot, Receipt

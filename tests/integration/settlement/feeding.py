@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import FailFast, Field
 
-from node.wire.protocol import Body, Done, Method, Signature
+from node.wire.messages.fields import Body, Done, Signature
+from node.wire.methods import Method
 from pipeline.engine.control.messages import Id32
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import Receipt

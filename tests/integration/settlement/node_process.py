@@ -40,7 +40,7 @@ from node.roles.validator.settlement.settling import ValidatorSettlement
 from node.roles.worker.rewards import Rewards
 from node.settlement.follower import SettlementFollower
 from node.wire.blobs import BlobStore
-from node.wire.protocol import Done
+from node.wire.messages.fields import Done
 from node.wire.rpc import serve
 from p2p.network import NetworkConfig, open_network
 from proofs.encoding.signing import keccak256

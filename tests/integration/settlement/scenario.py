@@ -20,7 +20,7 @@ from chain.deployment.deployment import TOKEN, DeploymentParams
 from node.config.datadir import DataDir
 from node.config.keystore import NodeKey, save_key
 from node.config.networkfile import ChainTable, NetworkFile
-from node.wire.protocol import encode
+from node.wire.codec import encode
 from p2p.errors import P2PError
 from p2p.identity import peer_id_of
 from p2p.network import Network, NetworkConfig, open_network

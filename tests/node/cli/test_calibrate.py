@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from node.cases.profiles import (
+from node.cli import run_cli
+from node.config.profiles import (
     UnknownProfile,
     load_profile,
     load_thresholds,
     profiles_folder,
     shipped_profiles,
 )
-from node.cli import run_cli
 from node.errors import InputError
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import prepare

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from proofs.encoding.canonical import MAX_CONTAINERS, CanonicalError
+from proofs.encoding.canonical import CanonicalError
+from proofs.encoding.messagepack import MAX_CONTAINERS
 from proofs.evidence.bundle import Sampling, StageClaim, UnitBundle, check_claims
 from proofs.evidence.ring_terms import terms_digest
 from proofs.evidence.statement import evidence_commitment, input_digest, token_digest

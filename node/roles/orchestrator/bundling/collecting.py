@@ -14,8 +14,10 @@ from node.roles.orchestrator.bundling.claims import BadClaim, ClaimRequestContex
 from node.roles.orchestrator.coordinator.commands import CollectClaims
 from node.roles.orchestrator.coordinator.events import ClaimsFailed, PeerClaimed
 from node.roles.orchestrator.coordinator.pool import PoolView
+from node.wire.messages.fields import StageRef
+from node.wire.messages.verification import ClaimRequest
+from node.wire.methods import CLAIM
 from node.wire.peer_addresses import address_of_peer
-from node.wire.protocol import CLAIM, ClaimRequest, StageRef
 from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
 from proofs.evidence.bundle import StageClaim
@@ -43,7 +45,7 @@ class ClaimCollector:
         self, command: CollectClaims, epoch: int
     ) -> list[PeerClaimed] | list[ClaimsFailed]:
         """Ask every stage of the unit's group; one event a claim, or one `ClaimsFailed`. `epoch` is
-        the last settled one that this node knows of, at least 1."""
+        the one that their receipts name."""
         unit = self._pool.units[command.unit_id]
         plan = self._pool.plan_of(unit)
         if plan is None or unit.generation != command.generation:
@@ -81,7 +83,6 @@ class ClaimCollector:
         request = ClaimRequest(
             ref=StageRef(group_id=unit.group_id, generation=unit.generation, stage=stage),
             unit_id=unit.unit_id,
-            attempt=unit.attempt,
             epoch=epoch,
             sequence_ids=tuple(s.sequence_id for s in unit.sequences),
             token_count=unit.token_count,

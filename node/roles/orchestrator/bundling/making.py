@@ -22,7 +22,8 @@ from node.roles.orchestrator.coordinator.commands import VerifyUnit
 from node.roles.orchestrator.coordinator.events import BundleMade
 from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
-from node.wire.protocol import VERIFY, VerifyRequest
+from node.wire.messages.verification import VerifyRequest
+from node.wire.methods import VERIFY
 from node.wire.rpc import call
 from p2p.errors import P2PError
 from proofs.errors import ProofError

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import trio
+from proofs.thresholds.builtin import BUILTIN
 
-from node.cases.profiles import load_profile
 from node.config.networkfile import ChainTable
+from node.config.profiles import load_profile
 from node.context import NodeContext
 from node.errors import InputError
 from node.onchain.registration import ensure_funds
 from node.roles.pool_terms import PoolTerms
 from node.wire.blobs import BlobStore
 from pipeline.models.prepared import PreparedModel
-from proofs.thresholds.limits import PROFILES
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -63,7 +63,7 @@ async def _publish_limits(context: NodeContext, blobs: BlobStore) -> str:
     """What the terms say of thresholds. A profile is kept to be fetched by its id. Raises
     `InputError` where there is none of that name."""
     named = context.config.orchestrator.thresholds
-    if named in PROFILES or not named:
+    if named in BUILTIN or not named:
         return named
     profile = await trio.to_thread.run_sync(load_profile, named, context.config.data_dir)
     return (await blobs.put(profile.to_bytes())).hex()

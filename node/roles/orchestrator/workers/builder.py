@@ -16,7 +16,9 @@ from node.context import NodeContext
 from node.roles.orchestrator.coordinator.commands import BuildGroup
 from node.roles.orchestrator.coordinator.events import GroupBroken, GroupUp
 from node.roles.orchestrator.coordinator.members import Member
-from node.wire.protocol import LOAD, RING, LoadStage, StageLoaded, StagePeer, StageRef
+from node.wire.messages.fields import StageRef
+from node.wire.messages.work import LoadStage, StageLoaded, StagePeer
+from node.wire.methods import LOAD, RING
 from node.wire.rpc import call
 from p2p.errors import P2PError, PeerUnreachable
 

@@ -7,8 +7,9 @@ from node.context import NodeContext
 from node.onchain.receipt_domain import chain_refusals
 from node.roles.orchestrator.coordinator.events import PeerDeclined, PeerJoined
 from node.roles.orchestrator.workers.membership import Membership
+from node.wire.messages.work import Invite
+from node.wire.methods import INVITE
 from node.wire.peer_addresses import address_of_peer
-from node.wire.protocol import INVITE, Invite
 from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
 

@@ -24,7 +24,8 @@ from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
-from node.wire.protocol import PING, Ping, Pong
+from node.wire.messages.work import Ping, Pong
+from node.wire.methods import PING
 from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
 from p2p.peering.events import PeerDisconnected
@@ -123,9 +124,7 @@ class WorkerWatch:
 
     async def _ping(self, peer_id: str, timeout: float = PING.timeout) -> bool:
         try:
-            pong = await call(
-                self._context, peer_id, PING, Ping(at=self._context.wall()), timeout=timeout
-            )
+            pong = await call(self._context, peer_id, PING, Ping(), timeout=timeout)
         except RemoteRefused as exc:
             # Only a worker that started anew does not know whose orders it takes.
             if exc.code == "not_my_orchestrator":

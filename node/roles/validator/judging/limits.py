@@ -11,8 +11,8 @@ from string import hexdigits
 
 import trio
 
-from node.cases.profiles import UnknownProfile, load_profile, profiles_folder, shipped_profiles
 from node.config.datadir import write_atomically
+from node.config.profiles import UnknownProfile, load_profile, profiles_folder, shipped_profiles
 from node.context import NodeContext
 from node.errors import InputError
 from node.roles.pool_terms import PoolTerms

@@ -20,8 +20,9 @@ import trio
 
 from node.context import NodeContext
 from node.wire.blobs import CHUNK_BYTES, ROWS
+from node.wire.messages.settlement import FetchRequest
+from node.wire.methods import FETCH
 from node.wire.peer_addresses import peers_by_address
-from node.wire.protocol import FETCH, FetchRequest
 from node.wire.rpc import call
 from p2p.errors import P2PError
 

@@ -20,8 +20,10 @@ from node.errors import InputError
 from node.onchain.receipt_domain import chain_refusals
 from node.roles.validator.settlement.pending import turn_of
 from node.roles.validator.settlement.quorum import NotEnough, collect
+from node.wire.messages.settlement import ConvictRequest
+from node.wire.messages.verification import Countersigned
+from node.wire.methods import CONVICT
 from node.wire.peer_addresses import address_of_peer
-from node.wire.protocol import CONVICT, ConvictRequest, Countersigned
 from node.wire.rpc import call, serve
 from p2p.errors import Refused
 from proofs.encoding.eip712 import Domain

@@ -19,8 +19,8 @@ from node.errors import InputError
 from node.onchain.receipt_domain import chain_refusals
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.settlement.follower import SettlementFollower
+from node.wire.messages.settlement import Cosigned, CosignRequest
 from node.wire.peer_addresses import address_of_peer
-from node.wire.protocol import Cosigned, CosignRequest
 from p2p.errors import Refused
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import EpochRoot

@@ -19,7 +19,8 @@ from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.roles.validator.settlement.pending import EpochRules, PendingPool, payable, turn_of
 from node.roles.validator.settlement.quorum import NotEnough, collect
 from node.settlement.follower import SettlementFollower
-from node.wire.protocol import COSIGN, CosignRequest
+from node.wire.messages.settlement import CosignRequest
+from node.wire.methods import COSIGN
 from node.wire.rpc import call
 from proofs.errors import ProofError
 from proofs.settlement.epoch import EpochError, build_epoch

@@ -18,7 +18,8 @@ from node.roles.validator.settlement.disputes import Guard
 from node.roles.validator.settlement.pending import EpochRules, PendingPool
 from node.roles.validator.settlement.proposer import Proposer
 from node.settlement.follower import SettlementFollower
-from node.wire.protocol import COSIGN, Cosigned, CosignRequest
+from node.wire.messages.settlement import Cosigned, CosignRequest
+from node.wire.methods import COSIGN
 from node.wire.rpc import serve
 from proofs.encoding.leaves import PostedRoot, SignedReceipt
 from proofs.encoding.receipts import Receipt

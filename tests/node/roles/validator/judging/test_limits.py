@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from chain.errors import ChainUnreachable
-from node.cases.profiles import profiles_folder, read_profile
+from node.config.profiles import profiles_folder, read_profile
 from node.errors import InputError
 from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.limits import PoolLimits

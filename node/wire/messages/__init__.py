@@ -1,0 +1,1 @@
+"""Bodies of the requests between nodes, by subject: work, verification, settlement."""

@@ -1,0 +1,140 @@
+"""Bodies about the work itself: liveness, invites, loading a ring, sequences and their tokens."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import FailFast, Field
+
+from node.wire.messages.fields import U64, Address, Body, PeerId, Short, StageRef
+from pipeline.engine.control.messages import (
+    Certificate,
+    Digest,
+    FinishReason,
+    Id16,
+    SequenceSpec,
+    TokenIds,
+)
+
+
+class Ping(Body):
+    """Are you there?"""
+
+
+class Pong(Body):
+    """A worker's load: `generation` is that of its stage (0 without one), `running` the sequences
+    in its engine, `rss` the engine's resident memory in bytes. Both are 0 while it is down."""
+
+    engine_up: bool
+    generation: U64
+    running: U64
+    rss: U64
+
+
+class Invite(Body):
+    """An orchestrator's invitation to its pool. `deadline` in Unix seconds; `signature` is the
+    inviter's, over the digest that the pool's contract checks, and empty without a chain."""
+
+    pool_id: U64
+    model_id: Digest
+    model_name: Short
+    deadline: U64
+    signature: Annotated[bytes, Field(max_length=65)]
+
+
+class Joined(Body):
+    """The addresses of the node that joined and of the provider it works for."""
+
+    address: Address
+    provider: Address
+
+
+class StagePeer(Body):
+    """A stage of a ring: who holds it, and its layers [first_layer, last_layer)."""
+
+    peer_id: PeerId
+    address: Address
+    first_layer: Annotated[int, Field(ge=0, lt=65536)]
+    last_layer: Annotated[int, Field(ge=1, lt=65536)]
+
+
+class LoadStage(Body):
+    """An order to load the layers of stage `ref.stage`.
+
+    `stages` is the whole ring, so that a stage knows its neighbours and their addresses. Memory is
+    reserved for `kv_tokens` KV positions over all sequences; a micro-batch has at most
+    `max_batch_tokens` tokens.
+    """
+
+    ref: StageRef
+    pool_id: U64
+    model_id: Digest
+    model_name: Short
+    stages: Annotated[tuple[StagePeer, ...], FailFast(), Field(min_length=1, max_length=256)]
+    kv_tokens: Annotated[int, Field(ge=1, lt=2**31)]
+    micro_batches: Annotated[int, Field(ge=1, le=256)]
+    max_batch_tokens: Annotated[int, Field(ge=1, lt=2**20)]
+
+
+class StageLoaded(Body):
+    """What loading took: bytes of weights, of the KV cache and of the whole engine; seconds."""
+
+    weights_bytes: U64
+    kv_bytes: U64
+    seconds: float
+    rss: U64
+
+
+class EdgeRequest(Body):
+    """The dialling stage's certificate, pinned by the listener; the answer is pinned by it."""
+
+    ref: StageRef
+    certificate: Certificate
+
+
+class EdgeAnswer(Body):
+    """Where the listening stage's engine is dialled, and its certificate's SHA-256."""
+
+    host: Short
+    port: Annotated[int, Field(ge=0, lt=65536)]
+    fingerprint: Digest
+
+
+class Assign(Body):
+    """Sequences for stage 0 to generate."""
+
+    ref: StageRef
+    sequences: Annotated[tuple[SequenceSpec, ...], FailFast(), Field(max_length=1024)]
+
+
+class TokenRun(Body):
+    """New tokens of a sequence; the first of them is its output's token number `offset`."""
+
+    sequence_id: Id16
+    offset: U64
+    ids: TokenIds
+
+
+class FinishedRun(Body):
+    """A finished sequence and its whole output, which is never empty: the end-of-sequence token is
+    a token, too."""
+
+    sequence_id: Id16
+    reason: Annotated[FinishReason, Field(strict=False)]
+    ids: Annotated[TokenIds, Field(min_length=1)]
+
+
+class Progress(Body):
+    """What stage 0 has generated since its last report."""
+
+    ref: StageRef
+    tokens: Annotated[tuple[TokenRun, ...], FailFast(), Field(max_length=4096)]
+    finished: Annotated[tuple[FinishedRun, ...], FailFast(), Field(max_length=4096)]
+
+
+class Trouble(Body):
+    """Why a stage cannot go on."""
+
+    ref: StageRef
+    kind: Literal["edge", "engine", "leaving"]
+    reason: Short
