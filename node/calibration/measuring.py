@@ -30,7 +30,7 @@ from pipeline.runner.distance import rows_error
 from pipeline.runner.local_ring import Generated, LocalRing, Request, load_ring
 from pipeline.runner.replay import MAX_PACKED, Replayed, WholeModelReplay
 from proofs.sampling.noise import noise_key
-from proofs.thresholds.calibration import Honest
+from proofs.thresholds.fitting import Honest
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.toploc import build_row_proofs
 

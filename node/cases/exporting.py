@@ -22,7 +22,7 @@ from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import checksum_address
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.limits import PROFILES
+from proofs.thresholds.builtin import BUILTIN
 from proofs.verdict.casefile import AskedRows, CaseFile
 
 MIN_PREFIX = 8
@@ -71,8 +71,8 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
             contract=domain.verifying_contract,
             bundle=bundle.to_bytes(),
             verdicts=tuple(verdicts),
-            thresholds=which if which in PROFILES else "",
-            profile=b"" if which in PROFILES else load_profile(which, data.path).to_bytes(),
+            thresholds=which if which in BUILTIN else "",
+            profile=b"" if which in BUILTIN else load_profile(which, data.path).to_bytes(),
             asked=tuple(asked),
         )
         case.to_bytes()

@@ -18,7 +18,8 @@ from node.roles.validator.judging.replay import replay_request, rows_request, sh
 from node.wire.peer_addresses import address_of_peer
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle, check_claims
-from proofs.thresholds.limits import Thresholds, profile
+from proofs.thresholds.builtin import builtin
+from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import SequenceMeasure
 from proofs.thresholds.profiles import Profile
 from proofs.verdict.blame import Inquiry, RevealedRowsCheck, inquiry_of
@@ -71,14 +72,14 @@ def read_case(path: Path) -> CaseFile:
 
 
 def thresholds_of(case: CaseFile) -> tuple[str, Thresholds]:
-    """The case's thresholds and what they are called. Raises InputError, also for a profile of
+    """The case's thresholds and what they are called. Raises InputError, also for a builtin of
     another model than the bundle's."""
     try:
         if not case.profile:
-            return case.thresholds, profile(case.thresholds)
+            return case.thresholds, builtin(case.thresholds)
         found = Profile.from_bytes(case.profile)
         if found.model_id != case.unit().model_id:
-            raise InputError("the case's thresholds: the profile is of another model")
+            raise InputError("the case's thresholds: the builtin is of another model")
     except ProofError as exc:
         raise InputError(f"the case's thresholds: {exc}") from exc
     return f"profile {found.profile_id.hex()[:12]}", found.thresholds

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from node.errors import InputError
 from proofs.errors import ProofError
-from proofs.thresholds.limits import PROFILES, Thresholds
+from proofs.thresholds.builtin import BUILTIN
+from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.profiles import MAX_TEXT, Profile
 
 MAX_PROFILES = 1024
@@ -73,8 +74,8 @@ def load_profile(which: str, data_dir: Path) -> Profile:
 
 
 def load_thresholds(which: str, data_dir: Path) -> Thresholds:
-    """Thresholds by the names in `proofs.thresholds.limits.PROFILES`, or those of a profile.
+    """Thresholds by the names in `proofs.thresholds.builtin.BUILTIN`, or those of a profile.
 
     Raises what `load_profile` raises.
     """
-    return PROFILES[which] if which in PROFILES else load_profile(which, data_dir).thresholds
+    return BUILTIN[which] if which in BUILTIN else load_profile(which, data_dir).thresholds

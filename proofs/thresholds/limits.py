@@ -33,16 +33,6 @@ Exceeding a limit is reason to refuse pay: it happens to honest work at the rate
 limits were calibrated. Taking stake needs more. `convicting` are limits far outside that noise, and
 what lies between the two is doubted only: not paid, and counted (`proofs.thresholds.drift`).
 
-`published` are TOPLOC's limits for one model served in bf16 on different GPUs; they are known to
-miss int8 and fp8 weights on small models, and its other fields are wide guesses. `fp32` is for
-provers and verifiers that both compute in fp32: in 640 honest sequences of 256 tokens (SmolLM2-135M
-cut in three, one CPU, two kinds of matrix kernels; 15,360 chunks) no chunk's mean error exceeded
-1/128, at most one exponent and sign differed, every token was the verifier's choice and no row was
-off by more than 3.8e-6, so the limits are `proofs.thresholds.calibration`'s floors of a few
-rounding steps. Of 320 sequences that calibration had not seen none failed: a false-positive rate of
-at most 0.9 % at 95 % confidence, which says nothing about other devices
-(docs/reference/evaluation.md).
-
 Unit-wide limits (`score_mean`, `match_rate`) apply to all tokens of a unit together, where `spare`
 tokens may be anything.
 """
@@ -53,18 +43,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from proofs.errors import ProofError
 from proofs.sampling.token_score import SCORE_CLIP
 from proofs.thresholds.measures import ChunkMeasure
+from proofs.thresholds.tails import binomial_tail, score_exponent
 
 CONVICTING = 2
 SCORE_TILT = 8.0
 _SAME_DEPTH = 1e-6
 _TIGHTER_ABOVE = ("tail", "match_rate")
-
-
-class UnknownProfileError(ProofError):
-    """No thresholds of that name; the message lists those there are."""
 
 
 @dataclass(frozen=True)
@@ -191,103 +177,3 @@ class Thresholds:
             and score_max <= self.score_max
             and abs(surprise) <= self.surprise
         )
-
-
-def binomial_tail(trials: int, count: int, rate: float) -> float:
-    """P(X >= count) for X ~ Binomial(trials, rate), exactly but for rounding."""
-    if count <= 0:
-        return 1.0
-    if count > trials or rate <= 0.0:
-        return 0.0
-    if rate >= 1.0 or count <= rate * trials:
-        return 1.0 if rate >= 1.0 else 1.0 - _below(trials, count, rate)
-    return _from(trials, count, rate)
-
-
-def score_exponent(tokens: int, score_sum: float, rate: float) -> float:
-    """-ln of a bound on the probability that n scores in [0, c] of mean `rate` sum to so much."""
-    if tokens == 0:
-        return 0.0
-    share, mean = score_sum / (tokens * SCORE_CLIP), rate / SCORE_CLIP
-    if share <= mean:
-        return 0.0
-    if not 0.0 < mean < 1.0 or not share <= 1.0:
-        return math.inf
-    rest = (1.0 - share) * math.log((1.0 - share) / (1.0 - mean)) if share < 1.0 else 0.0
-    return tokens * (share * math.log(share / mean) + rest)
-
-
-def _from(trials: int, count: int, rate: float) -> float:
-    """The upper tail where its terms fall: count > rate * trials."""
-    term = _term(trials, count, rate)
-    total, odds = 0.0, rate / (1.0 - rate)
-    while term > total * 1e-17 and count <= trials:
-        total += term
-        term *= (trials - count) / (count + 1) * odds
-        count += 1
-    return min(total, 1.0)
-
-
-def _below(trials: int, count: int, rate: float) -> float:
-    """P(X < count) where count <= rate * trials: the lower tail, whose terms fall downwards."""
-    at = count - 1
-    term, total = _term(trials, at, rate), 0.0
-    while at >= 0 and term > total * 1e-17:
-        total += term
-        term *= at / (trials - at + 1) * (1.0 - rate) / rate
-        at -= 1
-    return min(total, 1.0)
-
-
-def _term(trials: int, count: int, rate: float) -> float:
-    log_choose = math.lgamma(trials + 1) - math.lgamma(count + 1) - math.lgamma(trials - count + 1)
-    return math.exp(log_choose + count * math.log(rate) + (trials - count) * math.log1p(-rate))
-
-
-PUBLISHED = Thresholds(
-    exp_mismatches=38,
-    mant_err_mean=10.0,
-    mant_err_median=8.0,
-    score_mean=0.03,
-    match_rate=0.85,
-    spare=4,
-    eos_score=0.5,
-    sign_mismatches=38,
-    mismatch_rate=0.1,
-    score_rate=0.02,
-    score_growth=0.2,
-    surprise=6.0,
-    rows_error=0.5,
-)
-FP32 = Thresholds(
-    exp_mismatches=2,
-    mant_err_mean=8 / 128,
-    mant_err_median=0.0,
-    score_mean=1e-4,
-    match_rate=0.998,
-    spare=1,
-    eos_score=0.01,
-    sign_mismatches=2,
-    sequence_exp=0.5,
-    sequence_mant=2 / 128,
-    mismatch_rate=1e-4,
-    score_rate=1e-6,
-    score_growth=1e-5,
-    tail=2.5e-4,
-    score_max=0.01,
-    surprise=4.3,
-    rows_error=1e-4,
-)
-PROFILES = {"published": PUBLISHED, "fp32": FP32}
-
-
-def profile(name: str) -> Thresholds:
-    """The thresholds called `name`. Raises UnknownProfileError."""
-    if name not in PROFILES:
-        raise UnknownProfileError(f"no thresholds {name!r}; choose one of {', '.join(PROFILES)}")
-    return PROFILES[name]
-
-
-def floor_of(dtype: str) -> Thresholds:
-    """The shipped thresholds for a model's dtype, by which a validator convicts at the tightest."""
-    return FP32 if dtype == "float32" else PUBLISHED

@@ -74,29 +74,16 @@ class CheckTerms:
 DEFAULT_TERMS = CheckTerms()
 
 
-@dataclass(frozen=True)
-class AtStake:
-    """What a convicted worker loses, wei: what of its stake would be slashed within the cap, pay
-    that has not become final, and what its place and reputation are worth to it."""
-
-    slashable: int = 0
-    pending: int = 0
-    place: int = 0
-
-    @property
-    def loss(self) -> int:
-        return self.slashable + self.pending + self.place
-
-
 def check_rate(
-    pay: int, stake: AtStake, sequences: int, verified: int, terms: CheckTerms = DEFAULT_TERMS
+    pay: int, loss: int, sequences: int, verified: int, terms: CheckTerms = DEFAULT_TERMS
 ) -> int:
     """The share of sequences to replay, in 65536ths.
 
-    `pay` (wei) is for one unit of `sequences`; `verified` counts the worker's checked units without
-    a fault. Raises SpotCheckError for amounts below 0 or no sequences.
+    `pay` (wei) is for one unit of `sequences`, `loss` (wei) what a convicted worker loses at least:
+    what of its stake would be slashed. `verified` counts the worker's checked units without a
+    fault. Raises SpotCheckError for amounts below 0 or no sequences.
     """
-    if min(pay, stake.slashable, stake.pending, stake.place, verified) < 0:
+    if min(pay, loss, verified) < 0:
         raise SpotCheckError("amounts and counts are not negative")
     if not 1 <= sequences <= MAX_COUNT:
         raise SpotCheckError(f"{sequences} sequences; a unit has 1 to {MAX_COUNT}")
@@ -105,7 +92,7 @@ def check_rate(
     low, high = terms.floor, ONE  # the answer lies within; `high` is what nothing less satisfies
     while low < high:
         middle = (low + high) // 2
-        if deters(middle, pay, stake, sequences, terms):
+        if deters(middle, pay, loss, sequences, terms):
             high = middle
         else:
             low = middle + 1
@@ -113,13 +100,13 @@ def check_rate(
 
 
 def deters(
-    rate: int, pay: int, stake: AtStake, sequences: int, terms: CheckTerms = DEFAULT_TERMS
+    rate: int, pay: int, loss: int, sequences: int, terms: CheckTerms = DEFAULT_TERMS
 ) -> bool:
     """Whether cheating at this rate loses at least `margin` times what it gains."""
     missed: int = (ONE - rate) ** sequences
     whole: int = ONE**sequences
     needed = terms.margin * terms.saved * pay / terms.power
-    return needed.denominator * stake.loss * (whole - missed) >= needed.numerator * whole
+    return needed.denominator * loss * (whole - missed) >= needed.numerator * whole
 
 
 def rate_of(share: float) -> int:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from evaluation.collect import is_test
 from evaluation.records import Block, Record
-from proofs.thresholds.calibration import Calibration, Honest, calibrate, faults, rate_bound, scaled
+from proofs.thresholds.calibration import Calibration, calibrate, faults, scaled
+from proofs.thresholds.fitting import Honest, rate_bound
 from proofs.thresholds.limits import Thresholds
 
 HONEST = ("honest", "honest-plain", "honest-batch-8")

@@ -24,7 +24,7 @@ import torch
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.statement import StageEvidence
-from proofs.thresholds.limits import PUBLISHED
+from proofs.thresholds.builtin import PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure
 from proofs.toploc import (
     ProofPoly,

@@ -56,7 +56,7 @@ def command(
     else:
         from pipeline.engine.replay import Replayer
         from pipeline.models.store import open_model
-        from proofs.thresholds.limits import floor_of
+        from proofs.thresholds.builtin import floor_of
         from proofs.verdict.exceedances import RejectConvictLimits
 
         model = open_model(model_store(store), report.bundle.model_id.hex())

@@ -15,7 +15,7 @@ from pipeline.engine.control.replay_messages import ChunkMeasure as EngineChunk
 from pipeline.engine.control.replay_messages import Recomputed, Replay, Replayed
 from proofs.encoding.signing import address_of
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.limits import PUBLISHED
+from proofs.thresholds.builtin import PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure, SequenceMeasure
 from proofs.verdict.blame import Inquiry, RevealedRowsCheck
 from proofs.verdict.casefile import AskedRows, CaseFile

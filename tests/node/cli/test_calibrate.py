@@ -18,7 +18,7 @@ from node.config.profiles import (
 from node.errors import InputError
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import prepare
-from proofs.thresholds.limits import FP32
+from proofs.thresholds.builtin import FP32
 from proofs.thresholds.profiles import Profile
 from tests.node.cli.conftest import Cli, Outcome
 from tests.pipeline.tiny_models import save_tiny

@@ -15,7 +15,7 @@ from pipeline.models.prepared import PreparedModel
 from pipeline.runner import replay
 from pipeline.runner.local_ring import LocalRing, Request, load_ring
 from pipeline.runner.replay import Replayed, WholeModelReplay
-from proofs.thresholds.limits import FP32, PUBLISHED
+from proofs.thresholds.builtin import FP32, PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure
 from proofs.toploc import build_row_proofs, measure_rows
 

@@ -15,7 +15,7 @@ from pipeline.engine.control import replay_messages as r
 from pipeline.engine.errors import EngineError
 from pipeline.engine.service import EngineService
 from pipeline.models.prepared import PreparedModel
-from proofs.thresholds.limits import FP32
+from proofs.thresholds.builtin import FP32
 from proofs.thresholds.measures import ChunkMeasure
 from tests.pipeline.engine.rings import cuts, local_ring
 

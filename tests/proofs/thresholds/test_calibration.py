@@ -7,22 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from proofs.thresholds.calibration import (
+from proofs.thresholds.builtin import PUBLISHED
+from proofs.thresholds.calibration import CalibrationError, calibrate, faults, make_profile, scaled
+from proofs.thresholds.fitting import (
     FLOORS,
     MARGIN,
     MAX_MARGIN,
-    CalibrationError,
     Honest,
-    _beyond,
-    calibrate,
-    faults,
-    make_profile,
+    largest_with_margin,
     rate_bound,
-    scaled,
 )
-from proofs.thresholds.limits import PUBLISHED, binomial_tail
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.thresholds.profiles import Profile, Side
+from proofs.thresholds.tails import binomial_tail
 
 STAGES, CHUNKS, TOKENS = 3, 4, 128
 SIDE = Side(dtype="bfloat16", device="cpu", settings="")
@@ -103,12 +100,12 @@ def test_a_second_half_that_is_noisier_widens_all_limits_together() -> None:
 def test_limits_go_on_as_the_tail_does() -> None:
     steep = [1.0 + 0.001 * i for i in range(100)]
     heavy = [1.0] * 89 + [2.0] + [4.0] * 10
-    assert _beyond(steep, 0.0) == steep[-1]
-    assert _beyond(steep, 1.0) == pytest.approx(steep[-1] ** 2 / steep[89])
-    assert _beyond(heavy, 0.5) == pytest.approx(4.0 * 2.0**0.5)
-    assert _beyond(heavy, 9.0) == 4.0 * MAX_MARGIN
-    assert _beyond([1.0, 2.0], 2.0) == 2.0 * (1 + 2 * MARGIN)
-    assert _beyond([0.0] * 99 + [1.0], 1.0) == 1.0 + MARGIN
+    assert largest_with_margin(steep, 0.0) == steep[-1]
+    assert largest_with_margin(steep, 1.0) == pytest.approx(steep[-1] ** 2 / steep[89])
+    assert largest_with_margin(heavy, 0.5) == pytest.approx(4.0 * 2.0**0.5)
+    assert largest_with_margin(heavy, 9.0) == 4.0 * MAX_MARGIN
+    assert largest_with_margin([1.0, 2.0], 2.0) == 2.0 * (1 + 2 * MARGIN)
+    assert largest_with_margin([0.0] * 99 + [1.0], 1.0) == 1.0 + MARGIN
     limits = [calibrate(sample(13, 400), rate).thresholds for rate in (1e-3, 1e-4)]
     assert limits[0].sequence_mant < limits[1].sequence_mant
 

@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proofs.sampling.token_score import SCORE_CLIP
-from proofs.thresholds.limits import FP32, PUBLISHED, Thresholds, binomial_tail, score_exponent
+from proofs.thresholds.builtin import FP32, PUBLISHED
+from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import ChunkMeasure
+from proofs.thresholds.tails import binomial_tail, score_exponent
 
 NOISY = replace(
     PUBLISHED,

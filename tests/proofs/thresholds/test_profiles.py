@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proofs.encoding.canonical import CanonicalError
-from proofs.thresholds.limits import FP32, PROFILES, PUBLISHED
+from proofs.thresholds.builtin import BUILTIN, FP32, PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure
 from proofs.thresholds.profiles import (
     MAX_POINTS,
@@ -46,7 +46,7 @@ def profile(**changes: object) -> Profile:
     return Profile.model_validate({**values, **changes})
 
 
-@pytest.mark.parametrize("thresholds", PROFILES.values(), ids=PROFILES)
+@pytest.mark.parametrize("thresholds", BUILTIN.values(), ids=BUILTIN)
 def test_text_and_bytes_give_the_same_profile_back(thresholds: object) -> None:
     made = profile(limits=limits_of(thresholds))  # type: ignore[arg-type]
     assert Profile.from_toml(made.to_toml()) == made

@@ -14,7 +14,6 @@ from proofs.thresholds.spotcheck import (
     DEFAULT_TERMS,
     MAX_AGE,
     ONE,
-    AtStake,
     CheckTerms,
     SpotCheckError,
     check_rate,
@@ -44,7 +43,7 @@ FREE = replace(DEFAULT_TERMS, floor=0)
     ],
 )
 def test_rates(pay: int, loss: int, sequences: int, verified: int, rate: int) -> None:
-    found = check_rate(pay * PRIME, AtStake(slashable=loss * PRIME), sequences, verified)
+    found = check_rate(pay * PRIME, loss * PRIME, sequences, verified)
     assert found == rate
 
 
@@ -58,11 +57,10 @@ def test_a_rate_below_one_deters_and_none_lower_does(
     pay: int, loss: int, sequences: int, saved: Fraction, power: Fraction, margin: Fraction
 ) -> None:
     terms = CheckTerms(saved=saved, power=power, margin=margin, floor=0)
-    stake = AtStake(slashable=loss)
-    rate = check_rate(pay, stake, sequences, OLD, terms)
+    rate = check_rate(pay, loss, sequences, OLD, terms)
     found = power * (1 - (1 - Fraction(rate, ONE)) ** sequences)
     assert rate == ONE or loss * found >= margin * saved * pay
-    assert rate == 0 or not deters(rate - 1, pay, stake, sequences, terms)
+    assert rate == 0 or not deters(rate - 1, pay, loss, sequences, terms)
     for some in range(1, sequences):  # cheating in fewer sequences of a unit pays no better
         caught = power * (1 - (1 - Fraction(rate, ONE)) ** some)
         assert rate == ONE or loss * caught >= margin * saved * pay * Fraction(some, sequences)
@@ -70,33 +68,31 @@ def test_a_rate_below_one_deters_and_none_lower_does(
 
 @given(amounts, amounts, amounts, counts)
 def test_more_at_stake_is_not_checked_more(pay: int, loss: int, more: int, n: int) -> None:
-    rate = check_rate(pay, AtStake(slashable=loss), n, OLD, FREE)
-    for stake in (AtStake(loss + more), AtStake(loss, more), AtStake(loss, 0, more)):
-        assert check_rate(pay, stake, n, OLD, FREE) <= rate
+    rate = check_rate(pay, loss, n, OLD, FREE)
+    assert check_rate(pay, loss + more, n, OLD, FREE) <= rate
 
 
 @given(amounts, amounts, amounts, counts, shares, shares)
 def test_more_gain_and_less_power_are_not_checked_less(
     pay: int, loss: int, more: int, n: int, one: Fraction, other: Fraction
 ) -> None:
-    stake = AtStake(slashable=loss)
-    assert check_rate(pay + more, stake, n, OLD, FREE) >= check_rate(pay, stake, n, OLD, FREE)
+    assert check_rate(pay + more, loss, n, OLD, FREE) >= check_rate(pay, loss, n, OLD, FREE)
     weak, strong = (replace(FREE, power=power) for power in sorted((one, other)))
-    assert check_rate(pay, stake, n, OLD, weak) >= check_rate(pay, stake, n, OLD, strong)
+    assert check_rate(pay, loss, n, OLD, weak) >= check_rate(pay, loss, n, OLD, strong)
     little, much = (replace(FREE, saved=saved) for saved in sorted((one, other)))
-    assert check_rate(pay, stake, n, OLD, much) >= check_rate(pay, stake, n, OLD, little)
+    assert check_rate(pay, loss, n, OLD, much) >= check_rate(pay, loss, n, OLD, little)
 
 
 @given(amounts, amounts, counts, st.integers(0, ONE))
 def test_no_rate_is_below_the_floor(pay: int, loss: int, n: int, floor: int) -> None:
     terms = replace(DEFAULT_TERMS, floor=floor)
-    free = check_rate(pay, AtStake(slashable=loss), n, OLD, FREE)
-    assert check_rate(pay, AtStake(slashable=loss), n, OLD, terms) == max(floor, free)
+    free = check_rate(pay, loss, n, OLD, FREE)
+    assert check_rate(pay, loss, n, OLD, terms) == max(floor, free)
 
 
 def test_cheating_costs_more_than_it_brings_in_play() -> None:
     """A cheat that plays until it is caught, with real draws."""
-    pay, stake = 4 * PRIME, AtStake(slashable=20 * PRIME)
+    pay, stake = 4 * PRIME, 20 * PRIME
     rate = check_rate(pay, stake, 4, OLD)
     units = lost = 0
     for life in range(300):
@@ -107,7 +103,7 @@ def test_cheating_costs_more_than_it_brings_in_play() -> None:
                 lost += 1
                 break
     gained = units * pay * DEFAULT_TERMS.saved
-    assert lost * stake.loss * DEFAULT_TERMS.power > DEFAULT_TERMS.margin * gained * Fraction(4, 5)
+    assert lost * stake * DEFAULT_TERMS.power > DEFAULT_TERMS.margin * gained * Fraction(4, 5)
 
 
 def test_the_choice_is_fair_and_of_each_by_itself() -> None:
@@ -166,9 +162,9 @@ def test_shares_round_up() -> None:
 
 def test_figures_out_of_range_are_named() -> None:
     with pytest.raises(SpotCheckError, match="not negative"):
-        check_rate(-1, AtStake(), 1, 0)
+        check_rate(-1, 0, 1, 0)
     with pytest.raises(SpotCheckError, match="0 sequences"):
-        check_rate(1, AtStake(), 0, 0)
+        check_rate(1, 0, 0, 0)
     with pytest.raises(SpotCheckError, match="32 bytes"):
         chosen(b"", bytes(32), 1, 1)
     with pytest.raises(SpotCheckError, match="out of range"):

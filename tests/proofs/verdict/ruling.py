@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.limits import PUBLISHED, Thresholds
+from proofs.thresholds.builtin import PUBLISHED
+from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.verdict.blame import Inquiry, RevealedRowsCheck
 from proofs.verdict.exceedances import RejectConvictLimits

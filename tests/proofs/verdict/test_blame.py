@@ -9,7 +9,7 @@ import pytest
 
 from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.statement import token_digest
-from proofs.thresholds.limits import FP32, PUBLISHED
+from proofs.thresholds.builtin import FP32, PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure
 from proofs.verdict.blame import Inquiry, RevealedRowsCheck
 from proofs.verdict.exceedances import RejectConvictLimits

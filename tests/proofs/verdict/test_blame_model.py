@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from proofs.evidence.bundle import BundleSequence, FinishReason, StageClaim
-from proofs.thresholds.limits import PUBLISHED
+from proofs.thresholds.builtin import PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.message import StageStatus, Verdict

@@ -12,14 +12,8 @@ from proofs.encoding.canonical import CanonicalError
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import SignatureError, address_of, checksum_address
 from proofs.evidence.bundle import FinishReason
-from proofs.thresholds.limits import (
-    FP32,
-    PROFILES,
-    PUBLISHED,
-    Thresholds,
-    UnknownProfileError,
-    profile,
-)
+from proofs.thresholds.builtin import BUILTIN, FP32, PUBLISHED, UnknownThresholdsError, builtin
+from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import ChunkMeasure, SequenceMeasure
 from proofs.verdict.judge import VerdictError, ending_fault, judge
 from proofs.verdict.message import SignedVerdict, StageStatus, StageVerdict, Verdict
@@ -50,7 +44,7 @@ from tests.proofs.verdict.ruling import (
 ANYBODY = checksum_address(b"\x11" * 20)
 
 
-@pytest.mark.parametrize("thresholds", PROFILES.values(), ids=PROFILES)
+@pytest.mark.parametrize("thresholds", BUILTIN.values(), ids=BUILTIN)
 @pytest.mark.parametrize("stages", [1, 2, 5])
 def test_honest_work_is_accepted(thresholds: Thresholds, stages: int) -> None:
     unit = bundle(stages)
@@ -228,10 +222,10 @@ def test_thresholds_pass_only_what_is_inside(mean: float, median: float, count: 
 
 
 def test_profiles_are_found_by_name() -> None:
-    assert profile("published") is PUBLISHED
+    assert builtin("published") is PUBLISHED
     assert (PUBLISHED.exp_mismatches, PUBLISHED.mant_err_mean) == (38, 10.0)
-    with pytest.raises(UnknownProfileError, match="fp32"):
-        profile("fp64")
+    with pytest.raises(UnknownThresholdsError, match="fp32"):
+        builtin("fp64")
 
 
 def test_measurements_must_cover_the_bundle() -> None:

@@ -20,7 +20,8 @@ from node.roles.validator.judging.rows import CannotJudge
 from node.wire.blobs import BlobStore
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.limits import PROFILES, Thresholds, floor_of
+from proofs.thresholds.builtin import BUILTIN, floor_of
+from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.profiles import Profile
 from proofs.verdict.exceedances import RejectConvictLimits
 
@@ -77,15 +78,15 @@ class PoolLimits:
 
     async def _exact(self, name: str) -> NamedThresholds:
         """What a pool names means the same to every validator: a shipped name or a whole id."""
-        if name in PROFILES or name in shipped_profiles():
+        if name in BUILTIN or name in shipped_profiles():
             return await self._load(name)
         if len(name) != ID_DIGITS or set(name) - set(hexdigits.lower()):
             raise CannotJudge(f"the pool names limits that are none: {name[:64]}")
         return await self._load(name)
 
     async def _load(self, name: str) -> NamedThresholds:
-        if name in PROFILES:
-            return NamedThresholds(name, PROFILES[name])
+        if name in BUILTIN:
+            return NamedThresholds(name, BUILTIN[name])
         folder = self._context.config.data_dir
         try:
             profile = await trio.to_thread.run_sync(load_profile, name, folder)

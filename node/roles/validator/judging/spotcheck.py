@@ -18,7 +18,6 @@ from proofs.evidence.bundle import StageClaim, UnitBundle
 from proofs.thresholds.spotcheck import (
     DEFAULT_TERMS,
     ONE,
-    AtStake,
     CheckTerms,
     check_rate,
     chosen,
@@ -106,8 +105,7 @@ class Chooser:
         provider = await chain.owner_of(claim.address)
         loss = 0 if provider is None else await chain.conviction_loss(provider)
         pay = claim.receipt.units * (await chain.pool_funds(claim.receipt.pool_id)).rate
-        stake = AtStake(slashable=loss)
-        return coarse(check_rate(pay, stake, sequences, record.verified, self._terms))
+        return coarse(check_rate(pay, loss, sequences, record.verified, self._terms))
 
 
 def coarse(rate: int) -> int:

@@ -18,7 +18,7 @@ from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.revealed import NO_ROWS
 from pipeline.engine.replay import NOT_FINITE, Replayer
 from pipeline.models.prepared import PreparedModel
-from proofs.thresholds.limits import FP32
+from proofs.thresholds.builtin import FP32
 from proofs.thresholds.measures import ChunkMeasure
 from tests.pipeline.engine.rings import cuts, load_requests, local_ring
 

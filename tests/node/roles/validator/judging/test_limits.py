@@ -15,7 +15,7 @@ from node.errors import InputError
 from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.limits import PoolLimits
 from node.roles.validator.judging.rows import CannotJudge
-from proofs.thresholds.limits import FP32, PUBLISHED
+from proofs.thresholds.builtin import FP32, PUBLISHED
 from proofs.thresholds.profiles import Profile, QuantileTable, Side, limits_of
 from tests.proofs.units import bundle
 

@@ -19,8 +19,8 @@ from node.roles.validator.judging.reputation import (
 )
 from node.roles.validator.judging.spotcheck import Chooser, coarse
 from proofs.evidence.bundle import UnitBundle
+from proofs.thresholds.builtin import FP32
 from proofs.thresholds.drift import DriftState, DriftTest
-from proofs.thresholds.limits import FP32
 from proofs.thresholds.profiles import Profile, QuantileTable
 from proofs.thresholds.spotcheck import DEFAULT_TERMS, MAX_AGE, ONE, chosen
 from proofs.verdict.exceedances import RejectConvictLimits
