@@ -216,11 +216,11 @@ async def _open_chain(
     from chain.client import open_chain
     from chain.deployment.deployment import Deployment
     from chain.transactions.machine import Rules
-    from chain.transactions.manager import Settings
+    from chain.transactions.sender import SenderSettings
 
     table = network_file.chain
     deployment = Deployment.from_dict(table.deployment())
-    settings = Settings(rules=Rules(confirmations=table.confirmations))
+    settings = SenderSettings(rules=Rules(confirmations=table.confirmations))
     async with open_chain(
         table.rpc_url, deployment, key.secret, data.chain, settings=settings
     ) as chain:

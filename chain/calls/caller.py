@@ -19,14 +19,13 @@ from typing import Any
 
 import trio
 
-from chain.abi.artifacts import load_artifact
-from chain.abi.codec import AbiError
-from chain.calls.reader import ContractReader
 from chain.deployment.deployment import Deployment
+from chain.deployment.reader import ContractReader
+from chain.encoding.artifacts import load_artifact
+from chain.encoding.codec import AbiError
 from chain.endpoint.rpc import Rpc
 from chain.errors import BadResponse, InvalidInput, Reverted, TransactionFailed
 from chain.transactions.manager import TransactionManager, TxResult
-from proofs.encoding.eip712 import Domain
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,10 @@ class Call:
 
 
 class ContractCaller(ContractReader):
-    """The contracts of one deployment, called from one key. `clock` gives Unix seconds."""
+    """The contracts of one deployment, called from one key. `clock` gives Unix seconds.
+
+    `address` is the account that the key belongs to.
+    """
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class ContractCaller(ContractReader):
     ) -> None:
         super().__init__(rpc, deployment, clock)
         self.manager = manager
+        self.address = manager.address
         self._steps = trio.Lock()
 
     async def step(
@@ -84,7 +87,7 @@ class ContractCaller(ContractReader):
         TransactionFailed when the mined call failed, and ChainError as `TransactionManager.send`.
         """
         async with self._steps:
-            await self.manager.await_outcomes(name)
+            await self.await_outcomes(name)
             call = await plan()
             if call is None:
                 return None
@@ -106,11 +109,22 @@ class ContractCaller(ContractReader):
         """Call `contract.function` exactly once for `key`, ever; raises as `planned` does."""
         data = self.encode(contract, function, *args)
         async with self._steps:
-            if spend and not await self.manager.known(key):
+            if spend and not await self.known(key):
                 await self._approve(key, contract, spend)
             target = self.deployment.address(contract)
             result = await self.manager.send(key, target, data, retry_failed=True)
         return await self.checked(key, contract, data, result)
+
+    async def known(self, key: str) -> bool:
+        """Whether a transaction was ever asked for under `key` by `once`."""
+        return await self.manager.known(key)
+
+    async def await_outcomes(self, name: str) -> None:
+        """Wait until nothing that was sent under `name/` is unfinished, as after a restart.
+
+        Raises ChainUnreachable, and TransactionPending after two minutes.
+        """
+        await self.manager.await_outcomes(name)
 
     async def checked(self, key: str, contract: str, data: bytes, result: TxResult) -> TxResult:
         """`result` if it succeeded; otherwise raises the contract's reason, as far as it shows."""
@@ -118,7 +132,7 @@ class ContractCaller(ContractReader):
             await self.rpc.call(
                 self.deployment.address(contract),
                 data,
-                sender=self.manager.address,
+                sender=self.address,
                 tag=result.block,
             )
             raise TransactionFailed(key, "0x" + result.hash.hex())
@@ -141,7 +155,7 @@ class ContractCaller(ContractReader):
 
     async def _approve(self, name: str, contract: str, amount: int) -> None:
         spender = self.deployment.address(contract)
-        owner = self.manager.address
+        owner = self.address
         if await self.read("PrimeToken", "allowance", owner, spender) >= amount:
             return
         balance = await self.read("PrimeToken", "balanceOf", owner)
@@ -151,23 +165,6 @@ class ContractCaller(ContractReader):
             )
         data = self.encode("PrimeToken", "approve", spender, amount)
         key = f"{name}/approve"
-        await self.manager.await_outcomes(key)
+        await self.await_outcomes(key)
         result = await self.manager.send_next(key, self.deployment.address("PrimeToken"), data)
         await self.checked(key, "PrimeToken", data, result)
-
-
-class ContractUser:
-    """Base of the parts of `ChainClient`: one key's view of one deployment."""
-
-    def __init__(self, caller: ContractCaller) -> None:
-        self.caller = caller
-        self.rpc = caller.rpc
-        self.deployment = caller.deployment
-        self.address = caller.manager.address
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.address} on {self.rpc.url}>"
-
-    def domain(self, contract: str) -> Domain:
-        """The EIP-712 domain of a contract: ReceiptSettlement's for receipts and epoch roots."""
-        return Domain(self.deployment.chain_id, self.deployment.address(contract))

@@ -7,7 +7,9 @@ Everything that ends a question returns None when the chain shows that it is ove
 
 from __future__ import annotations
 
-from chain.abi.structs import (
+from chain.calls.caller import Call, ContractCaller
+from chain.calls.settlement import SETTLEMENT
+from chain.encoding.structs import (
     Dispute,
     answer_struct,
     leaf_struct,
@@ -17,19 +19,20 @@ from chain.abi.structs import (
     signed_struct,
     signer_list,
 )
-from chain.calls.caller import Call, ContractUser
-from chain.calls.settlement import SETTLEMENT
 from chain.transactions.manager import TxResult
 from proofs.encoding.leaves import PayoutAnswer, PostedRoot, ProvenLeaf, ProvenPayout, SignedReceipt
 from proofs.encoding.receipts import Receipt
 
 
-class Disputes(ContractUser):
+class Disputes:
     """The part of `ChainClient` that asks, answers and proves."""
 
-    async def dispute(self, dispute_id: int) -> Dispute | None:
+    def __init__(self, caller: ContractCaller) -> None:
+        self._caller = caller
+
+    async def find(self, dispute_id: int) -> Dispute | None:
         """An open dispute; None when it is over, or there never was one."""
-        return Dispute.from_abi(await self.caller.read(SETTLEMENT, "disputeOf", dispute_id))
+        return Dispute.from_abi(await self._caller.read(SETTLEMENT, "disputeOf", dispute_id))
 
     async def dispute_receipt(self, posted: PostedRoot, index: int) -> int:
         """Ask for leaf `index` of a pending root; returns the dispute's id. Costs the bond.
@@ -72,11 +75,11 @@ class Disputes(ContractUser):
         )
 
     async def _ask(self, posted: PostedRoot, subject: str, function: str, *args: object) -> int:
-        bond = int(await self.caller.read(SETTLEMENT, "bond"))
+        bond = int(await self._caller.read(SETTLEMENT, "bond"))
         # A voided root never comes back, so its hash and the subject name the question for good.
-        key = f"dispute/{posted.hash(self.domain(SETTLEMENT)).hex()}/{subject}"
-        result = await self.caller.once(key, SETTLEMENT, function, *args, spend=bond)
-        opened = await self.caller.event(result, SETTLEMENT, "DisputeOpened")
+        key = f"dispute/{posted.hash(self._caller.deployment.domain(SETTLEMENT)).hex()}/{subject}"
+        result = await self._caller.once(key, SETTLEMENT, function, *args, spend=bond)
+        opened = await self._caller.event(result, SETTLEMENT, "DisputeOpened")
         return int(opened["disputeId"])
 
     async def answer_receipt(
@@ -116,15 +119,15 @@ class Disputes(ContractUser):
 
     async def _answer(self, dispute_id: int, function: str, *args: object) -> TxResult | None:
         async def answerable() -> Call | None:
-            asked = await self.dispute(dispute_id)
+            asked = await self.find(dispute_id)
             if asked is None:
                 return None
-            standing = await self.caller.read(SETTLEMENT, "rootHash", asked.pool_id, asked.epoch)
+            standing = await self._caller.read(SETTLEMENT, "rootHash", asked.pool_id, asked.epoch)
             if bytes(standing) != asked.root:
                 return None
             return Call(SETTLEMENT, function, (dispute_id, *args))
 
-        return await self.caller.planned(
+        return await self._caller.planned(
             f"answer/{dispute_id}", answerable, done=("UnknownDispute",)
         )
 
@@ -136,9 +139,9 @@ class Disputes(ContractUser):
         """
 
         async def open_still() -> bool:
-            return await self.dispute(dispute_id) is not None
+            return await self.find(dispute_id) is not None
 
-        return await self.caller.step(
+        return await self._caller.step(
             f"uphold/{dispute_id}",
             open_still,
             SETTLEMENT,
@@ -177,12 +180,12 @@ class Disputes(ContractUser):
         return await self._void(posted, "cancelRoot", posted_struct(posted))
 
     async def _void(self, posted: PostedRoot, function: str, *args: object) -> TxResult | None:
-        root, digest = posted.root, posted.hash(self.domain(SETTLEMENT))
+        root, digest = posted.root, posted.hash(self._caller.deployment.domain(SETTLEMENT))
 
         async def stands() -> bool:
-            standing = await self.caller.read(SETTLEMENT, "rootHash", root.pool_id, root.epoch)
+            standing = await self._caller.read(SETTLEMENT, "rootHash", root.pool_id, root.epoch)
             return bytes(standing) == digest
 
-        return await self.caller.step(
+        return await self._caller.step(
             f"{function}/{digest.hex()}", stands, SETTLEMENT, function, *args, done=("UnknownRoot",)
         )

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from chain.abi.views import Pool, PoolFunds, PoolState, Strategy, known
-from chain.calls.caller import Call, ContractCaller, ContractUser
-from chain.endpoint.hexdata import ZERO_ADDRESS, parse_address
-from chain.errors import InvalidInput
+from chain.calls.caller import Call, ContractCaller
+from chain.encoding.hexdata import parse_address
+from chain.encoding.views import (
+    Pool,
+    PoolFunds,
+    PoolState,
+    Strategy,
+    known,
+)
+from chain.errors import InvalidInput, Reverted
 from chain.transactions.manager import TxResult
 from proofs.encoding.receipts import PoolInvite
-from proofs.encoding.signing import sign_digest
+from proofs.encoding.signing import ZERO_ADDRESS, sign_digest
 
 
-class Pools(ContractUser):
-    """The part of `ChainClient` that speaks to ComputePool."""
+class Pools:
+    """The part of `ChainClient` for compute pools. `key` is the client's own, to sign invites."""
 
     def __init__(self, caller: ContractCaller, key: bytes) -> None:
-        super().__init__(caller)
+        self._caller = caller
         self._key = key
 
-    async def create_pool(
+    async def create(
         self,
         name: str,
         *,
@@ -34,25 +40,25 @@ class Pools(ContractUser):
         node in. `rate` is wei of the token, as `strategy` says; 0 for SHARE. Raises InvalidInput
         when the name was used with other settings.
         """
-        domain = self.deployment.default_domain if domain_id is None else domain_id
+        domain = self._caller.deployment.default_domain if domain_id is None else domain_id
         wanted = (domain, name, uri, _eip55(inviter), int(strategy), rate)
-        result = await self.caller.once(f"create-pool/{name}", "ComputePool", "createPool", wanted)
-        return int((await self.caller.event(result, "ComputePool", "PoolCreated"))["poolId"])
+        result = await self._caller.once(f"create-pool/{name}", "ComputePool", "createPool", wanted)
+        return int((await self._caller.event(result, "ComputePool", "PoolCreated"))["poolId"])
 
-    async def fund_pool(self, pool_id: int, amount: int, *, purpose: str = "initial") -> TxResult:
+    async def fund(self, pool_id: int, amount: int, *, purpose: str = "initial") -> TxResult:
         """Add `amount` tokens to a pool's budget, once for each `purpose`."""
         key = f"fund-pool/{pool_id}/{purpose}"
-        return await self.caller.once(key, "ComputePool", "fund", pool_id, amount, spend=amount)
+        return await self._caller.once(key, "ComputePool", "fund", pool_id, amount, spend=amount)
 
-    async def start_pool(self, pool_id: int) -> TxResult | None:
+    async def start(self, pool_id: int) -> TxResult | None:
         """Open a pool of this key's for nodes."""
         return await self._move_pool(pool_id, PoolState.PENDING, "start")
 
-    async def end_pool(self, pool_id: int) -> TxResult | None:
+    async def end(self, pool_id: int) -> TxResult | None:
         """End a pool of this key's; its members leave by themselves."""
         return await self._move_pool(pool_id, PoolState.ACTIVE, "end")
 
-    async def reclaim_pool(self, pool_id: int) -> TxResult | None:
+    async def reclaim(self, pool_id: int) -> TxResult | None:
         """Take back what is left of an ended pool of this key's; None when nothing is.
 
         Raises Reverted with ReclaimTooEarly, which says from when on.
@@ -61,7 +67,7 @@ class Pools(ContractUser):
         async def plan() -> Call:
             return Call("ComputePool", "reclaim", (pool_id,))
 
-        return await self.caller.planned(
+        return await self._caller.planned(
             f"reclaim-pool/{pool_id}", plan, done=("NothingToRelease",)
         )
 
@@ -72,53 +78,68 @@ class Pools(ContractUser):
         async def plan() -> Call:
             return Call("ComputePool", "claimTime", (pool_id, provider))
 
-        return await self.caller.planned(
+        return await self._caller.planned(
             f"claim-time/{pool_id}/{provider}", plan, done=("NothingToClaim",)
         )
 
+    async def time_due(self, pool_id: int, provider: str) -> int:
+        """What `claim_time` would pay at the head block, in token units of 1e-18; 0 where the pool
+        refuses the claim."""
+        data = self._caller.encode("ComputePool", "claimTime", pool_id, provider)
+        to = self._caller.deployment.address("ComputePool")
+        try:
+            answer = await self._caller.rpc.call(to, data, sender=self._caller.address)
+        except Reverted:
+            return 0
+        return int.from_bytes(answer[:32])
+
+    async def paid_for_time(self, pool_id: int, provider: str) -> int:
+        """What a FIXED or SHARE pool has paid a provider so far, in token units of 1e-18."""
+        return int(await self._caller.read("RewardsDistributor", "paidForTime", pool_id, provider))
+
     async def unit_seconds(self, pool_id: int, provider: str) -> int:
         """Compute units times seconds of membership of a provider's nodes, up to the head block."""
-        return int(await self.caller.read("ComputePool", "unitSeconds", pool_id, provider))
+        return int(await self._caller.read("ComputePool", "unitSeconds", pool_id, provider))
 
     async def _move_pool(self, pool_id: int, source: PoolState, verb: str) -> TxResult | None:
         async def needed() -> bool:
-            return (await self.pool(pool_id)).state <= source
+            return (await self.info(pool_id)).state <= source
 
-        return await self.caller.step(
+        return await self._caller.step(
             f"{verb}-pool/{pool_id}", needed, "ComputePool", verb, pool_id
         )
 
-    async def pool(self, pool_id: int) -> Pool:
+    async def info(self, pool_id: int) -> Pool:
         """A pool's record; its state is NONE when it does not exist."""
-        return Pool.from_abi(pool_id, await self.caller.read("ComputePool", "poolInfo", pool_id))
+        return Pool.from_abi(pool_id, await self._caller.read("ComputePool", "poolInfo", pool_id))
 
-    async def pool_funds(self, pool_id: int) -> PoolFunds:
+    async def funds(self, pool_id: int) -> PoolFunds:
         """A pool's books."""
-        book = await self.caller.read("RewardsDistributor", "bookOf", pool_id)
+        book = await self._caller.read("RewardsDistributor", "bookOf", pool_id)
         settlement = known(book.settlement)
         committed = 0
         if settlement is not None:
             # Another domain may settle elsewhere; what its contract has promised counts as well.
-            committed = await self.caller.read(
+            committed = await self._caller.read(
                 "ReceiptSettlement", "committed", pool_id, at=settlement
             )
         return PoolFunds.from_abi(book, int(committed))
 
     async def is_member(self, pool_id: int, node: str) -> bool:
         """Whether a node is in a pool now."""
-        return bool(await self.caller.read("ComputePool", "isMember", pool_id, node))
+        return bool(await self._caller.read("ComputePool", "isMember", pool_id, node))
 
     async def invite_digest(self, pool_id: int, node: str, deadline: int) -> bytes:
         """The 32 bytes that a pool's inviter signs to let `node` in until `deadline` (Unix s)."""
-        nonce = await self.caller.read("ComputePool", "inviteNonce", pool_id, node)
+        nonce = await self._caller.read("ComputePool", "inviteNonce", pool_id, node)
         invite = PoolInvite(pool_id=pool_id, node=node, nonce=nonce, deadline=deadline)
-        return invite.digest(self.domain("ComputePool"))
+        return invite.digest(self._caller.deployment.domain("ComputePool"))
 
     async def sign_invite(self, pool_id: int, node: str, deadline: int) -> bytes:
         """An invite to `node` by this key, which must be the pool's inviter; 65 bytes."""
         return sign_digest(self._key, await self.invite_digest(pool_id, node, deadline))
 
-    async def join_pool(
+    async def join(
         self,
         pool_id: int,
         invite_signature: bytes = b"",
@@ -130,12 +151,12 @@ class Pools(ContractUser):
 
         A permissionless pool needs neither invite nor deadline.
         """
-        member = node or self.address
+        member = node or self._caller.address
 
         async def needed() -> bool:
             return not await self.is_member(pool_id, member)
 
-        return await self.caller.step(
+        return await self._caller.step(
             f"join/{pool_id}/{member}",
             needed,
             "ComputePool",
@@ -146,24 +167,24 @@ class Pools(ContractUser):
             invite_signature,
         )
 
-    async def leave_pool(self, pool_id: int, *, node: str | None = None) -> TxResult | None:
+    async def leave(self, pool_id: int, *, node: str | None = None) -> TxResult | None:
         """Take a node out of a pool: this key itself, or `node` when this key is its provider."""
-        member = node or self.address
+        member = node or self._caller.address
 
         async def needed() -> bool:
             return await self.is_member(pool_id, member)
 
-        return await self.caller.step(
+        return await self._caller.step(
             f"leave/{pool_id}/{member}", needed, "ComputePool", "leave", pool_id, member
         )
 
-    async def eject_node(self, pool_id: int, node: str) -> TxResult | None:
+    async def eject(self, pool_id: int, node: str) -> TxResult | None:
         """Put a node out of a pool of this key's, and bar it from joining again."""
 
         async def needed() -> bool:
-            return not bool(await self.caller.read("ComputePool", "isEjected", pool_id, node))
+            return not bool(await self._caller.read("ComputePool", "isEjected", pool_id, node))
 
-        return await self.caller.step(
+        return await self._caller.step(
             f"eject/{pool_id}/{node}", needed, "ComputePool", "eject", pool_id, node
         )
 

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chain.abi.structs import NO_HASH, PoolEpochs, SettlementTerms, message, posted_struct
-from chain.calls.caller import Call, ContractUser
+from chain.calls.caller import Call, ContractCaller
 from chain.deployment.parameters import WHOLE
+from chain.encoding.structs import (
+    NO_HASH,
+    PoolEpochs,
+    SettlementTerms,
+    message,
+    posted_struct,
+)
 from chain.endpoint.concurrency import for_each
 from chain.errors import BadResponse, InvalidInput, Reverted, TransactionFailed
 from chain.events.settlement_events import root_posted
@@ -34,33 +40,36 @@ class Claim:
     proof: Proof
 
 
-class Settlement(ContractUser):
+class Settlement:
     """The part of `ChainClient` that posts roots and claims."""
 
-    async def settlement_terms(self) -> SettlementTerms:
+    def __init__(self, caller: ContractCaller) -> None:
+        self._caller = caller
+
+    async def terms(self) -> SettlementTerms:
         """Quorum, windows and bond of the settlement contract."""
         return SettlementTerms(
-            quorum=int(await self.caller.read(SETTLEMENT, "quorum")),
-            challenge_window=int(await self.caller.read(SETTLEMENT, "challengeWindow")),
-            answer_window=int(await self.caller.read(SETTLEMENT, "answerWindow")),
-            bond=int(await self.caller.read(SETTLEMENT, "bond")),
+            quorum=int(await self._caller.read(SETTLEMENT, "quorum")),
+            challenge_window=int(await self._caller.read(SETTLEMENT, "challengeWindow")),
+            answer_window=int(await self._caller.read(SETTLEMENT, "answerWindow")),
+            bond=int(await self._caller.read(SETTLEMENT, "bond")),
         )
 
     async def conviction_loss(self, provider: str) -> int:
         """What a conviction would take of a provider's tokens now, within the daily cap."""
-        share = int(await self.caller.read(SETTLEMENT, "convictionSlash"))
-        active = int(await self.caller.read("StakeManager", "stakeOf", provider))
-        unbonding = await self.caller.read("StakeManager", "unbondingOf", provider)
-        most = int(await self.caller.read("StakeManager", "slashable", provider))
+        share = int(await self._caller.read(SETTLEMENT, "convictionSlash"))
+        active = int(await self._caller.read("StakeManager", "stakeOf", provider))
+        unbonding = await self._caller.read("StakeManager", "unbondingOf", provider)
+        most = int(await self._caller.read("StakeManager", "slashable", provider))
         return min((active + int(unbonding.amount)) * share // WHOLE, most)
 
     async def epochs_of(self, pool_id: int) -> PoolEpochs:
         """How far a pool's settlement came."""
-        return PoolEpochs.from_abi(await self.caller.read(SETTLEMENT, "epochsOf", pool_id))
+        return PoolEpochs.from_abi(await self._caller.read(SETTLEMENT, "epochsOf", pool_id))
 
     async def root_hash(self, pool_id: int, epoch: int) -> bytes:
         """`PostedRoot.hash` of the root that stands for an epoch; 32 zero bytes where none does."""
-        return bytes(await self.caller.read(SETTLEMENT, "rootHash", pool_id, epoch))
+        return bytes(await self._caller.read(SETTLEMENT, "rootHash", pool_id, epoch))
 
     async def is_final(self, pool_id: int, epoch: int) -> bool:
         """Whether claims on an epoch's root are open.
@@ -73,8 +82,8 @@ class Settlement(ContractUser):
         last = await self.epochs_of(pool_id)
         if epoch < last.epoch:
             return True
-        over = last.open_disputes == 0 and await self.caller.now() >= last.claimable_at
-        return over or bool(await self.caller.read(SETTLEMENT, "isFinal", pool_id, epoch))
+        over = last.open_disputes == 0 and await self._caller.now() >= last.claimable_at
+        return over or bool(await self._caller.read(SETTLEMENT, "isFinal", pool_id, epoch))
 
     async def find_posted(self, pool_id: int, epoch: int) -> PostedRoot | None:
         """The root that stands for an epoch, from the event of its posting; None where none does.
@@ -85,11 +94,11 @@ class Settlement(ContractUser):
         wanted = await self.root_hash(pool_id, epoch)
         if wanted == NO_HASH:
             return None
-        domain = self.domain(SETTLEMENT)
-        last = await self.rpc.block_number()
-        while last >= self.deployment.block:
-            first = max(last - SCAN_BLOCKS + 1, self.deployment.block)
-            for args in await self.caller.past_events(
+        domain = self._caller.deployment.domain(SETTLEMENT)
+        last = await self._caller.rpc.block_number()
+        while last >= self._caller.deployment.block:
+            first = max(last - SCAN_BLOCKS + 1, self._caller.deployment.block)
+            for args in await self._caller.past_events(
                 SETTLEMENT, "RootPosted", first, last, (pool_id, epoch)
             ):
                 found = root_posted(args).posted
@@ -97,8 +106,8 @@ class Settlement(ContractUser):
                     return found
             last = first - 1
         raise BadResponse(
-            f"{self.rpc.url} has no event of the posting of epoch {epoch} of pool {pool_id}; "
-            "use an endpoint that keeps logs"
+            f"{self._caller.rpc.url} has no event of the posting of epoch {epoch} of pool "
+            f"{pool_id}; use an endpoint that keeps logs"
         )
 
     async def post_root(
@@ -117,13 +126,13 @@ class Settlement(ContractUser):
 
         name = f"post-root/{root.pool_id}/{root.epoch}"
         # Between our look and our transaction another relayer may have posted it.
-        result = await self.caller.planned(name, free, done=("WrongEpoch",))
+        result = await self._caller.planned(name, free, done=("WrongEpoch",))
         if result is None:
             await self._check_posted(root, signatures)
         return result
 
     async def _check_posted(self, root: EpochRoot, signatures: Sequence[tuple[str, bytes]]) -> None:
-        domain = self.domain(SETTLEMENT)
+        domain = self._caller.deployment.domain(SETTLEMENT)
         standing = await self.root_hash(root.pool_id, root.epoch)
         if standing == NO_HASH:
             last = (await self.epochs_of(root.pool_id)).epoch
@@ -149,18 +158,18 @@ class Settlement(ContractUser):
         `signatures` as in `post_root`.
         """
         ordered = [signature for _, signature in _ascending(signatures)]
-        digest = conviction.digest(self.domain(SETTLEMENT)).hex()
+        digest = conviction.digest(self._caller.deployment.domain(SETTLEMENT)).hex()
 
         async def plan() -> Call:
             return Call(SETTLEMENT, "convict", (message(conviction), ordered))
 
-        return await self.caller.planned(f"convict/{digest}", plan, done=("AlreadyConvicted",))
+        return await self._caller.planned(f"convict/{digest}", plan, done=("AlreadyConvicted",))
 
     # -- claims --------------------------------------------------------------------------------
 
     async def claimed(self, pool_id: int, account: str) -> int:
         """Tokens that `account` was paid from a pool by roots so far."""
-        return int(await self.caller.read(SETTLEMENT, "claimed", pool_id, account))
+        return int(await self._caller.read(SETTLEMENT, "claimed", pool_id, account))
 
     async def claim(
         self, posted: PostedRoot, account: str, cumulative: int, proof: Sequence[bytes]
@@ -174,7 +183,7 @@ class Settlement(ContractUser):
         async def needed() -> bool:
             return await self.claimed(pool_id, account) < cumulative
 
-        return await self.caller.step(
+        return await self._caller.step(
             f"claim/{pool_id}/{account}/{cumulative}",
             needed,
             SETTLEMENT,
@@ -208,7 +217,7 @@ class Settlement(ContractUser):
 
         while True:
             try:
-                return await self.caller.planned("claim-many", plan)
+                return await self._caller.planned("claim-many", plan)
             except (Reverted, TransactionFailed):
                 # One claim that somebody else has made meanwhile fails the whole batch.
                 if len(await self._of_unpaid(left)) == len(left):
@@ -222,7 +231,7 @@ class Settlement(ContractUser):
         return [claim for claim in claims if found[claim] < claim.cumulative]
 
     def _encoded(self, claim: Claim) -> bytes:
-        return self.caller.encode(SETTLEMENT, "claim", *_arguments(claim))
+        return self._caller.encode(SETTLEMENT, "claim", *_arguments(claim))
 
 
 def _arguments(claim: Claim) -> tuple[object, ...]:

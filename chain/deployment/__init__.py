@@ -1,1 +1,1 @@
-"""Putting the contracts on a chain: parameters, presets, wiring, and checks."""
+"""The contracts of one network: their addresses, how they are created, checked and read."""

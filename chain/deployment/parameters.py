@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chain.endpoint.hexdata import parse_address
+from chain.encoding.hexdata import parse_address
 from chain.errors import InvalidInput
 
 TOKEN = 10**18

@@ -1,8 +1,11 @@
-"""Is a deployment what it says? Code, addresses, and who may do what, one answer a fact.
+"""Is a deployment what it claims to be?
 
-For whoever was handed a network file. What an administrator could have changed since deployment is
-compared as well: functions given to other roles, contracts closed, roles taken away or bound to a
-delay. Who else was given a role cannot be read from the chain's state, only from its events.
+`verify_deployment` is the quick test that every node makes before it uses the contracts: the right
+chain, and this version's code at every address. `check_deployment` is for whoever was handed a
+network file: code, addresses, and who may do what, one answer per fact. It also compares what an
+administrator could have changed since deployment: functions given to other roles, contracts closed,
+roles taken away or bound to a delay. Who else was given a role cannot be read from the chain's
+state, only from its events.
 """
 
 from __future__ import annotations
@@ -11,13 +14,35 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from chain.abi.artifacts import CONTRACTS, load_artifact
-from chain.calls.reader import ContractReader
 from chain.deployment.deployment import Deployment
+from chain.deployment.reader import ContractReader
 from chain.deployment.wiring import FUNCTIONS, HOLDERS, LABELS, LINKS, MANAGED, selectors
+from chain.encoding.artifacts import CONTRACTS, load_artifact
 from chain.endpoint.concurrency import for_each
 from chain.endpoint.rpc import Rpc
-from chain.errors import BadResponse, Reverted
+from chain.errors import BadResponse, InvalidDeployment, Reverted, WrongCode
+
+
+async def verify_deployment(rpc: Rpc, deployment: Deployment) -> None:
+    """Check that the chain is the right one and that its code at every address is this version's.
+
+    What constructors choose is not compared; `check_deployment` does that. Raises
+    InvalidDeployment, and WrongCode naming the contract.
+    """
+    chain_id = await rpc.chain_id()
+    if chain_id != deployment.chain_id:
+        raise InvalidDeployment(
+            f"the contracts are on chain {deployment.chain_id}, but {rpc.url} serves {chain_id}; "
+            "give the RPC of the right chain"
+        )
+    codes = await for_each(deployment.addresses.values(), rpc.code)
+    for name, address in deployment.addresses.items():
+        if not codes[address]:
+            raise InvalidDeployment(
+                f"{name} is not at {address} on {rpc.url}; was the chain restarted? Deploy again"
+            )
+        if not load_artifact(name).matches(codes[address]):
+            raise WrongCode(name, address, rpc.url)
 
 
 @dataclass(frozen=True)
@@ -29,6 +54,7 @@ class Check:
 
     @property
     def holds(self) -> bool:
+        """Whether the fact is as it should be."""
         return not self.found
 
 

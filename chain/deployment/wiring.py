@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from chain.abi.artifacts import load_artifact
+from chain.encoding.artifacts import load_artifact
 
 FEDERATOR: Final = 1
 NETWORK: Final = 2

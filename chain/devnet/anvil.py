@@ -20,7 +20,7 @@ import httpx
 import trio
 
 from chain.devnet.remote import HttpBackend
-from chain.endpoint.hexdata import to_quantity
+from chain.encoding.hexdata import to_quantity
 from chain.errors import DevnetError
 
 START_SECONDS = 20

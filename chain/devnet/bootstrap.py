@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chain.abi.artifacts import load_artifact
-from chain.account import open_account
-from chain.deployment.deployment import Deployment, DeploymentParams, deploy
+from chain.deployment.deploying import deploy
+from chain.deployment.deployment import Deployment
+from chain.deployment.parameters import DeploymentParams
+from chain.encoding.artifacts import load_artifact
 from chain.endpoint.faucet import faucet_address, register_token, request_funds
-from chain.transactions.manager import Settings
+from chain.transactions.account import open_account
+from chain.transactions.sender import SenderSettings
 from proofs.encoding.signing import address_of
 
 FAUCET_TOKENS = 100_000_000 * 10**18
@@ -20,7 +22,7 @@ async def deploy_on_devnet(
     database_path: Path | str,
     params: DeploymentParams | None = None,
     *,
-    settings: Settings | None = None,
+    settings: SenderSettings | None = None,
 ) -> Deployment:
     """Deploy all contracts from `key`, which the faucet funds, and give the faucet tokens to pay.
 

@@ -34,7 +34,13 @@ from chain.devnet.jsonrpc import (
     Fault,
 )
 from chain.devnet.records import LogIndex, block_json, receipt_json, transaction_json
-from chain.endpoint.hexdata import address_bytes, parse_data, parse_quantity, to_data, to_quantity
+from chain.encoding.hexdata import (
+    address_bytes,
+    parse_data,
+    parse_quantity,
+    to_data,
+    to_quantity,
+)
 
 CHAIN_ID = 31337
 BLOCK_GAS = 30_000_000

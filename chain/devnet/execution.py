@@ -9,7 +9,8 @@ import itertools
 from typing import Any
 
 from chain.devnet.jsonrpc import EXECUTION_REVERTED, SERVER_ERROR, Fault
-from chain.endpoint.hexdata import ZERO_ADDRESS, parse_data, parse_quantity, to_data
+from chain.encoding.hexdata import parse_data, parse_quantity, to_data
+from proofs.encoding.signing import ZERO_ADDRESS
 
 CALL_GAS = 16_777_216
 

@@ -13,9 +13,9 @@ from collections import Counter
 
 import trio
 
-from chain.abi.artifacts import load_artifact
 from chain.devnet.jsonrpc import Backend, Fault
-from chain.endpoint.hexdata import parse_address, parse_quantity, to_data
+from chain.encoding.artifacts import load_artifact
+from chain.encoding.hexdata import parse_address, parse_quantity, to_data
 from chain.errors import BadResponse, FaucetRefused
 from chain.transactions.signing import Fees, Unsigned, sign
 from proofs.encoding.signing import address_of

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Any
 
 from chain.devnet.jsonrpc import INVALID_PARAMS, SERVER_ERROR, Fault
-from chain.endpoint.hexdata import (
-    checksum_address,
+from chain.encoding.hexdata import (
     parse_data,
     parse_quantity,
     to_data,
     to_quantity,
 )
+from proofs.encoding.signing import checksum_address
 
 MAX_LOGS = 10_000
 

@@ -15,7 +15,7 @@ import httpx
 import trio
 
 from chain.devnet.jsonrpc import METHOD_NOT_FOUND, SERVER_ERROR, Fault
-from chain.endpoint.hexdata import parse_quantity
+from chain.encoding.hexdata import parse_quantity
 from chain.errors import DevnetError
 from proofs.encoding.signing import address_of
 

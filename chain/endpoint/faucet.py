@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import trio
 
-from chain.endpoint.hexdata import parse_address
+from chain.encoding.hexdata import parse_address
 from chain.errors import BadResponse, ChainUnreachable, FaucetRefused
 from proofs.encoding.jsontext import parse_json
 

@@ -28,9 +28,9 @@ from eth_utils import is_0x_prefixed, is_hex
 from web3.providers.async_base import AsyncJSONBaseProvider
 from web3.types import RPCEndpoint, RPCResponse
 
-from chain.abi.codec import decode_revert
-from chain.endpoint.hexdata import parse_data
-from chain.endpoint.records import MAX_DATA
+from chain.encoding.codec import decode_revert
+from chain.encoding.hexdata import parse_data
+from chain.encoding.records import MAX_DATA
 from chain.errors import BadResponse, ChainUnreachable, Reverted, RpcError
 from proofs.encoding.jsontext import parse_json
 

@@ -22,9 +22,23 @@ from web3.exceptions import BlockNotFound, TransactionNotFound, Web3Exception, W
 from web3.middleware import ExtraDataToPOAMiddleware
 from web3.types import RPCEndpoint
 
-from chain.endpoint.hexdata import parse_address, parse_quantity, to_data, to_quantity
+from chain.encoding.hexdata import (
+    parse_address,
+    parse_quantity,
+    to_data,
+    to_quantity,
+)
+from chain.encoding.records import (
+    Block,
+    Count,
+    Data,
+    Hash,
+    Log,
+    Logs,
+    Receipt,
+    Wei,
+)
 from chain.endpoint.provider import HttpProvider
-from chain.endpoint.records import Block, Count, Data, Hash, Log, Logs, Receipt, Wei
 from chain.errors import BadResponse, InvalidInput, RpcError
 
 DEADLINE_SECONDS = 15.0

@@ -30,11 +30,11 @@ from typing import Any, TypeVar
 
 import trio
 
-from chain.abi.artifacts import load_artifact
-from chain.abi.codec import Abi, AbiError
 from chain.database import Database
 from chain.deployment.deployment import Deployment
-from chain.endpoint.records import Block, Log
+from chain.encoding.artifacts import load_artifact
+from chain.encoding.codec import Abi, AbiError
+from chain.encoding.records import Block, Log
 from chain.endpoint.rpc import Rpc
 from chain.errors import BadResponse, ChainError, ChainUnreachable, RpcError
 from chain.events.cursor import CursorStore, Effects, Position

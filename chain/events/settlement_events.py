@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from chain.abi.structs import Dispute, root_from_abi
+from chain.encoding.structs import Dispute, root_from_abi
 from proofs.encoding.leaves import PostedRoot
 
 if TYPE_CHECKING:

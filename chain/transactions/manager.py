@@ -23,12 +23,10 @@ from chain.errors import (
 )
 from chain.transactions.machine import FINAL, State, Transaction
 from chain.transactions.network import Network
-from chain.transactions.sender import FILLER, Sender, Settings
+from chain.transactions.sender import FILLER, Sender, SenderSettings
 from chain.transactions.signing import MAX_GAS, check_limits
 from chain.transactions.store import TransactionStore
 from proofs.encoding.signing import address_of
-
-__all__ = ["Settings", "TransactionManager", "TxResult", "open_manager"]
 
 GAS_HEADROOM = 1.2
 
@@ -45,14 +43,14 @@ class TxResult:
 
 @asynccontextmanager
 async def open_manager(
-    rpc: Rpc, private_key: bytes, store: TransactionStore, settings: Settings | None = None
+    rpc: Rpc, private_key: bytes, store: TransactionStore, settings: SenderSettings | None = None
 ) -> AsyncIterator[TransactionManager]:
     """Run the sender task of one key for the length of the block.
 
     Raises ChainError when the endpoint cannot be reached.
     """
     chain_id = await rpc.chain_id()
-    manager = TransactionManager(rpc, chain_id, private_key, store, settings or Settings())
+    manager = TransactionManager(rpc, chain_id, private_key, store, settings or SenderSettings())
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(manager._sender.run)
@@ -74,7 +72,7 @@ class TransactionManager:
         chain_id: int,
         private_key: bytes,
         store: TransactionStore,
-        settings: Settings,
+        settings: SenderSettings,
     ) -> None:
         self.address = address_of(private_key)
         self._rpc = rpc

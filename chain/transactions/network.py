@@ -17,7 +17,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
-from chain.endpoint.hexdata import parse_data, to_quantity
+from chain.encoding.hexdata import parse_data, to_quantity
 from chain.endpoint.rpc import Rpc
 from chain.errors import BadResponse, ChainUnreachable, Reverted, RpcError
 from chain.transactions.fees import FeePolicy, first_offer, raised_offer, read_refusal

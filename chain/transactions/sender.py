@@ -60,7 +60,7 @@ FILLER = "nonce-filler/"
 
 
 @dataclass(frozen=True)
-class Settings:
+class SenderSettings:
     """How the sender behaves. `poll` in seconds; `in_flight`: how many transactions may wait in the
     pool at once (geth keeps 16 for each account whatever the load)."""
 
@@ -103,7 +103,7 @@ class _Request:
 class Sender:
     """One key's transactions. `run` is the task; `ask` may be called from any other."""
 
-    def __init__(self, network: Network, store: TransactionStore, settings: Settings) -> None:
+    def __init__(self, network: Network, store: TransactionStore, settings: SenderSettings) -> None:
         self._network = network
         self._store = store
         self._settings = settings

@@ -11,7 +11,7 @@ from typing import Any
 
 from eth_account import Account
 
-from chain.endpoint.hexdata import address_bytes
+from chain.encoding.hexdata import address_bytes
 from chain.errors import InvalidInput
 
 MAX_GAS = 16_777_216

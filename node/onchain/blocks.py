@@ -17,7 +17,7 @@ from node.errors import InputError
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
-    from chain.endpoint.records import Block
+    from chain.encoding.records import Block
 
 IDLE_SECONDS = 30.0
 POLL_SECONDS = 1.0

@@ -63,12 +63,12 @@ async def deploy_network(
     Resumes what an earlier call with the same arguments left. The network file's other tables stay,
     but for the pool of another deployment. Raises `InputError` and `chain.errors`' types.
     """
-    from chain.account import open_account
-    from chain.deployment.deployment import deploy
+    from chain.deployment.deploying import deploy
     from chain.deployment.presets import changed, check_chain, find_preset
     from chain.endpoint.rpc import open_rpc
+    from chain.transactions.account import open_account
     from chain.transactions.machine import Rules
-    from chain.transactions.manager import Settings
+    from chain.transactions.sender import SenderSettings
 
     known = NetworkFile.load_or_new(network_file)
     preset = find_preset(plan.preset)
@@ -81,7 +81,7 @@ async def deploy_network(
                 f"{key.address} holds nothing on chain {chain_id}", "send it gas money first"
             )
     database = database_path(network_file, chain_id, key.address)
-    settings = Settings(poll=preset.poll, rules=Rules(confirmations=preset.confirmations))
+    settings = SenderSettings(poll=preset.poll, rules=Rules(confirmations=preset.confirmations))
     say(f"deploying from {key.address} to chain {chain_id}; {database} remembers how far")
     async with open_account(plan.rpc_url, key.secret, database, settings=settings) as account:
         deployment = await deploy(account.rpc, account.manager, params, progress=say)
@@ -99,9 +99,9 @@ async def deploy_network(
 
 async def check_network(network_file: Path) -> list[Check]:
     """Compare what a network file names with what its chain holds."""
-    from chain.abi.artifacts import error_table
     from chain.deployment.deployment import Deployment
     from chain.deployment.verification import check_deployment
+    from chain.encoding.artifacts import error_table
     from chain.endpoint.rpc import open_rpc
 
     table = _chain_of(network_file)

@@ -64,7 +64,7 @@ async def run_dev_chain(
     """
     from chain.devnet.bootstrap import deploy_on_devnet
     from chain.devnet.server import serve_devnet
-    from chain.transactions.manager import Settings
+    from chain.transactions.sender import SenderSettings
 
     known = NetworkFile.load_or_new(network_file)
     async with trio.open_nursery() as nursery:
@@ -75,7 +75,7 @@ async def run_dev_chain(
         )
         deployer = generate_key()
         deployment = await deploy_on_devnet(
-            chain.url, deployer.secret, MEMORY, settings=Settings(poll=POLL_SECONDS)
+            chain.url, deployer.secret, MEMORY, settings=SenderSettings(poll=POLL_SECONDS)
         )
         await grant_validators(chain.url, deployment, deployer, validators)
         table = ChainTable(
@@ -118,9 +118,9 @@ async def grant_validators(
 ) -> None:
     """Admit validators; who was admitted the chain shows, so nothing is remembered here."""
     from chain.client import open_chain
-    from chain.transactions.manager import Settings
+    from chain.transactions.sender import SenderSettings
 
-    settings = Settings(poll=POLL_SECONDS)
+    settings = SenderSettings(poll=POLL_SECONDS)
     async with open_chain(url, deployment, federator.secret, MEMORY, settings=settings) as chain:
         for validator in validators:
-            await chain.grant_validator(validator)
+            await chain.validators.grant(validator)

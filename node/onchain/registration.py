@@ -105,7 +105,9 @@ async def _lacking(chain: ChainClient, address: str, tokens: int, gas: int) -> s
 
 async def stake_for(chain: ChainClient, provider: str, compute_units: int) -> int:
     """Stake that `provider` needs for its present nodes and one more of `compute_units`."""
-    return await chain.minimum_stake(await chain.compute_units_of(provider) + compute_units)
+    return await chain.providers.minimum_stake(
+        await chain.providers.compute_units_of(provider) + compute_units
+    )
 
 
 async def register_worker(
@@ -122,13 +124,13 @@ async def register_worker(
     Raises `NodeError` naming the commands that register it where the key is not.
     """
     await ensure_funds(chain, table, node.address, 0)
-    record = await chain.node(node.address)
+    record = await chain.nodes.find(node.address)
     registered = record is not None and record.provider == provider.address
     if provider.key is None:
         if not registered:
             raise _unregistered(provider, node.address, record.provider if record else None)
         return
-    held = await chain.stake_of(provider.address)
+    held = await chain.providers.stake_of(provider.address)
     if registered and held >= least_stake:
         return
     needed = 0 if registered else await stake_for(chain, provider.address, compute_units)

@@ -106,7 +106,7 @@ async def open_roles(
             await register_worker(context.chain, table, provider, key, units, stake)
         if "validator" in wanted:
             if context.chain is not None and table is not None:
-                terms = await context.chain.settlement_terms()
+                terms = await context.chain.settlement.terms()
                 await ensure_funds(context.chain, table, key.address, terms.bond)
             replayer = await stack.enter_async_context(open_validator_engine(context))
             validator = Validator(context, replayer, follower)

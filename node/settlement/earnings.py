@@ -59,8 +59,8 @@ async def find_earnings(
         if reward.account == account:
             rewards.setdefault(reward.pool_id, []).append(reward)
     wanted = set(pools) | set(rewards)
-    for node in await chain.nodes_of(account):
-        record = await chain.node(node)
+    for node in await chain.providers.nodes_of(account):
+        record = await chain.nodes.find(node)
         if record is not None and record.pool_id is not None:
             wanted.add(record.pool_id)
     found = []
@@ -73,11 +73,11 @@ async def find_earnings(
 async def _earning(
     chain: ChainClient, account: str, pool_id: int, rewards: list[Reward]
 ) -> Earning | None:
-    from chain.abi.views import PoolState, Strategy
+    from chain.encoding.views import PoolState, Strategy
 
-    if (await chain.pool(pool_id)).state is PoolState.NONE:
+    if (await chain.pools.info(pool_id)).state is PoolState.NONE:
         return None
-    if (await chain.pool_funds(pool_id)).strategy is not Strategy.WORK:
+    if (await chain.pools.funds(pool_id)).strategy is not Strategy.WORK:
         return await _by_time(chain, account, pool_id)
     return await _by_work(chain, account, pool_id, rewards)
 
@@ -85,15 +85,15 @@ async def _earning(
 async def _by_work(
     chain: ChainClient, account: str, pool_id: int, rewards: list[Reward]
 ) -> Earning:
-    claimed = await chain.claimed(pool_id, account)
-    last = await chain.epochs_of(pool_id)
+    claimed = await chain.settlement.claimed(pool_id, account)
+    last = await chain.settlement.epochs_of(pool_id)
     domain = chain.domain("ReceiptSettlement")
     final: Reward | None = None
     pending: Reward | None = None
     for reward in rewards:
-        if await chain.root_hash(pool_id, reward.epoch) != reward.posted.hash(domain):
+        if await chain.settlement.root_hash(pool_id, reward.epoch) != reward.posted.hash(domain):
             continue  # voided, or posted anew with another root
-        if await chain.is_final(pool_id, reward.epoch):
+        if await chain.settlement.is_final(pool_id, reward.epoch):
             final = reward
             break
         pending = pending or reward
@@ -113,20 +113,6 @@ async def _by_work(
 
 
 async def _by_time(chain: ChainClient, account: str, pool_id: int) -> Earning:
-    paid = int(await chain.caller.read("RewardsDistributor", "paidForTime", pool_id, account))
-    due = await _due(chain, account, pool_id)
+    paid = await chain.pools.paid_for_time(pool_id, account)
+    due = await chain.pools.time_due(pool_id, account)
     return Earning(pool_id=pool_id, by_time=True, earned=paid + due, claimed=paid, claimable=due)
-
-
-async def _due(chain: ChainClient, account: str, pool_id: int) -> int:
-    """What `claimTime` would pay at the head block."""
-    from chain.errors import Reverted
-
-    data = chain.caller.encode("ComputePool", "claimTime", pool_id, account)
-    try:
-        answer = await chain.rpc.call(
-            chain.deployment.address("ComputePool"), data, sender=chain.address
-        )
-    except Reverted:
-        return 0
-    return int.from_bytes(answer[:32])

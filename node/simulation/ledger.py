@@ -36,16 +36,18 @@ class Ledger:
         """What every worker's and validator's provider has staked now."""
         options = self._network.options
         return {
-            name: await self._chain.stake_of(self._network.nodes[name].provider)
+            name: await self._chain.providers.stake_of(self._network.nodes[name].provider)
             for name in (*options.worker_names, *options.validator_names)
         }
 
     async def unclaimed(self, pool_id: int) -> int:
         """What the pool's newest root owes beyond what was claimed, in the smallest unit."""
-        owed = (await self._chain.epochs_of(pool_id)).total_payout
+        owed = (await self._chain.settlement.epochs_of(pool_id)).total_payout
         paid = 0
         for name in self._network.options.worker_names:
-            paid += await self._chain.claimed(pool_id, self._network.nodes[name].provider)
+            paid += await self._chain.settlement.claimed(
+                pool_id, self._network.nodes[name].provider
+            )
         return owed - paid
 
 

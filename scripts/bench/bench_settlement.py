@@ -28,11 +28,12 @@ import trio
 from machine import machine, watch
 
 from chain.client import ChainClient, open_chain
-from chain.deployment.deployment import DeploymentParams
+from chain.deployment.parameters import DeploymentParams
 from chain.devnet.bootstrap import deploy_on_devnet
 from chain.devnet.server import serve_devnet
 from chain.endpoint.faucet import request_funds
-from chain.transactions.manager import Settings, TxResult
+from chain.transactions.manager import TxResult
+from chain.transactions.sender import SenderSettings
 from proofs.encoding.leaves import PostedRoot, SignedReceipt, ascending
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_of
@@ -46,7 +47,7 @@ VALIDATORS = 3
 STAKE = 1_000 * 10**18
 RATE = 10**12
 BUDGET = 1_000 * 10**18
-FAST = Settings(poll=0.05)
+FAST = SenderSettings(poll=0.05)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class Bench:
                 path = self._folder / f"{address_of(key)}.sqlite"
                 url, deployment = self.chain.rpc.url, self.chain.deployment
                 async with open_chain(url, deployment, key, path, settings=FAST) as provider:
-                    record = await provider.register(node_key, stake, 1)
+                    record = await provider.nodes.register(node_key, stake, 1)
                 self.owners[address_of(node_key)] = record.provider
 
         async with trio.open_nursery() as nursery:
@@ -106,7 +107,7 @@ class Bench:
             for key in self.validators:
                 nursery.start_soon(one, key, STAKE)
         for key in self.validators:
-            await self.chain.grant_validator(address_of(key))
+            await self.chain.validators.grant(address_of(key))
 
     def receipts(self, pool_id: int, count: int) -> list[SignedReceipt]:
         made = []
@@ -130,9 +131,9 @@ class Bench:
     async def size(self, count: int) -> Row:
         """Two epochs of `count` receipts in a new pool, disputed, answered and claimed."""
         chain = self.chain
-        pool_id = await chain.create_pool(f"bench {count}", rate=RATE)
-        await chain.fund_pool(pool_id, BUDGET)
-        await chain.start_pool(pool_id)
+        pool_id = await chain.pools.create(f"bench {count}", rate=RATE)
+        await chain.pools.fund(pool_id, BUDGET)
+        await chain.pools.start(pool_id)
         first, make_seconds = self._make(pool_id, 1, count, {})
         posted, post_first = await self._post(first)
         asked = await self._ask(first, posted)
@@ -180,15 +181,15 @@ class Bench:
 
     async def _post(self, epoch: Epoch) -> tuple[PostedRoot, int]:
         signatures = [(address_of(k), epoch.root.sign(k, self.domain)) for k in self.validators]
-        result = await self.chain.post_root(epoch.root, signatures)
+        result = await self.chain.settlement.post_root(epoch.root, signatures)
         return PostedRoot(epoch.root, ascending([s for s, _ in signatures])), _gas(result)
 
     async def _ask(self, epoch: Epoch, posted: PostedRoot) -> tuple[int, int, int, int]:
         """Gas of asking about the last leaf and about an account, and of both answers."""
         chain, index = self.chain, len(epoch.leaves) - 1
         account = epoch.leaves[index].account
-        asked = await self._gas_of(chain.dispute_receipt(posted, index))
-        answered = await chain.answer_receipt(
+        asked = await self._gas_of(chain.disputes.dispute_receipt(posted, index))
+        answered = await chain.disputes.answer_receipt(
             asked[1],
             posted,
             epoch.leaf(index),
@@ -197,9 +198,9 @@ class Bench:
         )
         payout = epoch.payout(account)
         assert payout is not None
-        asked_too = await self._gas_of(chain.dispute_payout(posted, account, payout))
+        asked_too = await self._gas_of(chain.disputes.dispute_payout(posted, account, payout))
         answer = epoch.answer(account, None)
-        answered_too = await chain.answer_payout(asked_too[1], posted, None, answer)
+        answered_too = await chain.disputes.answer_payout(asked_too[1], posted, None, answer)
         return asked[0], _gas(answered), asked_too[0], _gas(answered_too)
 
     async def _gas_of(self, asking: Any) -> tuple[int, int]:
@@ -217,16 +218,18 @@ class Bench:
         account = epoch.leaves[0].account
         payout = epoch.payout(account)
         assert payout is not None
-        return _gas(await self.chain.claim(posted, account, payout.cumulative, payout.proof))
+        return _gas(
+            await self.chain.settlement.claim(posted, account, payout.cumulative, payout.proof)
+        )
 
     async def _until_final(self, pool_id: int, number: int) -> None:
         await self.chain.rpc.request("evm_increaseTime", [3_600])
         await self.chain.rpc.request("evm_mine", [])
-        while not await self.chain.is_final(pool_id, number):  # noqa: ASYNC110 - a chain's clock
+        while not await self.chain.settlement.is_final(pool_id, number):  # noqa: ASYNC110 - a chain's clock
             await trio.sleep(0.05)
 
     async def _creator(self, pool_id: int) -> str:
-        return (await self.chain.pool(pool_id)).creator
+        return (await self.chain.pools.info(pool_id)).creator
 
 
 def _gas(result: TxResult | None) -> int:

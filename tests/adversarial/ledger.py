@@ -15,8 +15,8 @@ from typing import Any
 
 import trio
 
-from chain.abi.structs import SettlementTerms
-from chain.endpoint.records import Block
+from chain.encoding.records import Block
+from chain.encoding.structs import SettlementTerms
 from chain.errors import ChainUnreachable, InvalidInput
 from chain.events.cursor import Position
 from chain.events.reader import Batch, ChainEvent
@@ -38,7 +38,7 @@ class Ledger:
     """The chain's state, shared by the clients of all nodes of a test.
 
     `weights` are the validators' stakes, `owners` the providers of nodes. Reads named in `silent`
-    fail as if the endpoint were down; pools in `refuse_roots` take no roots.
+    (`validators.weight_of`) fail as if the endpoint were down; pools in `refuse_roots` take none.
     """
 
     creators: dict[int, str] = field(default_factory=dict)
@@ -58,6 +58,11 @@ class Ledger:
     refused: int = 0
     events: list[ChainEvent] = field(default_factory=list)
     changed: trio.Event = field(default_factory=trio.Event)
+
+    def answer(self, read: str) -> None:
+        """Raises ChainUnreachable while `read` is silent."""
+        if read in self.silent:
+            raise ChainUnreachable("http://test", f"{read} is not answered in this test")
 
     def root_of(self, pool_id: int) -> EpochRoot | None:
         roots = self.roots.get(pool_id)
@@ -144,38 +149,28 @@ class Rpc:
         return 0
 
 
-class Chain:
-    """The client of the node with this key."""
+class Pools:
+    """`chain.calls.pools.Pools` of the node with this key."""
 
     def __init__(self, ledger: Ledger, key: bytes, address: str) -> None:
-        self.ledger, self._key, self.address = ledger, key, address
-        self.rpc, self.deployment, self.database = Rpc(ledger), None, None
+        self._ledger, self._key, self._address = ledger, key, address
 
-    def domain(self, contract: str) -> Domain:
-        return DOMAIN
-
-    def _asked(self, name: str) -> None:
-        if name in self.ledger.silent:
-            raise ChainUnreachable("http://test", f"{name} is not answered in this test")
-
-    # -- pools and members ---------------------------------------------------------------------
-
-    async def pool(self, pool_id: int) -> Any:
-        self._asked("pool")
-        creator = self.ledger.creators.get(pool_id, "0x" + "0" * 40)
+    async def info(self, pool_id: int) -> Any:
+        self._ledger.answer("pools.info")
+        creator = self._ledger.creators.get(pool_id, "0x" + "0" * 40)
         terms = PoolTerms(model_id=MODEL.hex(), model="tiny")
         return SimpleNamespace(
             pool_id=pool_id,
             creator=creator,
-            inviter=None if pool_id in self.ledger.open_pools else creator,
+            inviter=None if pool_id in self._ledger.open_pools else creator,
             uri=terms.to_uri(),
         )
 
-    async def pool_funds(self, pool_id: int) -> Any:
+    async def funds(self, pool_id: int) -> Any:
         return SimpleNamespace(rate=PRICE, funded=BUDGET)
 
     async def is_member(self, pool_id: int, node: str) -> bool:
-        return (pool_id, node) in self.ledger.members
+        return (pool_id, node) in self._ledger.members
 
     async def invite_digest(self, pool_id: int, node: str, deadline: int) -> bytes:
         return sha256(f"{pool_id}:{node}:{deadline}".encode()).digest()
@@ -183,53 +178,70 @@ class Chain:
     async def sign_invite(self, pool_id: int, node: str, deadline: int) -> bytes:
         return sign_digest(self._key, await self.invite_digest(pool_id, node, deadline))
 
-    async def join_pool(self, pool_id: int, signature: bytes, deadline: int) -> None:
-        self.ledger.members.add((pool_id, self.address))
+    async def join(self, pool_id: int, signature: bytes, deadline: int) -> None:
+        self._ledger.members.add((pool_id, self._address))
 
-    async def leave_pool(self, pool_id: int) -> None:
-        self.ledger.members.discard((pool_id, self.address))
+    async def leave(self, pool_id: int) -> None:
+        self._ledger.members.discard((pool_id, self._address))
 
-    async def eject_node(self, pool_id: int, node: str) -> None:
-        self.ledger.members.discard((pool_id, node))
+    async def eject(self, pool_id: int, node: str) -> None:
+        self._ledger.members.discard((pool_id, node))
+
+
+class Nodes:
+    """`chain.calls.nodes.Nodes`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
     async def owners_of(self, nodes: Iterable[str]) -> dict[str, str]:
-        self._asked("owners_of")
-        return {n: self.ledger.owners[n] for n in nodes if n in self.ledger.owners}
+        self._ledger.answer("nodes.owners_of")
+        return {n: self._ledger.owners[n] for n in nodes if n in self._ledger.owners}
 
-    # -- validators ----------------------------------------------------------------------------
 
-    async def settlement_terms(self) -> SettlementTerms:
-        self._asked("settlement_terms")
-        return SettlementTerms(self.ledger.quorum, self.ledger.window, 60, 1)
+class Validators:
+    """`chain.calls.validators.Validators`."""
 
-    async def validators(self) -> list[str]:
-        self._asked("validators")
-        return list(self.ledger.weights)
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
-    async def is_validator(self, address: str) -> bool:
-        return address in self.ledger.weights
+    async def addresses(self) -> list[str]:
+        self._ledger.answer("validators.addresses")
+        return list(self._ledger.weights)
+
+    async def is_admitted(self, address: str) -> bool:
+        return address in self._ledger.weights
 
     async def weight_of(self, node: str) -> int:
-        self._asked("weight_of")
+        self._ledger.answer("validators.weight_of")
         await trio.lowlevel.checkpoint()
-        return self.ledger.weights.get(node, 0)
+        return self._ledger.weights.get(node, 0)
 
     async def total_weight(self) -> int:
-        return sum(self.ledger.weights.values())
+        return sum(self._ledger.weights.values())
 
-    # -- settlement ----------------------------------------------------------------------------
+
+class Settlement:
+    """`chain.calls.settlement.Settlement`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def terms(self) -> SettlementTerms:
+        self._ledger.answer("settlement.terms")
+        return SettlementTerms(self._ledger.quorum, self._ledger.window, 60, 1)
 
     async def root_hash(self, pool_id: int, epoch: int) -> bytes:
-        roots = self.ledger.roots.get(pool_id, [])
+        roots = self._ledger.roots.get(pool_id, [])
         return roots[epoch - 1].hash(DOMAIN) if 1 <= epoch <= len(roots) else bytes(32)
 
     async def is_final(self, pool_id: int, epoch: int) -> bool:
-        count = len(self.ledger.roots.get(pool_id, []))
-        return epoch < count or (epoch == count and self.ledger.window == 0)
+        count = len(self._ledger.roots.get(pool_id, []))
+        return epoch < count or (epoch == count and self._ledger.window == 0)
 
     async def post_root(self, root: EpochRoot, signatures: Signatures) -> Any:
         await trio.lowlevel.checkpoint()
-        ledger, count = self.ledger, len(self.ledger.roots.get(root.pool_id, []))
+        ledger, count = self._ledger, len(self._ledger.roots.get(root.pool_id, []))
         if root.pool_id in ledger.refuse_roots:
             ledger.refused += 1
             raise ChainUnreachable("http://test", "this pool's roots are refused")
@@ -244,25 +256,14 @@ class Chain:
         return SimpleNamespace(hash=bytes([root.epoch]) * 32, gas_used=1)
 
     async def convict(self, conviction: Conviction, signatures: Signatures) -> Any:
-        self.ledger.require_quorum(conviction.digest(DOMAIN), signatures)
-        if conviction in self.ledger.convictions:
+        self._ledger.require_quorum(conviction.digest(DOMAIN), signatures)
+        if conviction in self._ledger.convictions:
             return None
-        self.ledger.convictions.append(conviction)
+        self._ledger.convictions.append(conviction)
         return SimpleNamespace(hash=b"\x01" * 32)
 
-    async def dispute(self, dispute_id: int) -> None:
-        return None  # it is over at once
-
-    async def dispute_receipt(self, posted: PostedRoot, index: int) -> int:
-        self.ledger.accusations.append(("receipt", posted.root.epoch))
-        return len(self.ledger.accusations)
-
-    async def prove_double_count(self, posted: PostedRoot, *shown: object) -> None:
-        self.ledger.accusations.append(("double", posted.root.epoch))
-        self.ledger.void(posted.root.pool_id)
-
     async def claimed(self, pool_id: int, account: str) -> int:
-        return self.ledger.paid.get((pool_id, account), 0)
+        return self._ledger.paid.get((pool_id, account), 0)
 
     async def claim_many(self, claims: Sequence[Any]) -> list[Any]:
         for claim in claims:
@@ -271,5 +272,39 @@ class Chain:
             assert await self.is_final(root.pool_id, root.epoch)
             leaf = payout_leaf(claim.account, claim.cumulative)
             assert verify(root.payouts_root, leaf, claim.proof)
-            self.ledger.paid[root.pool_id, claim.account] = claim.cumulative
+            self._ledger.paid[root.pool_id, claim.account] = claim.cumulative
         return [SimpleNamespace(hash=b"\x01" * 32) for _ in claims]
+
+
+class Disputes:
+    """`chain.calls.disputes.Disputes`."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def find(self, dispute_id: int) -> None:
+        return None  # it is over at once
+
+    async def dispute_receipt(self, posted: PostedRoot, index: int) -> int:
+        self._ledger.accusations.append(("receipt", posted.root.epoch))
+        return len(self._ledger.accusations)
+
+    async def prove_double_count(self, posted: PostedRoot, *shown: object) -> None:
+        self._ledger.accusations.append(("double", posted.root.epoch))
+        self._ledger.void(posted.root.pool_id)
+
+
+class Chain:
+    """The client of the node with this key."""
+
+    def __init__(self, ledger: Ledger, key: bytes, address: str) -> None:
+        self.ledger, self.address = ledger, address
+        self.rpc, self.deployment, self.database = Rpc(ledger), None, None
+        self.pools = Pools(ledger, key, address)
+        self.nodes = Nodes(ledger)
+        self.validators = Validators(ledger)
+        self.settlement = Settlement(ledger)
+        self.disputes = Disputes(ledger)
+
+    def domain(self, contract: str) -> Domain:
+        return DOMAIN

@@ -40,7 +40,7 @@ class Bench:
             "model_id": MODEL,
             "model_name": "tiny",
             "deadline": deadline,
-            "signature": await chain.sign_invite(pool_id, self.first.address, deadline),
+            "signature": await chain.pools.sign_invite(pool_id, self.first.address, deadline),
         }
         return Invite.model_validate(fields | changes)
 
@@ -67,7 +67,7 @@ class Bench:
             chain = self.boss.context.chain
             assert chain is not None
             invite = await self.invite(self.boss)
-            signature = await chain.sign_invite(POOL, node.address, invite.deadline)
+            signature = await chain.pools.sign_invite(POOL, node.address, invite.deadline)
             invite = invite.model_copy(update={"signature": signature})
             await self.boss.ask(node.peer_id, INVITE, invite)
 

@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 import trio
 
-from chain.client import Account, ChainClient, open_account, open_chain
-from chain.deployment.deployment import Deployment, DeploymentParams
+from chain.client import ChainClient, open_chain
+from chain.deployment.deployment import Deployment
+from chain.deployment.parameters import DeploymentParams
 from chain.devnet.anvil import find_anvil
 from chain.devnet.bootstrap import deploy_on_devnet
 from chain.devnet.server import DevChain, serve_devnet
 from chain.endpoint.faucet import request_funds
+from chain.transactions.account import Account, open_account
 from chain.transactions.machine import Rules
-from chain.transactions.manager import Settings
+from chain.transactions.sender import SenderSettings
 from proofs.encoding.signing import address_of
 
-FAST = Settings(poll=0.05, rules=Rules(confirmations=1))
+FAST = SenderSettings(poll=0.05, rules=Rules(confirmations=1))
 
 needs_anvil = pytest.mark.skipif(
     find_anvil() is None, reason="anvil not found: install Foundry, or `npm ci` in contracts/"

@@ -10,7 +10,7 @@ import trio
 
 from chain.calls.settlement import Claim
 from chain.client import ChainClient
-from chain.deployment.deployment import DeploymentParams
+from chain.deployment.parameters import DeploymentParams
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.leaves import PostedRoot, SignedReceipt, ascending
 from proofs.encoding.receipts import EpochRoot, Receipt
@@ -126,7 +126,7 @@ class Arena:
         )
 
     async def post(self, root: EpochRoot) -> PostedRoot:
-        assert await self.owner.post_root(root, self.sign(root)) is not None
+        assert await self.owner.settlement.post_root(root, self.sign(root)) is not None
         return self.posted(root)
 
     async def pass_time(self, seconds: int) -> None:
@@ -151,7 +151,7 @@ async def open_arena(world: World, *, validators: int = 3, workers: int = 2) -> 
     async def enrol() -> None:
         client = await world.client()
         party = Party(client, os.urandom(32))
-        await client.register(party.node_key, STAKE, 1)
+        await client.nodes.register(party.node_key, STAKE, 1)
         parties.append(party)
 
     async with trio.open_nursery() as nursery:
@@ -159,12 +159,12 @@ async def open_arena(world: World, *, validators: int = 3, workers: int = 2) -> 
             nursery.start_soon(enrol)
     chosen = parties[:validators]
     for validator in chosen:
-        await owner.grant_validator(validator.node)
-    pool = await owner.create_pool("arena", rate=RATE)
-    await owner.fund_pool(pool, BUDGET)
-    await owner.start_pool(pool)
+        await owner.validators.grant(validator.node)
+    pool = await owner.pools.create("arena", rate=RATE)
+    await owner.pools.fund(pool, BUDGET)
+    await owner.pools.start(pool)
     for worker in parties[validators:]:
-        await worker.client.join_pool(pool, node=worker.node)
+        await worker.client.pools.join(pool, node=worker.node)
     return Arena(
         world, owner, pool, chosen, parties[validators:], owner.domain("ReceiptSettlement")
     )

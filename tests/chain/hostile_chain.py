@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import rlp
 from eth_utils import keccak
 
-from chain.endpoint.hexdata import to_data
-from chain.endpoint.records import Block, Receipt
+from chain.encoding.hexdata import to_data
+from chain.encoding.records import Block, Receipt
 from chain.errors import ChainUnreachable, RpcError
 
 GWEI = 10**9

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chain.abi.artifacts import CONTRACTS
+from chain.encoding.artifacts import CONTRACTS
 from node.config.keystore import generate_key
 from node.config.networkfile import ChainTable, NetworkFile
 from p2p.identity import peer_id_of

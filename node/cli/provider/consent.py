@@ -60,7 +60,7 @@ def command(
 
     async def sign() -> Consent:
         async with open_reader(wallet) as chain:
-            wanted = await chain.consent_of(key.address, account, seconds=hours * 3600)
+            wanted = await chain.nodes.consent_of(key.address, account, seconds=hours * 3600)
             domain = chain.domain("PrimeNetwork")
             return make_consent(wanted, key.secret, domain, units or device_units(wallet.config))
 

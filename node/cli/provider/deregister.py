@@ -72,8 +72,10 @@ def command(
     async def work() -> dict[str, Any]:
         async with opened(wallet, key) as chain:
             provider = key.address if as_provider else await _provider_of(chain, named)
-            targets = await chain.nodes_of(provider) if every else [named] if named else []
-            registered = [await chain.node(target) for target in targets]
+            targets = (
+                await chain.providers.nodes_of(provider) if every else [named] if named else []
+            )
+            registered = [await chain.nodes.find(target) for target in targets]
             if any(registered) or unstake:
                 _agree(targets, unstake, yes or as_json)
                 await fund(chain, wallet)
@@ -117,7 +119,7 @@ def _held(wallet: Wallet, wanted: bool) -> AbstractContextManager[None]:
 
 
 async def _provider_of(chain: ChainClient, node: str | None) -> str:
-    owner = await chain.owner_of(node) if node else None
+    owner = await chain.nodes.owner_of(node) if node else None
     if owner is None:
         from node.errors import InputError
 
@@ -126,14 +128,14 @@ async def _provider_of(chain: ChainClient, node: str | None) -> str:
 
 
 async def _remove(chain: ChainClient, node: str, note: Note) -> None:
-    record = await chain.node(node)
+    record = await chain.nodes.find(node)
     if record is None:
         note(f"{node}: not registered (any more)")
         return
     if record.pool_id is not None:
-        await chain.leave_pool(record.pool_id, node=node)
+        await chain.pools.leave(record.pool_id, node=node)
         note(f"{node}: left pool {record.pool_id}")
-    await chain.remove_node(node)
+    await chain.nodes.remove(node)
     note(f"{node}: removed")
 
 
@@ -142,21 +144,21 @@ async def _unstake(chain: ChainClient, provider: str, note: Note) -> None:
     from node.cli.provider.wallet_chain import new_order
     from node.onchain.amounts import tokens
 
-    await chain.caller.manager.await_outcomes("unstake")
-    status = await chain.stake_status(provider)
+    await chain.providers.await_unstaked()
+    status = await chain.providers.stake_status(provider)
     free = status.active - status.required
     if free <= 0:
         note(f"{provider}: no stake to ask back")
         return
-    await chain.unstake(free, purpose=new_order(None))
+    await chain.providers.unstake(free, purpose=new_order(None))
     note(f"{provider}: asked back {tokens(free)}")
 
 
 async def _remaining(chain: ChainClient, provider: str) -> dict[str, Any]:
-    status = await chain.stake_status(provider)
+    status = await chain.providers.stake_status(provider)
     return {
         "provider": provider,
-        "nodes": await chain.nodes_of(provider),
+        "nodes": await chain.providers.nodes_of(provider),
         "active": str(status.active),
         "unbonding": str(status.unbonding),
         "release_time": status.release_time if status.unbonding else 0,

@@ -61,15 +61,15 @@ def command(
     async def register() -> dict[str, Any]:
         async with open_as_provider(wallet, key) as chain:
             agreed = given or await _own_consent(chain, wallet, own or b"")
-            record = await chain.node(agreed.node)
+            record = await chain.nodes.find(agreed.node)
             if record is None:
-                now = await chain.caller.now()
+                now = await chain.now()
                 agreed.check(key.address, chain.domain("PrimeNetwork"), now)
             chosen = units or agreed.compute_units
-            stake = await chain.stake_of(key.address)
+            stake = await chain.providers.stake_of(key.address)
             if record is None:
                 stake = max(stake, await stake_for(chain, key.address, chosen))
-                missing = stake - await chain.stake_of(key.address)
+                missing = stake - await chain.providers.stake_of(key.address)
                 await fund(chain, wallet, missing)
                 ask.confirm(
                     f"Register node {agreed.node} with {chosen} compute units, staking "
@@ -77,7 +77,7 @@ def command(
                     agreed=yes or as_json,
                 )
             signature = bytes.fromhex(agreed.signature)
-            await chain.register_consented(agreed.registration, signature, stake, chosen)
+            await chain.nodes.register_consented(agreed.registration, signature, stake, chosen)
             return await staked(chain, wallet, None)
 
     print_staked(on_chain(register), as_json)
@@ -88,5 +88,5 @@ async def _own_consent(chain: ChainClient, wallet: Wallet, secret: bytes) -> Con
     from node.onchain.consent import make_consent
     from proofs.encoding.signing import address_of
 
-    wanted = await chain.consent_of(address_of(secret), chain.address)
+    wanted = await chain.nodes.consent_of(address_of(secret), chain.address)
     return make_consent(wanted, secret, chain.domain("PrimeNetwork"), device_units(wallet.config))

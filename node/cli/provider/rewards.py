@@ -144,10 +144,10 @@ async def _find(chain: ChainClient, wallet: Wallet, pools: Sequence[int] | None)
 
 async def _claim(chain: ChainClient, account: str, earnings: Sequence[Earning]) -> list[bytes]:
     claims = [claim for earning in earnings if (claim := earning.claim()) is not None]
-    results = await chain.claim_many(claims) if claims else []
+    results = await chain.settlement.claim_many(claims) if claims else []
     for earning in earnings:
         if earning.by_time:
-            result = await chain.claim_time(earning.pool_id, account)
+            result = await chain.pools.claim_time(earning.pool_id, account)
             results += [result] if result is not None else []
     return [result.hash for result in results]
 

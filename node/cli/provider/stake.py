@@ -12,14 +12,11 @@ from node.cli.provider.wallet_chain import NetworkFileOption, RpcOption, YesOpti
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
-    from chain.transactions.manager import TxResult
     from node.cli.provider.wallet_chain import Wallet
 
 app = typer.Typer(
     no_args_is_help=True, help="The provider's stake: what stands behind its nodes' work."
 )
-ADD, FIRST = "add-stake", "first-stake"
-"""Under these names the orders are kept."""
 AmountArgument = Annotated[str, typer.Argument(help='In whole tokens, like "12.5".')]
 OrderOption = Annotated[
     str | None,
@@ -65,50 +62,31 @@ def add(
 
     async def stake() -> dict[str, Any]:
         async with open_as_provider(wallet, key) as chain:
-            for step in (ADD, FIRST):
-                await chain.caller.manager.await_outcomes(step)
-            if not await _is_known(chain, order):
+            await chain.providers.await_added_stake()
+            if order is None or not await chain.providers.has_added_stake(order):
                 await _check_first(chain, wei)
                 await fund(chain, wallet, wei)
-            before = await chain.stake_status(key.address)
+            before = await chain.providers.stake_status(key.address)
             ask.confirm(
                 f"Stake {tokens(wei)} from {key.address}, beside {tokens(before.active)}?",
                 agreed=yes or as_json,
             )
-            result = await _stake(chain, wei, new_order(order))
+            result = await chain.providers.add_stake(wei, purpose=new_order(order))
             return await staked(chain, wallet, result.hash)
 
     print_staked(on_chain(stake), as_json)
-
-
-async def _is_known(chain: ChainClient, order: str | None) -> bool:
-    """Whether something was sent for this order before."""
-    if order is None:
-        return False
-    known = chain.caller.manager.known
-    return await known(f"{ADD}/{order}") or await known(f"{FIRST}/{order}")
 
 
 async def _check_first(chain: ChainClient, amount: int) -> None:
     from node.errors import InputError
     from node.onchain.amounts import decimal, tokens
 
-    least = await chain.minimum_stake(0)
-    if amount < least and not await chain.is_provider(chain.address):
+    least = await chain.providers.minimum_stake(0)
+    if amount < least and not await chain.providers.is_registered(chain.address):
         raise InputError(
             f"a provider's first stake is at least {tokens(least)}",
             f"prime-node stake add {decimal(least)}",
         )
-
-
-async def _stake(chain: ChainClient, amount: int, order: str) -> TxResult:
-    """Once for each order; the first one registers the provider."""
-    first = f"{FIRST}/{order}"
-    if await chain.caller.manager.known(first) or not await chain.is_provider(chain.address):
-        return await chain.caller.once(
-            first, "PrimeNetwork", "registerProvider", amount, spend=amount
-        )
-    return await chain.add_stake(amount, purpose=order)
 
 
 @app.command("unstake")
@@ -148,10 +126,9 @@ def unstake(
 
     async def take() -> dict[str, Any]:
         async with open_as_provider(wallet, key) as chain:
-            await chain.caller.manager.await_outcomes("unstake")
-            name = f"unstake/{order}"
-            done = order is not None and await chain.caller.manager.known(name)
-            now = await chain.stake_status(key.address)
+            await chain.providers.await_unstaked()
+            done = order is not None and await chain.providers.has_unstaked(order)
+            now = await chain.providers.stake_status(key.address)
             free = max(0, now.active - now.required)
             wei = free if asked is None else asked
             if not done and (wei > free or wei == 0):
@@ -164,7 +141,7 @@ def unstake(
                 await fund(chain, wallet)
                 again = f" (and {tokens(now.unbonding)} anew)" if now.unbonding else ""
                 ask.confirm(f"Ask {tokens(wei)} back{again}?", agreed=yes or as_json)
-            result = await chain.unstake(wei, purpose=new_order(order))
+            result = await chain.providers.unstake(wei, purpose=new_order(order))
             return await staked(chain, wallet, result.hash)
 
     print_staked(on_chain(take), as_json)
@@ -196,9 +173,9 @@ def withdraw(
 
     async def take() -> dict[str, Any]:
         async with open_as_provider(wallet, key) as chain:
-            await chain.caller.manager.await_outcomes("withdraw")
-            status = await chain.stake_status(key.address)
-            now = await chain.caller.now()
+            await chain.providers.await_withdrawn()
+            status = await chain.providers.stake_status(key.address)
+            now = await chain.now()
             if status.unbonding and now < status.release_time:
                 raise InputError(
                     f"too early: {tokens(status.unbonding)} are free at "
@@ -207,7 +184,7 @@ def withdraw(
                 )
             if status.unbonding:
                 await fund(chain, wallet)
-            result = await chain.withdraw()
+            result = await chain.providers.withdraw()
             return await staked(chain, wallet, result.hash if result else None)
 
     print_staked(on_chain(take), as_json)
@@ -246,8 +223,8 @@ async def staked(chain: ChainClient, wallet: Wallet, transaction: bytes | None) 
     from node.cli.provider.wallet_chain import shown_hash
 
     provider = wallet.provider
-    stake = await chain.stake_status(provider)
-    records = [await chain.node(node) for node in await chain.nodes_of(provider)]
+    stake = await chain.providers.stake_status(provider)
+    records = [await chain.nodes.find(node) for node in await chain.providers.nodes_of(provider)]
     return {
         "provider": provider,
         "active": str(stake.active),

@@ -278,7 +278,7 @@ async def _balances(chain: ChainClient, wallet: Wallet) -> dict[str, Any]:
             "tokens": str(await chain.token_balance(address)),
         }
 
-    stake = await chain.stake_status(provider)
+    stake = await chain.providers.stake_status(provider)
     earned = await find_earnings(chain, provider, wallet.data.journal)
     return {
         "provider": await held(provider),

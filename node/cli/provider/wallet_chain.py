@@ -151,13 +151,13 @@ async def _open(wallet: Wallet, key: NodeKey, database: Path | str) -> AsyncIter
     from chain.client import open_chain
     from chain.deployment.deployment import Deployment
     from chain.errors import ChainError, Reverted
-    from chain.transactions.manager import Settings
+    from chain.transactions.sender import SenderSettings
     from node.cli.console.refusals import explain
     from node.errors import NodeError
 
     table = wallet.table
     deployment = Deployment.from_dict(table.deployment())
-    settings = Settings(poll=POLL_SECONDS)
+    settings = SenderSettings(poll=POLL_SECONDS)
     try:
         async with open_chain(
             table.rpc_url, deployment, key.secret, database, settings=settings

@@ -160,7 +160,7 @@ class Validator:
         if len(pools) != 1:
             raise Refused("bad_bundle", "its receipts must be for one pool")
         with chain_refusals():
-            pool = await chain.pool(pools.pop())
+            pool = await chain.pools.info(pools.pop())
         if pool.creator != address_of_peer(peer_id):
             raise Refused("not_your_pool", f"pool {pool.pool_id} belongs to {pool.creator}")
 

@@ -83,12 +83,12 @@ class Membership:
             return
         if invite.deadline <= self._context.wall():
             raise Refused("expired", "the invite's deadline has passed")
-        pool = await chain.pool(invite.pool_id)
+        pool = await chain.pools.info(invite.pool_id)
         sender = address_of_peer(peer_id)
         if pool.inviter is None and sender != pool.creator:
             raise Refused("bad_invite", f"pool {invite.pool_id} belongs to {pool.creator}")
         if pool.inviter is not None:
-            digest = await chain.invite_digest(
+            digest = await chain.pools.invite_digest(
                 invite.pool_id, self._context.address, invite.deadline
             )
             try:
@@ -99,5 +99,5 @@ class Membership:
                 raise Refused("bad_invite", f"signed by {signer}, the pool's is {pool.inviter}")
         left = self.employer
         if left is not None and left.pool_id != invite.pool_id:
-            await chain.leave_pool(left.pool_id)
-        await chain.join_pool(invite.pool_id, invite.signature, invite.deadline)
+            await chain.pools.leave(left.pool_id)
+        await chain.pools.join(invite.pool_id, invite.signature, invite.deadline)

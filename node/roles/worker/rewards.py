@@ -133,14 +133,14 @@ class Rewards:
         for reward in rewards:
             total = reward.cumulative
             pool_id = reward.pool_id
-            claimed = await chain.claimed(pool_id, reward.account)
+            claimed = await chain.settlement.claimed(pool_id, reward.account)
             self._known_claimed[pool_id, reward.account] = claimed
             if claimed < total:
                 open_rewards.append(reward)
                 gain += total - claimed
         if not open_rewards or gain < await self._worth(chain, len(open_rewards)):
             return
-        await chain.claim_many([reward.to_claim() for reward in open_rewards])
+        await chain.settlement.claim_many([reward.to_claim() for reward in open_rewards])
         for reward in open_rewards:
             self.claimed = reward.cumulative
             self._known_claimed[reward.pool_id, reward.account] = self.claimed

@@ -99,7 +99,7 @@ class Worker:
         from chain.errors import ChainError
 
         try:
-            await chain.leave_pool(employer.pool_id)
+            await chain.pools.leave(employer.pool_id)
         except ChainError as exc:
             self._context.log.warning("not left on chain", reason=str(exc))
 

@@ -41,7 +41,7 @@ async def test_only_staked_validators_may_ask(signing) -> None:
         assert await s.refused(root, s.court.owner) == "not_a_validator"
         s.court.ledger.weights[s.stranger.address] = 0  # the role, but its stake is gone
         assert await s.refused(root, s.stranger) == "not_a_validator"
-        s.court.ledger.silent.add("weight_of")
+        s.court.ledger.silent.add("validators.weight_of")
         assert await s.refused(root) == "chain"
         assert await s.cosigned() == 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from chain.abi.structs import DisputeKind
+from chain.encoding.structs import DisputeKind
 from chain.events.cursor import Position
 from chain.events.reader import Batch, ChainEvent
 from node.settlement.follower import SettlementFollower

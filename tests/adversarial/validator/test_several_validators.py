@@ -85,7 +85,12 @@ async def test_a_validator_that_cannot_be_weighed_for_a_moment_stops_nobody(net)
     async with net(judges=(50, 50)) as network:
         (unit,) = await network.submit()
         await network.reached(unit, UnitState.VERIFYING)
-        network.ledger.silent |= {"weight_of", "owners_of", "settlement_terms", "validators"}
+        network.ledger.silent |= {
+            "validators.weight_of",
+            "nodes.owners_of",
+            "settlement.terms",
+            "validators.addresses",
+        }
         await network.reached(unit, UnitState.ACCEPTED)
         network.ledger.silent.clear()
         await network.reached(unit, UnitState.SETTLED)

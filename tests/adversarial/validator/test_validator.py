@@ -218,7 +218,12 @@ async def test_a_worker_without_a_provider_holds_no_other_up(
 
 async def test_an_endpoint_that_fails_for_a_while_costs_nothing_but_time(court) -> None:
     async with court() as c, c.session():
-        c.ledger.silent |= {"owners_of", "validators", "settlement_terms", "weight_of"}
+        c.ledger.silent |= {
+            "nodes.owners_of",
+            "validators.addresses",
+            "settlement.terms",
+            "validators.weight_of",
+        }
         unit = c.bundle()
         await c.verify(unit)
         await c.judged(unit)

@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from chain.abi.structs import DisputeKind
-from chain.deployment.deployment import DeploymentParams
+from chain.deployment.parameters import DeploymentParams
+from chain.encoding.structs import DisputeKind
 from chain.errors import Reverted
 from chain.events.reader import EventReader
 from chain.events.settlement_events import DisputeClosed, DisputeOpened, DisputeOutcome, read_event
@@ -45,7 +45,7 @@ async def first_epoch(arena: Arena) -> tuple[Epoch, PostedRoot]:
 async def answer_receipt(arena: Arena, dispute: int, epoch: Epoch, index: int) -> object:
     before = epoch.leaf(index - 1) if index else None
     posted, signed = arena.posted(epoch.root), epoch.data.receipts[index].signed
-    return await arena.validators[0].client.answer_receipt(
+    return await arena.validators[0].client.disputes.answer_receipt(
         dispute, posted, epoch.leaf(index), before, signed
     )
 
@@ -63,20 +63,20 @@ async def test_a_right_root_answers_every_question(world: World) -> None:
     payout = epoch.payout(account)
     assert payout is not None
 
-    ids = [await challenger.dispute_receipt(posted, index) for index in (0, 4)]
-    ids.append(await challenger.dispute_payout(posted, account, payout))
-    ids.append(await challenger.dispute_omission(posted, None, account, None))
+    ids = [await challenger.disputes.dispute_receipt(posted, index) for index in (0, 4)]
+    ids.append(await challenger.disputes.dispute_payout(posted, account, payout))
+    ids.append(await challenger.disputes.dispute_omission(posted, None, account, None))
     assert ids == [1, 2, 3, 4]
-    assert await challenger.dispute_receipt(posted, 0) == 1, "a question is asked once"
+    assert await challenger.disputes.dispute_receipt(posted, 0) == 1, "a question is asked once"
     assert await challenger.token_balance(challenger.address) == held - 4 * BOND
-    asked = await owner.dispute(3)
+    asked = await owner.disputes.find(3)
     assert asked is not None
     assert (asked.kind, asked.account) == (DisputeKind.PAYOUT, account)
     assert asked.amount == 2 * UNITS * RATE
     assert asked.root == posted.hash(arena.domain)
     await arena.pass_time(WINDOW)
-    assert (await owner.epochs_of(arena.pool)).open_disputes == 4
-    assert not await owner.is_final(arena.pool, 1), "open questions hold it up"
+    assert (await owner.settlement.epochs_of(arena.pool)).open_disputes == 4
+    assert not await owner.settlement.is_final(arena.pool, 1), "open questions hold it up"
 
     with pytest.raises(Reverted) as wrong:
         await answer_receipt(arena, 1, epoch, 1)
@@ -87,10 +87,10 @@ async def test_a_right_root_answers_every_question(world: World) -> None:
     answer = epoch.answer(account, None)
     assert answer is not None
     for dispute in (3, 4):
-        assert await answerer.answer_payout(dispute, posted, None, answer) is not None
-        assert await owner.dispute(dispute) is None
-    assert await challenger.uphold(4, posted) is None
-    assert await owner.is_final(arena.pool, 1)
+        assert await answerer.disputes.answer_payout(dispute, posted, None, answer) is not None
+        assert await owner.disputes.find(dispute) is None
+    assert await challenger.disputes.uphold(4, posted) is None
+    assert await owner.settlement.is_final(arena.pool, 1)
     assert await challenger.token_balance(answerer.address) == earned + 4 * (BOND // 2)
 
     # The second epoch's payouts stand on the first one's.
@@ -99,10 +99,10 @@ async def test_a_right_root_answers_every_question(world: World) -> None:
     idle = arena.workers[0].account
     ground = epoch.payout(idle)
     assert ground is not None
-    fifth = await challenger.dispute_omission(again, posted, idle, ground)
+    fifth = await challenger.disputes.dispute_omission(again, posted, idle, ground)
     answer = later.answer(idle, epoch)
     assert answer is not None
-    assert await answerer.answer_payout(fifth, again, posted, answer) is not None
+    assert await answerer.disputes.answer_payout(fifth, again, posted, answer) is not None
 
 
 async def test_a_root_that_nobody_can_answer_for_is_void(world: World) -> None:
@@ -113,36 +113,36 @@ async def test_a_root_that_nobody_can_answer_for_is_void(world: World) -> None:
     taken = MerkleTree.of([payout_leaf(thief, true.root.total_payout)])
     root = forged(true.root, payouts_root=taken.root)
     posted = await arena.post(root)
-    first = await challenger.dispute_payout(
+    first = await challenger.disputes.dispute_payout(
         posted, thief, ProvenPayout(true.root.total_payout, taken.proof(0))
     )
-    second = await challenger.dispute_omission(posted, None, challenger.address, None)
+    second = await challenger.disputes.dispute_omission(posted, None, challenger.address, None)
     with pytest.raises(Reverted) as early:
-        await challenger.uphold(first, posted)
+        await challenger.disputes.uphold(first, posted)
     assert early.value.name == "AnswerTooEarly"
     answer = true.answer(thief, None)
     assert answer is not None
     with pytest.raises(Reverted) as unproven:
-        await owner.answer_payout(first, posted, None, answer)
+        await owner.disputes.answer_payout(first, posted, None, answer)
     assert unproven.value.name == "InvalidAnswer"
 
     await arena.pass_time(3 * WINDOW + 1)
     before = await challenger.token_balance(challenger.address)
-    assert await challenger.uphold(first, posted) is not None
-    assert await challenger.uphold(first, posted) is None
+    assert await challenger.disputes.uphold(first, posted) is not None
+    assert await challenger.disputes.uphold(first, posted) is None
     slashed = len(arena.validators) * STAKE // 2
     bounty = slashed * 2_000 // 10_000
     assert await challenger.token_balance(challenger.address) == before + BOND + bounty
     for validator in arena.validators:
-        status = await owner.stake_status(validator.account)
+        status = await owner.providers.stake_status(validator.account)
         assert (status.active, status.slashable) == (STAKE // 2, 0)
-    assert await owner.total_weight() == len(arena.validators) * STAKE // 2
+    assert await owner.validators.total_weight() == len(arena.validators) * STAKE // 2
     # The other question has lost its object: it cannot be answered, and the bond goes back.
-    assert await owner.answer_payout(second, posted, None, answer) is None
-    assert await challenger.uphold(second, posted) is not None
+    assert await owner.disputes.answer_payout(second, posted, None, answer) is None
+    assert await challenger.disputes.uphold(second, posted) is not None
     assert await challenger.token_balance(challenger.address) == before + 2 * BOND + bounty
-    assert await owner.root_hash(arena.pool, 1) == bytes(32)
-    assert await owner.post_root(true.root, arena.sign(true.root)) is not None
+    assert await owner.settlement.root_hash(arena.pool, 1) == bytes(32)
+    assert await owner.settlement.post_root(true.root, arena.sign(true.root)) is not None
 
     reader = EventReader(
         owner.rpc, world.deployment, owner.database, "settlement", ["ReceiptSettlement"]
@@ -183,7 +183,7 @@ async def test_work_counted_again_proves_itself(world: World) -> None:
     there, signed_there = places(epoch)
     innocent = 1 - there
     with pytest.raises(Reverted) as unlike:
-        await challenger.prove_double_count(
+        await challenger.disputes.prove_double_count(
             again,
             later.leaf(here),
             signed_here.receipt,
@@ -200,11 +200,11 @@ async def test_work_counted_again_proves_itself(world: World) -> None:
         epoch.leaf(there),
         signed_there.receipt,
     )
-    assert await challenger.prove_double_count(*proof) is not None
-    assert await challenger.prove_double_count(*proof) is None
-    assert (await challenger.epochs_of(arena.pool)).epoch == 1
-    assert await challenger.is_final(arena.pool, 1)
-    assert await challenger.stake_of(arena.validators[0].account) == STAKE // 2
+    assert await challenger.disputes.prove_double_count(*proof) is not None
+    assert await challenger.disputes.prove_double_count(*proof) is None
+    assert (await challenger.settlement.epochs_of(arena.pool)).epoch == 1
+    assert await challenger.settlement.is_final(arena.pool, 1)
+    assert await challenger.providers.stake_of(arena.validators[0].account) == STAKE // 2
 
 
 async def test_a_quorum_convicts_once(world: World) -> None:
@@ -217,9 +217,9 @@ async def test_a_quorum_convicts_once(world: World) -> None:
         (v.node, conviction.sign(v.node_key, arena.domain)) for v in reversed(arena.validators)
     ]
     with pytest.raises(Reverted) as few:
-        await owner.convict(conviction, signatures[:1])
+        await owner.settlement.convict(conviction, signatures[:1])
     assert few.value.name == "QuorumNotMet"
-    assert await owner.convict(conviction, signatures) is not None
-    assert await owner.convict(conviction, signatures) is None
-    assert await cheat.client.convict(conviction, signatures) is None
-    assert await owner.stake_of(cheat.account) == STAKE * 9 // 10
+    assert await owner.settlement.convict(conviction, signatures) is not None
+    assert await owner.settlement.convict(conviction, signatures) is None
+    assert await cheat.client.settlement.convict(conviction, signatures) is None
+    assert await owner.providers.stake_of(cheat.account) == STAKE * 9 // 10

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from chain.abi.views import PoolState, Strategy
-from chain.deployment.deployment import DeploymentParams
+from chain.deployment.parameters import DeploymentParams
+from chain.encoding.views import PoolState, Strategy
 from chain.errors import InvalidInput, Reverted
 from tests.chain.conftest import World
 from tests.chain.epochs import RATE, STAKE, TOKEN
@@ -22,38 +22,38 @@ async def test_a_node_joins_and_leaves_a_pool(world: World) -> None:
 
     record = await provider.ensure_registered(provider_key, node_key, STAKE, 4, "tcp://here")
     assert (record.provider, record.compute_units) == (provider.address, 4)
-    assert await node.stake_of(provider.address) == STAKE
+    assert await node.providers.stake_of(provider.address) == STAKE
     assert await provider.ensure_registered(provider_key, node_key, STAKE, 4) == record
     assert await node.token_balance(provider.address) == 10_000 * TOKEN - STAKE
     await provider.ensure_registered(provider_key, node_key, 2 * STAKE, 4)
-    assert await node.stake_of(provider.address) == 2 * STAKE
+    assert await node.providers.stake_of(provider.address) == 2 * STAKE
 
-    pool = await owner.create_pool("smol", rate=RATE, inviter=owner.address)
-    assert await owner.create_pool("smol", rate=RATE, inviter=owner.address) == pool
+    pool = await owner.pools.create("smol", rate=RATE, inviter=owner.address)
+    assert await owner.pools.create("smol", rate=RATE, inviter=owner.address) == pool
     with pytest.raises(InvalidInput, match="another transaction"):
-        await owner.create_pool("smol", rate=RATE + 1, inviter=owner.address)
+        await owner.pools.create("smol", rate=RATE + 1, inviter=owner.address)
     for _ in range(2):
-        await owner.fund_pool(pool, 1_000 * TOKEN)
-    funds = await owner.pool_funds(pool)
+        await owner.pools.fund(pool, 1_000 * TOKEN)
+    funds = await owner.pools.funds(pool)
     assert (funds.strategy, funds.rate, funds.funded) == (Strategy.WORK, RATE, 1_000 * TOKEN)
     assert funds.settlement == world.deployment.address("ReceiptSettlement")
-    assert await owner.start_pool(pool) is not None
-    assert await owner.start_pool(pool) is None
-    record_of_pool = await owner.pool(pool)
+    assert await owner.pools.start(pool) is not None
+    assert await owner.pools.start(pool) is None
+    record_of_pool = await owner.pools.info(pool)
     assert record_of_pool.state is PoolState.ACTIVE
     assert record_of_pool.settlement == funds.settlement
 
     deadline = int(time.time()) + 600
     with pytest.raises(Reverted) as refused:
-        await node.join_pool(pool, b"\x01" * 65, deadline)
+        await node.pools.join(pool, b"\x01" * 65, deadline)
     assert refused.value.name == "InvalidInvite"
-    invite = await owner.sign_invite(pool, node.address, deadline)
-    await node.join_pool(pool, invite, deadline)
-    assert await node.join_pool(pool, invite, deadline) is None
-    assert await owner.is_member(pool, node.address)
-    assert await node.leave_pool(pool) is not None
-    assert await node.leave_pool(pool) is None
-    left = await node.node(node.address)
+    invite = await owner.pools.sign_invite(pool, node.address, deadline)
+    await node.pools.join(pool, invite, deadline)
+    assert await node.pools.join(pool, invite, deadline) is None
+    assert await owner.pools.is_member(pool, node.address)
+    assert await node.pools.leave(pool) is not None
+    assert await node.pools.leave(pool) is None
+    left = await node.nodes.find(node.address)
     assert left is not None
     assert left.pool_id is None
 
@@ -63,7 +63,7 @@ async def test_a_node_may_register_itself_through_its_provider_key(world: World)
     await world.client(provider_key)  # only to fund it
     node = await world.client(node_key)
     await node.ensure_registered(node_key, node_key, STAKE, 1)
-    record = await node.node(node.address)
+    record = await node.nodes.find(node.address)
     assert record is not None
     assert record.provider == node.address
 
@@ -74,8 +74,8 @@ async def test_too_little_money_is_said_before_anything_is_sent(world: World) ->
     with pytest.raises(InvalidInput, match="fund it first"):
         await client.ensure_registered(key, os.urandom(32), 20_000 * TOKEN, 1)
     with pytest.raises(Reverted) as refused:
-        await client.create_pool("x" * 65, rate=1)
+        await client.pools.create("x" * 65, rate=1)
     assert refused.value.name == "TextTooLong"
     with pytest.raises(InvalidInput, match="inviter"):
-        await client.create_pool("odd", rate=1, inviter="0x12")
+        await client.pools.create("odd", rate=1, inviter="0x12")
     assert DeploymentParams().base_stake < STAKE

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from chain.abi.artifacts import CONTRACTS, load_artifact
-from chain.abi.structs import message, signed_struct
-from chain.account import open_account
 from chain.client import open_chain
 from chain.database import Database
-from chain.deployment.deployment import Deployment, DeploymentParams, deploy, verify_deployment
+from chain.deployment.deploying import deploy
+from chain.deployment.deployment import Deployment
+from chain.deployment.parameters import DeploymentParams
+from chain.deployment.verification import verify_deployment
 from chain.devnet.server import DevChain
+from chain.encoding.artifacts import CONTRACTS, load_artifact
+from chain.encoding.structs import message, signed_struct
 from chain.endpoint.faucet import request_funds
 from chain.endpoint.rpc import open_rpc
 from chain.errors import InvalidDeployment, InvalidInput, WrongCode
+from chain.transactions.account import open_account
 from chain.transactions.machine import State, Transaction
 from chain.transactions.manager import open_manager
 from chain.transactions.store import TransactionStore

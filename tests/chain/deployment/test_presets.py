@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from chain.deployment.deployment import TOKEN, DeploymentParams
+from chain.deployment.parameters import TOKEN, DeploymentParams
 from chain.deployment.presets import PRESETS, changed, check_chain, find_preset
 from chain.errors import InvalidInput
 

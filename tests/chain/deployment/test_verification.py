@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chain.abi.artifacts import load_artifact
 from chain.deployment.verification import check_deployment
 from chain.deployment.wiring import FEDERATOR, LABELS, NETWORK, selectors
+from chain.encoding.artifacts import load_artifact
 from tests.chain.conftest import World
 
 

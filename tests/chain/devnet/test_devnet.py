@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from chain.devnet.evm import Evm
 from chain.devnet.jsonrpc import Fault, parse_body, parse_request
 from chain.devnet.server import DevChain, serve_devnet
+from chain.encoding.hexdata import parse_quantity, to_data
 from chain.endpoint.faucet import faucet_address, register_token, request_funds
-from chain.endpoint.hexdata import keccak, parse_quantity, to_data
 from chain.errors import DevnetError, FaucetRefused, PortInUse
 from chain.transactions.signing import Fees, SignedTransaction, Unsigned, sign
-from proofs.encoding.signing import address_of
+from proofs.encoding.signing import address_of, keccak256
 from tests.chain.conftest import needs_anvil
 
 RICH_KEY = b"\x01" * 32
@@ -318,4 +318,4 @@ def test_any_body_is_parsed_or_faulted(body: bytes) -> None:
 
 
 def test_keccak_is_not_sha3() -> None:
-    assert keccak(b"").hex().startswith("c5d2460186f7233c")
+    assert keccak256(b"").hex().startswith("c5d2460186f7233c")

@@ -14,19 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic.alias_generators import to_camel
 
-from chain.abi.artifacts import CONTRACTS
-from chain.abi.codec import Abi
-from chain.abi.views import Pool, PoolState
 from chain.calls.caller import ContractCaller
 from chain.database import Database
 from chain.deployment.deployment import Deployment
-from chain.endpoint.hexdata import keccak, to_data
+from chain.encoding.artifacts import CONTRACTS
+from chain.encoding.codec import Abi
+from chain.encoding.hexdata import to_data
+from chain.encoding.records import Block, Log, Receipt
+from chain.encoding.views import Pool, PoolState
 from chain.endpoint.provider import MAX_ANSWER
-from chain.endpoint.records import Block, Log, Receipt
 from chain.endpoint.rpc import Rpc, open_rpc
 from chain.errors import BadResponse, ChainUnreachable, InvalidInput, Reverted, RpcError
-from chain.transactions.manager import Settings, TransactionManager
+from chain.transactions.manager import TransactionManager
+from chain.transactions.sender import SenderSettings
 from chain.transactions.store import TransactionStore
+from proofs.encoding.signing import keccak256
 
 ADDRESS = "0x" + "11" * 20
 HANG = object()
@@ -140,7 +142,7 @@ async def test_errors_keep_their_code_and_reverts_are_decoded() -> None:
     abi = Abi(
         "T", [{"type": "error", "name": "Poor", "inputs": [{"name": "a", "type": "uint256"}]}]
     )
-    data = to_data(keccak(b"Poor(uint256)")[:4] + (7).to_bytes(32, "big"))
+    data = to_data(keccak256(b"Poor(uint256)")[:4] + (7).to_bytes(32, "big"))
     async with endpoint(
         [_error(code=3, message="execution reverted", data=data)], errors=abi.errors
     ) as (rpc, _):
@@ -230,7 +232,7 @@ async def test_what_a_contract_returns_is_decoded_or_named(returned: bytes) -> N
     database = Database(":memory:", chain_id=1, genesis=bytes(32), address=ADDRESS)
     replies = [_result(to_data(GOOD_POOL)), _result(to_data(returned))]
     async with endpoint(replies) as (rpc, _):
-        manager = TransactionManager(rpc, 1, key, TransactionStore(database), Settings())
+        manager = TransactionManager(rpc, 1, key, TransactionStore(database), SenderSettings())
         caller = ContractCaller(rpc, manager, deployment)
         pool = Pool.from_abi(1, await caller.read("ComputePool", "poolInfo", 1))
         assert (pool.creator, pool.state, pool.name) == (ADDRESS, PoolState.PENDING, "name")

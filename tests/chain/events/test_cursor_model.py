@@ -17,10 +17,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from chain.abi.artifacts import load_artifact
 from chain.database import Database
 from chain.deployment.deployment import Deployment
-from chain.endpoint.records import Block, Log
+from chain.encoding.artifacts import load_artifact
+from chain.encoding.records import Block, Log
 from chain.errors import RpcError
 from chain.events.cursor import kept
 from chain.events.reader import Batch, EventReader

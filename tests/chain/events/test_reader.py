@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from chain.abi.artifacts import load_artifact
-from chain.client import Account
 from chain.deployment.deployment import Deployment
-from chain.endpoint.records import Log
+from chain.encoding.artifacts import load_artifact
+from chain.encoding.records import Log
 from chain.errors import BadResponse, ChainUnreachable, RpcError
 from chain.events.reader import Batch, DeepReorg, EventReader
+from chain.transactions.account import Account
 from tests.chain.conftest import needs_anvil
 
 FRIEND = "0x" + "22" * 20

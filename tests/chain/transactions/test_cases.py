@@ -12,7 +12,7 @@ from chain.errors import ChainUnreachable, Reverted, TransactionDropped
 from chain.transactions.fees import FeePolicy
 from chain.transactions.machine import Rules, State, Transaction
 from chain.transactions.network import Network
-from chain.transactions.sender import Sender, Settings
+from chain.transactions.sender import Sender, SenderSettings
 from chain.transactions.store import TransactionStore
 from tests.chain.hostile_chain import GWEI, HostileRpc
 
@@ -29,7 +29,7 @@ class Bench:
         self.sender = self.start()
 
     def start(self, cap: int = 500 * GWEI) -> Sender:
-        settings = Settings(rules=RULES, fees=FeePolicy(max_fee_cap=cap))
+        settings = SenderSettings(rules=RULES, fees=FeePolicy(max_fee_cap=cap))
         rpc: Any = self.rpc
         network = Network(rpc, 1, b"\x01" * 32, RULES, settings.fees)
         self.sender = Sender(network, self.store, settings)

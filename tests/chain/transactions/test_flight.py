@@ -15,13 +15,12 @@ from chain.devnet.server import DevChain
 from chain.endpoint.faucet import request_funds
 from chain.errors import InvalidInput, TransactionDropped
 from chain.transactions.machine import Rules, State, Transaction
-from chain.transactions.manager import Settings
-from chain.transactions.sender import FILLER
+from chain.transactions.sender import FILLER, SenderSettings
 from chain.transactions.store import TransactionStore
 from tests.chain.conftest import needs_anvil
 from tests.chain.transactions.test_manager import FRIEND, Wallet
 
-DEEP = Settings(poll=0.02, rules=Rules(confirmations=3, bump_after=3))
+DEEP = SenderSettings(poll=0.02, rules=Rules(confirmations=3, bump_after=3))
 
 
 class CountingStore(TransactionStore):
@@ -66,7 +65,7 @@ async def wallet(any_devnet: DevChain, tmp_path: Path) -> Wallet:
 @pytest.mark.parametrize("any_devnet", ["anvil"], indirect=True)
 async def test_sixteen_share_a_block_and_the_others_the_next(wallet: Wallet) -> None:
     stores, make = counting(State.SENT, 16)
-    settings = Settings(poll=0.02)
+    settings = SenderSettings(poll=0.02)
     async with wallet.open(make, settings) as (manager, rpc), trio.open_nursery() as nursery:
         await rpc.request("evm_setAutomine", [False])
         for number in range(20):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from chain.abi.artifacts import error_table
 from chain.database import Database
 from chain.devnet.server import DevChain
+from chain.encoding.artifacts import error_table
 from chain.endpoint.faucet import request_funds
 from chain.endpoint.rpc import Rpc, open_rpc
 from chain.errors import (
@@ -25,7 +25,8 @@ from chain.errors import (
     WrongChain,
 )
 from chain.transactions.machine import Rules, State, Transaction
-from chain.transactions.manager import Settings, TransactionManager, open_manager
+from chain.transactions.manager import TransactionManager, open_manager
+from chain.transactions.sender import SenderSettings
 from chain.transactions.store import TransactionStore
 from proofs.encoding.signing import address_of
 from tests.chain.conftest import FAST, needs_anvil
@@ -77,7 +78,7 @@ class Wallet:
     async def open(
         self,
         make: Callable[[Database], TransactionStore] = TransactionStore,
-        settings: Settings = FAST,
+        settings: SenderSettings = FAST,
         path: Path | str | None = None,
     ) -> AsyncIterator[tuple[TransactionManager, Rpc]]:
         async with open_rpc(self.dev.url, errors=error_table()) as rpc:
@@ -156,7 +157,7 @@ async def test_a_reorganised_transaction_is_mined_again(wallet: Wallet) -> None:
         stores.append(WatchedStore(database))
         return stores[0]
 
-    settings = Settings(poll=0.05, rules=Rules(confirmations=2))
+    settings = SenderSettings(poll=0.05, rules=Rules(confirmations=2))
     async with wallet.open(make, settings) as (manager, rpc), trio.open_nursery() as nursery:
         snapshot = await rpc.request("evm_snapshot", [])
         nursery.start_soon(manager.send, "a", FRIEND, b"", 5)
@@ -204,7 +205,7 @@ async def test_a_stuck_transaction_is_replaced_at_a_higher_fee(wallet: Wallet) -
         stores.append(WatchedStore(database))
         return stores[0]
 
-    settings = Settings(poll=0.05, rules=Rules(confirmations=1, bump_after=2))
+    settings = SenderSettings(poll=0.05, rules=Rules(confirmations=1, bump_after=2))
     async with wallet.open(make, settings) as (manager, rpc), trio.open_nursery() as nursery:
         await rpc.request("evm_setAutomine", [False])
         nursery.start_soon(manager.send, "a", FRIEND, b"", 5)

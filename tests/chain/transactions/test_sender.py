@@ -18,14 +18,14 @@ from chain.database import Database
 from chain.transactions.fees import FeePolicy
 from chain.transactions.machine import Rules, State, Transaction
 from chain.transactions.network import Network
-from chain.transactions.sender import Sender, Settings
+from chain.transactions.sender import Sender, SenderSettings
 from chain.transactions.store import TransactionStore
 from tests.chain.hostile_chain import GWEI, Crash, HostileRpc
 
 KEY = b"\x01" * 32
 FRIEND = "0x" + "22" * 20
 RULES = Rules(confirmations=3, bump_after=2)
-SETTINGS = Settings(rules=RULES, fees=FeePolicy(max_fee_cap=5 * GWEI), in_flight=3)
+SETTINGS = SenderSettings(rules=RULES, fees=FeePolicy(max_fee_cap=5 * GWEI), in_flight=3)
 MOODS = [
     "take",
     "take",

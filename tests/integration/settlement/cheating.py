@@ -107,14 +107,17 @@ class CheatingProposer(Proposer):
             return
         digest = epoch.root.digest(self._context.receipt_domain)
         own = self._context.address, sign_digest(self._context.key, digest)
-        await self._chain.post_root(epoch.root, [own])
+        await self._chain.settlement.post_root(epoch.root, [own])
 
     async def _strikes(self, number: int) -> bool:
         if number < self._begin:
             return False
         chain = self._chain
-        own, total = await chain.weight_of(self._context.address), await chain.total_weight()
-        return own * 10_000 >= total * (await chain.settlement_terms()).quorum
+        own, total = (
+            await chain.validators.weight_of(self._context.address),
+            await chain.validators.total_weight(),
+        )
+        return own * 10_000 >= total * (await chain.settlement.terms()).quorum
 
 
 def _wrong(

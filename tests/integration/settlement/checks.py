@@ -85,10 +85,10 @@ async def _check_money(scenario: Scenario, found: Told, before: Mapping[str, int
         assert gained == due[worker.account], worker.account
         assert found.paid[worker.account] == due[worker.account], worker.account
     assert sum(found.paid.values()) == scenario.ledger.total
-    last = await world.owner.epochs_of(world.pool)
+    last = await world.owner.settlement.epochs_of(world.pool)
     assert last.total_payout == scenario.ledger.total
     assert last.open_disputes == 0
-    funds = await world.owner.pool_funds(world.pool)
+    funds = await world.owner.pools.funds(world.pool)
     assert funds.paid == scenario.ledger.total
     distributor = world.deployment.address("RewardsDistributor")
     held = await world.owner.token_balance(distributor)
@@ -99,11 +99,11 @@ async def _check_stakes(scenario: Scenario, found: Told, before: Mapping[str, in
     world = scenario.world
     *honest, cheater = world.validators
     for validator in honest:
-        assert await world.owner.stake_of(validator.account) == validator.stake
+        assert await world.owner.providers.stake_of(validator.account) == validator.stake
         # Its bonds came back, and whoever was right first has a bounty.
         assert await world.owner.token_balance(validator.node) >= before[validator.node]
     assert set(found.slashed) == {cheater.account}
-    left = await world.owner.stake_of(cheater.account)
+    left = await world.owner.providers.stake_of(cheater.account)
     assert left == cheater.stake - found.slashed[cheater.account] == cheater.stake // 10
     assert [posted.signers for posted in found.voided] == [(cheater.node,)]
 

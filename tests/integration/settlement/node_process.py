@@ -23,7 +23,7 @@ import trio
 from chain.client import open_chain
 from chain.deployment.deployment import Deployment
 from chain.transactions.machine import Rules
-from chain.transactions.manager import Settings
+from chain.transactions.sender import SenderSettings
 from node.announcement import make_record
 from node.config.datadir import DataDir, NodeStatusFile
 from node.config.keystore import load_key
@@ -84,7 +84,9 @@ async def open_context(
     )
     data = DataDir(config.data_dir)
     key = load_key(data.node_key)
-    settings = Settings(rules=Rules(confirmations=table.confirmations), poll=CHAIN_POLL_SECONDS)
+    settings = SenderSettings(
+        rules=Rules(confirmations=table.confirmations), poll=CHAIN_POLL_SECONDS
+    )
     network_config = NetworkConfig(
         listen=config.listen, bootstrap=file.bootstrap, network=file.name, data_dir=data.path
     )

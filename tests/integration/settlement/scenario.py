@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from chain.deployment.deployment import TOKEN, DeploymentParams
+from chain.deployment.parameters import TOKEN, DeploymentParams
 from node.config.datadir import DataDir
 from node.config.keystore import NodeKey, save_key
 from node.config.networkfile import ChainTable, NetworkFile
@@ -188,8 +188,10 @@ class Scenario:
         owner, pool = self.world.owner, self.world.pool
 
         async def all_final() -> bool:
-            last = await owner.epochs_of(pool)
-            return last.total_payout == self.ledger.total and await owner.is_final(pool, last.epoch)
+            last = await owner.settlement.epochs_of(pool)
+            return last.total_payout == self.ledger.total and await owner.settlement.is_final(
+                pool, last.epoch
+            )
 
         await until(all_final)
 
@@ -198,7 +200,7 @@ class Scenario:
         for account, due in self.ledger.due.items():
 
             async def paid(account: str = account, due: int = due) -> bool:
-                return await owner.claimed(pool, account) >= due
+                return await owner.settlement.claimed(pool, account) >= due
 
             await until(paid)
 
@@ -256,7 +258,7 @@ async def open_scenario(
 
 
 async def _epoch(world: World) -> int:
-    return (await world.owner.epochs_of(world.pool)).epoch
+    return (await world.owner.settlement.epochs_of(world.pool)).epoch
 
 
 def _network_file(plan: Plan, world: World, url: str, bootstrap: str) -> NetworkFile:

@@ -11,17 +11,18 @@ from pathlib import Path
 import trio
 
 from chain.client import ChainClient, open_chain
-from chain.deployment.deployment import TOKEN, Deployment, DeploymentParams
+from chain.deployment.deployment import Deployment
+from chain.deployment.parameters import TOKEN, DeploymentParams
 from chain.devnet.bootstrap import deploy_on_devnet
 from chain.endpoint.faucet import request_funds
 from chain.transactions.machine import Rules
-from chain.transactions.manager import Settings
+from chain.transactions.sender import SenderSettings
 from proofs.encoding.signing import address_of
 from tests.integration.settlement.ledger import Worker
 
 RATE = TOKEN // 1_000
 BUDGET = 200_000 * TOKEN
-FAST = Settings(poll=0.05, rules=Rules(confirmations=1))
+FAST = SenderSettings(poll=0.05, rules=Rules(confirmations=1))
 AT_ONCE = 8
 
 
@@ -79,8 +80,12 @@ async def open_world(
             await request_funds(url, address_of(key))
             own = folder / f"{address_of(key)}.sqlite"
             async with open_chain(url, deployment, key, own, settings=FAST) as client:
-                stake = stakes[place] if place < len(stakes) else await client.minimum_stake(1)
-                await client.register(node, stake, 1)
+                stake = (
+                    stakes[place]
+                    if place < len(stakes)
+                    else await client.providers.minimum_stake(1)
+                )
+                await client.nodes.register(node, stake, 1)
             if place < len(stakes):
                 await request_funds(url, address_of(node))
 
@@ -97,9 +102,9 @@ async def open_world(
     rest = zip(nodes[len(stakes) :], accounts[len(stakes) :], strict=True)
     async with open_chain(url, deployment, owner_key, path, settings=FAST) as owner:
         for validator in validators:
-            await owner.grant_validator(validator.node)
-        pool = await owner.create_pool("scenario", rate=RATE)
-        await owner.fund_pool(pool, BUDGET)
-        await owner.start_pool(pool)
+            await owner.validators.grant(validator.node)
+        pool = await owner.pools.create("scenario", rate=RATE)
+        await owner.pools.fund(pool, BUDGET)
+        await owner.pools.start(pool)
         found = [Worker(node, address_of(node), account) for node, account in rest]
         yield World(url, deployment, owner, pool, validators, found, claimer_keys)

@@ -73,7 +73,7 @@ def call(url: str, method: str, *params: object) -> Any:
 
 @pytest.mark.network
 def test_the_faucet_gives_gas_and_tokens(chain: dict[str, Any]) -> None:
-    from chain.abi.artifacts import load_artifact
+    from chain.encoding.artifacts import load_artifact
 
     answer = httpx.post(chain["faucet_url"], json={"address": ADDRESS}, trust_env=False, timeout=30)
     assert answer.status_code == 200

@@ -19,11 +19,11 @@ async def member(onchain: OnChain, folder: Path) -> tuple[str, ChainClient, int]
         keys.append(made["address"])
     await onchain.json("stake", "register-node", "--units", "2", "--data-dir", folder)
     owner = await onchain.world.client(onchain.world.owner_key)
-    pool = await owner.create_pool("pool", rate=1)
-    await owner.fund_pool(pool, UNIT)
-    await owner.start_pool(pool)
+    pool = await owner.pools.create("pool", rate=1)
+    await owner.pools.fund(pool, UNIT)
+    await owner.pools.start(pool)
     node = await onchain.world.client(load_key(folder / "node.key").secret)
-    await node.join_pool(pool)
+    await node.pools.join(pool)
     return keys[0], node, pool
 
 
@@ -62,7 +62,7 @@ async def test_the_nodes_own_key_is_enough_to_leave(onchain: OnChain, tmp_path: 
     said = await onchain.refused("deregister", "--unstake", "--yes", "--data-dir", folder)
     assert "the provider's key is not here" in said
     # An earlier run left the pool and died.
-    await client.leave_pool(pool)
+    await client.pools.leave(pool)
     gone = await onchain.json("deregister", "--data-dir", folder)
     assert gone["steps"] == [f"{node}: removed"]
     assert gone["active"] == str(12 * UNIT)

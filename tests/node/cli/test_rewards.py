@@ -116,16 +116,16 @@ async def test_a_running_node_keeps_its_key_to_itself(
 async def test_pools_that_pay_for_time_need_no_proofs(
     onchain: OnChain, arena: Arena, tmp_path: Path
 ) -> None:
-    from chain.abi.views import Strategy
+    from chain.encoding.views import Strategy
 
     folder = tmp_path / "hot"
     account = hot_folder(arena, folder)
     worker, owner = arena.workers[0], arena.owner
-    pool = await owner.create_pool("by time", rate=UNIT // 1000, strategy=Strategy.FIXED)
-    await owner.fund_pool(pool, 100 * UNIT)
-    await owner.start_pool(pool)
-    await worker.client.leave_pool(arena.pool, node=worker.node)
-    await worker.client.join_pool(pool, node=worker.node)
+    pool = await owner.pools.create("by time", rate=UNIT // 1000, strategy=Strategy.FIXED)
+    await owner.pools.fund(pool, 100 * UNIT)
+    await owner.pools.start(pool)
+    await worker.client.pools.leave(arena.pool, node=worker.node)
+    await worker.client.pools.join(pool, node=worker.node)
     await onchain.pass_time(1000)
     listed = (await onchain.json("rewards", "list", "--data-dir", folder))["pools"]
     assert [(entry["pool_id"], entry["by_time"]) for entry in listed] == [(pool, True)]

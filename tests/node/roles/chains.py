@@ -27,7 +27,7 @@ class Chain:
 
     def __init__(self, head: int = 100, interval: float = 0.0, made: float = 0.0) -> None:
         self._first, self._interval, self._made = head, interval, made
-        self.rpc = self
+        self.rpc = self.nodes = self.pools = self.settlement = self
         self.down = False
         self.loss = 20 * 10**18
         self.rate = 10**14
@@ -60,7 +60,7 @@ class Chain:
         await self.block("latest")
         return self.loss
 
-    async def pool_funds(self, pool_id: int) -> Any:
+    async def funds(self, pool_id: int) -> Any:
         return SimpleNamespace(rate=self.rate)
 
 

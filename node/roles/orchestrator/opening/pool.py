@@ -36,7 +36,7 @@ async def open_pool(
     one. Raises `InputError` for somebody else's, and `ChainError`."""
     known = context.config.orchestrator.pool_id or await context.journal.state(POOL_ID, 0)
     if known:
-        pool = await chain.pool(known)
+        pool = await chain.pools.info(known)
         if pool.creator != context.address:
             raise InputError(f"pool {known} belongs to {pool.creator}", "set orchestrator.pool_id")
         return int(known)
@@ -46,14 +46,14 @@ async def open_pool(
         model=context.config.orchestrator.model,
         thresholds=await _publish_limits(context, blobs),
     )
-    pool_id = await chain.create_pool(
+    pool_id = await chain.pools.create(
         f"{model.name} by {context.peer_id[-8:]}",
         uri=terms.to_uri(),
         inviter=context.address,
         rate=context.config.orchestrator.price_per_unit,
     )
-    await chain.fund_pool(pool_id, POOL_BUDGET)
-    await chain.start_pool(pool_id)
+    await chain.pools.fund(pool_id, POOL_BUDGET)
+    await chain.pools.start(pool_id)
     await context.journal.set_state(POOL_ID, pool_id)
     context.log.info("pool opened", pool=pool_id, budget=POOL_BUDGET, model=terms.model)
     return pool_id

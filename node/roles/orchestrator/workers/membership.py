@@ -37,19 +37,19 @@ class ChainMembership:
 
     async def sign_invite(self, address: str, deadline: int) -> bytes:
         """The pool contract checks this signature when the worker joins."""
-        return await self._chain.sign_invite(self._pool_id, address, deadline)
+        return await self._chain.pools.sign_invite(self._pool_id, address, deadline)
 
     async def is_member(self, address: str) -> bool:
         """Whether the pool contract has it."""
-        return await self._chain.is_member(self._pool_id, address)
+        return await self._chain.pools.is_member(self._pool_id, address)
 
     async def eject(self, address: str) -> None:
         """By a transaction; returns once it is final."""
-        await self._chain.eject_node(self._pool_id, address)
+        await self._chain.pools.eject(self._pool_id, address)
 
     async def may_judge(self, address: str) -> bool:
         """Whether it has the validator role."""
-        return await self._chain.is_validator(address)
+        return await self._chain.validators.is_admitted(address)
 
 
 class OpenMembership:

@@ -45,12 +45,12 @@ class ChainStakes:
     async def of(self, announced: AbstractSet[str]) -> Stakes:
         """Anybody may announce the role; only those who have it are worth a question to the
         chain."""
-        terms = await self._chain.settlement_terms()
-        quorum = ChainQuorum(await self._chain.total_weight(), terms.quorum)
-        validators = set(await self._chain.validators())
+        terms = await self._chain.settlement.terms()
+        quorum = ChainQuorum(await self._chain.validators.total_weight(), terms.quorum)
+        validators = set(await self._chain.validators.addresses())
         addresses = {peer_id: address_of_peer(peer_id) for peer_id in sorted(announced)}
         weights = {
-            peer_id: await self._chain.weight_of(address)
+            peer_id: await self._chain.validators.weight_of(address)
             for peer_id, address in addresses.items()
             if address in validators
         }

@@ -70,7 +70,7 @@ class PoolLimits:
         if chain is None or pool_id == 0:
             return ""
         try:
-            return PoolTerms.from_uri((await chain.pool(pool_id)).uri).thresholds
+            return PoolTerms.from_uri((await chain.pools.info(pool_id)).uri).thresholds
         except ChainError as exc:
             raise CannotJudge(f"the chain does not say by which limits: {exc}") from exc
         except InputError:

@@ -80,7 +80,7 @@ class RowsFetcher:
 
             peers = peers_by_address(context.network)
             try:
-                known = [peers[v] for v in await context.chain.validators() if v in peers]
+                known = [peers[v] for v in await context.chain.validators.addresses() if v in peers]
             except ChainError as exc:
                 context.log.warning("no validator asked for rows", reason=str(exc))
                 return []

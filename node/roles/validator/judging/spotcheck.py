@@ -102,9 +102,9 @@ class Chooser:
         setting = self._context.config.validator.check_rate
         if setting != "auto":
             return rate_of(setting)
-        provider = await chain.owner_of(claim.address)
-        loss = 0 if provider is None else await chain.conviction_loss(provider)
-        pay = claim.receipt.units * (await chain.pool_funds(claim.receipt.pool_id)).rate
+        provider = await chain.nodes.owner_of(claim.address)
+        loss = 0 if provider is None else await chain.settlement.conviction_loss(provider)
+        pay = claim.receipt.units * (await chain.pools.funds(claim.receipt.pool_id)).rate
         return coarse(check_rate(pay, loss, sequences, record.verified, self._terms))
 
 

@@ -24,7 +24,7 @@ from proofs.encoding.receipts import EpochRoot
 from proofs.errors import ProofError
 
 if TYPE_CHECKING:
-    from chain.abi.structs import Dispute
+    from chain.encoding.structs import Dispute
 
 RETRY_SECONDS = 3.0
 EARLY_SECONDS = 1.0
@@ -87,12 +87,12 @@ class Answers:
     async def _step(self, dispute_id: int) -> float:
         """Do what can be done now; seconds until the next look."""
         chain = self._auditor.chain
-        dispute = await chain.dispute(dispute_id)
+        dispute = await chain.disputes.find(dispute_id)
         if dispute is None:
             return RETRY_SECONDS  # over; the follower will see it
-        if await chain.root_hash(dispute.pool_id, dispute.epoch) != dispute.root:
+        if await chain.settlement.root_hash(dispute.pool_id, dispute.epoch) != dispute.root:
             if dispute.challenger == self._context.address:
-                await chain.uphold(dispute_id, NO_ROOT)
+                await chain.disputes.uphold(dispute_id, NO_ROOT)
                 self._context.log.info("bond taken back", dispute=dispute_id)
             return RETRY_SECONDS
         history = self._follower.history(dispute.pool_id)
@@ -106,7 +106,7 @@ class Answers:
         left = dispute.answer_by - self._follower.now()
         if right and left > 0:
             await trio.sleep(min(delay, left / 4))
-            if await chain.dispute(dispute_id) is not None:
+            if await chain.disputes.find(dispute_id) is not None:
                 await self._answer(dispute_id, dispute, history, entry)
             return RETRY_SECONDS
         if left > -1.0:
@@ -129,7 +129,7 @@ class Answers:
         from chain.errors import Reverted
 
         try:
-            if await self._auditor.chain.uphold(dispute_id, entry.posted) is not None:
+            if await self._auditor.chain.disputes.uphold(dispute_id, entry.posted) is not None:
                 self._context.log.warning("root voided", dispute=dispute_id, epoch=entry.number)
         except Reverted as exc:
             if exc.name != "AnswerTooEarly":
@@ -140,7 +140,7 @@ class Answers:
     async def _answer(
         self, dispute_id: int, dispute: Dispute, history: PoolHistory, entry: PostedEpoch
     ) -> None:
-        from chain.abi.structs import DisputeKind
+        from chain.encoding.structs import DisputeKind
 
         chain, filled = self._auditor.chain, history.get(entry.number)
         epoch = filled.epoch if filled is not None else None
@@ -151,11 +151,13 @@ class Answers:
             before = epoch.leaf(index - 1) if index else None
             signed = epoch.data.receipts[index].signed
             leaf = epoch.leaf(index)
-            result = await chain.answer_receipt(dispute_id, entry.posted, leaf, before, signed)
+            result = await chain.disputes.answer_receipt(
+                dispute_id, entry.posted, leaf, before, signed
+            )
         else:
             earlier = history.get(dispute.epoch - 1)
             answer = epoch.answer(dispute.account, earlier.epoch if earlier is not None else None)
             posted = earlier.posted if earlier is not None else None
-            result = await chain.answer_payout(dispute_id, entry.posted, posted, answer)
+            result = await chain.disputes.answer_payout(dispute_id, entry.posted, posted, answer)
         if result is not None:
             self._context.log.info("dispute answered", dispute=dispute_id)

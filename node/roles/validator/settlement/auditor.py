@@ -68,7 +68,7 @@ class Auditor:
     async def patience(self, entry: PostedEpoch) -> float:
         """Until when (Unix seconds) the data of a root are waited for: half of its window, or a
         while from now where that is over, but never beyond the half of what is left."""
-        terms = await self.chain.settlement_terms()
+        terms = await self.chain.settlement.terms()
         now = self._follower.now()
         late = now + min(GRACE_SECONDS, max(entry.claimable_at - now, 0.0) / 2)
         return max(entry.claimable_at - terms.challenge_window / 2, late)
@@ -82,5 +82,5 @@ class Auditor:
 
     async def delay(self, pool_id: int, epoch: int) -> float:
         """Seconds by which this node lets other validators go first."""
-        validators = await self.chain.validators()
+        validators = await self.chain.validators.addresses()
         return turn_of(self._context.address, validators, pool_id, epoch) * TURN_SECONDS

@@ -41,18 +41,18 @@ class ChainFacts:
         nodes |= {item.receipt.counterparty for item in receipts}
         unknown = sorted(nodes - self._owners.keys())
         if unknown:
-            self._owners |= await self._chain.owners_of(unknown)
+            self._owners |= await self._chain.nodes.owners_of(unknown)
         return {node: self._owners[node] for node in nodes if node in self._owners}
 
     async def budget(self, pool_id: int, committed: int) -> Budget:
         """Of a pool whose roots have promised `committed` wei so far."""
-        funds = await self._chain.pool_funds(pool_id)
+        funds = await self._chain.pools.funds(pool_id)
         return Budget(funds.rate, funds.funded - committed)
 
     async def creator(self, pool_id: int) -> str:
         """The pool's owner."""
         if pool_id not in self._creators:
-            self._creators[pool_id] = (await self._chain.pool(pool_id)).creator
+            self._creators[pool_id] = (await self._chain.pools.info(pool_id)).creator
         return self._creators[pool_id]
 
     async def settled_until(self, history: PoolHistory) -> bool:
@@ -62,10 +62,10 @@ class ChainFacts:
         if newest is None:
             return True
         chain = self._chain
-        standing = await chain.root_hash(history.pool_id, newest.number)
+        standing = await chain.settlement.root_hash(history.pool_id, newest.number)
         if standing != newest.posted.hash(chain.domain("ReceiptSettlement")):
             return False
-        return await chain.is_final(history.pool_id, newest.number)
+        return await chain.settlement.is_final(history.pool_id, newest.number)
 
     async def before(
         self, history: PoolHistory, number: int, receipts: Iterable[SignedReceipt]

@@ -102,7 +102,7 @@ class Convictions:
         log = self._context.log.bind(node=conviction.node, unit=conviction.job_id.hex()[:12])
         digest = conviction.digest(chain.domain("ReceiptSettlement"))
         try:
-            validators = await chain.validators()
+            validators = await chain.validators.addresses()
             salt = int.from_bytes(conviction.job_id[:4], "big")
             turn = turn_of(self._context.address, validators, conviction.pool_id, salt)
             for attempt in range(TRIES):
@@ -112,7 +112,7 @@ class Convictions:
                 except NotEnough as exc:
                     log.info("not convicted yet", reason=str(exc))
                     continue
-                if await chain.convict(conviction, list(signatures.items())) is not None:
+                if await chain.settlement.convict(conviction, list(signatures.items())) is not None:
                     log.warning("convicted and slashed", signers=len(signatures))
                 return
             log.warning("not convicted: too few validators found the same")
@@ -125,7 +125,7 @@ class Convictions:
         if chain is None:
             raise Refused("no_chain", "this network slashes nobody")
         with chain_refusals():
-            if not await chain.weight_of(address_of_peer(peer_id)):
+            if not await chain.validators.weight_of(address_of_peer(peer_id)):
                 raise Refused("not_a_validator", "only validators ask for convictions")
         try:
             conviction = Conviction.from_bytes(request.conviction)

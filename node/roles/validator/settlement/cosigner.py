@@ -144,5 +144,5 @@ class Cosigner:
         if chain is None:
             raise Refused("no_chain", "this network settles nothing")
         address = address_of_peer(peer_id)
-        if not address or not await chain.weight_of(address):
+        if not address or not await chain.validators.weight_of(address):
             raise Refused("not_a_validator", f"{address or peer_id} does not validate on chain")

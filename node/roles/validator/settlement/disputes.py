@@ -116,7 +116,7 @@ class Guard:
         self.disputed += 1
         left = max(entry.claimable_at - self._follower.now(), 0.0)
         await trio.sleep(min(await self._auditor.delay(root.pool_id, root.epoch), left / 4))
-        standing = await self._auditor.chain.root_hash(root.pool_id, root.epoch)
+        standing = await self._auditor.chain.settlement.root_hash(root.pool_id, root.epoch)
         if standing != self._auditor.hash_of(entry):
             return
         plain, doubtful = plain_and_doubtful(faults)
@@ -133,10 +133,12 @@ class Guard:
 
     async def _asked(self, standing: bytes, fault: Fault) -> bool:
         """Whether an open dispute asks about this very fault."""
-        from chain.abi.structs import DisputeKind
+        from chain.encoding.structs import DisputeKind
 
         for dispute_id, root in list(self._follower.disputes.items()):
-            dispute = await self._auditor.chain.dispute(dispute_id) if root == standing else None
+            dispute = (
+                await self._auditor.chain.disputes.find(dispute_id) if root == standing else None
+            )
             if dispute is None:
                 continue
             match fault:
@@ -163,7 +165,7 @@ class Guard:
                     other = entry if other_number == entry.number else history.get(other_number)
                     if epoch is None or other is None or other.epoch is None:
                         return False
-                    await chain.prove_double_count(
+                    await chain.disputes.prove_double_count(
                         posted,
                         epoch.leaf(index),
                         epoch.data.receipts[index].receipt,
@@ -172,12 +174,12 @@ class Guard:
                         other.epoch.data.receipts[other_index].receipt,
                     )
                 case BadReceipt(index=index):
-                    await chain.dispute_receipt(posted, index)
+                    await chain.disputes.dispute_receipt(posted, index)
                 case BadPayout():
                     await self._dispute_payout(history, entry, fault)
                 case Unfounded():
                     index = secrets.randbelow(posted.root.receipt_count)
-                    await chain.dispute_receipt(posted, index)
+                    await chain.disputes.dispute_receipt(posted, index)
         except Reverted as exc:
             self._context.log.warning("dispute refused", fault=str(fault), reason=str(exc))
             return False
@@ -192,9 +194,9 @@ class Guard:
         if fault.amount is not None and entry.epoch is not None:
             for payout in entry.epoch.payouts_of(account):
                 if payout.cumulative == fault.amount:
-                    await chain.dispute_payout(posted, account, payout)
+                    await chain.disputes.dispute_payout(posted, account, payout)
                     return
         before = history.get(entry.number - 1)
         granted = before.epoch.payout(account) if before and before.epoch else None
         previous = before.posted if before is not None and granted is not None else None
-        await chain.dispute_omission(posted, previous, account, granted)
+        await chain.disputes.dispute_omission(posted, previous, account, granted)

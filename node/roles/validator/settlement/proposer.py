@@ -63,7 +63,7 @@ class Proposer:
             # Nobody can go before the last root is final; turns are counted from then on.
             now = self._context.now()
             due = max(due, now + history.newest.claimable_at - self._follower.now())
-        validators = await chain.validators()
+        validators = await chain.validators.addresses()
         turn = turn_of(self._context.address, validators, pool.pool_id, history.last + 1)
         if turn == len(validators):
             return float("inf")
@@ -144,7 +144,7 @@ class Proposer:
             return answer.signature
 
         signatures = await collect(self._context, chain, digest, ask)
-        result = await chain.post_root(root, list(signatures.items()))
+        result = await chain.settlement.post_root(root, list(signatures.items()))
         if result is not None:
             self._context.log.info(
                 "epoch posted",

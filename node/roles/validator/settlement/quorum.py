@@ -38,9 +38,9 @@ async def collect(
     """
     from chain.errors import ChainError
 
-    quorum = (await chain.settlement_terms()).quorum
-    needed = -(-await chain.total_weight() * quorum // 10_000)
-    own = await chain.weight_of(context.address)
+    quorum = (await chain.settlement.terms()).quorum
+    needed = -(-await chain.validators.total_weight() * quorum // 10_000)
+    own = await chain.validators.weight_of(context.address)
     if not own:
         raise InputError(
             f"{context.address} is no staked validator",
@@ -54,7 +54,7 @@ async def collect(
         try:
             signature = await ask(peers[address])
             if signature and recover(digest, signature) == address:
-                weights[address] = await chain.weight_of(address)
+                weights[address] = await chain.validators.weight_of(address)
                 signatures[address] = signature
         except (P2PError, ProofError, ChainError) as exc:
             context.log.info("not cosigned", validator=address, reason=str(exc))
@@ -62,7 +62,9 @@ async def collect(
             enough.cancel()
 
     if own < needed:
-        others = [v for v in await chain.validators() if v in peers and v != context.address]
+        others = [
+            v for v in await chain.validators.addresses() if v in peers and v != context.address
+        ]
         async with trio.open_nursery() as nursery:
             for address in others:
                 nursery.start_soon(ask_one, address, nursery.cancel_scope)

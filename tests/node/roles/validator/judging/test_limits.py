@@ -55,8 +55,9 @@ class Chain:
         terms = PoolTerms(model_id="0" * 64, model="tiny", thresholds=thresholds or "")
         self.uri = "https://elsewhere" if thresholds is None else terms.to_uri()
         self.down = False
+        self.pools = self
 
-    async def pool(self, pool_id: int) -> Any:
+    async def info(self, pool_id: int) -> Any:
         if self.down:
             raise ChainUnreachable("http://test", "down")
         return SimpleNamespace(uri=self.uri)

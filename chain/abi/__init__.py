@@ -1,1 +1,0 @@
-"""How calls, answers, errors and events of the contracts are written: ABIs, codec, values."""

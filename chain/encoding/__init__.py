@@ -1,0 +1,1 @@
+"""What travels between us and a chain, as bytes and as values: ABIs, records, structs. Pure."""
