@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -136,3 +136,10 @@ def load_prompts(path: Path) -> tuple[Prompt, ...]:
 def shipped_prompts() -> Path:
     """The prompts file that comes with prime-node (24 short chats)."""
     return Path(str(files("node") / "data" / "prompts.jsonl"))
+
+
+def job_body(prompts: Sequence[Prompt], key: str) -> dict[str, Any]:
+    """The body of POST /v1/jobs; submitting again under the same `key` (not empty) is the same
+    job."""
+    lines = [prompt.model_dump(mode="json", exclude_defaults=True) for prompt in prompts]
+    return {"prompts": lines, **({"key": key} if key else {})}

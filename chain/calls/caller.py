@@ -1,8 +1,8 @@
 """Calling the deployed contracts: steps that are taken only while they are needed.
 
 A step of the protocol (approve, register, join, claim, …) must happen once, though the process that
-wants it may die anywhere. `planned` makes it so: first what an earlier run left unfinished under
-the step's name is seen through, then the plan asks the chain whether and how the step is still
+wants it may die anywhere. `planned` makes it so: first, whatever an earlier run left unfinished
+under the step's name is completed; then the plan asks the chain whether and how the step is still
 needed, and only then a transaction is sent, under a key that no earlier one had. One step runs at a
 time, because an allowance that one step sets must not be spent by another.
 

@@ -44,8 +44,8 @@ class Disputes:
         )
 
     async def dispute_payout(self, posted: PostedRoot, account: str, payout: ProvenPayout) -> int:
-        """Ask whether exactly `payout`, a leaf of the pending root, is due to its account; else as
-        `dispute_receipt`."""
+        """Ask whether exactly `payout`, a leaf of the pending root, is due to its account;
+        otherwise as `dispute_receipt`."""
         return await self._ask(
             posted,
             f"payout/{account}/{payout.cumulative}",
@@ -62,8 +62,8 @@ class Disputes:
         account: str,
         payout: ProvenPayout | None,
     ) -> int:
-        """Ask whether the pending root pays an account its due, of which `payout` is the leaf in
-        the epoch before, and None where it had none; else as `dispute_receipt`."""
+        """Ask whether the pending root pays an account its due. `payout` is the account's leaf in
+        the epoch before, None where it had none. Otherwise as `dispute_receipt`."""
         return await self._ask(
             posted,
             f"omission/{account}",
@@ -108,7 +108,7 @@ class Disputes:
         self, dispute_id: int, posted: PostedRoot, previous: PostedRoot | None, answer: PayoutAnswer
     ) -> TxResult | None:
         """Answer a PAYOUT or OMISSION dispute; `previous` is the epoch before, None for epoch 1.
-        Else as `answer_receipt`."""
+        Otherwise as `answer_receipt`."""
         return await self._answer(
             dispute_id,
             "answerPayout",

@@ -72,8 +72,8 @@ class Pools:
         )
 
     async def claim_time(self, pool_id: int, provider: str) -> TxResult | None:
-        """Have a provider paid for its nodes' time in a FIXED or SHARE pool; None when nothing is
-        due. Any key may ask."""
+        """Pay a provider for its nodes' time in a FIXED or SHARE pool; None when nothing is due.
+        Any key may ask."""
 
         async def plan() -> Call:
             return Call("ComputePool", "claimTime", (pool_id, provider))

@@ -17,7 +17,7 @@ from chain.encoding.structs import (
 from chain.endpoint.concurrency import for_each
 from chain.errors import BadResponse, InvalidInput, Reverted, TransactionFailed
 from chain.events.settlement_events import root_posted
-from chain.transactions import batches
+from chain.transactions.batches import BatchedCall, split_into_batches
 from chain.transactions.manager import TxResult
 from proofs.encoding.leaves import PostedRoot, Proof
 from proofs.encoding.receipts import Conviction, EpochRoot
@@ -26,8 +26,8 @@ from proofs.encoding.signing import address_bytes
 SETTLEMENT = "ReceiptSettlement"
 SCAN_BLOCKS = 2_000
 CLAIM_GAS = 170_000
-"""Bound of what a claim of its own takes: 129,232 measured for an account's first, and a longer
-proof."""
+"""An upper bound on the gas of a claim in a transaction of its own: 129,232 was measured for an
+account's first, and proofs can be longer."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Settlement:
         return min((active + int(unbonding.amount)) * share // WHOLE, most)
 
     async def epochs_of(self, pool_id: int) -> PoolEpochs:
-        """How far a pool's settlement came."""
+        """How far a pool's settlement has come."""
         return PoolEpochs.from_abi(await self._caller.read(SETTLEMENT, "epochsOf", pool_id))
 
     async def root_hash(self, pool_id: int, epoch: int) -> bytes:
@@ -153,7 +153,7 @@ class Settlement:
     async def convict(
         self, conviction: Conviction, signatures: Sequence[tuple[str, bytes]]
     ) -> TxResult | None:
-        """Have a node that a quorum of validators found cheating slashed; None when it was.
+        """Slash a node that a quorum of validators found cheating; None when that was done already.
 
         `signatures` as in `post_root`.
         """
@@ -168,13 +168,13 @@ class Settlement:
     # -- claims --------------------------------------------------------------------------------
 
     async def claimed(self, pool_id: int, account: str) -> int:
-        """Tokens that `account` was paid from a pool by roots so far."""
+        """Tokens that a pool's roots have paid `account` so far."""
         return int(await self._caller.read(SETTLEMENT, "claimed", pool_id, account))
 
     async def claim(
         self, posted: PostedRoot, account: str, cumulative: int, proof: Sequence[bytes]
     ) -> TxResult | None:
-        """Have `account` paid up to `cumulative`; None when it already was. Any key may ask.
+        """Pay `account` up to `cumulative`; None when that was paid already. Any key may ask.
 
         Raises Reverted with RootNotFinal while the root can be disputed.
         """
@@ -192,15 +192,18 @@ class Settlement:
             done=("NothingToClaim",),
         )
 
-    async def claim_many(self, claims: Sequence[Claim]) -> list[TxResult]:
-        """Make all claims that were not paid yet, in as few transactions as fit.
+    async def claim_many(
+        self, claims: Sequence[Claim], *, gas_each: int = CLAIM_GAS
+    ) -> list[TxResult]:
+        """Make all claims that have not been paid yet, in as few transactions as possible.
 
-        Raises as `claim`; what went before stays done, and asking again does the rest.
+        `gas_each` bounds the gas that one claim takes in a transaction of its own. Raises as
+        `claim`; what went before stays done, and asking again does the rest.
         """
         unpaid = await self._of_unpaid(claims)
-        calls = [batches.Call(self._encoded(claim), CLAIM_GAS) for claim in unpaid]
+        calls = [BatchedCall(self._encoded(claim), gas_each) for claim in unpaid]
         results = []
-        for batch in batches.split(calls):
+        for batch in split_into_batches(calls):
             result = await self._claim_batch(unpaid[batch.first : batch.first + len(batch.calls)])
             if result is not None:
                 results.append(result)

@@ -27,7 +27,8 @@ class Preset:
     """Parameters for a kind of chain.
 
     `chain_id` None is any. `needs_treasury`: whoever deploys must say where slashed tokens go.
-    `confirmations` make a transaction final; `poll` seconds are between two looks at the chain.
+    `confirmations` make a transaction final; `poll` is the number of seconds between two looks at
+    the chain.
     """
 
     name: str
@@ -43,14 +44,14 @@ DEVELOPMENT = Preset("development", DeploymentParams(), None, False, 1, 0.2)
 BASE_SEPOLIA = Preset(
     "base-sepolia",
     DeploymentParams(
-        # Enough for some thousand providers and their pools; the owner can mint more.
+        # Enough for a few thousand providers and their pools; the owner can mint more.
         initial_supply=100_000_000 * TOKEN,
         # A provider's nodes are worth staking for, and newcomers can still afford it: a node of 8
         # units needs 180 tokens. The base keeps one machine from posing as many providers.
         base_stake=100 * TOKEN,
         stake_per_unit=10 * TOKEN,
-        # People watch a test network once a day. A day to look at a root, and half a day to answer,
-        # survive a night and a machine that is down.
+        # People look at a test network once a day. A day to examine a root, and half a day to
+        # answer, outlast a night and a machine that is down.
         challenge_window=DAY,
         answer_window=12 * HOUR,
         # Well beyond both windows: a question asked in the last minute, with its answer, takes 36
@@ -58,11 +59,12 @@ BASE_SEPOLIA = Preset(
         unbonding_period=7 * DAY,
         # Two thirds of the stake, rounded so that two of three equal validators are enough.
         quorum=6_666,
-        # Half of it goes to whoever answers. It must outweigh the gas of an answer by far, or
-        # questions would be a cheap way of holding up payments; a right challenger gets it back.
+        # Half of it goes to whoever answers. It must far outweigh the gas of an answer, or
+        # questions would be a cheap way to hold up payments; a challenger who is right gets it
+        # back.
         bond=50 * TOKEN,
-        # Signing a root that nobody can answer for takes work to do by accident: half of the
-        # tokens. Missing a verdict may happen to an honest worker on odd hardware: a tenth.
+        # A root that nobody can answer for is hardly signed by accident: half of the tokens. An
+        # honest worker on unusual hardware may be convicted by mistake: a tenth.
         signer_slash=5_000,
         conviction_slash=1_000,
         # No fault of one day, or of one bug, takes more than half.
@@ -92,7 +94,7 @@ def find_preset(name: str) -> Preset:
 
 
 def changed(preset: Preset, table: Mapping[str, Any]) -> DeploymentParams:
-    """The preset's parameters with those of `table` instead, checked.
+    """The preset's parameters, overridden by those of `table`, and checked.
 
     An amount is a whole number of units of 1e-18 or text like "12.5 PRIME". Raises InvalidInput
     naming the parameter.

@@ -23,7 +23,7 @@ LABELS: Final = {
     POOLS: "POOLS",
     SLASHER: "SLASHER",
 }
-"""As the constants in PrimeAccess are called."""
+"""Named as the constants in PrimeAccess are."""
 
 HOLDERS: Final = {NETWORK: "PrimeNetwork", POOLS: "ComputePool", SLASHER: "ReceiptSettlement"}
 """The contract that has a role. Federators are accounts, the deployer at first."""
@@ -78,7 +78,7 @@ def selectors(contract: str, functions: tuple[str, ...]) -> list[bytes]:
 
 
 def wiring_calls(addresses: Mapping[str, str], federator: str) -> list[bytes]:
-    """Calldata for `PrimeAccess.multicall` that makes all of it."""
+    """Calldata for one `PrimeAccess.multicall` that grants all of it."""
     abi = load_artifact("PrimeAccess").abi
     calls = [abi.encode("labelRole", role, label) for role, label in LABELS.items()]
     for contract, role, functions in FUNCTIONS:

@@ -2,17 +2,17 @@
 
 Theory of operation. Every `eth_sendRawTransaction` is applied to the pending block and mined at
 once into a block of its own, stamped with the wall clock (the caller passes it in), so a receipt
-exists when the call returns. Blocks of one second carry one timestamp, as on anvil: a real chain
-makes no two blocks in a second, and counting seconds up would put a busy chain ahead of the clocks
-of those who use it. Receipts and logs are kept by us as ready JSON: the backend would look
-for a transaction hash by walking the chain from its head. `evm_snapshot` and `evm_revert` drop
+exists when the call returns. Blocks made within one second share a timestamp, as on anvil: a real
+chain makes no two blocks in a second, and counting seconds up would put a busy chain ahead of the
+clocks of those who use it. Receipts and logs are kept here as finished JSON: the backend would look
+a transaction hash up by walking the chain from its head. `evm_snapshot` and `evm_revert` drop
 blocks and are how tests make a reorganisation.
 
 Calls run on the state after the head block, in a free-of-charge copy of the next block, stamped as
-that would be, so what waits for a time comes true on an idle chain and the caller needs no ether.
-`evm_increaseTime` puts the chain's clock forward. The gas estimate is one run with all the
-gas there is, plus a tenth; it is then tried, and raised until the call succeeds, since a contract
-may behave otherwise when given less.
+that would be, so whatever waits for a certain time becomes possible on an idle chain, and the
+caller needs no ether. `evm_increaseTime` puts the chain's clock forward. The gas estimate is one
+run with all the gas there is, plus a tenth; it is then tried, and raised until the call succeeds,
+since a contract may behave differently when given less.
 
 Synchronous and single-threaded: `EvmBackend` puts it behind a thread and one lock. State lives in
 memory and dies with the process.

@@ -16,7 +16,7 @@ CALL_GAS = 16_777_216
 
 
 def make_vm() -> Any:
-    """Rules of the Prague fork, but that a block may carry its parent's timestamp."""
+    """Rules of the Prague fork, except that a block may carry its parent's timestamp."""
     from eth.vm.forks.prague import PragueVM
 
     class SameSecondVM(PragueVM):

@@ -1,7 +1,8 @@
 """Another chain as the backend: any Ethereum-style RPC endpoint, passed on over HTTP.
 
 Used for anvil, which this package starts itself, and for an endpoint that is already there (`geth
---dev`, hardhat, a test network), where an account of the operator's pays: its key funds the faucet.
+--dev`, hardhat, a test network), where one of the operator's accounts pays: its key funds the
+faucet.
 """
 
 from __future__ import annotations

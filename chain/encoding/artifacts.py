@@ -1,6 +1,6 @@
 """The compiled contracts that ship with the project.
 
-One JSON file a contract in `contracts/artifacts`: its name, ABI, creation code, and the code that
+One JSON file per contract in `contracts/artifacts`: its name, ABI, creation code, and the code that
 lies on chain afterwards, with the places in it that the constructor fills in. They are read as
 package data and kept, since they never change while the process runs.
 """
@@ -36,8 +36,8 @@ CONTRACTS: Final = (
 class Artifact:
     """A contract ready to deploy.
 
-    `runtime` is what the chain holds of it, `immutables` the (start, length) of the bytes in there
-    that the constructor chooses.
+    `runtime` is what the chain holds of it, `immutables` the (start, length) of the bytes in it
+    that the constructor sets.
     """
 
     abi: Abi

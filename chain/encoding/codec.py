@@ -4,7 +4,8 @@ An `Abi` is built from the JSON that the compiler writes, and works without an e
 integers are int, `bytes32` bytes, addresses EIP-55 strings, structs tuples going in and named
 tuples or dictionaries coming out.
 
-Data come from contracts, which are strangers: what does not fit raises `AbiError`, a ValueError.
+The data comes from contracts that are not trusted: whatever does not fit raises `AbiError`, a
+ValueError.
 """
 
 from __future__ import annotations

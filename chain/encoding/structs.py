@@ -1,7 +1,7 @@
-"""What ReceiptSettlement takes and gives, between `proofs`' types and those of its ABI.
+"""Conversions between `proofs`' types and the structs that ReceiptSettlement takes and returns.
 
-Pure. Structs go in as tuples whose fields are in the contract's order; where the contract ignores a
-part of an answer, an empty one stands for None.
+Pure. Structs go in as tuples whose fields are in the contract's order; where the contract ignores
+part of an answer, an empty struct stands for None.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class SettlementTerms:
 
 @dataclass(frozen=True)
 class PoolEpochs:
-    """How far a pool's settlement came: see `IReceiptSettlement.PoolEpochs`.
+    """How far a pool's settlement has come: see `IReceiptSettlement.PoolEpochs`.
 
     `epoch` is the last posted one (0 before the first), `claimable_at` (Unix s) the end of its
     challenge window, `total_payout` (wei) what roots have promised so far.

@@ -1,4 +1,4 @@
-"""What the contracts answer about pools, nodes and stakes, as typed values.
+"""What the contracts say about pools, nodes and stakes, as typed values.
 
 Pure: each `from_abi` takes the named tuple that web3 made of a call's result and checks nothing
 more, since the ABI has already fixed the types. Amounts are in token units of 1e-18, times in Unix
@@ -107,7 +107,7 @@ class PoolFunds:
 
     @property
     def available(self) -> int:
-        """What no root has promised yet and nobody was paid: what the next epoch may pay."""
+        """What no root has promised and nobody has been paid yet: what the next epoch may pay."""
         return self.funded - max(self.committed, self.paid)
 
 

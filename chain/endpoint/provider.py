@@ -6,14 +6,14 @@ makes may be repeated: they read, or they broadcast a transaction whose hash mak
 harmless); and an answer that is bounded in size and depth and has the shape of JSON-RPC before web3
 sees it.
 
-Errors are raised here, typed, and not by web3. Its error formatters decode what a contract reverted
-with unguarded (an unknown panic code is a KeyError), and would follow an `OffchainLookup` revert,
-that is fetch the URL that a stranger's contract names; so that is switched off too. Only "no such
-method" goes on to web3, which has a second way of asking for a tip.
+Errors are raised here, typed, and not by web3. Its error formatters decode revert data without
+guarding against bad input (an unknown panic code is a KeyError), and would follow an
+`OffchainLookup` revert, that is, fetch a URL that a stranger's contract names; so that is switched
+off too. Only "no such method" is passed on to web3, which has a second way of asking for a tip.
 
-web3 formats results without checking them: the string "42" becomes 66, and null, a number or a
-list passes as it is. Methods whose result is one hexadecimal string are therefore checked here; the
-types and ranges of what web3 makes of them in `Rpc`.
+web3 formats results without checking them: the string "42" becomes 66, and null, a number or a list
+passes as it is. Methods that return one hexadecimal string are therefore checked here; `Rpc` checks
+the types and ranges of what web3 makes of them.
 """
 
 from __future__ import annotations

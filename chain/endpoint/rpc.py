@@ -1,10 +1,10 @@
 """An Ethereum endpoint, for trio: web3's asynchronous half over our own provider.
 
-`Rpc` is the narrow set of reads that this package needs. web3 asks and formats; what it returns is
-then held to type and range, because the endpoint is a stranger too, and web3's exceptions become
-ours. Of its default middleware none is used: they would ask for the chain id before every call, or
-resolve names, which nothing here has. The one put in its place lets blocks of chains run by
-authorities pass, whose extra data are longer than Ethereum's.
+`Rpc` is the narrow set of reads that this package needs. web3 asks and formats; its results are
+then checked for type and range, because the endpoint is not trusted either, and web3's exceptions
+become ours. None of its default middleware is used: it would ask for the chain id before every
+call, or resolve names, which nothing here has. The one middleware put in its place accepts blocks
+of proof-of-authority chains, whose extra data is longer than Ethereum's.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _ANY: TypeAdapter[object] = TypeAdapter(object)
 class Rpc:
     """One JSON-RPC endpoint. Methods raise ChainUnreachable, BadResponse, RpcError, Reverted.
 
-    Those that take an address raise InvalidInput when it is none.
+    Methods that take an address raise InvalidInput when it is not one.
     """
 
     def __init__(self, provider: HttpProvider) -> None:
@@ -103,7 +103,7 @@ class Rpc:
     async def tip(self) -> int:
         """A priority fee that gets mined, in wei for each unit of gas.
 
-        The endpoint's suggestion, or what recent blocks took when it makes none.
+        The endpoint's suggestion, or what recent blocks accepted when it makes none.
         """
         return await self._checked("eth_maxPriorityFeePerGas", self._eth.max_priority_fee, _WEI)
 

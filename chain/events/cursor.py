@@ -2,8 +2,8 @@
 
 The cursor is number and hash of the last block whose events were handled. Behind it stands a list
 of checkpoints, earlier cursors, dense near the cursor and sparser the older they are. After a
-reorganisation deeper than expected the newest checkpoint that is still on the chain says from where
-to read anew, at most about twice as far back as the reorganisation reached.
+reorganisation deeper than expected the newest checkpoint that is still on the chain says where to
+start reading again, at most about twice as far back as the reorganisation reached.
 
 The cursor moves in one database transaction with whatever the consumer wants to keep, and only from
 where the batch began: what was finished already, or was overtaken by a rewind, is not done again.

@@ -3,8 +3,8 @@
 Theory of operation. The reader only looks at blocks that are `confirmations` deep, so a
 reorganisation of fewer blocks never shows. What was handled is marked by a cursor in the database
 (cursor.py). A batch is handed out; when the consumer is done it calls `finish`, which moves the
-cursor and stores the consumer's own effects in one database transaction. What was half handled at a
-crash is delivered again, so consumers that act outside that database must be idempotent.
+cursor and stores the consumer's own effects in one database transaction. Whatever was half handled
+at a crash is delivered again, so consumers that act outside that database must be idempotent.
 
 If the cursor's block is no longer on the chain, the reorganisation went deeper than expected. The
 next batch then begins after the newest checkpoint that still is, and says so (`void_after`): what
@@ -18,7 +18,7 @@ blocks below it, so logs are never taken from one branch and the cursor from ano
 Endpoints limit how many blocks or results one query may ask for, each in words of its own. A query
 that is refused is repeated for half as many blocks, down to one; the span then recovers slowly.
 
-New blocks are noticed by asking for the head once an interval: plain HTTP JSON-RPC cannot notify.
+New blocks are noticed by asking for the head once per interval: plain HTTP JSON-RPC cannot notify.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Batch:
 
     @property
     def void_after(self) -> int | None:
+        """Number of the last block whose events still count; None where all of them do."""
         return None if self.base == self.cursor else self.base.number
 
 
@@ -114,7 +115,7 @@ class EventReader:
         self._span = MAX_RANGE
 
     async def batches(self) -> AsyncIterator[Batch]:
-        """Batches for ever; asking for the next one finishes the last, unless `finish` did.
+        """Batches without end; asking for the next one finishes the last, unless `finish` has.
 
         Raises ChainUnreachable, BadResponse, RpcError and DeepReorg; iterate anew to go on.
         """
@@ -157,7 +158,7 @@ class EventReader:
         return Batch(tuple(event for event in events if event is not None), block, cursor, base)
 
     async def rewind(self, block_number: int) -> None:
-        """Read anew from the block after `block_number`."""
+        """Read again from the block after `block_number`."""
         await self._run(partial(self._cursor.rewind, block_number))
 
     async def _common(self, cursor: Position) -> Position:

@@ -42,7 +42,7 @@ class CallTooLarge(InvalidInput):
 
 
 @dataclass(frozen=True)
-class Call:
+class BatchedCall:
     """Calldata, and what `eth_estimateGas` says for it as a transaction of its own."""
 
     data: bytes
@@ -60,8 +60,8 @@ class CallBatch:
     size: int
 
 
-def split(
-    calls: Sequence[Call], *, max_gas: int = BATCH_GAS, max_size: int = MAX_CALLDATA
+def split_into_batches(
+    calls: Sequence[BatchedCall], *, max_gas: int = BATCH_GAS, max_size: int = MAX_CALLDATA
 ) -> list[CallBatch]:
     """Split `calls` into batches, keeping their order; each is filled before the next is begun.
 
@@ -94,7 +94,7 @@ class _Load:
     execution: int = INTRINSIC_GAS
     tokens: int = 4 * ENVELOPE
 
-    def plus(self, call: Call) -> _Load:
+    def plus(self, call: BatchedCall) -> _Load:
         """With one call more: its offset, its length, and its data padded to words."""
         padding = -len(call.data) % WORD
         zeros = call.data.count(0)
@@ -113,5 +113,5 @@ class _Load:
         return self.gas <= max_gas and self.size <= max_size
 
 
-def _batch(calls: Sequence[Call], first: int, end: int, load: _Load) -> CallBatch:
+def _batch(calls: Sequence[BatchedCall], first: int, end: int, load: _Load) -> CallBatch:
     return CallBatch(first, tuple(call.data for call in calls[first:end]), load.gas, load.size)

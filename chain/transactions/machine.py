@@ -3,9 +3,9 @@
 Theory of operation. A caller's intent is PLANNED; it gets a nonce and signed bytes in one step
 (SIGNED), is offered to the network (SENT), is seen in a block (MINED), and is final when that block
 is `confirmations` deep: CONFIRMED, or REVERTED when the contract refused. If a reorganisation takes
-its block away it is SENT again, also when it was final: a chain that breaks its promise of depth is
-repaired as far as it can be. Raising the fee signs another attempt at the *same nonce*; whichever
-is mined, the network executes one. All attempts' receipts count, always.
+its block away it is SENT again, also when it was final: if a chain breaks its promise of finality,
+what can be repaired is repaired. Raising the fee signs another attempt at the *same nonce*;
+whichever is mined, the network executes one. All attempts' receipts count, always.
 
 A transaction that is SENT but whose newest bytes the endpoint does not hold keeps the reason in
 `refusal`; they are offered again at every look and no fee is raised meanwhile, since fees were not
@@ -65,7 +65,7 @@ class Mined:
 
 @dataclass(frozen=True)
 class Transaction:
-    """An intent (`key`, `to`, `data`, `value`, `gas`) and how far it came.
+    """An intent (`key`, `to`, `data`, `value`, `gas`) and how far it has come.
 
     `nonce` is set from SIGNED on; `attempts` are oldest first; `sent_at` is the head block when the
     newest was last accepted; `refusal` is why the network did not take it, "" when it did.

@@ -3,11 +3,11 @@
 Turns the machine's commands into JSON-RPC calls, and their outcome into the machine's events. Keeps
 nothing between calls but the key.
 
-A URL may lead to several nodes that are not equally far. A nonce that one of them calls used,
-while another does not yet have our receipt, would look like a stranger's doing, and a new nonce
-would be given to what was in fact executed. So before a nonce is reported as used by none of ours,
-the block that used it is found and seen to hold none of our attempts. Only the last `LAG_BLOCKS`
-are searched: no node lags further, and every node still has the state of that many.
+One URL may lead to several nodes that are not equally up to date. A nonce that one of them calls
+used, while another does not yet have our receipt, would look like a stranger's doing, and a new
+nonce would be given to what was in fact executed. So before a nonce is reported as used by none of
+ours, the block that used it is found and checked to hold none of our attempts. Only the last
+`LAG_BLOCKS` are searched: no node lags further, and every node still has the state of that many.
 """
 
 from __future__ import annotations

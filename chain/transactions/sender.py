@@ -2,15 +2,16 @@
 
 Theory of operation. The task goes in rounds: it surveys the account once, then takes each live
 transaction, in nonce order, as far as the chain allows now. What may be signed is decided in
-nonces.py, what follows from what in machine.py; here is only the order of doing: state is stored,
-then the network is touched. So the process may die between any two lines, and a new sender takes up
-every unfinished transaction where the database says it is, offering anew what was sent before.
+nonces.py, what follows from what in machine.py; this module only decides the order: state is stored
+first, then the network is touched. So the process may die between any two lines, and a new sender
+takes up every unfinished transaction where the database says it is, offering again what was sent
+before.
 
 `_live` always equals what is stored. Callers hand over keys, not transactions: a copy that was read
 before the task finished with it would be executed a second time.
 
-Progress is looked for once a poll interval, because plain HTTP has no way to be told. When the
-endpoint fails, all who wait get the error, and the task tries again at the next interval.
+Progress is polled for once per interval, because plain HTTP cannot notify us. When the endpoint
+fails, all who wait get the error, and the task tries again at the next interval.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class TransactionOutcome:
         self._result: Transaction | ChainError | None = None
 
     def set(self, result: Transaction | ChainError) -> None:
+        """Wake everybody who waits, with the final transaction or the error to raise."""
         self._result = result
         self._ready.set()
 
@@ -126,7 +128,7 @@ class Sender:
         return outcome
 
     async def run(self) -> None:
-        """Send for ever. Raises StoreError."""
+        """Send until cancelled. Raises StoreError."""
         await self.resume()
         while True:
             self._wake = trio.Event()

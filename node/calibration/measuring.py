@@ -4,7 +4,7 @@ The stages are the runners that an engine has (`pipeline.runner.local_ring`), cu
 layers and decoding many sequences at once; the verifier is the replay that an engine does. What
 comes out is honest noise, to set thresholds by.
 
-Each measured sequence is a line of a journal beside the profile, so an interrupted run goes on
+Each measured sequence is a line of a journal beside the profile, so an interrupted run continues
 where it stopped. Its first line says what was measured; a journal of something else is refused.
 """
 
@@ -69,7 +69,7 @@ class CalibrationPlan:
 
 
 def measure_honest(plan: CalibrationPlan, journal: Path, report: Report) -> list[Honest]:
-    """Measure sequences 0 .. `plan.sequences`, those in the journal excepted, and return all.
+    """Measure sequences 0 to `plan.sequences` - 1, except those already in the journal; return all.
 
     Raises:
         InputError: the journal is of another plan, damaged, or cannot be written.

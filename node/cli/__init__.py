@@ -11,16 +11,24 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import typer
 import typer.main
 
-from node.cli.chain import dev as chain
+from node.cli import chain
 from node.cli.checking import calibrate, export, verify
-from node.cli.console.frame import Invocation
 from node.cli.operating import init, key, model, run, simulate, status, submit
 from node.cli.provider import consent, deregister, register_node, rewards, stake, wallet
 from node.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, is_interrupt, translate
+
+
+@dataclass
+class Invocation:
+    """What the root command learnt from its own flags. `debug`: show tracebacks of errors."""
+
+    debug: bool = False
+
 
 app = typer.Typer(
     name="prime-node",
@@ -30,17 +38,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("simulate", help=simulate.HELP)(simulate.command)
-app.command("init", help=init.HELP)(init.command)
-app.command("run", help=run.HELP)(run.command)
-app.command("submit", help=submit.HELP)(submit.command)
-app.command("calibrate", help=calibrate.HELP)(calibrate.command)
-app.command("status", help=status.HELP)(status.command)
-app.command("verify", help=verify.HELP)(verify.command)
-app.command("export", help=export.HELP)(export.command)
-app.command("deregister", help=deregister.HELP)(deregister.command)
-wallet.app.command("consent", help=consent.HELP)(consent.command)
-stake.app.command("register-node", help=register_node.HELP)(register_node.command)
+app.command("simulate")(simulate.command)
+app.command("init")(init.command)
+app.command("run")(run.command)
+app.command("submit")(submit.command)
+app.command("calibrate")(calibrate.command)
+app.command("status")(status.command)
+app.command("verify")(verify.command)
+app.command("export")(export.command)
+app.command("deregister")(deregister.command)
+wallet.app.command("consent")(consent.command)
+stake.app.command("register-node")(register_node.command)
 app.add_typer(wallet.app, name="wallet")
 app.add_typer(stake.app, name="stake")
 app.add_typer(rewards.app, name="rewards")

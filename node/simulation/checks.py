@@ -6,21 +6,10 @@ balances and the processes of this machine, never from what a node thinks of its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from node.simulation.options import CRASH
-
-if TYPE_CHECKING:
-    from node.simulation.runner import SimulationOutcome
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    held: bool
-    detail: str
+from node.simulation.outcome import Check, SimulationOutcome
 
 
 def run_checks(outcome: SimulationOutcome) -> list[Check]:
@@ -41,8 +30,8 @@ def run_checks(outcome: SimulationOutcome) -> list[Check]:
 
 
 def dishonest_names(outcome: SimulationOutcome) -> set[str]:
-    """Workers that cheated: a wrong seed is one only in the hands of a last stage, which samples,
-    and no cheating shows in a spare that never worked."""
+    """Workers that cheated. A wrong seed is cheating only at a last stage, which samples; and no
+    cheating shows at a spare that never worked."""
     stages = outcome.first_group.get("stages", [])
     names = names_by_peer(outcome)
     in_ring = [names.get(stage["peer_id"], "") for stage in stages]
@@ -55,6 +44,7 @@ def dishonest_names(outcome: SimulationOutcome) -> set[str]:
 
 
 def crashed_names(outcome: SimulationOutcome) -> set[str]:
+    """Nodes that were killed on purpose."""
     return {fault.node for fault in outcome.options.faults if fault.kind == CRASH}
 
 
@@ -122,7 +112,7 @@ def earned(outcome: SimulationOutcome) -> dict[str, int]:
 
 
 def _paid(outcome: SimulationOutcome) -> Check:
-    """Who has work in an accepted row was paid; who is dishonest was not."""
+    """Whoever has work in an accepted row was paid; whoever is dishonest was not."""
     names = names_by_peer(outcome)
     gains = earned(outcome)
     worked = {names.get(s["peer_id"], "?") for row in outcome.rows for s in row["stages"]}

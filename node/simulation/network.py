@@ -53,6 +53,7 @@ class SimulatedNetwork:
 
     @property
     def pids(self) -> dict[str, int]:
+        """The process id of every child that was started, by name."""
         return {name: child.pid for name, child in self.running.items()}
 
     async def start_chain(self) -> None:

@@ -1,4 +1,4 @@
-"""What a simulation is asked for: its nodes, its prompts, and what shall go wrong."""
+"""What a simulation is asked for: its nodes, its prompts, and what is to go wrong."""
 
 from __future__ import annotations
 
@@ -79,14 +79,16 @@ class SimulationOptions:
 
     @property
     def worker_names(self) -> tuple[str, ...]:
+        """`worker-1` and so on."""
         return tuple(f"worker-{number}" for number in range(1, self.workers + 1))
 
     @property
     def validator_names(self) -> tuple[str, ...]:
+        """`validator-1` and so on."""
         return tuple(f"validator-{number}" for number in range(1, self.validators + 1))
 
     def check(self) -> None:
-        """Raise `InputError` for faults of nodes that there are not, or of kinds unknown."""
+        """Raises `InputError` for faults of nodes that do not exist."""
         for fault in self.faults:
             if fault.kind == CRASH:
                 known = ("orchestrator", *self.worker_names, *self.validator_names)

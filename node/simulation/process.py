@@ -53,9 +53,11 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """The process id."""
         return self.popen.pid
 
     def hear(self, line: Line) -> None:
+        """Note one log line, and wake whoever waits for its event."""
         event = str(line.get("event"))
         self._seen.setdefault(event, line)
         self._latest[event] = line
@@ -91,6 +93,7 @@ class Child:
         self.popen.kill()
 
     def signal(self, number: int) -> None:
+        """Send a signal that may end the child."""
         self.expected_to_end = True
         with suppress(ProcessLookupError):
             self.popen.send_signal(number)

@@ -25,6 +25,7 @@ class Progress:
         self.say(f"{what} …")
 
     def say(self, text: str) -> None:
+        """Print one line, with the seconds since the start."""
         elapsed = time.monotonic() - self._started
         self._console.print(f"[dim]{elapsed:6.1f} s[/dim]  {text}", highlight=False)
 

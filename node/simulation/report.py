@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from node.cli.console.frame import console, human_bytes, table
 from node.config.datadir import write_atomically
+from node.console.output import console, human_bytes, table
 from node.simulation.checks import (
     crashed_names,
     dishonest_names,
@@ -14,9 +14,7 @@ from node.simulation.checks import (
     names_by_peer,
     slashed,
 )
-
-if TYPE_CHECKING:
-    from node.simulation.runner import SimulationOutcome
+from node.simulation.outcome import SimulationOutcome
 
 TOKEN = 10**18
 
@@ -50,6 +48,7 @@ def report_of(outcome: SimulationOutcome) -> dict[str, Any]:
 
 
 def write_report(outcome: SimulationOutcome) -> None:
+    """Write `report.json` into the output folder."""
     data = json.dumps(report_of(outcome), indent=2, sort_keys=False).encode() + b"\n"
     write_atomically(outcome.options.output / "report.json", data)
 

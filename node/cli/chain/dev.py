@@ -1,4 +1,4 @@
-"""`prime-node chain`: a chain for development, and contracts on any chain."""
+"""`prime-node chain dev`: a chain for development on this machine, with the contracts on it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from node.cli.chain import deploy as chain_deploy
-from node.cli.chain.deploy import DEFAULT_FILE, KeyFileOption, NetworkFileOption
-from node.cli.console import ask
-from node.cli.console.frame import JsonOption
+from node.cli.chain.contracts import DEFAULT_FILE, NetworkFileOption
+from node.cli.options import JsonOption, check_address
 
 if TYPE_CHECKING:
     from node.onchain.devchain import DevNetwork
 
-app = typer.Typer(no_args_is_help=True, help="A chain for development; contracts on any chain.")
-app.command("deploy", help=chain_deploy.DEPLOY_HELP)(chain_deploy.deploy)
-app.command("verify", help=chain_deploy.VERIFY_HELP)(chain_deploy.verify)
 
-
-@app.command("dev")
 def dev(
     network_file: NetworkFileOption = DEFAULT_FILE,
     host: Annotated[str, typer.Option("--host", help="Loopback address to bind.")] = "127.0.0.1",
@@ -91,44 +84,6 @@ def dev(
                     nursery.cancel_scope.cancel()
 
     trio.run(serve)
-
-
-@app.command("grant")
-def grant(
-    address: Annotated[str, typer.Argument(help="The node address of the validator.")],
-    network_file: NetworkFileOption = DEFAULT_FILE,
-    key_file: KeyFileOption = None,
-) -> None:
-    """Give a node the validator role.
-
-    Its signatures on epoch roots then count with its provider's stake, once it is registered. On a
-    development chain that runs here nothing else is needed; on another chain give a federator's
-    key, which the deployer's is at first: `--key-file`, or PRIME_NODE_FUNDER_KEY.
-
-    Example:
-
-        prime-node chain grant $(prime-node key show --data-dir ~/validator --json | jq -r .address)
-
-    You should see `granted`. Granting twice is harmless.
-    """
-    import trio
-
-    from node.onchain.deploying import grant_validator
-
-    checked = check_address(address)
-    trio.run(grant_validator, network_file.absolute(), checked, key_file, ask.passphrase)
-    typer.echo(f"granted: {address} is a validator")
-
-
-def check_address(text: str) -> str:
-    """An EVM address as given. Raises `InputError`."""
-    import re
-
-    from node.errors import InputError
-
-    if not re.fullmatch(r"0x[0-9a-fA-F]{40}", text):
-        raise InputError(f"{text[:64]}: not an address", "0x and 40 hex digits")
-    return text
 
 
 def _show(running: DevNetwork, network_file: Path, as_json: bool) -> None:

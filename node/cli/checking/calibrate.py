@@ -7,38 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from node.cli.console.frame import (
-    DataDirOption,
-    JsonOption,
-    StoreOption,
-    console,
-    data_dir,
-    model_store,
-    print_json,
-    table,
-)
+from node.cli.options import DataDirOption, JsonOption, StoreOption, data_dir, model_store
+from node.console.output import console, print_json, table
 
 if TYPE_CHECKING:
     from node.calibration.measuring import CalibrationPlan
     from pipeline.models.prepared import PreparedModel
     from proofs.thresholds.profiles import Profile, Side
 
-HELP = """Measure how far honest work is from a validator's own, and set thresholds by it.
-
-Generates sequences with the stages of a real pipeline (one process, many sequences at once),
-replays each as a validator does, and writes a *profile*: limits for chunks, sequences and sampling
-that honest work keeps, and how much honest work backs them.
-
-Run it on the device that validators will use, and for each model and dtype. Limits for a
-false-positive rate R need about 6/R honest sequences: with fewer the profile says which rate they
-support. An interrupted run goes on where it stopped.
-
-Example:
-
-    prime-node calibrate --model smollm2 --stages 3 --sequences 1000 --fpr 0.01
-
-You should see progress in sequences and, at the end, the limits and the profile's id.
-"""
 
 app = typer.Typer(no_args_is_help=True, help="Calibrated thresholds: show, list.")
 
@@ -77,10 +53,26 @@ def command(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
+    """Measure how far honest work is from a validator's own, and set thresholds by it.
+
+    Generates sequences with the stages of a real pipeline (one process, many sequences at once),
+    replays each as a validator does, and writes a *profile*: limits for chunks, sequences and
+    sampling that honest work keeps, and how much honest work backs them.
+
+    Run it on the device that validators will use, and for each model and dtype. Limits for a
+    false-positive rate R need about 6/R honest sequences: with fewer the profile says which rate
+    they support. An interrupted run continues where it stopped.
+
+    Example:
+
+        prime-node calibrate --model smollm2 --stages 3 --sequences 1000 --fpr 0.01
+
+    You should see progress in sequences and, at the end, the limits and the profile's id.
+    """
     from node.calibration.measuring import CalibrationPlan, even_boundaries, measure_honest
-    from node.cli.console.progress import shown_progress
     from node.config.datadir import write_atomically
     from node.config.profiles import profiles_folder
+    from node.console.progress import shown_progress
     from node.errors import InputError
     from proofs.thresholds.calibration import make_profile
 
@@ -170,7 +162,7 @@ def list_(data_dir_: DataDirOption = None, as_json: JsonOption = False) -> None:
 
 
 def _prepared(model: str, store: Path, dtype: str) -> PreparedModel:
-    from node.cli.operating.model import prepare_with_progress
+    from node.console.preparing import prepare_with_progress
     from pipeline.models.errors import ModelNotFound
     from pipeline.models.store import open_model
 

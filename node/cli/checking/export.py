@@ -7,20 +7,8 @@ from typing import Annotated
 
 import typer
 
-from node.cli.console.frame import DataDirOption, data_dir, given, human_bytes
-
-HELP = """Write the case of a work unit: its proof bundle, the verdict, rows that stages revealed.
-
-Whoever has the model can check it with prime-node verify, without a network. The file holds the
-prompts and the output of the unit.
-
-Example:
-
-    prime-node export 4f1d2a9c --data-dir ~/validator
-
-You should see the file's name and size. The id is a unit's or a bundle's, its first digits are
-enough.
-"""
+from node.cli.options import DataDirOption, data_dir, given
+from node.console.output import human_bytes
 
 
 def command(
@@ -37,6 +25,18 @@ def command(
         Path | None, typer.Option("--output", "-o", help="Default: <unit>.prime, here.")
     ] = None,
 ) -> None:
+    """Write the case of a work unit: its proof bundle, the verdict, rows that stages revealed.
+
+    Whoever has the model can check it with prime-node verify, without a network. The file holds the
+    prompts and the output of the unit.
+
+    Example:
+
+        prime-node export 4f1d2a9c --data-dir ~/validator
+
+    You should see the file's name and size. The id is a unit's or a bundle's, its first digits are
+    enough.
+    """
     from node.cases.exporting import find_bundle, make_case
     from node.config.datadir import write_atomically
     from node.config.schema import load_config

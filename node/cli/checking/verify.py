@@ -7,24 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.console.frame import JsonOption, StoreOption, console, model_store, print_json, table
+from node.cli.options import JsonOption, StoreOption, model_store
+from node.console.output import console, print_json, table
 
 if TYPE_CHECKING:
     from node.cases.verifying import Report
     from proofs.verdict.casefile import CaseFile
 
-HELP = """Check a work unit and the verdicts on it from a case file, without a network.
-
-Signatures are checked, the unit is replayed with this machine's own copy of the model, rows that
-stages revealed are compared, and the verdict that follows is set beside those in the file.
-
-Example:
-
-    prime-node verify unit.prime
-
-You should see a table of checks, each with yes or no, and the verdict. Exit code 0: everything was
-checked and agrees; 1: something does not, or could not be checked.
-"""
 MARKS = {True: "yes", False: "no", None: "not checked"}
 
 
@@ -40,13 +29,25 @@ def command(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
+    """Check a work unit and the verdicts on it from a case file, without a network.
+
+    Signatures are checked, the unit is replayed with this machine's own copy of the model, rows
+    that stages revealed are compared, and the verdict that follows is set beside those in the file.
+
+    Example:
+
+        prime-node verify unit.prime
+
+    You should see a table of checks, each with yes or no, and the verdict. Exit code 0: everything
+    was checked and agrees; 1: something does not, or could not be checked.
+    """
     from node.cases.verifying import check_replay, check_words, read_case, thresholds_of
     from node.errors import EXIT_FAILED
 
     case = read_case(file)
     name, thresholds = thresholds_of(case)
     if profile:
-        from node.cli.console.frame import data_dir
+        from node.cli.options import data_dir
         from node.config.profiles import load_thresholds
 
         name, thresholds = profile, load_thresholds(profile, data_dir(None).path)

@@ -7,21 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from node.cli.console.frame import DataDirOption, JsonOption, data_dir, print_json
+from node.cli.options import DataDirOption, JsonOption, data_dir
+from node.console.output import print_json
 
 if TYPE_CHECKING:
     from node.config.keystore import NodeKey
-
-HELP = """Make a node's data folder: its key, its settings file, its API token.
-
-Run it once a node. Running it again changes nothing that is there: keys are never overwritten.
-
-Example:
-
-    prime-node init --data-dir ~/worker-1 --network-file network.toml --role worker
-
-You should see the node's address and peer id and the files that were made. Next: `prime-node run`.
-"""
 
 
 def command(
@@ -40,7 +30,19 @@ def command(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    from node.cli.console.frame import given
+    """Make a node's data folder: its key, its settings file, its API token.
+
+    Run it once per node. Running it again changes nothing that is there: keys are never
+    overwritten.
+
+    Example:
+
+        prime-node init --data-dir ~/worker-1 --network-file network.toml --role worker
+
+    You should see the node's address and peer id and the files that were made. Next: `prime-node
+    run`.
+    """
+    from node.cli.options import given
     from node.config.schema import load_config
     from p2p.identity import peer_id_of
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from node.cli.console.frame import DataDirOption, JsonOption, data_dir, print_json
+from node.cli.options import DataDirOption, JsonOption, data_dir
+from node.console.output import print_json
 
 app = typer.Typer(no_args_is_help=True, help="A node's keys.")
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from node.cli.console.frame import JsonOption, StoreOption, human_bytes, model_store, print_json
+from node.cli.options import JsonOption, StoreOption, model_store
+from node.console.output import human_bytes, print_json
 
 if TYPE_CHECKING:
     from pipeline.models.prepared import PreparedModel
@@ -37,29 +37,15 @@ def get(
 
     You should see progress bars and, at the end, the model's identity and its folder.
     """
-    from node.cli.console.progress import shown_progress
-    from pipeline.models.store import prepare
+    from node.console.preparing import prepare_with_progress
 
-    with shown_progress() as report:
-        model = prepare(source, model_store(store), dtype=dtype, progress=report)
+    model = prepare_with_progress(source, model_store(store), dtype)
     if as_json:
         print_json(_describe(model))
         return
     typer.echo(f"model     {model.name}")
     typer.echo(f"identity  {model.manifest.model_id}")
     typer.echo(f"folder    {model.path}")
-
-
-def prepare_with_progress(source: str, store: Path, dtype: str = "auto") -> PreparedModel:
-    """Prepare a model, or open it where it is in the store already, with bars for what takes time.
-
-    Raises `pipeline.models.errors.ModelError`.
-    """
-    from node.cli.console.progress import shown_progress
-    from pipeline.models.store import prepare
-
-    with shown_progress() as report:
-        return prepare(source, store, dtype=dtype, progress=report)
 
 
 @app.command("list")
@@ -72,7 +58,7 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
     You should see a table with a line for each model: name, identity, dtype, layers and size.
     """
-    from node.cli.console.frame import console, table
+    from node.console.output import console, table
     from pipeline.models.store import list_models
 
     models = list(list_models(model_store(store)))
@@ -105,7 +91,7 @@ def verify(
 
     You should see `ok` and the identity; anything else names the file that differs.
     """
-    from node.cli.console.progress import shown_progress
+    from node.console.progress import shown_progress
     from pipeline.models.store import open_model
 
     model = open_model(model_store(store), name)
@@ -114,10 +100,7 @@ def verify(
     typer.echo(f"ok {model.manifest.model_id}")
 
 
-def _describe(model: object) -> dict[str, object]:
-    from pipeline.models.prepared import PreparedModel
-
-    assert isinstance(model, PreparedModel)
+def _describe(model: PreparedModel) -> dict[str, object]:
     return {
         "name": model.name,
         "model_id": model.manifest.model_id,

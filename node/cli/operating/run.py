@@ -7,24 +7,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli.console.frame import DataDirOption, StoreOption, given
-
-HELP = """Run a node in one or more roles until Ctrl-C.
-
-Settings come from flags, then PRIME_NODE_* variables, then the file (--config, default config.toml
-in the data folder), then defaults. The first Ctrl-C drains and leaves cleanly; the second stops at
-once.
-
-Examples:
-
-    prime-node run --role orchestrator --data-dir ~/orchestrator --network-file network.toml
-
-    prime-node run --role worker --data-dir ~/worker-1 --network-file network.toml \\
-    --listen /ip4/127.0.0.1/tcp/0 --http-port 0
-
-You should see the node's peer id and addresses, then "serving" once it is registered and ready.
-Ask it with `prime-node status`.
-"""
+from node.cli.options import DataDirOption, StoreOption, given
 
 _NET, _WORK, _POOL, _LOG = "Network", "Worker and validator", "Orchestrator", "Logging"
 
@@ -118,6 +101,22 @@ def command(
         typer.Option("--log-level", help="debug, info, warning or error.", rich_help_panel=_LOG),
     ] = None,
 ) -> None:
+    """Run a node in one or more roles until Ctrl-C.
+
+    Settings come from flags, then PRIME_NODE_* variables, then the file (--config, default
+    config.toml in the data folder), then defaults. The first Ctrl-C drains and leaves cleanly; the
+    second stops at once.
+
+    Examples:
+
+        prime-node run --role orchestrator --data-dir ~/orchestrator --network-file network.toml
+
+        prime-node run --role worker --data-dir ~/worker-1 --network-file network.toml \\
+        --listen /ip4/127.0.0.1/tcp/0 --http-port 0
+
+    You should see the node's peer id and addresses, then "serving" once it is registered and ready.
+    Ask it with `prime-node status`.
+    """
     from node.config.schema import load_config
     from node.logs import configure_logging
 

@@ -7,27 +7,7 @@ from typing import Annotated
 
 import typer
 
-from node.cli.console.frame import StoreOption
-
-HELP = """Run a whole network on this machine: real node processes, a real model, a real chain.
-
-Starts an orchestrator, workers and a validator, each its own process with its own key, data folder
-and port; cuts the model into slices; completes the prompts over the network; checks every answer;
-settles on an embedded chain; and shows a table of all of it. Exits 0 only if everything held.
-
-Examples:
-
-    prime-node simulate
-
-    prime-node simulate --workers 4 --fault worker-2:int4-weights --output out/
-
-You should see progress within seconds and the table in a few minutes. The output folder then holds
-`dataset.jsonl` (every completion with its proofs and verdict) and `report.json` (all figures).
-
-Faults: `NODE:KIND` or `NODE:KIND@SECONDS`, where SECONDS counts from the first token. `crash` is
-kill -9 of any node (a worker stays dead, others are started again). Workers can be dishonest:
-`int4-weights`, `int8-weights`, `null-proofs`, `wrong-seed`, `garbage-hidden`.
-"""
+from node.cli.options import StoreOption
 
 
 def command(
@@ -72,7 +52,28 @@ def command(
         str, typer.Option("--log-level", help="Level of the nodes' log files.")
     ] = "info",
 ) -> None:
-    from node.cli.console.frame import model_store as store_path
+    """Run a whole network on this machine: real node processes, a real model, a real chain.
+
+    Starts an orchestrator, workers and a validator, each its own process with its own key, data
+    folder and port; cuts the model into slices; completes the prompts over the network; checks
+    every answer; settles on an embedded chain; and shows a table of all of it. Exits 0 only if
+    everything held.
+
+    Examples:
+
+        prime-node simulate
+
+        prime-node simulate --workers 4 --fault worker-2:int4-weights --output out/
+
+    You should see progress within seconds and the table in a few minutes. The output folder then
+    holds `dataset.jsonl` (every completion with its proofs and verdict) and `report.json` (all
+    figures).
+
+    Faults: `NODE:KIND` or `NODE:KIND@SECONDS`, where SECONDS counts from the first token. `crash`
+    is kill -9 of any node (a worker stays dead, others are started again). Workers can be
+    dishonest: `int4-weights`, `int8-weights`, `null-proofs`, `wrong-seed`, `garbage-hidden`.
+    """
+    from node.cli.options import model_store as store_path
     from node.prompts import load_prompts, shipped_prompts
     from node.simulation import simulate
     from node.simulation.options import SimulationOptions, parse_fault

@@ -6,24 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from node.cli.console.frame import (
-    DataDirOption,
-    JsonOption,
-    console,
-    human_bytes,
-    print_json,
-    short,
-    table,
-)
+from node.cli.options import DataDirOption, JsonOption
+from node.console.output import console, human_bytes, print_json, short, table
 
-HELP = """Show what a running node sees: itself, the nodes, the groups, the newest work.
-
-Example:
-
-    prime-node status --data-dir ~/orchestrator
-
-You should see four short tables. `--json` prints the same for programs.
-"""
 NEWEST = 20
 
 
@@ -32,7 +17,15 @@ def command(
     data_dir_: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    from node.cli.console.client import connect
+    """Show what a running node sees: itself, the nodes, the groups, the newest work.
+
+    Example:
+
+        prime-node status --data-dir ~/orchestrator
+
+    You should see four short tables. `--json` prints the same for programs.
+    """
+    from node.cli.operating.api_client import connect
 
     with connect(url, data_dir_, with_token=False) as client:
         seen = {

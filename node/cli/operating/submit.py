@@ -9,24 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.console.frame import DataDirOption, JsonOption, print_json
+from node.cli.options import DataDirOption, JsonOption
+from node.console.output import print_json
 
 if TYPE_CHECKING:
-    from node.cli.console.client import ApiClient
+    from node.cli.operating.api_client import ApiClient
     from node.prompts import Prompt
 
-HELP = """Send the prompts of a file to an orchestrator as one job.
-
-Each line of the file is a JSON object: {"prompt": "..."} or {"messages": [{"role": "user",
-"content": "..."}]}, with optional id, max_tokens, temperature, top_p, top_k, seed and stop. A line
-that is wrong is reported with its number and nothing is sent.
-
-Example (the orchestrator runs on this machine with data folder ~/orchestrator):
-
-    prime-node submit prompts.jsonl --data-dir ~/orchestrator --wait
-
-You should see the job's id, a progress bar, and every completion as it was accepted.
-"""
 POLL_SECONDS = 0.5
 
 
@@ -40,8 +29,20 @@ def command(
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the completions.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    from node.cli.console.client import connect
-    from node.prompts import load_prompts
+    """Send the prompts of a file to an orchestrator as one job.
+
+    Each line of the file is a JSON object: {"prompt": "..."} or {"messages": [{"role": "user",
+    "content": "..."}]}, with optional id, max_tokens, temperature, top_p, top_k, seed and stop. A
+    line that is wrong is reported with its number and nothing is sent.
+
+    Example (the orchestrator runs on this machine with data folder ~/orchestrator):
+
+        prime-node submit prompts.jsonl --data-dir ~/orchestrator --wait
+
+    You should see the job's id, a progress bar, and every completion as it was accepted.
+    """
+    from node.cli.operating.api_client import connect
+    from node.prompts import job_body, load_prompts
 
     checked = load_prompts(prompts)
     with connect(url, data_dir_, with_token=True) as client:
@@ -62,15 +63,9 @@ def command(
         raise NodeError(f"job {job_id} failed: {job['error']}")
 
 
-def job_body(prompts: Sequence[Prompt], key: str) -> dict[str, Any]:
-    """The body of POST /v1/jobs."""
-    lines = [prompt.model_dump(mode="json", exclude_defaults=True) for prompt in prompts]
-    return {"prompts": lines, **({"key": key} if key else {})}
-
-
 def _wait(client: ApiClient, job_id: str) -> dict[str, Any]:
     """Ask for the job until it ends; plain HTTP has no event to wait for, so this polls."""
-    from node.cli.console.progress import shown_progress
+    from node.console.progress import shown_progress
 
     with shown_progress() as report:
         while True:

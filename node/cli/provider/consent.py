@@ -6,25 +6,12 @@ from typing import Annotated
 
 import typer
 
-from node.cli.console.frame import DataDirOption, JsonOption, print_json
-from node.cli.provider.wallet_chain import NetworkFileOption, RpcOption
-
-HELP = """Sign this node's consent to belong to a provider whose key is on another machine.
-
-Prints one line that holds no secret. Carry it to where the provider's key lies and run
-`prime-node stake register-node CONSENT` there. Only that provider can use it, once, until it
-expires. Afterwards this node runs with its own key alone:
-`prime-node run --provider 0x… `, or `provider = "0x…"` in config.toml.
-
-Example:
-
-    prime-node wallet consent --data-dir ~/worker-1 \\
-    --provider 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
-
-You should see a line that begins with `consent1.`
-"""
+from node.cli.options import with_option_sets
+from node.cli.provider.options import WalletOptions
+from node.console.output import print_json
 
 
+@with_option_sets
 def command(
     provider: Annotated[str, typer.Option("--provider", help="The provider's address.")],
     units: Annotated[
@@ -36,12 +23,24 @@ def command(
     hours: Annotated[
         int, typer.Option("--hours", min=1, max=720, help="How long the consent counts.")
     ] = 24,
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: WalletOptions,
 ) -> None:
-    from node.cli.provider.wallet_chain import find_wallet, on_chain, open_reader
+    """Sign this node's consent to belong to a provider whose key is on another machine.
+
+    Prints one line that holds no secret. Carry it to where the provider's key lies and run
+    `prime-node stake register-node CONSENT` there. Only that provider can use it, once, until it
+    expires. After that this node runs with its own key alone: `prime-node run --provider 0x… `, or
+    `provider = "0x…"` in config.toml.
+
+    Example:
+
+        prime-node wallet consent --data-dir ~/worker-1 \\
+        --provider 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed
+
+    You should see a line that begins with `consent1.`
+    """
+    from node.cli.provider.chain_access import on_chain, open_reader
     from node.config.settings import parse_account
     from node.errors import InputError
     from node.onchain.amounts import moment
@@ -55,7 +54,7 @@ def command(
         ) from exc
     if account is None:
         raise InputError("--provider: no address", "it is shown by: prime-node wallet show")
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
     key = wallet.node_key()
 
     async def sign() -> Consent:
@@ -65,7 +64,7 @@ def command(
             return make_consent(wanted, key.secret, domain, units or device_units(wallet.config))
 
     consent = on_chain(sign)
-    if as_json:
+    if options.as_json:
         print_json({"consent": consent.to_text(), **consent.model_dump()})
         return
     typer.echo(consent.to_text())

@@ -8,31 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.console import ask
-from node.cli.console.frame import DataDirOption, JsonOption, print_json
-from node.cli.provider.wallet_chain import NetworkFileOption, RpcOption, YesOption
+from node.cli.options import with_option_sets
+from node.cli.provider.options import SendingOptions
+from node.console import ask
+from node.console.output import print_json
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
-    from node.cli.provider.wallet_chain import Wallet
+    from node.cli.provider.chain_access import Wallet
 
-HELP = """Take a node off the network: leave its pool, remove its registration, ask the stake back.
-
-Stop the node first. Each step is shown; what is done already is skipped, so an interrupted run is
-simply run again. The node is the one whose key is in the data folder, or --node; --all takes all of
-the provider's. With the node's own key alone its stake stays with the provider; --unstake needs the
-provider's key. What was earned stays claimable.
-
-Example:
-
-    prime-node deregister --data-dir ~/worker-1 --unstake
-
-You should see `left pool`, `removed`, and when the stake is free; then `prime-node stake withdraw`.
-"""
 
 Note = Callable[[str], None]
 
 
+@with_option_sets
 def command(
     node: Annotated[
         str | None, typer.Option("--node", help="Another node's address (provider's key needed).")
@@ -41,22 +30,32 @@ def command(
     unstake: Annotated[
         bool, typer.Option("--unstake", help="Also ask back all stake that no node needs.")
     ] = False,
-    yes: YesOption = False,
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: SendingOptions,
 ) -> None:
-    from node.cli.chain.dev import check_address
-    from node.cli.provider.wallet_chain import (
-        find_wallet,
+    """Take a node off the network: leave its pool, remove its registration, ask for the stake back.
+
+    Stop the node first. Each step is shown; what is done already is skipped, so an interrupted run
+    is simply run again. The node is the one whose key is in the data folder, or --node; --all takes
+    all of the provider's. With the node's own key alone its stake stays with the provider;
+    --unstake needs the provider's key. What was earned stays claimable.
+
+    Example:
+
+        prime-node deregister --data-dir ~/worker-1 --unstake
+
+    You should see `left pool`, `removed`, and when the stake is free; then `prime-node stake
+    withdraw`.
+    """
+    from node.cli.options import check_address
+    from node.cli.provider.chain_access import (
         fund,
         on_chain,
         open_as_node,
         open_as_provider,
     )
 
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
     own = wallet.node_address()
     named = check_address(node) if node else own
     as_provider = every or unstake or node is not None
@@ -67,7 +66,7 @@ def command(
 
     def note(step: str) -> None:
         done.append(step)
-        typer.echo(step, err=as_json)
+        typer.echo(step, err=options.as_json)
 
     async def work() -> dict[str, Any]:
         async with opened(wallet, key) as chain:
@@ -77,7 +76,7 @@ def command(
             )
             registered = [await chain.nodes.find(target) for target in targets]
             if any(registered) or unstake:
-                _agree(targets, unstake, yes or as_json)
+                _agree(targets, unstake, options.agreed)
                 await fund(chain, wallet)
             for target in targets:
                 await _remove(chain, target, note)
@@ -87,7 +86,7 @@ def command(
 
     with _held(wallet, as_provider and own is not None):
         left = on_chain(work)
-    if as_json:
+    if options.as_json:
         print_json({"steps": done, **left})
         return
     _show(left)
@@ -141,7 +140,7 @@ async def _remove(chain: ChainClient, node: str, note: Note) -> None:
 
 async def _unstake(chain: ChainClient, provider: str, note: Note) -> None:
     """Ask back what no remaining node needs; the chain shows what an earlier run has asked."""
-    from node.cli.provider.wallet_chain import new_order
+    from node.cli.provider.chain_access import new_order
     from node.onchain.amounts import tokens
 
     await chain.providers.await_unstaked()

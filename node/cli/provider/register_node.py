@@ -7,30 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.console import ask
-from node.cli.console.frame import DataDirOption, JsonOption
-from node.cli.provider.wallet_chain import NetworkFileOption, RpcOption, YesOption
+from node.cli.options import with_option_sets
+from node.cli.provider.options import SendingOptions
+from node.console import ask
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
-    from node.cli.provider.wallet_chain import Wallet
+    from node.cli.provider.chain_access import Wallet
     from node.onchain.consent import Consent
 
-HELP = """Register a node under this provider, staking what is missing for it.
 
-The node's own key stays on its machine: it made CONSENT with `prime-node wallet consent`.
-Without CONSENT the node is the one whose key is in this data folder. Running it again changes
-nothing.
-
-Example:
-
-    prime-node stake register-node consent1.eyJjaGFpbl9pZCI6… --data-dir ~/provider
-
-You should see the stake and the node among `nodes`. Then start the node with
-`prime-node run --provider 0x…`.
-"""
-
-
+@with_option_sets
 def command(
     consent: Annotated[
         str | None,
@@ -39,14 +26,24 @@ def command(
     units: Annotated[
         int, typer.Option("--units", min=0, max=2**32 - 1, help="Compute units (0: as consented).")
     ] = 0,
-    yes: YesOption = False,
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: SendingOptions,
 ) -> None:
+    """Register a node under this provider, staking what is missing for it.
+
+    The node's own key stays on its machine: it made CONSENT with `prime-node wallet consent`.
+    Without CONSENT the node is the one whose key is in this data folder. Running it again changes
+    nothing.
+
+    Example:
+
+        prime-node stake register-node consent1.eyJjaGFpbl9pZCI6… --data-dir ~/provider
+
+    You should see the stake and the node among `nodes`. Then start the node with
+    `prime-node run --provider 0x…`.
+    """
+    from node.cli.provider.chain_access import fund, on_chain, open_as_provider
     from node.cli.provider.stake import print_staked, staked
-    from node.cli.provider.wallet_chain import find_wallet, fund, on_chain, open_as_provider
     from node.onchain.amounts import tokens
     from node.onchain.consent import Consent
     from node.onchain.registration import stake_for
@@ -54,7 +51,7 @@ def command(
     given = None
     if consent is not None:
         given = Consent.from_text(sys.stdin.readline(4096) if consent == "-" else consent)
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
     key = wallet.provider_key()
     own = None if given is not None else wallet.node_key().secret
 
@@ -74,13 +71,13 @@ def command(
                 ask.confirm(
                     f"Register node {agreed.node} with {chosen} compute units, staking "
                     f"{tokens(missing)} more?",
-                    agreed=yes or as_json,
+                    agreed=options.agreed,
                 )
             signature = bytes.fromhex(agreed.signature)
             await chain.nodes.register_consented(agreed.registration, signature, stake, chosen)
             return await staked(chain, wallet, None)
 
-    print_staked(on_chain(register), as_json)
+    print_staked(on_chain(register), options.as_json)
 
 
 async def _own_consent(chain: ChainClient, wallet: Wallet, secret: bytes) -> Consent:

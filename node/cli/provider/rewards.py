@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.console.frame import DataDirOption, JsonOption, print_json
-from node.cli.provider.wallet_chain import NetworkFileOption, RpcOption
+from node.cli.options import with_option_sets
+from node.cli.provider.options import WalletOptions
+from node.console.output import print_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from chain.client import ChainClient
-    from node.cli.provider.wallet_chain import Wallet
+    from node.cli.provider.chain_access import Wallet
     from node.settlement.earnings import Earning
 
 app = typer.Typer(no_args_is_help=True, help="What the provider has earned, and taking it.")
@@ -26,12 +27,11 @@ _COLUMNS = ("earned", "claimed", "claimable", "pending")
 
 
 @app.command("list")
+@with_option_sets
 def list_(
     pool: PoolOption = None,
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: WalletOptions,
 ) -> None:
     """Show, pool by pool, what is earned, claimed, claimable and pending.
 
@@ -43,11 +43,11 @@ def list_(
 
         prime-node rewards list --data-dir ~/worker-1
 
-    You should see one line a pool. `prime-node rewards claim` takes what is claimable.
+    You should see one line per pool. `prime-node rewards claim` takes what is claimable.
     """
-    from node.cli.provider.wallet_chain import find_wallet, on_chain, open_reader
+    from node.cli.provider.chain_access import on_chain, open_reader
 
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
     account = wallet.provider
 
     async def look() -> list[Earning]:
@@ -55,25 +55,24 @@ def list_(
             return await _find(chain, wallet, pool)
 
     earnings = on_chain(look)
-    if as_json:
+    if options.as_json:
         print_json({"provider": account, "pools": [_describe(earning) for earning in earnings]})
         return
     _show(account, earnings)
 
 
 @app.command("claim")
+@with_option_sets
 def claim(
     pool: PoolOption = None,
     minimum: Annotated[
         str | None,
         typer.Option("--min", help="Only pools with at least so many tokens to claim."),
     ] = None,
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: WalletOptions,
 ) -> None:
-    """Have all that is final paid to the provider's account, in one transaction.
+    """Have everything that is final paid to the provider's account, in one transaction.
 
     Anyone may ask for it; the tokens go to the provider in any case. Gas is paid by the provider's
     key where it is here, else by the node's. A running node claims by itself: then its key is not
@@ -85,8 +84,7 @@ def claim(
 
     You should see the transaction and how much was paid.
     """
-    from node.cli.provider.wallet_chain import (
-        find_wallet,
+    from node.cli.provider.chain_access import (
         fund,
         on_chain,
         open_as_node,
@@ -97,7 +95,7 @@ def claim(
     from node.onchain.amounts import parse_tokens
 
     least = parse_tokens(minimum) if minimum is not None else 1
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
     account = wallet.provider
 
     async def due() -> list[Earning]:
@@ -121,7 +119,7 @@ def claim(
 
         sent = [shown_hash(hash_) for hash_ in on_chain(take)]
     paid = sum(earning.claimable for earning in earnings)
-    if as_json:
+    if options.as_json:
         pools = [earning.pool_id for earning in earnings]
         print_json(
             {"provider": account, "claimed": str(paid), "pools": pools, "transactions": sent}
@@ -178,7 +176,7 @@ def _describe(earning: Earning) -> dict[str, Any]:
 
 
 def _show(account: str, earnings: Sequence[Earning]) -> None:
-    from node.cli.console.frame import console, table
+    from node.console.output import console, table
     from node.onchain.amounts import decimal, moment
 
     def until(earning: Earning) -> str:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.console import ask
-from node.cli.console.frame import DataDirOption, JsonOption, print_json
-from node.cli.provider.wallet_chain import NetworkFileOption, RpcOption, YesOption
+from node.cli.options import with_option_sets
+from node.cli.provider.options import SendingOptions, WalletOptions
+from node.console import ask
+from node.console.output import print_json
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
-    from node.cli.provider.wallet_chain import Wallet
+    from node.cli.provider.chain_access import Wallet
 
 app = typer.Typer(
     no_args_is_help=True, help="The provider's stake: what stands behind its nodes' work."
@@ -27,19 +28,17 @@ OrderOption = Annotated[
 
 
 @app.command("add")
+@with_option_sets
 def add(
     amount: AmountArgument,
     order: OrderOption = None,
-    yes: YesOption = False,
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: SendingOptions,
 ) -> None:
     """Stake tokens from the provider's account; the first time this also registers the provider.
 
-    What an interrupted `stake add` left unfinished is seen through first and shown in the question.
-    In scripts give `--order NAME`: running the same order again adds nothing.
+    Whatever an interrupted `stake add` left unfinished is completed first and shown in the
+    question. In scripts give `--order NAME`: running the same order again adds nothing.
 
     Example:
 
@@ -47,8 +46,7 @@ def add(
 
     You should see the transaction and the new stake.
     """
-    from node.cli.provider.wallet_chain import (
-        find_wallet,
+    from node.cli.provider.chain_access import (
         fund,
         new_order,
         on_chain,
@@ -57,7 +55,7 @@ def add(
     from node.onchain.amounts import parse_tokens, tokens
 
     wei = parse_tokens(amount)
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
     key = wallet.provider_key()
 
     async def stake() -> dict[str, Any]:
@@ -69,12 +67,12 @@ def add(
             before = await chain.providers.stake_status(key.address)
             ask.confirm(
                 f"Stake {tokens(wei)} from {key.address}, beside {tokens(before.active)}?",
-                agreed=yes or as_json,
+                agreed=options.agreed,
             )
             result = await chain.providers.add_stake(wei, purpose=new_order(order))
             return await staked(chain, wallet, result.hash)
 
-    print_staked(on_chain(stake), as_json)
+    print_staked(on_chain(stake), options.as_json)
 
 
 async def _check_first(chain: ChainClient, amount: int) -> None:
@@ -90,16 +88,14 @@ async def _check_first(chain: ChainClient, amount: int) -> None:
 
 
 @app.command("unstake")
+@with_option_sets
 def unstake(
     amount: Annotated[str, typer.Argument(help='In whole tokens, like "12.5", or "all".')],
     order: OrderOption = None,
-    yes: YesOption = False,
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: SendingOptions,
 ) -> None:
-    """Ask stake back. It unbonds for a while, can still be slashed, and is then withdrawn.
+    """Ask for stake back. It unbonds for a while, can still be slashed, and is then withdrawn.
 
     What the provider's nodes need must remain; "all" is all that they do not need. Asking for more
     starts the clock anew for everything that is unbonding.
@@ -110,8 +106,7 @@ def unstake(
 
     You should see when it is free, and then run `prime-node stake withdraw`.
     """
-    from node.cli.provider.wallet_chain import (
-        find_wallet,
+    from node.cli.provider.chain_access import (
         fund,
         new_order,
         on_chain,
@@ -121,7 +116,7 @@ def unstake(
     from node.onchain.amounts import decimal, parse_tokens, tokens
 
     asked = None if amount == "all" else parse_tokens(amount)
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
     key = wallet.provider_key()
 
     async def take() -> dict[str, Any]:
@@ -140,23 +135,19 @@ def unstake(
             if not done:
                 await fund(chain, wallet)
                 again = f" (and {tokens(now.unbonding)} anew)" if now.unbonding else ""
-                ask.confirm(f"Ask {tokens(wei)} back{again}?", agreed=yes or as_json)
+                ask.confirm(f"Ask {tokens(wei)} back{again}?", agreed=options.agreed)
             result = await chain.providers.unstake(wei, purpose=new_order(order))
             return await staked(chain, wallet, result.hash)
 
-    print_staked(on_chain(take), as_json)
+    print_staked(on_chain(take), options.as_json)
 
 
 @app.command("withdraw")
-def withdraw(
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take what has unbonded back into the provider's account.
+@with_option_sets
+def withdraw(options: WalletOptions) -> None:
+    """Take back into the provider's account what has unbonded.
 
-    Too early, it says when. Running it again changes nothing.
+    When it is too early, it says until when. Running it again changes nothing.
 
     Example:
 
@@ -164,11 +155,11 @@ def withdraw(
 
     You should see the transaction, and `unbonding  0 PRIME`.
     """
-    from node.cli.provider.wallet_chain import find_wallet, fund, on_chain, open_as_provider
+    from node.cli.provider.chain_access import fund, on_chain, open_as_provider
     from node.errors import InputError
     from node.onchain.amounts import moment, tokens
 
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
     key = wallet.provider_key()
 
     async def take() -> dict[str, Any]:
@@ -187,16 +178,12 @@ def withdraw(
             result = await chain.providers.withdraw()
             return await staked(chain, wallet, result.hash if result else None)
 
-    print_staked(on_chain(take), as_json)
+    print_staked(on_chain(take), options.as_json)
 
 
 @app.command("status")
-def status(
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_option_sets
+def status(options: WalletOptions) -> None:
     """Show the stake, what the nodes need of it, what is unbonding, and the nodes.
 
     Needs no passphrase. In JSON amounts are strings of the smallest unit (10^-18).
@@ -205,22 +192,22 @@ def status(
 
         prime-node stake status --data-dir ~/provider
 
-    You should see `active`, `required`, `unbonding` and `slashable`, then one line a node.
+    You should see `active`, `required`, `unbonding` and `slashable`, then one line per node.
     """
-    from node.cli.provider.wallet_chain import find_wallet, on_chain, open_reader
+    from node.cli.provider.chain_access import on_chain, open_reader
 
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
 
     async def look() -> dict[str, Any]:
         async with open_reader(wallet) as chain:
             return await staked(chain, wallet, None)
 
-    print_staked(on_chain(look), as_json)
+    print_staked(on_chain(look), options.as_json)
 
 
 async def staked(chain: ChainClient, wallet: Wallet, transaction: bytes | None) -> dict[str, Any]:
     """The provider's stake and nodes, and the transaction that was sent for it."""
-    from node.cli.provider.wallet_chain import shown_hash
+    from node.cli.provider.chain_access import shown_hash
 
     provider = wallet.provider
     stake = await chain.providers.stake_status(provider)
@@ -247,6 +234,7 @@ async def staked(chain: ChainClient, wallet: Wallet, transaction: bytes | None) 
 
 
 def print_staked(status: dict[str, Any], as_json: bool) -> None:
+    """Print what `staked` found, for programs or for people."""
     if as_json:
         print_json(status)
         return

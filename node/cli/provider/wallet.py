@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from node.cli.console.frame import DataDirOption, JsonOption, data_dir, print_json
-from node.cli.provider.wallet_chain import NetworkFileOption, RpcOption
+from node.cli.options import DataDirOption, JsonOption, data_dir, with_option_sets
+from node.cli.provider.options import NetworkFileOption, WalletOptions
+from node.console.output import print_json
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
-    from node.cli.provider.wallet_chain import Wallet
+    from node.cli.provider.chain_access import Wallet
     from node.config.datadir import DataDir
     from node.config.keystore import KeyFile, NodeKey
 
@@ -40,7 +41,7 @@ def new(
     network_file: NetworkFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a new key; one that is there is never overwritten.
+    """Make a new key; an existing one is never overwritten.
 
     The passphrase is asked twice, or is PRIME_NODE_PASSPHRASE. An encrypted node key needs that
     variable whenever the node runs. Keep the provider's key on a machine of its own, and a copy of
@@ -69,7 +70,7 @@ def import_(
     network_file: NetworkFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Bring a key that exists already: 64 hex digits, or a Web3 v3 keystore.
+    """Import a key that exists already: 64 hex digits, or a Web3 v3 keystore.
 
     The digits come from a hidden prompt, or from standard input where that is no terminal; never
     from a flag. The keystore's passphrase is asked, or is PRIME_NODE_IMPORT_PASSPHRASE. The copy in
@@ -83,8 +84,8 @@ def import_(
 
     You should see the address that you know the key by.
     """
-    from node.cli.console import ask
     from node.config.keystore import IMPORT_VARIABLE, load_key
+    from node.console import ask
 
     def read() -> NodeKey:
         if keystore is None:
@@ -103,8 +104,8 @@ def _store(
     as_json: bool,
 ) -> None:
     """Write the key that `source` gives; nothing is asked where there is one already."""
-    from node.cli.console import ask
     from node.config.keystore import KeyFileError, save_key
+    from node.console import ask
 
     data = data_dir(folder)
     path = data.provider_key if provider else data.node_key
@@ -216,20 +217,16 @@ def _peer_id(file: KeyFile) -> str | None:
 
 def _export(data: DataDir, target: Path) -> None:
     """Encrypt the provider's key anew into a file that is not there yet."""
-    from node.cli.console import ask
     from node.config.keystore import load_key, save_key
+    from node.console import ask
 
     key = load_key(data.provider_key, ask=ask.passphrase)
     save_key(target.expanduser(), key, ask.new_passphrase())
 
 
 @app.command("balance")
-def balance(
-    data_dir_: DataDirOption = None,
-    network_file: NetworkFileOption = None,
-    rpc_url: RpcOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_option_sets
+def balance(options: WalletOptions) -> None:
     """Show gas and tokens of provider and node, the stake, and what can be claimed.
 
     Needs no passphrase and works while the node runs. In JSON amounts are strings of the smallest
@@ -241,16 +238,16 @@ def balance(
 
     You should see a line for each account, then `staked`, `unbonding` and `claimable`.
     """
-    from node.cli.provider.wallet_chain import find_wallet, on_chain, open_reader
+    from node.cli.provider.chain_access import on_chain, open_reader
 
-    wallet = find_wallet(data_dir_, network_file, rpc_url)
+    wallet = options.wallet()
 
     async def look() -> dict[str, Any]:
         async with open_reader(wallet) as chain:
             return await _balances(chain, wallet)
 
     seen = on_chain(look)
-    if as_json:
+    if options.as_json:
         print_json(seen)
         return
     from node.onchain.amounts import gas, moment, tokens

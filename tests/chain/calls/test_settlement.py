@@ -158,16 +158,13 @@ async def test_one_claim_made_meanwhile_does_not_spoil_the_batch(world: World) -
     assert await owner.settlement.claimed(arena.pool, second.account) == second.cumulative
 
 
-async def test_more_claims_than_fit_one_transaction(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_more_claims_than_fit_one_transaction(world: World) -> None:
     arena = await open_arena(world, validators=1, workers=3)
     epoch = arena.settle([arena.receipt(0), arena.receipt(1), arena.receipt(2)])
     posted = await arena.post(epoch.root)
     await arena.pass_time(WINDOW)
-    monkeypatch.setattr("chain.calls.settlement.CLAIM_GAS", 6_000_000)
     claims = arena.claims(posted, epoch)
-    assert len(await arena.owner.settlement.claim_many(claims)) == 2
+    assert len(await arena.owner.settlement.claim_many(claims, gas_each=6_000_000)) == 2
     assert await arena.owner.settlement.claim_many(claims) == []
     for claim in claims:
         assert await arena.owner.settlement.claimed(arena.pool, claim.account) == claim.cumulative

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from node.cli.console.progress import shown_progress
+from node.console.progress import shown_progress
 
 
 class Terminal(io.StringIO):

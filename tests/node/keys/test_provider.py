@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chain.errors import Reverted
-from node.cli.console.refusals import explain
+from node.cli.provider.refusals import explain
 from node.config.datadir import DataDir
 from node.config.keystore import generate_key, save_key
 from node.errors import EXIT_INPUT, InputError

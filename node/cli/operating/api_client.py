@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from node.cli.console.frame import data_dir
+from node.cli.options import data_dir
 from node.errors import InputError, NodeError, UnreachableError
 from proofs.encoding.jsontext import parse_json
 
@@ -52,6 +52,7 @@ class ApiClient:
         return self._call("GET", path, params=query)
 
     def post(self, path: str, body: Any) -> Any:
+        """The JSON answer to a JSON `body`; raises as `get`."""
         return self._call("POST", path, json=body)
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:

@@ -7,13 +7,10 @@ shown as the contract named it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from chain.errors import Reverted
 from node.errors import InputError, NodeError
 from node.onchain.amounts import decimal, moment, tokens
-
-if TYPE_CHECKING:
-    from chain.errors import Reverted
 
 Sentence = Callable[..., tuple[str, str]]
 

@@ -1,4 +1,4 @@
-"""What the commands share: options, output, and how values are shown.
+"""Results on stdout: JSON for programs, tables and short words for people.
 
 Results go to stdout, progress and errors to stderr, so `--json | jq` always works.
 """
@@ -8,60 +8,15 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from node.config.datadir import DataDir
-
-DEFAULT_DATA_DIR = "~/.prime-node"
-
-
-@dataclass
-class Invocation:
-    """What the root command learnt from its own flags."""
-
-    debug: bool = False
-
-
-DataDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        envvar="PRIME_NODE_DATA_DIR",
-        help=f"The node's data folder (default {DEFAULT_DATA_DIR}).",
-        show_envvar=True,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-StoreOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--model-store",
-        envvar="PRIME_NODE_MODEL_STORE",
-        help="Where prepared models lie (default ~/.cache/prime-node/models).",
-    ),
-]
-
-
-def data_dir(path: Path | None) -> DataDir:
-    """The data folder of an option's value."""
-    from node.config.datadir import DataDir
-
-    return DataDir((path or Path(DEFAULT_DATA_DIR)).expanduser().absolute())
-
-
-def model_store(path: Path | None) -> Path:
-    return (path or Path("~/.cache/prime-node/models")).expanduser().absolute()
-
 
 def print_json(value: Any) -> None:
+    """Write `value` to stdout as indented JSON."""
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -70,13 +25,6 @@ def console() -> Console:
     from rich.console import Console
 
     return Console()
-
-
-def progress_console() -> Console:
-    """The console for progress (stderr)."""
-    from rich.console import Console
-
-    return Console(stderr=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -111,8 +59,3 @@ def short(identifier: str) -> str:
     if len(identifier) <= 12:
         return identifier
     return f"…{identifier[-8:]}" if identifier.startswith("16Uiu2") else identifier[:12]
-
-
-def given(**values: Any) -> dict[str, Any]:
-    """The flags that were given: without None and empty lists."""
-    return {name: value for name, value in values.items() if value not in (None, [], ())}

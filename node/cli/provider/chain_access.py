@@ -13,12 +13,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import typer
-
-from node.cli.console import ask
-from node.cli.console.frame import data_dir, given
+from chain.errors import ChainError, Reverted
+from node.cli.options import data_dir, given
+from node.console import ask
 from node.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,19 +33,6 @@ MEMORY = ":memory:"
 POLL_SECONDS = 0.5
 COMMAND_GAS = 600_000
 """Gas that a command's transactions may need together: an approval, a registration."""
-
-NetworkFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--network-file",
-        help="The network (default: the one in the data folder's config.toml).",
-        envvar="PRIME_NODE_NETWORK_FILE",
-    ),
-]
-RpcOption = Annotated[
-    str | None, typer.Option("--rpc-url", help="Ask this endpoint, not the network file's.")
-]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before sending.")]
 
 
 @dataclass(frozen=True)
@@ -150,9 +136,8 @@ async def open_as_node(wallet: Wallet, key: NodeKey) -> AsyncIterator[ChainClien
 async def _open(wallet: Wallet, key: NodeKey, database: Path | str) -> AsyncIterator[ChainClient]:
     from chain.client import open_chain
     from chain.deployment.deployment import Deployment
-    from chain.errors import ChainError, Reverted
     from chain.transactions.sender import SenderSettings
-    from node.cli.console.refusals import explain
+    from node.cli.provider.refusals import explain
     from node.errors import NodeError
 
     table = wallet.table
@@ -194,4 +179,5 @@ def new_order(name: str | None) -> str:
 
 
 def shown_hash(hash_: bytes) -> str:
+    """A transaction's 32-byte hash, as explorers write it."""
     return "0x" + hash_.hex()

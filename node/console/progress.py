@@ -1,7 +1,7 @@
-"""Progress of long steps on stderr: bars on a terminal, a line each tenth elsewhere.
+"""Progress of long steps on stderr: bars on a terminal, one line per tenth elsewhere.
 
-A log file or a CI page cannot redraw a bar, but a reader there too wants to see that something
-happens.
+A log file or a CI page cannot redraw a bar, but its reader also wants to see that something is
+happening.
 """
 
 from __future__ import annotations

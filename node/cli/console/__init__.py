@@ -1,1 +1,0 @@
-"""What all commands share: options, output, questions, progress, a client of a node's API."""
