@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import trio
-from proofs.thresholds.builtin import BUILTIN
 
 from node.config.networkfile import ChainTable
 from node.config.profiles import load_profile
@@ -15,6 +14,7 @@ from node.onchain.registration import ensure_funds
 from node.roles.pool_terms import PoolTerms
 from node.wire.blobs import BlobStore
 from pipeline.models.prepared import PreparedModel
+from proofs.thresholds.builtin import BUILTIN
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
