@@ -20,16 +20,16 @@ import torch
 
 from node.calibration.prompts import encode_prompt, prompt_texts
 from node.errors import InputError
-from node.roles.validator.judging.replay import to_measure
-from pipeline.engine.control.messages import Sampling
 from pipeline.engine.control.replay_messages import ReplaySequence
 from pipeline.engine.replay import measure
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.runner.distance import rows_error
-from pipeline.runner.local_ring import Generated, LocalRing, Request, load_ring
-from pipeline.runner.replay import MAX_PACKED, Replayed, WholeModelReplay
+from pipeline.runner.local_ring import Generated, LocalRing, load_ring
+from pipeline.runner.replay import MAX_PACKED, SequenceReplay, WholeModelReplay
+from proofs.evidence.sequence import BundleSequence, FinishReason, SequenceRequest
 from proofs.sampling.noise import noise_key
+from proofs.sampling.settings import SamplingSettings
 from proofs.thresholds.fitting import Honest
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.toploc import build_row_proofs
@@ -109,24 +109,31 @@ def even_boundaries(layers: int, stages: int) -> tuple[int, ...]:
     return tuple(layers * (stage + 1) // stages for stage in range(stages))
 
 
-def _requests(plan: CalibrationPlan, numbers: Sequence[int]) -> list[Request]:
+def _requests(plan: CalibrationPlan, numbers: Sequence[int]) -> list[SequenceRequest]:
     tokenizer = ChatTokenizer(plan.model.path)
     texts = prompt_texts(max(numbers) + 1)
     requests = []
     for number in numbers:
         ids = encode_prompt(tokenizer, texts[number], MAX_PROMPT)
         key = noise_key(_BEACON, number.to_bytes(8, "big"), ids, 0)
-        sampling = Sampling(
+        sampling = SamplingSettings(
             temperature=plan.temperature, top_k=plan.top_k, top_p=plan.top_p, noise_key=key
         )
-        requests.append(Request(ids, sampling, plan.tokens))
+        requests.append(
+            SequenceRequest(
+                sequence_id=number.to_bytes(16, "big"),
+                prompt_ids=ids,
+                sampling=sampling,
+                max_tokens=plan.tokens,
+            )
+        )
     return requests
 
 
 def _measure(
     plan: CalibrationPlan,
     verifier: WholeModelReplay,
-    requests: Sequence[Request],
+    requests: Sequence[SequenceRequest],
     generated: Sequence[Generated],
 ) -> list[Honest]:
     """Replay rows at all positions (everything after the first token counts as output), of which
@@ -143,21 +150,19 @@ def _measure(
     return found
 
 
-def _compare(request: Request, generated: Generated, replayed: Replayed) -> SequenceMeasure:
+def _compare(
+    request: SequenceRequest, generated: Generated, replayed: SequenceReplay
+) -> SequenceMeasure:
     count = len(generated.output_ids)
     proofs = tuple(
         tuple(build_row_proofs(rows[-count:].to(torch.bfloat16))) for rows in generated.stages
     )
-    assert isinstance(request.sampling, Sampling)
-    claim = ReplaySequence(
-        sequence_id=generated.index.to_bytes(16, "big"),
-        prompt_ids=request.prompt_ids,
-        output_ids=generated.output_ids,
-        sampling=request.sampling,
-        proofs=proofs,
+    sequence = BundleSequence(
+        request=request, output_ids=generated.output_ids, reason=FinishReason.LENGTH
     )
+    claim = ReplaySequence(sequence=sequence, proofs=proofs)
     used = replace(replayed, stages=tuple(rows[-count:] for rows in replayed.stages))
-    return to_measure(measure(claim, used))
+    return measure(claim, used)
 
 
 def _append(journal: Path, plan: CalibrationPlan, found: dict[int, Honest]) -> None:

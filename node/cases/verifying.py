@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.errors import InputError
-from node.roles.validator.judging.replay import replay_request, rows_request, shown_by, to_measures
+from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
 from node.wire.peer_addresses import address_of_peer
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle, check_claims
 from proofs.thresholds.builtin import builtin
 from proofs.thresholds.limits import Thresholds
-from proofs.thresholds.measures import SequenceMeasure
+from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
 from proofs.thresholds.profiles import Profile
-from proofs.verdict.blame import Inquiry, RevealedRowsCheck, inquiry_of
+from proofs.verdict.blame import Inquiry, inquiry_of
 from proofs.verdict.casefile import AskedRows, CaseFile
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
@@ -82,7 +82,7 @@ def thresholds_of(case: CaseFile) -> tuple[str, Thresholds]:
             raise InputError("the case's thresholds: the builtin is of another model")
     except ProofError as exc:
         raise InputError(f"the case's thresholds: {exc}") from exc
-    return f"profile {found.profile_id.hex()[:12]}", found.thresholds
+    return f"builtin {found.profile_id.hex()[:12]}", found.thresholds
 
 
 def check_words(case: CaseFile) -> Report:
@@ -120,7 +120,7 @@ def check_replay(
     """
     bundle = report.bundle
     replayed = replayer.replay(replay_request(bundle, str(model_dir), device))
-    measures = to_measures(replayed)
+    measures = list(replayed.measures)
     tokens = sum(len(s.output_ids) for s in bundle.sequences)
     report.add("replay", True, f"{tokens} tokens in {replayed.seconds:.1f} s")
     court = _Court(case, report, limits, model_dir, device, replayer)

@@ -182,6 +182,7 @@ class Edge:
 
     @property
     def stats(self) -> EdgeStats:
+        """Frames and bytes so far, both ways."""
         return EdgeStats(self._sent_frames, self._sent_bytes, self._got_frames, self._got_bytes)
 
     def __enter__(self) -> Edge:

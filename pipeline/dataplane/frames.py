@@ -44,6 +44,8 @@ MAX_PAYLOAD = 2**40
 
 
 class Kind(IntEnum):
+    """What a frame of an edge is."""
+
     HELLO = 1
     WELCOME = 2
     REFUSE = 3
@@ -128,6 +130,7 @@ def preamble_certificate(received: bytes | bytearray) -> bytes:
 
 
 def encode_head(kind: Kind, argument: int = 0, header_len: int = 0, payload_len: int = 0) -> bytes:
+    """A frame's 16-byte head; lengths in bytes, `argument` as its kind has it."""
     return FRAME_HEAD.pack(FRAME_MAGIC, kind, argument, header_len, payload_len)
 
 

@@ -32,6 +32,8 @@ from pipeline.dataplane.frames import EdgeLimits, FrameHead, Kind
 
 
 class State(Enum):
+    """Where a link stands (see the module)."""
+
     OPEN = auto()
     CLOSING = auto()  # we said BYE and read on until the peer's end of stream
     CLOSED = auto()

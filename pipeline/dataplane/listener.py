@@ -1,7 +1,7 @@
 """The engine's one listening point, on a TCP port and a Unix socket alike.
 
 One thread accepts and reads preambles (`frames`), without blocking and with at most
-`MAX_STRANGERS` unfinished connections and `PREAMBLE_SECONDS` for each: a silent, slow or babbling
+`max_strangers` unfinished connections and `preamble_seconds` for each: a silent, slow or babbling
 client costs a file descriptor for a moment, no thread and no cryptography. When all places are
 taken the oldest stranger goes.
 
@@ -37,9 +37,20 @@ from pipeline.dataplane.handshake import HelloCheck, accepted
 from pipeline.dataplane.identity import Identity, fingerprint_of
 from pipeline.dataplane.link import Timing
 
-MAX_STRANGERS = 64
-PREAMBLE_SECONDS = 5.0
-HANDSHAKE_SECONDS = 5.0
+
+@dataclass(frozen=True)
+class ListenerLimits:
+    """What strangers may take of a listener.
+
+    Attributes:
+        max_strangers: unfinished connections at once, and as many finished ones nobody waits for.
+        preamble_seconds: for a connection's preamble, and then for somebody to accept it.
+        handshake_seconds: for the TLS handshake.
+    """
+
+    max_strangers: int = 64
+    preamble_seconds: float = 5.0
+    handshake_seconds: float = 5.0
 
 
 @dataclass
@@ -58,8 +69,16 @@ class Listener:
     Raises ListenFailed.
     """
 
-    def __init__(self, identity: Identity, host: str, port: int = 0, unix_path: str = "") -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        host: str,
+        port: int = 0,
+        unix_path: str = "",
+        limits: ListenerLimits | None = None,
+    ) -> None:
         self._identity = identity
+        self._limits = limits or ListenerLimits()
         self.unix_path = unix_path
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
@@ -120,7 +139,7 @@ class Listener:
                         hello_check,
                         limits or EdgeLimits(),
                         timing or Timing(),
-                        min(deadline, time.monotonic() + HANDSHAKE_SECONDS),
+                        min(deadline, time.monotonic() + self._limits.handshake_seconds),
                     )
                 except (EdgeBroken, EdgeViolation, EdgeRefused, EdgeTimeout) as error:
                     failure = f"; the last attempt: {error.reason}"
@@ -184,9 +203,9 @@ class Listener:
                 self._selector.select(0.1)
             return
         sock.setblocking(False)
-        if len(self._strangers) >= MAX_STRANGERS:
+        if len(self._strangers) >= self._limits.max_strangers:
             self._evict()
-        caller = _Caller(sock, time.monotonic() + PREAMBLE_SECONDS)
+        caller = _Caller(sock, time.monotonic() + self._limits.preamble_seconds)
         self._strangers[sock] = caller
         self._selector.register(sock, selectors.EVENT_READ)
 
@@ -213,7 +232,7 @@ class Listener:
             if older is not None:
                 older.sock.close()
             unexpected = [key for key in self._parked if key not in self._waiting]
-            if len(unexpected) >= MAX_STRANGERS:
+            if len(unexpected) >= self._limits.max_strangers:
                 self._parked.pop(unexpected[0]).sock.close()
             self._parked[fingerprint] = caller
             self._changed.notify_all()

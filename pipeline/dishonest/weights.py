@@ -22,6 +22,8 @@ GROUP = 128
 BITS = {"int4-weights": 4, "int8-weights": 8}
 DROPPED = {"dropped-layer": 1, "dropped-layers": 3}
 FAULTS = (*BITS, "fp8-weights", *DROPPED, "other-weights")
+ENGINE_FAULTS = frozenset({"int4-weights", "int8-weights"})
+"""Those that an engine can be asked for; the others are for evaluations."""
 OTHER_RANK = 8
 OTHER_SHARE = 0.02
 _FP8_MAX = 448.0  # largest finite float8_e4m3fn
@@ -100,5 +102,5 @@ def _drop(slice_: ModelSlice, count: int) -> None:
 def _by_layer(slice_: ModelSlice) -> Iterator[tuple[int, str, torch.nn.Parameter]]:
     """(layer of the whole model, name within the layer, matrix), however the model is cut."""
     for name, parameter in slice_.linears():
-        place, _, rest = name.partition(".")
-        yield slice_.first + int(place), rest, parameter
+        index, _, rest = name.partition(".")
+        yield slice_.first + int(index), rest, parameter

@@ -68,6 +68,7 @@ def _connect(arguments: argparse.Namespace) -> socket.socket:
 
 
 def main() -> None:
+    """Parse the command line and serve; never returns."""
     parser = argparse.ArgumentParser(prog="pipeline.engine")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--fd", type=int, help="inherited socket to the control process")

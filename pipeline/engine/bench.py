@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from pipeline.engine.control import messages as m
+from pipeline.engine.control.messages import Bench, Benched
 from pipeline.engine.errors import EngineError
-from pipeline.engine.loading import device_name, parse_device
+from pipeline.engine.loading import parse_device
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import open_folder
 from pipeline.models.slice import load_slice
@@ -26,7 +26,7 @@ WARM_UP = 3
 ROUNDS = 15
 
 
-def bench_layer(request: m.Bench) -> m.Benched:
+def bench_layer(request: Bench) -> Benched:
     """Load one layer (not the first: no embedding; not the last: no head) and time it.
 
     Raises `EngineError` (bad_request, model).
@@ -54,7 +54,7 @@ def bench_layer(request: m.Bench) -> m.Benched:
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
     median = statistics.median(seconds[WARM_UP:])
-    return m.Benched(layer_seconds=median, device_name=device_name(device))
+    return Benched(layer_seconds=median)
 
 
 def _inputs(runner: StageRunner, rows: int) -> torch.Tensor:

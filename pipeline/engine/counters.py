@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 @dataclass
 class Counters:
-    """`tokens` counts computed positions; `compute_seconds` is time spent in steps."""
+    """`compute_seconds` is the time spent in steps."""
 
-    steps: int = 0
-    tokens: int = 0
     compute_seconds: float = 0.0

@@ -7,11 +7,12 @@ for, layers that it does not have, more memory than the cap allows.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.engine.control import messages as m
+from pipeline.engine.control.messages import Load
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel, open_folder
@@ -23,17 +24,9 @@ if TYPE_CHECKING:
     from pipeline.models.slice import ModelSlice
     from pipeline.runner.stage import StageRunner
 
-STAGE_FAULTS = frozenset(
-    {
-        "null-proofs",
-        "garbage-hidden",
-        "garbage-signed",
-        "quiet-garbage",
-        "wrong-seed",
-    }
-)
-WEIGHT_FAULTS = frozenset({"int4-weights", "int8-weights"})
 MIB = 2**20
+
+AlterSlice = Callable[["ModelSlice"], None]
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,7 @@ class LoadedModel:
     """A slice with its KV cache. `context`: the longest sequence that the model takes; `tokenizer`
     only in the first slice, where text is read."""
 
-    request: m.Load
+    request: Load
     slice: ModelSlice
     runner: StageRunner
     context: int
@@ -96,11 +89,8 @@ def device_name(device: torch.device) -> str:
     return device.type
 
 
-def check_load(request: m.Load) -> PreparedModel:
+def check_load(request: Load) -> PreparedModel:
     """Refuse what cannot work before any weight is read. Raises `EngineError`."""
-    if request.fault and request.fault not in STAGE_FAULTS | WEIGHT_FAULTS:
-        known = ", ".join(sorted(STAGE_FAULTS | WEIGHT_FAULTS))
-        raise EngineError("bad_request", f"unknown fault {request.fault!r}; known: {known}")
     prepared = open_model(request.model_dir, request.model_id)
     table = prepared.layer_table()
     first, last = request.first_layer, request.last_layer
@@ -117,8 +107,12 @@ def check_load(request: m.Load) -> PreparedModel:
     return prepared
 
 
-def load_model(request: m.Load) -> LoadedModel:
-    """Read the slice's weights and reserve its KV cache. Raises `EngineError`."""
+def load_model(request: Load, alter: AlterSlice | None = None) -> LoadedModel:
+    """Read the slice's weights and reserve its KV cache.
+
+    `alter`, if given, changes the slice in place before a runner takes it. Raises `EngineError`
+    (bad_request, model, out_of_memory).
+    """
     started = time.perf_counter()
     prepared = check_load(request)
     device = parse_device(request.device)
@@ -129,10 +123,8 @@ def load_model(request: m.Load) -> LoadedModel:
 
     try:
         slice_ = load_slice(prepared, request.first_layer, request.last_layer, request.device)
-        if request.fault in WEIGHT_FAULTS:
-            from pipeline.dishonest.weights import apply_fault
-
-            apply_fault(slice_, request.fault)
+        if alter is not None:
+            alter(slice_)
         runner = StageRunner(slice_, request.kv_tokens)
         tokenizer = ChatTokenizer(prepared.path) if slice_.is_first else None
     except ModelError as exc:

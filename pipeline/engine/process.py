@@ -28,27 +28,22 @@ import socket
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import structlog
 
 from pipeline.engine.control import ipc
-from pipeline.engine.control import messages as m
+from pipeline.engine.control.messages import Empty, Message
+from pipeline.engine.control.operations import Lane
 from pipeline.engine.errors import EngineError, IpcViolation
 from pipeline.engine.service import EngineService
 
 LANE_SLOTS = 64
-LANES = {
-    "load": "device",
-    "unload": "device",
-    "listen": "device",
-    "replay": "audit",
-    "bench": "audit",
-}
 CRASHED = 70
 
 log = structlog.get_logger("pipeline.engine")
 
-Handler = Callable[[m.Message], m.Message]
+Handler = Callable[[Any], Message]
 
 
 class Outbox:
@@ -66,7 +61,8 @@ class Outbox:
             except OSError as exc:
                 log.debug("control process is gone", reason=str(exc))
 
-    def event(self, name: str, body: m.Message) -> None:
+    def event(self, name: str, body: Message) -> None:
+        """Send an event; blocks as `send` does."""
         self.send(ipc.pack_event(name, body))
 
 
@@ -79,8 +75,9 @@ def answer(handler: Handler, request: ipc.Request) -> bytes:
     except MemoryError as exc:
         return ipc.pack_failure(request.id, EngineError("out_of_memory", str(exc) or "no memory"))
     except Exception as exc:
-        log.exception("request failed", op=request.op)
-        error = EngineError("internal", f"{type(exc).__name__} in {request.op}; see the log")
+        name = request.operation.name
+        log.exception("request failed", op=name)
+        error = EngineError("internal", f"{type(exc).__name__} in {name}; see the log")
         return ipc.pack_failure(request.id, error)
 
 
@@ -88,7 +85,7 @@ def _answer_to(outbox: Outbox, handler: Handler, request: ipc.Request) -> None:
     outbox.send(answer(handler, request))
 
 
-class Lane:
+class LaneThread:
     """One thread that answers requests in order."""
 
     def __init__(self, name: str, outbox: Outbox) -> None:
@@ -97,6 +94,7 @@ class Lane:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def put(self, handler: Handler, request: ipc.Request) -> None:
+        """Queue a request; one over `LANE_SLOTS` is refused (bad_request)."""
         try:
             self._queue.put_nowait((handler, request))
         except queue.Full:
@@ -119,7 +117,7 @@ def _crash(args: threading.ExceptHookArgs) -> None:
 
 def _read_loop(sock: socket.socket, outbox: Outbox, service: EngineService) -> None:
     """Serve requests until the socket ends or `shutdown` was answered."""
-    lanes = {name: Lane(name, outbox) for name in sorted(set(LANES.values()))}
+    queues = {lane: LaneThread(lane.name.lower(), outbox) for lane in (Lane.DEVICE, Lane.AUDIT)}
     handlers = service.handlers()
     splitter = ipc.FrameSplitter()
     while data := sock.recv(1 << 16):
@@ -130,17 +128,18 @@ def _read_loop(sock: socket.socket, outbox: Outbox, service: EngineService) -> N
             except IpcViolation as exc:
                 outbox.send(ipc.pack_failure(request_id, exc))
                 continue
-            if request.op == "shutdown":
-                outbox.send(ipc.pack_answer(request.id, m.Empty()))
+            lane = request.operation.lane
+            if lane is Lane.LAST:
+                outbox.send(ipc.pack_answer(request.id, Empty()))
                 return
-            handler = handlers[request.op]
-            if request.op == "ring":
+            handler = handlers.of(request.operation)
+            if lane is Lane.INLINE:
+                outbox.send(answer(handler, request))
+            elif lane is Lane.OWN_THREAD:
                 target = partial(_answer_to, outbox, handler, request)
                 threading.Thread(target=target, name="ring-request", daemon=True).start()
-            elif lane := LANES.get(request.op):
-                lanes[lane].put(handler, request)
             else:
-                outbox.send(answer(handler, request))
+                queues[lane].put(handler, request)
 
 
 def serve(sock: socket.socket, edge_socket: str, threads: int) -> None:

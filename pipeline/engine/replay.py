@@ -19,15 +19,28 @@ from contextlib import suppress
 
 import torch
 
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.replay_messages import (
+    Replay,
+    Replayed,
+    ReplayedSequence,
+    ReplaySequence,
+    RevealedRows,
+)
 from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.revealed import NO_ROWS, error_of, read_rows
 from pipeline.engine.loading import open_model, parse_device
 from pipeline.models.errors import ModelError
 from pipeline.runner.errors import RunnerError
-from pipeline.runner.replay import MAX_PACKED, Replayed, WholeModelReplay
+from pipeline.runner.replay import LOGIT_ROWS, MAX_PACKED, SequenceReplay, WholeModelReplay
+from proofs.evidence.sequence import BundleSequence
 from proofs.sampling.surprise import surprise
 from proofs.sampling.token_score import SCORE_CLIP, SamplingError, measure_tokens
+from proofs.thresholds.measures import (
+    ChunkMeasure,
+    RevealedRowsCheck,
+    SamplingMeasure,
+    SequenceMeasure,
+)
 from proofs.toploc import CHUNK_ROWS, TOPK, ChunkResult, ProofInputError, measure_sequences
 
 NOT_FINITE = "the rows give values that are not finite"
@@ -39,7 +52,7 @@ class Replayer:
     def __init__(self) -> None:
         self._loaded: tuple[tuple[str, bytes, str], WholeModelReplay] | None = None
 
-    def replay(self, request: r.Replay) -> r.Replayed:
+    def replay(self, request: Replay) -> Replayed:
         """Measure every sequence. Raises `EngineError` (model, bad_request, out_of_memory)."""
         stages = len(request.boundaries)
         if any(len(sequence.proofs) > stages for sequence in request.sequences):
@@ -49,27 +62,29 @@ class Replayer:
             raise EngineError("bad_request", f"only the first {stages - 1} stages send rows")
         model = self._model(request)
         started = time.perf_counter()
-        items: list[r.ReplayedSequence] = []
+        items: list[ReplayedSequence] = []
         try:
             for group in groups(request.sequences):
-                pairs = [(sequence.prompt_ids, sequence.output_ids) for sequence in group]
+                pairs = [
+                    (each.sequence.request.prompt_ids, each.sequence.output_ids) for each in group
+                ]
                 wanted = {
                     index: {rows.boundary for rows in sequence.revealed}
                     for index, sequence in enumerate(group)
                 }
                 replayed = model.prefill(pairs, request.boundaries, wanted)
-                for sequence, own in zip(group, replayed, strict=True):
-                    found = measure_revealed(model, request.boundaries, sequence, own)
-                    items.append(measure(sequence, own).model_copy(update=found))
+                for asked, own in zip(group, replayed, strict=True):
+                    revealed = measure_revealed(model, request.boundaries, asked, own)
+                    items.append(ReplayedSequence(measure=measure(asked, own), revealed=revealed))
         except RunnerError as exc:
             raise EngineError("bad_request", str(exc)) from exc
         except (ProofInputError, SamplingError) as exc:
             raise EngineError("model", f"the model's own output is unusable: {exc}") from exc
         except torch.OutOfMemoryError as exc:
             raise EngineError("out_of_memory", "replaying takes more device memory") from exc
-        return r.Replayed(items=tuple(items), seconds=time.perf_counter() - started)
+        return Replayed(items=tuple(items), seconds=time.perf_counter() - started)
 
-    def _model(self, request: r.Replay) -> WholeModelReplay:
+    def _model(self, request: Replay) -> WholeModelReplay:
         key = (request.model_dir, request.model_id, request.device)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # two models at once may not fit
@@ -82,12 +97,12 @@ class Replayer:
         return self._loaded[1]
 
 
-def groups(sequences: Sequence[r.ReplaySequence]) -> Iterator[list[r.ReplaySequence]]:
+def groups(sequences: Sequence[ReplaySequence]) -> Iterator[list[ReplaySequence]]:
     """Runs of sequences of about one packed prefill each: a unit's rows need not fit in memory."""
-    group: list[r.ReplaySequence] = []
+    group: list[ReplaySequence] = []
     tokens = 0
     for sequence in sequences:
-        length = len(sequence.prompt_ids) + len(sequence.output_ids)
+        length = sequence.sequence.token_count
         if group and tokens + length > MAX_PACKED:
             yield group
             group, tokens = [], 0
@@ -97,20 +112,20 @@ def groups(sequences: Sequence[r.ReplaySequence]) -> Iterator[list[r.ReplaySeque
         yield group
 
 
-def measure(sequence: r.ReplaySequence, replayed: Replayed) -> r.ReplayedSequence:
+def measure(asked: ReplaySequence, replayed: SequenceReplay) -> SequenceMeasure:
     """Compare one sequence's claims with its replay; a stage without proofs measures as missing."""
-    return r.ReplayedSequence(
-        sequence_id=sequence.sequence_id,
-        stages=measure_stages(sequence, replayed),
-        sampling=measure_sampling(sequence, replayed),
+    return SequenceMeasure(
+        sequence_id=asked.sequence.sequence_id,
+        stages=measure_stages(asked, replayed),
+        sampling=measure_sampling(asked.sequence, replayed),
     )
 
 
 def measure_stages(
-    sequence: r.ReplaySequence, replayed: Replayed, first: int = 0
-) -> tuple[tuple[r.ChunkMeasure, ...], ...]:
+    asked: ReplaySequence, replayed: SequenceReplay, first: int = 0
+) -> tuple[tuple[ChunkMeasure, ...], ...]:
     """The proofs of stages `first`, ... against the replay of these stages."""
-    proofs = sequence.proofs[first : first + len(replayed.stages)]
+    proofs = asked.proofs[first : first + len(replayed.stages)]
     missing = ((),) * (len(replayed.stages) - len(proofs))
     rows = [rows.to(torch.bfloat16) for rows in replayed.stages]
     measured = measure_sequences(list(zip(rows, (*proofs, *missing), strict=True)))
@@ -120,62 +135,69 @@ def measure_stages(
 def measure_revealed(
     model: WholeModelReplay,
     boundaries: Sequence[int],
-    sequence: r.ReplaySequence,
-    replayed: Replayed,
-) -> dict[str, tuple[float, ...] | tuple[r.Recomputed, ...]]:
-    """`rows_errors` and `recomputed` of all revealed rows of a sequence."""
-    errors: list[float] = []
-    recomputed: list[r.Recomputed] = []
-    for revealed in sequence.revealed:
+    asked: ReplaySequence,
+    replayed: SequenceReplay,
+) -> tuple[RevealedRowsCheck, ...]:
+    """What comes of all revealed rows of a sequence, one check for each."""
+    found: list[RevealedRowsCheck] = []
+    for revealed in asked.revealed:
         own = replayed.full[revealed.boundary]
         rows = read_rows(revealed.path, own)
-        errors.append(error_of(rows, own))
         if rows is None:
-            recomputed.append(r.Recomputed(chunks=(), sampling=None, sent_error=NO_ROWS))
+            found.append(RevealedRowsCheck(error=NO_ROWS))
             continue
-        ends = boundaries[revealed.boundary : revealed.boundary + 2]
-        resumed = model.resume(rows, ends[0], ends[1], len(sequence.output_ids))
-        recomputed.append(measure_resumed(sequence, revealed, resumed, ends[1] == model.layers))
-    return {"rows_errors": tuple(errors), "recomputed": tuple(recomputed)}
+        first, last = boundaries[revealed.boundary : revealed.boundary + 2]
+        resumed = model.resume(rows, first, last, len(asked.sequence.output_ids))
+        check = measure_resumed(asked, revealed, resumed, last == model.layers)
+        found.append(check.model_copy(update={"error": error_of(rows, own)}))
+    return tuple(found)
 
 
 def measure_resumed(
-    sequence: r.ReplaySequence, revealed: r.RevealedRows, resumed: Replayed, last: bool
-) -> r.Recomputed:
-    """Measure a stage, `last` or not, by what its layers make of the rows that it received."""
+    asked: ReplaySequence, revealed: RevealedRows, resumed: SequenceReplay, last: bool
+) -> RevealedRowsCheck:
+    """Measure a stage, `last` or not, by what its layers make of the rows that it received.
+
+    The error of the received rows themselves is left out (`NO_ROWS`).
+    """
     sent = resumed.full[0]
-    count = len(sequence.output_ids)
+    count = len(asked.sequence.output_ids)
     finite = bool(torch.isfinite(sent.to(torch.bfloat16)).all())
     broken = chunk_measure(ChunkResult(TOPK, -1.0, -1.0, malformed=NOT_FINITE))
     chunks = (broken,) * -(-count // CHUNK_ROWS)
-    sampling = r.SamplingMeasure(tokens=count, matches=0, scores=(SCORE_CLIP,) * count)
+    sampling = SamplingMeasure(tokens=count, matches=0, scores=(SCORE_CLIP,) * count)
     if finite:
-        (chunks,) = measure_stages(sequence, resumed, revealed.boundary + 1)
+        (chunks,) = measure_stages(asked, resumed, revealed.boundary + 1)
     if finite and last:
         with suppress(SamplingError):  # the logits may overflow still
-            sampling = measure_sampling(sequence, resumed)
-    return r.Recomputed(
+            sampling = measure_sampling(asked.sequence, resumed)
+    return RevealedRowsCheck(
+        error=NO_ROWS,
         chunks=chunks,
         sampling=sampling if last else None,
         sent_error=error_of(read_rows(revealed.sent, sent) if revealed.sent else None, sent),
     )
 
 
-def measure_sampling(sequence: r.ReplaySequence, replayed: Replayed) -> r.SamplingMeasure:
-    """Token-DiFR of every output token and the output's surprise, block by block of logits."""
+def measure_sampling(
+    sequence: BundleSequence, replayed: SequenceReplay, block_rows: int = LOGIT_ROWS
+) -> SamplingMeasure:
+    """Token-DiFR of every output token and the output's surprise, `block_rows` rows of logits at a
+    time."""
+    request = sequence.request
     scores: list[float] = []
     matches = 0
     excess = variance = 0.0
-    for logits in replayed.logits():
+    for logits in replayed.logits(block_rows):
         done = len(scores)
         tokens = sequence.output_ids[done : done + len(logits)]
-        position = len(sequence.prompt_ids) + done
-        measured = measure_tokens(logits.cpu().numpy(), tokens, sequence.sampling, position)
+        position = len(request.prompt_ids) + done
+        measured = measure_tokens(logits.cpu().numpy(), tokens, request.sampling, position)
         scores += measured.scores
         matches += measured.matches
         excess += measured.excess
         variance += measured.variance
-    return r.SamplingMeasure(
+    return SamplingMeasure(
         tokens=len(scores),
         matches=matches,
         scores=tuple(scores),
@@ -183,8 +205,9 @@ def measure_sampling(sequence: r.ReplaySequence, replayed: Replayed) -> r.Sampli
     )
 
 
-def chunk_measure(result: ChunkResult) -> r.ChunkMeasure:
-    return r.ChunkMeasure(
+def chunk_measure(result: ChunkResult) -> ChunkMeasure:
+    """A comparison by `proofs.toploc` as a message."""
+    return ChunkMeasure(
         exp_mismatches=result.exp_mismatches,
         mant_err_mean=result.mant_err_mean,
         mant_err_median=result.mant_err_median,

@@ -21,16 +21,46 @@ import psutil
 import structlog
 
 from pipeline.dataplane import Identity, Listener, ListenFailed
-from pipeline.engine.control import messages as m
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.composition import conduct_of, load_engine_model
+from pipeline.engine.control.messages import (
+    Bench,
+    Benched,
+    EdgeDown,
+    Empty,
+    EngineStatus,
+    Evidence,
+    JoinRing,
+    Listen,
+    Listening,
+    Load,
+    Loaded,
+    Message,
+    SequenceIds,
+    Submit,
+)
+from pipeline.engine.control.operations import (
+    ABORT,
+    BENCH,
+    EVIDENCE,
+    FORGET,
+    JOIN_RING,
+    LISTEN,
+    LOAD,
+    REPLAY,
+    STATUS,
+    SUBMIT,
+    UNLOAD,
+    Handlers,
+)
+from pipeline.engine.control.replay_messages import Replay, Replayed
 from pipeline.engine.counters import Counters
 from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
-from pipeline.engine.loading import LoadedModel, device_name, load_model
+from pipeline.engine.loading import LoadedModel
 from pipeline.engine.ring.connect import connect
-from pipeline.engine.ring.frames import Hello
 from pipeline.engine.ring.head import Head
+from pipeline.engine.ring.joining import check_join, hellos
 from pipeline.engine.ring.ring import Edges, RingThreads, Side
 from proofs.evidence.ring_terms import ring_digest
 
@@ -39,8 +69,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("pipeline.engine")
 
-Handler = Callable[[m.Message], m.Message]
-Emit = Callable[[str, m.Message], None]
+Emit = Callable[[str, Message], None]
 
 
 class EngineService:
@@ -60,24 +89,24 @@ class EngineService:
         self._listening_on: tuple[str, int] = ("", 0)
         self._evidence = EvidenceStore()
         self._counters = Counters()
-        self._device_name = ""
         self._replayer: Replayer | None = None  # used by the audit lane alone
 
-    def handlers(self) -> dict[str, Callable[..., m.Message]]:
-        """Handler of every operation but `shutdown`; each takes the operation's validated body."""
-        return {
-            "status": self.status,
-            "load": self.load,
-            "unload": self.unload,
-            "listen": self.listen,
-            "ring": self.ring,
-            "submit": self.submit,
-            "abort": self.abort,
-            "evidence": self.evidence,
-            "forget": self.forget,
-            "replay": self.replay,
-            "bench": self.bench,
-        }
+    def handlers(self) -> Handlers:
+        """The handler of every operation but `SHUTDOWN`. Raises LookupError if one is missing."""
+        handlers = Handlers()
+        handlers.on(STATUS, self.status)
+        handlers.on(LOAD, self.load)
+        handlers.on(UNLOAD, self.unload)
+        handlers.on(LISTEN, self.listen)
+        handlers.on(JOIN_RING, self.ring)
+        handlers.on(SUBMIT, self.submit)
+        handlers.on(ABORT, self.abort)
+        handlers.on(EVIDENCE, self.evidence)
+        handlers.on(FORGET, self.forget)
+        handlers.on(REPLAY, self.replay)
+        handlers.on(BENCH, self.bench)
+        handlers.check_complete()
+        return handlers
 
     def close(self) -> None:
         """End the ring and the listener, so that neighbours hear at once. The process ends next."""
@@ -87,18 +116,18 @@ class EngineService:
 
     # --- slice --------------------------------------------------------------------------------
 
-    def load(self, body: m.Load) -> m.Loaded:
+    def load(self, body: Load) -> Loaded:
+        """Load a slice; the ring, its evidence and waiting sequences go. Raises `EngineError`."""
         attempt = self._end_ring()
         with self._lock:
             self._model = None
         self._use_threads()
-        model = load_model(body)
+        model = load_engine_model(body)
         with self._lock:
             self._check_current(attempt)
             self._model = model
-            self._device_name = device_name(model.slice.device)
-            # Nothing of an earlier build may survive: its evidence is about other boundaries, and
-            # its tokens may come from a stage that has been convicted since. The orchestrator
+            # Nothing of an earlier generation may survive: its evidence is about other boundaries,
+            # and its tokens may come from a stage that has been convicted since. The orchestrator
             # submits again what shall go on.
             self._evidence.clear()
             self._head = None
@@ -111,18 +140,19 @@ class EngineService:
             seconds=round(model.seconds, 3),
             weights_bytes=model.runner.weights_bytes,
         )
-        return m.Loaded(
+        return Loaded(
             weights_bytes=model.runner.weights_bytes,
             kv_bytes=model.runner.kv_bytes,
             seconds=model.seconds,
         )
 
-    def unload(self, _body: m.Empty) -> m.Empty:
+    def unload(self, _body: Empty) -> Empty:
+        """Give up ring and slice; idempotent."""
         self._end_ring()
         with self._lock:
             self._model = None
             self._head = None
-        return m.Empty()
+        return Empty()
 
     def _use_threads(self) -> None:
         import torch
@@ -131,7 +161,11 @@ class EngineService:
 
     # --- ring ---------------------------------------------------------------------------------
 
-    def listen(self, body: m.Listen) -> m.Listening:
+    def listen(self, body: Listen) -> Listening:
+        """Open the data-plane listener; anew where another address is asked for.
+
+        Raises `EngineError` (edge) where the address cannot be used.
+        """
         with self._lock:
             wanted = (body.host, body.port)
             if self._listener is not None and self._listening_on != wanted:
@@ -147,21 +181,26 @@ class EngineService:
                 except ListenFailed as exc:
                     raise EngineError("edge", exc.reason) from exc
                 self._listening_on = wanted
-            return m.Listening(
+            return Listening(
                 port=self._listener.port,
                 certificate=self._identity.certificate,
                 fingerprint=self._identity.fingerprint,
                 unix_path=self._listener.unix_path,
             )
 
-    def ring(self, body: m.Ring) -> m.Empty:
+    def ring(self, body: JoinRing) -> Empty:
+        """Leave the present ring and join another; returns once both edges are up.
+
+        Raises `EngineError`: not_loaded, bad_request for a cut that the slice does not fit, edge
+        where a neighbour does not come or a later request replaced this one.
+        """
         attempt = self._end_ring()
         with self._lock:
             model = self._model
             head = self._head if body.stage == 0 else None
         if model is None:
             raise EngineError("not_loaded", "load a slice before joining a ring")
-        self._check_place(body, model)
+        check_join(body, model)
         edges = self._connect(body, model, attempt) if body.stages > 1 else None
         try:
             with self._lock:
@@ -173,46 +212,24 @@ class EngineService:
                 edges.upstream.close()
             raise
         log.info("ring is up", group=body.group_id.hex()[:12], generation=body.generation)
-        return m.Empty()
+        return Empty()
 
-    def _check_place(self, body: m.Ring, model: LoadedModel) -> None:
-        ends = (body.stage == 0, body.stage == body.stages - 1)
-        if ends != (model.slice.is_first, model.slice.is_last):
-            raise EngineError(
-                "bad_request",
-                f"layers {model.slice.first} to {model.slice.last} cannot be stage {body.stage} "
-                f"of {body.stages}",
-            )
-        cut = (0, *body.boundaries)
-        own = (model.slice.first, model.slice.last)
-        if len(body.boundaries) != body.stages or cut[body.stage : body.stage + 2] != own:
-            raise EngineError(
-                "bad_request", f"layers {own[0]} to {own[1]} are no stage of a cut at {cut[1:]}"
-            )
-        if body.stages > 1 and (body.downstream is None or body.upstream_certificate is None):
-            raise EngineError("bad_request", "a ring of several stages needs both neighbours")
-
-    def _connect(self, body: m.Ring, model: LoadedModel, attempt: int) -> Edges:
+    def _connect(self, body: JoinRing, model: LoadedModel, attempt: int) -> Edges:
         if self._identity is None or self._listener is None:
             raise EngineError("bad_request", "listen before joining a ring of several stages")
-        model_id, dtype = model.request.model_id, str(model.slice.dtype)
-        behind = (body.stage - 1) % body.stages
-        cut = model.slice.first or model.slice.layers
-        ring = (body.group_id, body.generation)
-        place = Hello(*ring, body.stage, body.stages, model_id, model.slice.last, dtype)
-        upstream = Hello(*ring, behind, body.stages, model_id, cut, dtype)
+        own, upstream = hellos(body, model)
         return connect(
             body,
             self._identity,
             self._listener,
-            place,
+            own,
             upstream,
             model.row_bytes,
             wanted=lambda: attempt == self._attempt,
         )
 
     def _start_ring(
-        self, body: m.Ring, model: LoadedModel, head: Head | None, edges: Edges | None
+        self, body: JoinRing, model: LoadedModel, head: Head | None, edges: Edges | None
     ) -> RingThreads:
         from pipeline.engine.ring.stage import Stage
 
@@ -220,7 +237,7 @@ class EngineService:
             log.warning("ring is down", generation=body.generation, edge=side, reason=reason)
             self._emit(
                 "edge_down",
-                m.EdgeDown(
+                EdgeDown(
                     group_id=body.group_id,
                     generation=body.generation,
                     edge=side,
@@ -231,7 +248,8 @@ class EngineService:
         request = model.request
         rows = RowsStore(Path(request.rows_dir), request.rows_bytes) if request.rows_dir else None
         digest = ring_digest(request.model_id, body.group_id, body.generation, body.boundaries)
-        stage = Stage(model, self._evidence, self._counters, digest, rows)
+        conduct = conduct_of(request.fault)
+        stage = Stage(model, self._evidence, self._counters, digest, rows, conduct)
         threads = RingThreads(body.generation, stage, head, edges, down)
         if head is not None:
             head.ring_up(body, model.request.kv_tokens)
@@ -254,67 +272,59 @@ class EngineService:
 
     # --- sequences ----------------------------------------------------------------------------
 
-    def submit(self, body: m.Submit) -> m.Empty:
+    def submit(self, body: Submit) -> Empty:
+        """Queue sequences. Raises `EngineError`: not_loaded without stage 0, bad_request."""
         head = self._head
         if head is None:
             raise EngineError("not_loaded", "only an engine that has stage 0 loaded takes work")
         head.submit(body.sequences)
-        return m.Empty()
+        return Empty()
 
-    def abort(self, body: m.SequenceIds) -> m.Empty:
+    def abort(self, body: SequenceIds) -> Empty:
+        """Stop generating these sequences; unknown ones are ignored."""
         head = self._head
         if head is not None:
             head.abort(body.sequence_ids)
-        return m.Empty()
+        return Empty()
 
-    def evidence(self, body: m.SequenceIds) -> m.Evidence:
-        return m.Evidence(items=self._evidence.get(body.sequence_ids))
+    def evidence(self, body: SequenceIds) -> Evidence:
+        """Evidence of finished sequences. Raises `EngineError` (unknown_sequence)."""
+        return Evidence(items=self._evidence.get(body.sequence_ids))
 
-    def forget(self, body: m.SequenceIds) -> m.Empty:
+    def forget(self, body: SequenceIds) -> Empty:
+        """Drop these sequences and their evidence; kept rows stay."""
         head = self._head
         if head is not None:
             head.forget(body.sequence_ids)
         self._evidence.forget(body.sequence_ids)
-        return m.Empty()
+        return Empty()
 
     # --- others -------------------------------------------------------------------------------
 
-    def replay(self, body: r.Replay) -> r.Replayed:
+    def replay(self, body: Replay) -> Replayed:
+        """Measure finished sequences. Raises `EngineError` (model, bad_request, out_of_memory)."""
         self._use_threads()
         from pipeline.engine.replay import Replayer
 
         self._replayer = self._replayer or Replayer()
         return self._replayer.replay(body)
 
-    def bench(self, body: m.Bench) -> m.Benched:
+    def bench(self, body: Bench) -> Benched:
+        """Time one layer. Raises `EngineError` (bad_request, model)."""
         self._use_threads()
         from pipeline.engine.bench import bench_layer
 
         return bench_layer(body)
 
-    def status(self, _body: m.Empty) -> m.EngineStatus:
+    def status(self, _body: Empty) -> EngineStatus:
+        """A snapshot; never waits for a load, a replay or a step."""
         with self._lock:
             model, head = self._model, self._head
-        waiting, running = (0, 0) if head is None else head.counts
-        status = m.EngineStatus(
+        return EngineStatus(
             pid=os.getpid(),
             rss=psutil.Process().memory_info().rss,
-            waiting=waiting,
-            running=running,
-            steps=self._counters.steps,
-            tokens=self._counters.tokens,
+            kv_tokens_used=0 if model is None else model.runner.kv_tokens_used,
+            running=0 if head is None else head.running,
             compute_seconds=self._counters.compute_seconds,
             threads=self._threads,
-            device_name=self._device_name,
-        )
-        if model is None:
-            return status
-        return status.model_copy(
-            update={
-                "weights_bytes": model.runner.weights_bytes,
-                "kv_tokens_used": model.runner.kv_tokens_used,
-                "kv_tokens": model.request.kv_tokens,
-                "first_layer": model.slice.first,
-                "last_layer": model.slice.last,
-            }
         )

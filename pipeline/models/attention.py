@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -26,28 +27,8 @@ from pipeline.models.errors import UnsupportedModel
 
 IMPLEMENTATION = "prime_ragged"
 
-Inner = Callable[..., tuple[torch.Tensor, Any]]
+Kernel = Callable[..., tuple[torch.Tensor, Any]]
 MaskFunction = Callable[..., torch.Tensor]
-
-
-class RaggedContext(Protocol):
-    """What a step brings along: the incoming hidden states and the attention over its batch."""
-
-    incoming: torch.Tensor | None
-
-    def attend(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: LazyMask,
-        inner: Inner,
-        kwargs: dict[str, Any],
-    ) -> torch.Tensor:
-        """query [1, heads, N, d] → [1, N, heads, d']; `key`, `value` as the cache returned them
-        or as the model made them from that."""
-        ...
 
 
 class LazyMask:
@@ -97,13 +78,61 @@ class LazyMask:
         )
 
 
-def _inner(module: torch.nn.Module, mask: LazyMask) -> Inner:
+@dataclass(frozen=True)
+class AttentionCall:
+    """Attention as one layer asks for it, over all tokens of a step.
+
+    Attributes:
+        module: the layer's attention module.
+        query: [1, heads, N, d], N the tokens of the packed row.
+        key, value: [1, heads', N', d'] as the cache returned them, or as the module made them from
+            what it returned.
+        mask: which positions a query may look at.
+        kernel: computes attention within one sequence, as transformers' attention functions do.
+        options: further keyword arguments of the kernel (scaling, dropout, ...).
+    """
+
+    module: torch.nn.Module
+    query: torch.Tensor
+    key: torch.Tensor
+    value: torch.Tensor
+    mask: LazyMask
+    kernel: Kernel
+    options: dict[str, Any]
+
+    def within(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        allowed: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Run the kernel on one piece: query [B, heads, Q, d], keys and values [B, heads', K, d'],
+        `allowed` as `LazyMask.for_positions` gives it. Returns [B, Q, heads, d'']."""
+        out: torch.Tensor = self.kernel(self.module, query, key, value, allowed, **self.options)[0]
+        return out
+
+
+class RaggedContext(Protocol):
+    """What a step brings along: the incoming hidden states and the attention over its batch."""
+
+    incoming: torch.Tensor | None
+
+    def attend(self, call: AttentionCall) -> torch.Tensor:
+        """Attention of every token over its own sequence: [1, N, heads, d'].
+
+        Raises UnsupportedModel for a layer that does not use its cache as it must.
+        """
+        ...
+
+
+def _kernel(module: torch.nn.Module, mask: LazyMask) -> Kernel:
     """The kernel that attends within one sequence: SDPA where the architecture allows it (its masks
     are boolean then), else the eager attention of its own modelling file (additive masks)."""
     if not mask.additive:
-        sdpa: Inner = sdpa_attention_forward
+        sdpa: Kernel = sdpa_attention_forward
         return sdpa
-    eager: Inner | None = getattr(
+    eager: Kernel | None = getattr(
         sys.modules[type(module).__module__], "eager_attention_forward", None
     )
     if eager is None:
@@ -125,8 +154,9 @@ def _attention(
         raise UnsupportedModel(
             f"{type(module).__name__} does not pass keyword arguments and masks on to its attention"
         )
-    inner = _inner(module, attention_mask)
-    return ragged.attend(module, query, key, value, attention_mask, inner, kwargs), None
+    kernel = _kernel(module, attention_mask)
+    call = AttentionCall(module, query, key, value, attention_mask, kernel, kwargs)
+    return ragged.attend(call), None
 
 
 def _mask(

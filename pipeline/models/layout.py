@@ -38,6 +38,7 @@ class LayerTable:
 
     @property
     def layers(self) -> int:
+        """Number of decoder layers."""
         return len(self.layer_bytes)
 
     @property

@@ -39,9 +39,11 @@ class PreparedModel:
 
     @property
     def name(self) -> str:
+        """The folder's name."""
         return self.manifest.name
 
     def layer_table(self) -> LayerTable:
+        """What each layer takes in memory."""
         return self.manifest.table()
 
     def verify(self, progress: Progress = no_progress) -> None:

@@ -50,6 +50,7 @@ class Skeleton:
 
     @property
     def tied(self) -> bool:
+        """Whether embedding and head share one matrix."""
         return any(name not in self._base_names() for name in self.causal.all_tied_weights_keys)
 
     def _base_names(self) -> set[str]:

@@ -80,10 +80,12 @@ class ModelSlice:
 
     @property
     def is_first(self) -> bool:
+        """Whether it has the embedding."""
         return self.first == 0
 
     @property
     def is_last(self) -> bool:
+        """Whether it has the final norm and the head."""
         return self.last == self.layers
 
     @property

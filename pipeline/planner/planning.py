@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from pipeline.planner.costs import Costs
 from pipeline.planner.ring import build_ring, ring_of
-from pipeline.planner.search import best_choice, furthest
+from pipeline.planner.search import DEFAULT_LIMITS, SearchLimits, best_choice, furthest
 from pipeline.planner.types import (
     MAX_STAGES,
     Candidate,
@@ -35,6 +35,7 @@ def plan_groups(
     max_stages: int = MAX_STAGES,
     max_groups: int = 1,
     seed: int = 0,
+    search: SearchLimits = DEFAULT_LIMITS,
 ) -> PoolPlan:
     """Groups of `min_stages` to `max_stages` workers that each hold the whole model.
 
@@ -53,8 +54,8 @@ def plan_groups(
     by_speed = sorted(range(len(everyone.candidates)), key=lambda i: everyone.speeds[i])
     for count in range(2, min(max_groups, len(by_speed) // min_stages) + 1):
         hands: list[list[Candidate]] = [[] for _ in range(count)]
-        for place, index in enumerate(by_speed):
-            lap, seat = divmod(place, count)
+        for rank, index in enumerate(by_speed):
+            lap, seat = divmod(rank, count)
             hands[seat if lap % 2 == 0 else count - 1 - seat].append(everyone.candidates[index])
         try:
             groups = [_group(hand, links, needs, min_stages, max_stages, seed) for hand in hands]
@@ -103,31 +104,31 @@ def _substituted(
     if not stages or stages[-1].last_layer != costs.needs.layers:
         return None
     taken: dict[int, int] = {}
-    for place, stage in enumerate(stages):
+    for stage_index, stage in enumerate(stages):
         member = index.get(stage.peer_id)
         if member is not None and costs.fits(member, stage.first_layer, stage.last_layer):
-            taken[place] = member
-    vacant = [place for place in range(len(stages)) if place not in taken]
+            taken[stage_index] = member
+    vacant = [stage_index for stage_index in range(len(stages)) if stage_index not in taken]
     kept = set(taken.values())
     free = [i for i in range(len(costs.candidates)) if i not in kept]
-    for place in sorted(
+    for stage_index in sorted(
         vacant, key=lambda p: -costs.memory(stages[p].first_layer, stages[p].last_layer)
     ):
-        first, last = stages[place].first_layer, stages[place].last_layer
+        first, last = stages[stage_index].first_layer, stages[stage_index].last_layer
         able = [i for i in free if costs.fits(i, first, last)]
         if not able:
             return None
-        taken[place] = min(able, key=lambda i: costs.speeds[i])
-        free.remove(taken[place])
+        taken[stage_index] = min(able, key=lambda i: costs.speeds[i])
+        free.remove(taken[stage_index])
     return tuple(
         StagePlan(
-            costs.candidates[taken[place]].peer_id,
+            costs.candidates[taken[stage_index]].peer_id,
             stage.first_layer,
             stage.last_layer,
             costs.memory(stage.first_layer, stage.last_layer),
-            costs.seconds(taken[place], stage.first_layer, stage.last_layer),
+            costs.seconds(taken[stage_index], stage.first_layer, stage.last_layer),
         )
-        for place, stage in enumerate(stages)
+        for stage_index, stage in enumerate(stages)
     )
 
 
@@ -138,11 +139,12 @@ def _group(
     min_stages: int,
     max_stages: int,
     seed: int,
+    search: SearchLimits = DEFAULT_LIMITS,
 ) -> GroupPlan:
     costs = Costs(candidates, links, needs, seed)
-    choice = best_choice(costs, min_stages, max_stages)
+    choice = best_choice(costs, min_stages, max_stages, search)
     if choice is None:
-        raise _why_not(costs, min_stages, max_stages)
+        raise _why_not(costs, min_stages, max_stages, search)
     return _with_spares(build_ring(costs, choice), costs)
 
 
@@ -157,7 +159,7 @@ def _throughput(groups: Sequence[GroupPlan]) -> float:
     return math.fsum(1 / group.bottleneck_seconds for group in groups)
 
 
-def _why_not(costs: Costs, min_stages: int, max_stages: int) -> CannotPlan:
+def _why_not(costs: Costs, min_stages: int, max_stages: int, search: SearchLimits) -> CannotPlan:
     needs, count = costs.needs, len(costs.candidates)
     if count < min_stages:
         return CannotPlan(
@@ -168,7 +170,7 @@ def _why_not(costs: Costs, min_stages: int, max_stages: int) -> CannotPlan:
         return CannotPlan(
             f"{min_stages} stages wanted and the model has {needs.layers} layers: ask for fewer"
         )
-    reached = min(furthest(costs, max_stages), needs.layers - 1)
+    reached = min(furthest(costs, max_stages, search), needs.layers - 1)
     missing = costs.memory(reached, needs.layers)
     kv = sum(needs.kv_bytes_per_token) * needs.kv_tokens
     whole = costs.memory(0, needs.layers)

@@ -4,10 +4,10 @@ For a time limit T the question is whether some ordered choice of k workers cove
 stages that fit their memory and take at most T. The best T is one of finitely many stage times, so
 a binary search over them needs only that answer.
 
-**Up to EXACT workers** it is answered exactly by dynamic programming over sets of workers: for each
-set, in which layers (a bit set) a cover of the first layers by all its members, in whatever order,
-can end. The furthest such end alone would not do: every member must get a layer, and the next layer
-may be one too large for the next member.
+**Up to `exact` workers** it is answered exactly by dynamic programming over sets of workers: for
+each set, in which layers (a bit set) a cover of the first layers by all its members, in whatever
+order, can end. The furthest such end alone would not do: every member must get a layer, and the
+next layer may be one too large for the next member.
 
 **With more workers** every pair of first and last worker is tried, and between them the others
 in order of how many layers they could take. Where all layers are alike this is exact too (the order
@@ -22,8 +22,17 @@ from dataclasses import dataclass
 
 from pipeline.planner.costs import Costs
 
-EXACT = 9
-SHORTLIST = 40
+
+@dataclass(frozen=True)
+class SearchLimits:
+    """How far the search goes: up to `exact` workers every order counts, and of more than
+    `shortlist` only the most promising are looked at."""
+
+    exact: int = 9
+    shortlist: int = 40
+
+
+DEFAULT_LIMITS = SearchLimits()
 
 
 @dataclass(frozen=True)
@@ -34,42 +43,47 @@ class Choice:
     limit: float
 
 
-def best_choice(costs: Costs, min_stages: int, max_stages: int) -> Choice | None:
+def best_choice(
+    costs: Costs, min_stages: int, max_stages: int, search: SearchLimits = DEFAULT_LIMITS
+) -> Choice | None:
     """The choice with the lowest limit and, for that, the fewest stages; None if none covers."""
-    pool = shortlist(costs)
+    pool = shortlist(costs, search)
     layers = costs.needs.layers
     low_k, high_k = min_stages, min(max_stages, len(pool), layers)
     if low_k > high_k:
         return None
     limits = sorted(_limits(costs, pool))
-    if _cover(costs, pool, low_k, high_k, limits[-1], fewest=False) is None:
+    if _cover(costs, pool, low_k, high_k, limits[-1], fewest=False, exact=search.exact) is None:
         return None
     low, high = 0, len(limits) - 1
     while low < high:
         middle = (low + high) // 2
-        if _cover(costs, pool, low_k, high_k, limits[middle], fewest=False) is None:
+        if (
+            _cover(costs, pool, low_k, high_k, limits[middle], fewest=False, exact=search.exact)
+            is None
+        ):
             low = middle + 1
         else:
             high = middle
-    order = _cover(costs, pool, low_k, high_k, limits[low], fewest=True)
+    order = _cover(costs, pool, low_k, high_k, limits[low], fewest=True, exact=search.exact)
     assert order is not None
     return Choice(order, limits[low])
 
 
-def shortlist(costs: Costs) -> list[int]:
+def shortlist(costs: Costs, search: SearchLimits = DEFAULT_LIMITS) -> list[int]:
     """All candidates, or of very many the fastest and the largest."""
     everyone = range(len(costs.candidates))
-    if len(everyone) <= SHORTLIST:
+    if len(everyone) <= search.shortlist:
         return list(everyone)
-    fastest = sorted(everyone, key=lambda i: costs.speeds[i])[: SHORTLIST // 2]
+    fastest = sorted(everyone, key=lambda i: costs.speeds[i])[: search.shortlist // 2]
     rest = set(everyone) - set(fastest)
     largest = sorted(rest, key=lambda i: (-costs.candidates[i].memory_bytes, i))
-    return sorted([*fastest, *largest[: SHORTLIST - len(fastest)]])
+    return sorted([*fastest, *largest[: search.shortlist - len(fastest)]])
 
 
-def furthest(costs: Costs, max_stages: int) -> int:
+def furthest(costs: Costs, max_stages: int, search: SearchLimits = DEFAULT_LIMITS) -> int:
     """How many layers from 0 on the workers could hold if time did not matter (a lower bound)."""
-    order = sorted(shortlist(costs), key=lambda i: -costs.candidates[i].memory_bytes)
+    order = sorted(shortlist(costs, search), key=lambda i: -costs.candidates[i].memory_bytes)
     at = 0
     for index in order[:max_stages]:
         at = costs.reach(index, at, costs.needs.layers, math.inf)
@@ -86,10 +100,17 @@ def _limits(costs: Costs, pool: Sequence[int]) -> set[float]:
 
 
 def _cover(
-    costs: Costs, pool: Sequence[int], low_k: int, high_k: int, limit: float, *, fewest: bool
+    costs: Costs,
+    pool: Sequence[int],
+    low_k: int,
+    high_k: int,
+    limit: float,
+    *,
+    fewest: bool,
+    exact: int,
 ) -> tuple[int, ...] | None:
     """An order of low_k to high_k workers that covers all layers within `limit`, or None."""
-    if len(pool) > EXACT:
+    if len(pool) > exact:
         return _cover_many(costs, pool, low_k, high_k, limit, fewest=fewest)
     return _cover_exactly(costs, pool, low_k, high_k, limit)
 

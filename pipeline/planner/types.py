@@ -47,10 +47,11 @@ class Candidate:
 
     @property
     def speed_known(self) -> bool:
+        """Whether its speed was measured."""
         return math.isfinite(self.layer_seconds) and self.layer_seconds > 0
 
     @property
-    def place(self) -> tuple[float, float] | None:
+    def coordinates(self) -> tuple[float, float] | None:
         """The location if it is one on Earth."""
         if self.location is None:
             return None
@@ -75,17 +76,34 @@ class LayerSizes(Protocol):
     """The fields of `pipeline.models.layout.LayerTable` that a plan depends on (bytes)."""
 
     @property
-    def layer_bytes(self) -> tuple[int, ...]: ...
+    def layer_bytes(self) -> tuple[int, ...]:
+        """Weights of each layer."""
+        ...
+
     @property
-    def kv_bytes(self) -> tuple[int, ...]: ...
+    def kv_bytes(self) -> tuple[int, ...]:
+        """KV cache of each layer for one token."""
+        ...
+
     @property
-    def embed_bytes(self) -> int: ...
+    def embed_bytes(self) -> int:
+        """Weights of the embedding."""
+        ...
+
     @property
-    def head_bytes(self) -> int: ...
+    def head_bytes(self) -> int:
+        """Weights of final norm and head."""
+        ...
+
     @property
-    def tied(self) -> bool: ...
+    def tied(self) -> bool:
+        """Whether embedding and head share one matrix."""
+        ...
+
     @property
-    def row_bytes(self) -> int: ...
+    def row_bytes(self) -> int:
+        """One token's hidden state on the wire."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -138,6 +156,7 @@ class ModelNeeds:
 
     @property
     def layers(self) -> int:
+        """Number of decoder layers."""
         return len(self.layer_bytes)
 
 
@@ -171,6 +190,7 @@ class GroupPlan:
 
     @property
     def peers(self) -> tuple[str, ...]:
+        """Peer ids in ring order."""
         return tuple(stage.peer_id for stage in self.stages)
 
 

@@ -8,28 +8,18 @@ therefore holds for the stages of a real ring on the same device.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
-from pipeline.dishonest.weights import apply_fault
 from pipeline.models.prepared import PreparedModel
-from pipeline.models.slice import load_slice
+from pipeline.models.slice import ModelSlice, load_slice
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.stage import StageRunner, StepItem
-from proofs.sampling.token_score import SamplingFields, choose_batch
-
-
-@dataclass(frozen=True)
-class Request:
-    """One sequence to generate; it ends after `max_tokens` or with a token of `eos_ids`."""
-
-    prompt_ids: tuple[int, ...]
-    sampling: SamplingFields
-    max_tokens: int
-    eos_ids: tuple[int, ...] = ()
+from proofs.evidence.sequence import SequenceRequest
+from proofs.sampling.token_score import choose_batch
 
 
 @dataclass(frozen=True)
@@ -50,7 +40,7 @@ class Generated:
 class _Running:
     index: int
     key: bytes
-    request: Request
+    request: SequenceRequest
     filled: int = 0
     output: list[int] = field(default_factory=list)
     parts: list[list[torch.Tensor]] = field(default_factory=list)
@@ -66,21 +56,21 @@ def load_ring(
     kv_tokens: int,
     device: str = "cpu",
     *,
-    fault: str = "",
+    alter: Callable[[ModelSlice], None] | None = None,
     packed: bool = True,
 ) -> list[StageRunner]:
-    """A runner for each stage; `boundaries[s]` is the layer after which stage s ends. `fault` and
-    `packed` are those of `apply_fault` and `StageRunner`.
+    """A runner for each stage; `boundaries[s]` is the layer after which stage s ends. `alter`
+    changes each slice in index before its runner takes it; `packed` is that of `StageRunner`.
 
     Raises:
-        ModelError: the model, the boundaries or the fault cannot be used.
+        ModelError: the model or the boundaries cannot be used.
         ValueError: a stage is no range of layers of the model.
     """
     runners = []
     for first, last in zip([0, *boundaries], boundaries, strict=False):
         slice_ = load_slice(model, first, last, device)
-        if fault:
-            apply_fault(slice_, fault)
+        if alter is not None:
+            alter(slice_)
         runners.append(StageRunner(slice_, kv_tokens, packed=packed))
     return runners
 
@@ -104,7 +94,7 @@ class LocalRing:
         self._batch = batch
         self._max_batch_tokens = max_batch_tokens
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+    def generate(self, requests: Sequence[SequenceRequest]) -> Iterator[Generated]:
         """Generate all, yielding each sequence as it finishes.
 
         Raises:
@@ -158,13 +148,13 @@ class LocalRing:
         counts = [len(piece) for _, piece in pieces]
         split = [torch.split(rows, counts) for rows in sent]
         ready, last_rows = [], []
-        for place, (sequence, piece) in enumerate(pieces):
+        for index, (sequence, piece) in enumerate(pieces):
             for parts, rows in zip(sequence.parts, split, strict=True):
-                parts.append(rows[place].clone())
+                parts.append(rows[index].clone())
             sequence.filled += len(piece)
             if not sequence.known():
                 ready.append(sequence)
-                last_rows.append(split[-1][place][-1])
+                last_rows.append(split[-1][index][-1])
         return self._sample(ready, last_rows)
 
     def _sample(self, ready: Sequence[_Running], rows: Sequence[torch.Tensor]) -> list[_Running]:
@@ -181,7 +171,7 @@ class LocalRing:
                 finished.append(sequence)
         return finished
 
-    def _open(self, index: int, request: Request, capacity: int) -> _Running:
+    def _open(self, index: int, request: SequenceRequest, capacity: int) -> _Running:
         key = index.to_bytes(16, "big")
         for runner in self.runners():
             runner.open(key, capacity)

@@ -30,6 +30,7 @@ class PackedLinear(nn.Module):
         self._bias = None if linear.bias is None else linear.bias.data
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """y = x Wᵀ + b; x [..., in_features]."""
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(
             rows, self._packed, self._bias, "none", [], ""
         )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
-from pipeline.models.attention import Inner, LazyMask
+from pipeline.models.attention import AttentionCall
 from pipeline.models.errors import UnsupportedModel
 from pipeline.models.slice import ModelSlice
 from pipeline.runner.step import LayerKind, LayerStore
@@ -43,22 +43,13 @@ class _Probe(Cache):
         self._last = layer_idx
         return key_states, value_states
 
-    def attend(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: LazyMask,
-        inner: Inner,
-        kwargs: dict[str, Any],
-    ) -> torch.Tensor:
-        same = key is self.seen[self._last][0] and value is self.seen[self._last][1]
+    def attend(self, call: AttentionCall) -> torch.Tensor:
+        keys, values = self.seen[self._last]
+        same = call.key is keys and call.value is values
         self.kinds[self._last] = LayerKind.DIRECT if same else LayerKind.EXPANDED
-        at = torch.zeros(1, 1, dtype=torch.long, device=query.device)
-        allowed = mask.for_positions(0, at, at, query.dtype)
-        out: torch.Tensor = inner(module, query, key, value, allowed, **kwargs)[0]
-        return out
+        at = torch.zeros(1, 1, dtype=torch.long, device=call.query.device)
+        allowed = call.mask.for_positions(0, at, at, call.query.dtype)
+        return call.within(call.query, call.key, call.value, allowed)
 
 
 @torch.inference_mode()

@@ -30,7 +30,7 @@ LOGIT_ROWS = 256
 
 
 @dataclass(frozen=True)
-class Replayed:
+class SequenceReplay:
     """One sequence's replay; T is its number of output tokens.
 
     Attributes:
@@ -45,24 +45,29 @@ class Replayed:
     full: Mapping[int, torch.Tensor] = field(default_factory=dict)
 
     @torch.inference_mode()
-    def logits(self) -> Iterator[torch.Tensor]:
-        """float32 logits in blocks of at most `LOGIT_ROWS` rows, [T, V] in all: row t is the
+    def logits(self, block_rows: int = LOGIT_ROWS) -> Iterator[torch.Tensor]:
+        """float32 logits in blocks of at most `block_rows` rows, [T, V] in all: row t is the
         distribution that output token t was drawn from. A full block of rows at a time, because
         T x V floats of a long sequence can be gigabytes."""
-        for block in torch.split(self.stages[-1], LOGIT_ROWS):
+        for block in torch.split(self.stages[-1], block_rows):
             yield self._head(block)
 
 
 class WholeModelReplay:
-    """The whole model of a folder, loaded once.
+    """The whole model of a folder, loaded once. At most `max_packed` tokens go into one pass.
 
     Raises:
         InvalidModel, UnsupportedModel: see `load_slice`.
     """
 
     def __init__(
-        self, model: PreparedModel | Path, device: str = "cpu", packed: bool = True
+        self,
+        model: PreparedModel | Path,
+        device: str = "cpu",
+        packed: bool = True,
+        max_packed: int = MAX_PACKED,
     ) -> None:
+        self._max_packed = max_packed
         prepared = model if isinstance(model, PreparedModel) else open_folder(model)
         self._slice = load_slice(prepared, 0, prepared.manifest.layers, device)
         self.weights_bytes = self._slice.weights_bytes
@@ -71,6 +76,7 @@ class WholeModelReplay:
 
     @property
     def layers(self) -> int:
+        """Number of decoder layers."""
         return self._slice.layers
 
     @torch.inference_mode()
@@ -79,7 +85,7 @@ class WholeModelReplay:
         sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
         boundaries: Sequence[int],
         full: Mapping[int, Collection[int]] | None = None,
-    ) -> list[Replayed]:
+    ) -> list[SequenceReplay]:
         """Replay (prompt ids, output ids) pairs.
 
         Args:
@@ -96,15 +102,17 @@ class WholeModelReplay:
         full = full or {}
         if any(not 0 <= s < len(boundaries) - 1 for stages in full.values() for s in stages):
             raise RunnerError(f"only the first {len(boundaries) - 1} stages send rows")
-        results: dict[int, Replayed] = {}
-        for batch in _batches([len(prompt) + len(output) - 1 for prompt, output in sequences]):
+        results: dict[int, SequenceReplay] = {}
+        for batch in _batches(
+            [len(prompt) + len(output) - 1 for prompt, output in sequences], self._max_packed
+        ):
             wanted = [full.get(index, ()) for index in batch]
             replayed = self._pass([sequences[index] for index in batch], boundaries, wanted)
             results |= zip(batch, replayed, strict=True)
         return [results[index] for index in range(len(sequences))]
 
     @torch.inference_mode()
-    def resume(self, rows: torch.Tensor, first: int, last: int, outputs: int) -> Replayed:
+    def resume(self, rows: torch.Tensor, first: int, last: int, outputs: int) -> SequenceReplay:
         """Run layers [first, last) over what entered them: rows [N, H] at positions 0 .. N-1 of one
         sequence, on any device.
 
@@ -126,14 +134,14 @@ class WholeModelReplay:
         context = PackedPrefill([len(rows)], self._slice.device)
         inputs = rows.to(self._slice.device)
         sent = self._slice.forward_part(first, last, inputs, context.positions, context)
-        return Replayed((sent[-outputs:],), self._slice.logits, {0: sent})
+        return SequenceReplay((sent[-outputs:],), self._slice.logits, {0: sent})
 
     def _pass(
         self,
         sequences: Sequence[tuple[Sequence[int], Sequence[int]]],
         boundaries: Sequence[int],
         full: Sequence[Collection[int]],
-    ) -> Iterator[Replayed]:
+    ) -> Iterator[SequenceReplay]:
         tokens = [[*prompt, *output][:-1] for prompt, output in sequences]
         ids = torch.tensor([token for one in tokens for token in one], device=self._slice.device)
         context = PackedPrefill([len(one) for one in tokens], self._slice.device)
@@ -160,7 +168,7 @@ class WholeModelReplay:
         split = [torch.split(captured[end], counts) for end in boundaries]
         for index in range(len(sequences)):
             stages_rows = tuple(stage[index] for stage in split)
-            yield Replayed(stages_rows, self._slice.logits, whole[index])
+            yield SequenceReplay(stages_rows, self._slice.logits, whole[index])
 
     def _check(
         self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], boundaries: Sequence[int]
@@ -190,12 +198,12 @@ def _capture(
     return hook
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in groups of at most `MAX_PACKED` tokens; a longer sequence is a group of its own."""
+def _batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Indices in groups of at most `most` tokens; a longer sequence is a group of its own."""
     batch: list[int] = []
     tokens = 0
     for index, length in enumerate(lengths):
-        if batch and tokens + length > MAX_PACKED:
+        if batch and tokens + length > most:
             yield batch
             batch, tokens = [], 0
         batch.append(index)

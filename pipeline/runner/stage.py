@@ -60,6 +60,7 @@ class StageRunner:
         return self._pool.used
 
     def is_open(self, sequence: bytes) -> bool:
+        """Whether a sequence holds cache here."""
         return sequence in self._pool
 
     @torch.inference_mode()

@@ -27,11 +27,13 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache
 
-from pipeline.models.attention import Inner, LazyMask
+from pipeline.models.attention import AttentionCall
 from pipeline.models.errors import UnsupportedModel
 
 
 class LayerKind(Enum):
+    """How a layer uses its cache (see the module)."""
+
     DIRECT = "direct"
     EXPANDED = "expanded"
 
@@ -161,30 +163,25 @@ class Step(Cache):
             self._returned = (keys, values)
         return self._returned
 
-    def attend(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: LazyMask,
-        inner: Inner,
-        kwargs: dict[str, Any],
-    ) -> torch.Tensor:
-        """Every piece attends to its own context; query [1, heads, N, d] → [1, N, heads, d']."""
-        returned = self._returned
+    def attend(self, call: AttentionCall) -> torch.Tensor:
+        """Every piece attends to its own context: [1, N, heads, d'].
+
+        Raises UnsupportedModel for a layer that uses its cache otherwise than it was probed to.
+        """
+        name, returned = type(call.module).__name__, self._returned
+        query, key, value = call.query, call.key, call.value
         if returned is None or query.shape[2] != self._rows.shape[0]:
-            raise UnsupportedModel(f"{type(module).__name__} attends without updating its cache")
+            raise UnsupportedModel(f"{name} attends without updating its cache")
         self._returned = None
         same = key is returned[0] and value is returned[1]
         store = self._layer
         direct = store.kind is LayerKind.DIRECT
         if same != direct:
-            raise UnsupportedModel(f"{type(module).__name__} uses its cache in more than one way")
+            raise UnsupportedModel(f"{name} uses its cache in more than one way")
         parts = []
         segments = self._segments
         if direct and self._decodes:
-            parts.append(self._attend_decodes(store, module, query, mask, inner, kwargs))
+            parts.append(self._attend_decodes(store, call))
             segments = segments[len(self._decodes) :]
         for segment in segments:
             if direct:
@@ -195,26 +192,19 @@ class Step(Cache):
             else:
                 keys = key[:, :, segment.k0 : segment.k1]
                 values = value[:, :, segment.k0 : segment.k1]
-            allowed = mask.for_positions(segment.number, segment.queries, segment.keys, query.dtype)
-            piece = query[:, :, segment.q0 : segment.q1]
-            parts.append(inner(module, piece, keys, values, allowed, **kwargs)[0])
+            allowed = call.mask.for_positions(
+                segment.number, segment.queries, segment.keys, query.dtype
+            )
+            parts.append(call.within(query[:, :, segment.q0 : segment.q1], keys, values, allowed))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
-    def _attend_decodes(
-        self,
-        store: LayerStore,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        mask: LazyMask,
-        inner: Inner,
-        kwargs: dict[str, Any],
-    ) -> torch.Tensor:
+    def _attend_decodes(self, store: LayerStore, call: AttentionCall) -> torch.Tensor:
+        """All decode pieces at once: [1, B, heads, d']."""
         count = len(self._decodes)
-        queries = query[0, :, :count].transpose(0, 1)[:, :, None]
+        queries = call.query[0, :, :count].transpose(0, 1)[:, :, None]
         keys, values = (self._padded_view(pool) for pool in (store.keys, store.values))
-        allowed = mask.for_positions(-1, self._query_at, self._key_at, query.dtype)
-        out: torch.Tensor = inner(module, queries, keys, values, allowed, **kwargs)[0]
-        return out.transpose(0, 1)
+        allowed = call.mask.for_positions(-1, self._query_at, self._key_at, queries.dtype)
+        return call.within(queries, keys, values, allowed).transpose(0, 1)
 
     def _padded_view(self, pool: torch.Tensor) -> torch.Tensor:
         """[B, heads, longest, d] of the decode pieces' contexts."""
@@ -253,23 +243,12 @@ class PackedPrefill(Cache):
         """Nothing is kept: a layer goes on with what it has."""
         return key_states, value_states
 
-    def attend(
-        self,
-        module: torch.nn.Module,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: LazyMask,
-        inner: Inner,
-        kwargs: dict[str, Any],
-    ) -> torch.Tensor:
-        """Attention of every sequence over itself; query [1, heads, N, d] → [1, N, heads, d']."""
+    def attend(self, call: AttentionCall) -> torch.Tensor:
+        """Attention of every sequence over itself: [1, N, heads, d']."""
         parts = []
         for number, at in enumerate(self._positions):
             one = slice(self._bounds[number], self._bounds[number + 1])
-            allowed = mask.for_positions(number, at[None], at[None], query.dtype)
-            out = inner(
-                module, query[:, :, one], key[:, :, one], value[:, :, one], allowed, **kwargs
-            )
-            parts.append(out[0])
+            allowed = call.mask.for_positions(number, at[None], at[None], call.query.dtype)
+            query, key, value = (tensor[:, :, one] for tensor in (call.query, call.key, call.value))
+            parts.append(call.within(query, key, value, allowed))
         return torch.cat(parts, dim=1)

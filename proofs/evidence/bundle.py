@@ -12,7 +12,6 @@ A bundle is content-addressed: its id is the sha256 of its canonical bytes.
 from __future__ import annotations
 
 import hashlib
-from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -20,21 +19,17 @@ from pydantic import BeforeValidator, FailFast, Field, PlainSerializer, model_va
 
 from proofs.encoding.canonical import CanonicalModel
 from proofs.encoding.eip712 import Domain, EncodingError
+from proofs.encoding.fields import Count, Id32
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import SIGNATURE_LENGTH, Address, SigningError
 from proofs.evidence.ring_terms import ring_digest
-from proofs.evidence.statement import Count, Id16, Id32, StageEvidence, evidence_commitment
-from proofs.sampling.noise import NoiseError, noise_key
-from proofs.sampling.temperature import Temperature
+from proofs.evidence.sequence import BundleSequence
+from proofs.evidence.statement import StageEvidence, evidence_commitment
 
 MAX_BUNDLE_BYTES = 8 * 2**20
-ROWS_PER_PROOF = 32
 
 Signature = Annotated[bytes, Field(min_length=SIGNATURE_LENGTH, max_length=SIGNATURE_LENGTH)]
-TokenIds = Annotated[
-    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast(), Field(max_length=1 << 20)
-]
 PeerId = Annotated[str, Field(min_length=1, max_length=128)]
 
 
@@ -50,36 +45,6 @@ def _receipt_from(value: object) -> object:
 EncodedReceipt = Annotated[
     Receipt, BeforeValidator(_receipt_from), PlainSerializer(lambda receipt: receipt.to_bytes())
 ]
-
-
-class FinishReason(StrEnum):
-    """Why a sequence ended: an end-of-sequence token, `max_tokens`, or a stop string."""
-
-    EOS = "eos"
-    LENGTH = "length"
-    STOP = "stop"
-
-
-class Sampling(CanonicalModel):
-    """How tokens are picked; `temperature` 0 is greedy, `top_k` 0 and `top_p` 1 filter nothing."""
-
-    temperature: Temperature = 0.0
-    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    noise_key: Annotated[int, Field(ge=0, lt=2**64)] = 0
-
-
-class NoiseSource(CanonicalModel):
-    """What a sequence's noise key follows from (`proofs.sampling.noise.noise_key`).
-
-    `beacon` is the hash of block `block` of the chain; where `block` is 0, a seed of the
-    submitter's, who then could have tried several.
-    """
-
-    beacon: Annotated[bytes, Field(max_length=64)]
-    block: Count = 0
-    request_id: Annotated[bytes, Field(max_length=64)] = b""
-    sample_index: Count = 0
 
 
 class StageClaim(CanonicalModel):
@@ -99,63 +64,6 @@ class StageClaim(CanonicalModel):
     counter_signature: Signature | None = None
 
 
-class BundleSequence(CanonicalModel):
-    """One sequence as asked for and as generated.
-
-    `segments` are (output index, generation) pairs: from that index on, that build of the group
-    generated the tokens. Where several start at one index the last one counts.
-    """
-
-    sequence_id: Id16
-    prompt_ids: Annotated[TokenIds, Field(min_length=1)]
-    output_ids: Annotated[TokenIds, Field(min_length=1)]
-    sampling: Sampling = Sampling()
-    noise: NoiseSource | None = None
-    max_tokens: Annotated[int, Field(ge=1, lt=2**20)]
-    eos_ids: TokenIds = ()
-    stop: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
-        FailFast(),
-        Field(max_length=16),
-    ] = ()
-    reason: Annotated[FinishReason, Field(strict=False)]
-    segments: Annotated[tuple[tuple[Count, Count], ...], FailFast(), Field(max_length=1024)] = ()
-
-    @model_validator(mode="after")
-    def _segments_advance(self) -> Self:
-        starts = [start for start, _ in self.segments]
-        if starts and (starts[0] != 0 or starts[-1] >= len(self.output_ids)):
-            raise ValueError("segments must start at 0 and lie inside the output")
-        if any(later < earlier for earlier, later in pairwise(starts)):
-            raise ValueError("segments must be in the order of their output indices")
-        return self
-
-    @property
-    def chunks(self) -> int:
-        """How many proofs each stage owes for this sequence."""
-        return -(-len(self.output_ids) // ROWS_PER_PROOF)
-
-    def sampled_from(self, generation: int) -> int:
-        """The first output token that this build of the group made."""
-        if not self.segments:
-            return 0
-        start, made = self.segments[-1]
-        return start if made == generation else len(self.output_ids)
-
-    def noise_fault(self) -> str:
-        """How the noise key breaks the rule that it follows from `noise`, or ""."""
-        if self.sampling.temperature == 0.0:
-            return ""  # greedy: no noise is drawn
-        if self.noise is None:
-            return "sampled with a noise key of unknown origin"
-        source = self.noise
-        try:
-            key = noise_key(source.beacon, source.request_id, self.prompt_ids, source.sample_index)
-        except NoiseError as exc:
-            return f"its noise key follows from nothing: {exc}"
-        return "" if key == self.sampling.noise_key else "its noise key is not that of its beacon"
-
-
 class UnitBundle(CanonicalModel):
     """A finished work unit. `boundaries[s]` is the layer at which stage s ends.
 
@@ -165,7 +73,7 @@ class UnitBundle(CanonicalModel):
 
     MAX_BYTES: ClassVar[int] = MAX_BUNDLE_BYTES
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     unit_id: Id32
     group_id: Id32
     generation: Count
@@ -190,7 +98,7 @@ class UnitBundle(CanonicalModel):
     def work(self, stage: int) -> int:
         """Units of work of a stage: its layers times the prompt and output tokens of the unit."""
         layers = self.boundaries[stage] - (self.boundaries[stage - 1] if stage else 0)
-        return layers * sum(len(s.prompt_ids) + len(s.output_ids) for s in self.sequences)
+        return layers * sum(sequence.token_count for sequence in self.sequences)
 
     def depth(self, stage: int) -> float:
         """The layer after which a stage ends over the model's layers."""
@@ -198,7 +106,7 @@ class UnitBundle(CanonicalModel):
 
     @property
     def ring(self) -> bytes:
-        """The build that the bundle names, as its stages sign it (`proofs.evidence.ring_terms`)."""
+        """The ring that the bundle names, as its stages sign it (`proofs.evidence.ring_terms`)."""
         return ring_digest(self.model_id, self.group_id, self.generation, self.boundaries)
 
     @property
@@ -225,7 +133,7 @@ def signed_receipts(bundle: UnitBundle) -> tuple[SignedReceipt, ...]:
 def check_claims(bundle: UnitBundle, domain: Domain) -> str:
     """Why some claim does not bind its stage, or "".
 
-    Each receipt must be for this unit, build and stage and the pool of the others, claim the
+    Each receipt must be for this unit, generation and stage and the pool of the others, claim the
     stage's work, commit to the claim's evidence and carry two signatures: the worker's and that of
     the next stage of the ring, for a lone stage that of whom its receipt names.
     """

@@ -22,18 +22,16 @@ import msgpack
 from pydantic import FailFast, Field, model_validator
 
 from proofs.encoding.canonical import CanonicalModel
+from proofs.encoding.fields import Count, Digest, Id16
 from proofs.encoding.merkle import MerkleTree
 from proofs.encoding.signing import tagged_hash
 
 NOT_SAMPLED = 0xFFFFFFFF
-"""Stands in a token hash for a token that came from an earlier build of the group."""
+"""Stands in a token hash for a token that came from an earlier generation of the group."""
 
-Id16 = Annotated[bytes, Field(min_length=16, max_length=16)]
-Id32 = Annotated[bytes, Field(min_length=32, max_length=32)]
 Proofs = Annotated[
     tuple[Annotated[bytes, Field(max_length=4096)], ...], FailFast(), Field(max_length=1 << 16)
 ]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class StageEvidence(CanonicalModel):
@@ -51,9 +49,9 @@ class StageEvidence(CanonicalModel):
     sequence_id: Id16
     rows: Count
     proofs: Proofs
-    sent: Id32
-    received: Id32
-    terms: Id32 = bytes(32)
+    sent: Digest
+    received: Digest
+    terms: Digest = bytes(32)
     returned: Annotated[bytes, Field(max_length=32)] = b""
     sampled_from: Count = 0
 

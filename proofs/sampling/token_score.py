@@ -33,7 +33,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,7 @@ import numpy.typing as npt
 from proofs.errors import ProofError
 from proofs.sampling.gumbel_max import winner
 from proofs.sampling.noise import gumbel
+from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.surprise import information
 from proofs.sampling.temperature import LEAST
 
@@ -53,19 +54,6 @@ TokenIds: TypeAlias = npt.NDArray[np.int64]
 
 class SamplingError(ProofError):
     """Logits or settings no token can be chosen from; the message says which."""
-
-
-class SamplingFields(Protocol):
-    """What a request says about sampling; any object with these attributes will do."""
-
-    @property
-    def temperature(self) -> float: ...
-    @property
-    def top_k(self) -> int: ...
-    @property
-    def top_p(self) -> float: ...
-    @property
-    def noise_key(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +120,7 @@ def choose(
 
 
 def choose_batch(
-    logits: Logits, samplings: Sequence[SamplingFields], positions: Sequence[int]
+    logits: Logits, samplings: Sequence[SamplingSettings], positions: Sequence[int]
 ) -> list[int]:
     """`choose` for each row of logits [N, V]; row i uses `samplings[i]` at `positions[i]`."""
     rows = np.asarray(logits, dtype=np.float32)
@@ -164,7 +152,7 @@ def token_score(
 
 
 def measure_tokens(
-    logits: Logits, tokens: Sequence[int], sampling: SamplingFields, first_position: int
+    logits: Logits, tokens: Sequence[int], sampling: SamplingSettings, first_position: int
 ) -> TokenMeasure:
     """Measure output tokens against logits [T, V]; row i gave `tokens[i]`.
 

@@ -1,4 +1,4 @@
-"""What a validator's replay measures; field for field what its engine answers.
+"""What a validator's engine measures when it replays finished work.
 
 These numbers are the validator's own, so they are checked for shape, not for honesty.
 """
@@ -10,8 +10,7 @@ from typing import Annotated
 from pydantic import FailFast, Field
 
 from proofs.encoding.canonical import CanonicalModel
-
-Count = Annotated[int, Field(ge=0, lt=2**63)]
+from proofs.encoding.fields import Count, Id16
 
 
 class ChunkMeasure(CanonicalModel):
@@ -29,8 +28,9 @@ class ChunkMeasure(CanonicalModel):
 
 
 class SamplingMeasure(CanonicalModel):
-    """Output tokens against the verifier's own sampling; one Token-DiFR score (0..0.5) a token.
+    """Output tokens against the verifier's own sampling at each position.
 
+    `matches` of `tokens` were equal. `scores` are Token-DiFR deltas clipped to 0.5, one a token.
     `surprise` is the standardised surprise of the whole output (see `proofs.sampling.token_score`).
     """
 
@@ -41,8 +41,26 @@ class SamplingMeasure(CanonicalModel):
 
 
 class SequenceMeasure(CanonicalModel):
-    """One sequence: `stages[s]` are the chunks of stage s."""
+    """One sequence: `stages[s]` are the chunks of stage s, none where it gave no proofs."""
 
-    sequence_id: Annotated[bytes, Field(min_length=16, max_length=16)]
+    sequence_id: Id16
     stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], FailFast(), Field(max_length=256)]
     sampling: SamplingMeasure
+
+
+class RevealedRowsCheck(CanonicalModel):
+    """What came of the rows that a stage revealed in a dispute, of one sequence.
+
+    `error` is the channel-normalised RMS error of these rows against the validator's own over all
+    positions (-1.0: bytes that are no such rows: another size, or values that are not finite). The
+    rest measures the stage that received them by what its own layers make of these very rows: its
+    proofs, the last stage's tokens (None for another stage), and, where the next stage revealed its
+    rows too, the error of what it sent on (-1.0: not shown). Where the rows are none there is
+    nothing: no chunks, no sampling, -1.0. Rows that give values that are not finite make every
+    measure fail.
+    """
+
+    error: float
+    chunks: Annotated[tuple[ChunkMeasure, ...], FailFast()] = ()
+    sampling: SamplingMeasure | None = None
+    sent_error: float = -1.0

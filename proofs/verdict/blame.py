@@ -22,11 +22,11 @@ computed right from what it was handed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure
+from proofs.thresholds.measures import RevealedRowsCheck
 from proofs.verdict.exceedances import RejectConvictLimits, content_fault, token_fault
 
 WITHHELD = "did not reveal the rows that it received"
@@ -70,21 +70,6 @@ class Charge:
     of: ChargeSubject
     reason: str
     gross: bool
-
-
-@dataclass(frozen=True)
-class RevealedRowsCheck:
-    """What came of revealed rows, of one stage and sequence.
-
-    `error` is how far they are from the validator's own (-1.0: bytes that are no rows). The rest is
-    the stage's work against what its layers give for these very rows: its proofs, the last stage's
-    tokens, and, where the next stage showed them too, the rows that it sent on (-1.0: not shown).
-    """
-
-    error: float
-    chunks: tuple[ChunkMeasure, ...] = ()
-    sampling: SamplingMeasure | None = None
-    sent_error: float = field(default=-1.0)
 
 
 Revealed = Mapping[Inquiry, RevealedRowsCheck | None]

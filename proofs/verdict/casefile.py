@@ -18,9 +18,9 @@ from pydantic import FailFast, Field
 
 from proofs.encoding.canonical import CanonicalModel
 from proofs.encoding.eip712 import Domain
+from proofs.encoding.fields import Count, Id32
 from proofs.encoding.signing import Address
 from proofs.evidence.bundle import MAX_BUNDLE_BYTES, UnitBundle
-from proofs.evidence.statement import Count, Id32
 from proofs.verdict.blame import Inquiry
 from proofs.verdict.message import SignedVerdict
 

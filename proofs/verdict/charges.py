@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from proofs.evidence.bundle import ROWS_PER_PROOF, UnitBundle
+from proofs.evidence.bundle import UnitBundle
+from proofs.evidence.sequence import ROWS_PER_PROOF
 from proofs.evidence.statement import StageEvidence
 from proofs.thresholds.measures import ChunkMeasure, SequenceMeasure
 from proofs.verdict.blame import Charge, ChargeSubject

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proofs.evidence.bundle import BundleSequence, FinishReason
+from proofs.evidence.sequence import BundleSequence, FinishReason
 from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure
 

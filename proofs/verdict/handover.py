@@ -12,8 +12,9 @@ bundle may have written it: nobody is blamed.
 
 from __future__ import annotations
 
-from proofs.evidence.bundle import BundleSequence, UnitBundle
+from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.ring_terms import terms_digest
+from proofs.evidence.sequence import BundleSequence
 from proofs.evidence.statement import StageEvidence, input_digest, token_digest
 
 
@@ -85,7 +86,7 @@ def find_bundle_mismatch(bundle: UnitBundle) -> str:
 def _sequence_unfounded(
     bundle: UnitBundle, sequence: BundleSequence, first: StageEvidence, last: StageEvidence
 ) -> str:
-    if first.received != input_digest(sequence.prompt_ids, sequence.output_ids):
+    if first.received != input_digest(sequence.request.prompt_ids, sequence.output_ids):
         return "stage 0 proved other tokens than the bundle holds"
     if first.rows != len(sequence.output_ids):
         return f"{first.rows} rows were proven of {len(sequence.output_ids)} tokens"
@@ -97,12 +98,5 @@ def _sequence_unfounded(
 
 
 def _terms(bundle: UnitBundle, sequence: BundleSequence) -> bytes:
-    sampling = sequence.sampling
-    return terms_digest(
-        bundle.ring,
-        len(sequence.prompt_ids),
-        sampling.temperature,
-        sampling.top_k,
-        sampling.top_p,
-        sampling.noise_key,
-    )
+    request = sequence.request
+    return terms_digest(bundle.ring, len(request.prompt_ids), request.sampling)

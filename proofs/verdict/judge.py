@@ -31,7 +31,8 @@ from __future__ import annotations
 
 from proofs.encoding.eip712 import Domain
 from proofs.errors import ProofError
-from proofs.evidence.bundle import BundleSequence, FinishReason, UnitBundle, check_claims
+from proofs.evidence.bundle import UnitBundle, check_claims
+from proofs.evidence.sequence import BundleSequence, FinishReason
 from proofs.verdict.blame import Charge, Inquiry, Revealed, walk_back
 from proofs.verdict.charges import Measures, malformed, off_boundaries, wrong_tokens
 from proofs.verdict.exceedances import RejectConvictLimits
@@ -105,9 +106,10 @@ def _order(charge: Charge) -> tuple[bool, int, int]:
 
 def ending_fault(sequence: BundleSequence) -> str:
     """How a sequence's end breaks the rules, or "". Stop strings cannot be checked on ids."""
-    output, eos = sequence.output_ids, set(sequence.eos_ids)
-    if len(output) > sequence.max_tokens:
-        return f"{len(output)} tokens where at most {sequence.max_tokens} were asked for"
+    request, output = sequence.request, sequence.output_ids
+    eos = set(request.eos_ids)
+    if len(output) > request.max_tokens:
+        return f"{len(output)} tokens where at most {request.max_tokens} were asked for"
     first = next((i for i, token in enumerate(output) if token in eos), None)
     if first is not None and first < len(output) - 1:
         return f"output goes on after the end-of-sequence token at {first}"
@@ -115,9 +117,9 @@ def ending_fault(sequence: BundleSequence) -> str:
         return f"ends with an end-of-sequence token but says {sequence.reason.value!r}"
     if first is None and sequence.reason == FinishReason.EOS:
         return "says 'eos' but does not end with an end-of-sequence token"
-    if sequence.reason == FinishReason.LENGTH and len(output) < sequence.max_tokens:
-        return f"says 'length' after {len(output)} of {sequence.max_tokens} tokens"
-    if sequence.reason == FinishReason.STOP and not sequence.stop:
+    if sequence.reason == FinishReason.LENGTH and len(output) < request.max_tokens:
+        return f"says 'length' after {len(output)} of {request.max_tokens} tokens"
+    if sequence.reason == FinishReason.STOP and not request.stop:
         return "says 'stop' but no stop string was asked for"
     return ""
 

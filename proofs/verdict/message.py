@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import FailFast, Field, model_validator
 
 from proofs.encoding.canonical import CanonicalModel
+from proofs.encoding.fields import Count, Id32
 from proofs.encoding.signing import (
     Address,
     SignatureError,
@@ -21,7 +22,6 @@ from proofs.encoding.signing import (
     tagged_hash,
 )
 from proofs.evidence.bundle import PeerId, Signature
-from proofs.evidence.statement import Count, Id32
 
 _DOMAIN = "verdict/2"
 Reason = Annotated[str, Field(max_length=1024)]

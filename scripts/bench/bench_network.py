@@ -34,9 +34,11 @@ from machine import Watched, machine, watch
 from ring import Generated, Ring, open_relays, open_ring
 from whole import Answer, ask, start_whole
 
-from pipeline.engine.control import replay_messages as r
 from pipeline.engine.control.client import EngineClient, open_engine
+from pipeline.engine.control.operations import REPLAY
+from pipeline.engine.control.replay_messages import Replay, ReplaySequence
 from pipeline.models.store import open_model
+from proofs.evidence.sequence import BundleSequence, FinishReason
 
 PROMPT = 64
 NEW = 32
@@ -248,31 +250,33 @@ async def audit(ring: Ring, validator: EngineClient, sequences: int, repeat: int
         generated = await ring.generate(prompts, NEW)
         proofs = await ring.evidence(generated)
         await ring.forget(generated)
-        request = r.Replay(
+        request = Replay(
             model_dir=str(ring.model.path),
             model_id=ring.model.model_id,
             boundaries=tuple(ring.cuts[1:]),
             sequences=tuple(
-                r.ReplaySequence(
-                    sequence_id=spec.sequence_id,
-                    prompt_ids=spec.prompt_ids,
-                    output_ids=generated.outputs[spec.sequence_id],
-                    sampling=spec.sampling,
+                ReplaySequence(
+                    sequence=BundleSequence(
+                        request=spec.request,
+                        output_ids=generated.outputs[spec.sequence_id],
+                        reason=FinishReason.LENGTH,
+                    ),
                     proofs=tuple(stage[spec.sequence_id] for stage in proofs),
                 )
                 for spec in generated.sequences
             ),
         )
-        answer = await validator.request("replay", request, 300.0)
+        answer = await validator.request(REPLAY, request, 300.0)
         if turn:  # the first one loads the model
             made.append(generated)
             replayed.append(answer)
-    chunks = [c for a in replayed for item in a.items for stage in item.stages for c in stage]
+    found = [measure for answer in replayed for measure in answer.measures]
+    chunks = [c for each in found for stage in each.stages for c in stage]
     if any(chunk.malformed for chunk in chunks):
         raise RuntimeError("an honest ring's proofs are malformed")
     seconds = statistics.median(generated.seconds for generated in made)
     replay = statistics.median(answer.seconds for answer in replayed)
-    measures = [item.sampling for answer in replayed for item in answer.items]
+    measures = [each.sampling for each in found]
     return Audit(
         sequences,
         seconds,

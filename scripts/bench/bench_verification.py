@@ -27,11 +27,12 @@ from typing import Any
 import torch
 from machine import machine, watch
 
-from pipeline.engine.control import messages as m
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.replay_messages import Replay, ReplaySequence
 from pipeline.engine.replay import Replayer
 from pipeline.models.store import open_model
-from pipeline.runner.local_ring import Generated, LocalRing, Request, load_ring
+from pipeline.runner.local_ring import Generated, LocalRing, load_ring
+from proofs.evidence.sequence import BundleSequence, FinishReason, SequenceRequest
+from proofs.sampling.settings import SamplingSettings
 from proofs.thresholds.spotcheck import DEFAULT_TERMS, ONE
 from proofs.toploc import build_row_proofs
 
@@ -48,10 +49,9 @@ def prompts(count: int, vocabulary: int) -> list[tuple[int, ...]]:
 
 
 def generate(
-    ring: LocalRing, asked: list[tuple[int, ...]], samplings: list[m.Sampling]
+    ring: LocalRing, requests: list[SequenceRequest]
 ) -> list[tuple[Generated, list[tuple[bytes, ...]]]]:
     """Generate with proofs of every stage, as stages seal them."""
-    requests = [Request(p, s, OUTPUT) for p, s in zip(asked, samplings, strict=True)]
     made = []
     for item in ring.generate(requests):
         rows = [stage[PROMPT - 1 :].to(torch.bfloat16) for stage in item.stages]
@@ -65,25 +65,34 @@ def measure(
     """Medians of seconds for one batch, wall clock."""
     asked = prompts(batch, model.manifest.vocab_size)
     keys = range(1000, 1000 + batch)
-    samplings = [m.Sampling(temperature=1.0, noise_key=key, **filters) for key in keys]
+    requests = [
+        SequenceRequest(
+            sequence_id=key.to_bytes(16, "big"),
+            prompt_ids=prompt,
+            sampling=SamplingSettings(temperature=1.0, noise_key=key, **filters),
+            max_tokens=OUTPUT,
+        )
+        for key, prompt in zip(keys, asked, strict=True)
+    ]
     stages = load_ring(model, BOUNDARIES, kv_tokens=batch * (PROMPT + OUTPUT))
     ring = LocalRing(stages, batch=batch, max_batch_tokens=max(1024, batch))
     generating, verifying = [], []
     for _ in range(rounds):
         started = time.perf_counter()
-        made = generate(ring, asked, samplings)
+        made = generate(ring, requests)
         generating.append(time.perf_counter() - started)
         sequences = tuple(
-            r.ReplaySequence(
-                sequence_id=item.index.to_bytes(16, "big"),
-                prompt_ids=asked[item.index],
-                output_ids=item.output_ids,
-                sampling=samplings[item.index],
+            ReplaySequence(
+                sequence=BundleSequence(
+                    request=requests[item.index],
+                    output_ids=item.output_ids,
+                    reason=FinishReason.LENGTH,
+                ),
                 proofs=tuple(proofs),
             )
             for item, proofs in made
         )
-        request = r.Replay(
+        request = Replay(
             model_dir=str(model.path),
             model_id=bytes.fromhex(model.manifest.model_id),
             boundaries=BOUNDARIES,
@@ -92,8 +101,10 @@ def measure(
         started = time.perf_counter()
         answer = replayer.replay(request)
         verifying.append(time.perf_counter() - started)
-        worst = max(c.exp_mismatches for s in answer.items for chunks in s.stages for c in chunks)
-        matches = sum(s.sampling.matches for s in answer.items)
+        worst = max(
+            c.exp_mismatches for each in answer.measures for chunks in each.stages for c in chunks
+        )
+        matches = sum(each.sampling.matches for each in answer.measures)
         if worst > 3 or matches < 0.99 * batch * OUTPUT:
             raise SystemExit(f"error: honest work does not verify ({worst=}, {matches=})")
     seconds, replay = statistics.median(generating), statistics.median(verifying)

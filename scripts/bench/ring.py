@@ -17,9 +17,33 @@ from typing import Any
 import trio
 from relay import Relay
 
-from pipeline.engine.control import messages as m
 from pipeline.engine.control.client import EngineClient, open_engine
+from pipeline.engine.control.messages import (
+    EdgeDown,
+    Empty,
+    Endpoint,
+    EngineStatus,
+    Finished,
+    JoinRing,
+    Listen,
+    Listening,
+    Load,
+    SequenceIds,
+    SequenceSpec,
+    Submit,
+    Tokens,
+)
+from pipeline.engine.control.operations import (
+    EVIDENCE,
+    FORGET,
+    JOIN_RING,
+    LISTEN,
+    LOAD,
+    STATUS,
+    SUBMIT,
+)
 from pipeline.models.prepared import PreparedModel
+from proofs.evidence.sequence import SequenceRequest
 
 WAIT = 300.0
 KV_TOKENS = 4096
@@ -29,7 +53,7 @@ KV_TOKENS = 4096
 class Generated:
     """One run. Seconds from `submit`; `arrivals` are those of every token, in order."""
 
-    sequences: tuple[m.SequenceSpec, ...]
+    sequences: tuple[SequenceSpec, ...]
     outputs: dict[bytes, tuple[int, ...]]
     arrivals: tuple[float, ...]
     all_started: float
@@ -76,20 +100,20 @@ class Ring:
 
     async def load(self, kv_tokens: int = KV_TOKENS) -> None:
         async def one(stage: int) -> None:
-            load = m.Load(
+            load = Load(
                 model_dir=str(self.model.path),
                 model_id=self.model.model_id,
                 first_layer=self.cuts[stage],
                 last_layer=self.cuts[stage + 1],
                 kv_tokens=kv_tokens,
             )
-            await self.engines[stage].request("load", load, WAIT)
+            await self.engines[stage].request(LOAD, load, WAIT)
 
         await self.each(one)
 
-    async def listen(self) -> list[m.Listening]:
-        listen = m.Listen(host="127.0.0.1")
-        return await self.each(lambda stage: self.engines[stage].request("listen", listen, WAIT))
+    async def listen(self) -> list[Listening]:
+        listen = Listen(host="127.0.0.1")
+        return await self.each(lambda stage: self.engines[stage].request(LISTEN, listen, WAIT))
 
     async def join(self, micro_batches: int, relays: Sequence[Relay] = ()) -> None:
         """Connect every stage to the next, through `relays[stage]` in front of it if given."""
@@ -101,31 +125,30 @@ class Ring:
             following = (stage + 1) % stages
             at = listening[following]
             port = relays[following].port if relays else at.port
-            ring = m.Ring(
+            ring = JoinRing(
                 group_id=b"benchmark".ljust(32, b"."),
                 generation=self._generation,
                 stage=stage,
                 stages=stages,
                 boundaries=tuple(self.cuts[1:]),
                 upstream_certificate=listening[stage - 1].certificate,
-                downstream=m.Endpoint(host="127.0.0.1", port=port, fingerprint=at.fingerprint),
+                downstream=Endpoint(host="127.0.0.1", port=port, fingerprint=at.fingerprint),
                 micro_batches=micro_batches,
             )
-            await self.engines[stage].request("ring", ring, WAIT)
+            await self.engines[stage].request(JOIN_RING, ring, WAIT)
 
         await self.each(one)
 
-    async def status(self) -> list[m.EngineStatus]:
-        return await self.each(lambda stage: self.engines[stage].request("status", m.Empty(), WAIT))
+    async def status(self) -> list[EngineStatus]:
+        return await self.each(lambda stage: self.engines[stage].request(STATUS, Empty(), WAIT))
 
     async def generate(self, prompts: Sequence[Sequence[int]], new: int) -> Generated:
         """Greedy generation of exactly `new` tokens for every prompt, all submitted at once."""
         specs = tuple(
-            m.SequenceSpec(
-                sequence_id=secrets.token_bytes(16),
-                unit_id=bytes(32),
-                prompt_ids=tuple(prompt),
-                max_tokens=new,
+            SequenceSpec(
+                request=SequenceRequest(
+                    sequence_id=secrets.token_bytes(16), prompt_ids=tuple(prompt), max_tokens=new
+                )
             )
             for prompt in prompts
         )
@@ -133,17 +156,17 @@ class Ring:
         arrivals: list[float] = []
         outputs: dict[bytes, tuple[int, ...]] = {}
         all_started = started = trio.current_time()
-        await self.engines[0].request("submit", m.Submit(sequences=specs), WAIT)
+        await self.engines[0].request(SUBMIT, Submit(sequences=specs), WAIT)
         with trio.fail_after(WAIT):
             while len(outputs) < len(specs):
                 name, body = await self.engines[0].events.receive()
                 at = trio.current_time() - started
-                if isinstance(body, m.Tokens):
+                if isinstance(body, Tokens):
                     arrivals += [at] * len(body.ids)
                     all_started = at if body.offset == 0 else all_started
-                elif isinstance(body, m.Finished):
+                elif isinstance(body, Finished):
                     outputs[body.sequence_id] = body.ids
-                elif not (isinstance(body, m.EdgeDown) and body.generation < self._generation):
+                elif not (isinstance(body, EdgeDown) and body.generation < self._generation):
                     raise RuntimeError(f"the ring stopped: {name} {body}")
         seconds = trio.current_time() - started
         after = await self.status()
@@ -154,13 +177,13 @@ class Ring:
 
     async def evidence(self, generated: Generated) -> list[dict[bytes, tuple[bytes, ...]]]:
         """Proofs of every sequence, stage by stage."""
-        ids = m.SequenceIds(sequence_ids=tuple(generated.outputs))
-        answers = await self.each(lambda s: self.engines[s].request("evidence", ids, WAIT))
+        ids = SequenceIds(sequence_ids=tuple(generated.outputs))
+        answers = await self.each(lambda s: self.engines[s].request(EVIDENCE, ids, WAIT))
         return [{item.sequence_id: item.proofs for item in answer.items} for answer in answers]
 
     async def forget(self, generated: Generated) -> None:
-        ids = m.SequenceIds(sequence_ids=tuple(generated.outputs))
-        await self.each(lambda stage: self.engines[stage].request("forget", ids, WAIT))
+        ids = SequenceIds(sequence_ids=tuple(generated.outputs))
+        await self.each(lambda stage: self.engines[stage].request(FORGET, ids, WAIT))
 
 
 @asynccontextmanager

@@ -9,13 +9,12 @@ import torch
 
 from evaluation.attacks import Proofs
 from evaluation.records import Record
-from node.roles.validator.judging.replay import to_measure
-from pipeline.engine.control.messages import Sampling
 from pipeline.engine.control.replay_messages import ReplaySequence
 from pipeline.engine.replay import measure
 from pipeline.models.prepared import PreparedModel
-from pipeline.runner.local_ring import Generated, Request
-from pipeline.runner.replay import Replayed, WholeModelReplay
+from pipeline.runner.local_ring import Generated
+from pipeline.runner.replay import SequenceReplay, WholeModelReplay
+from proofs.evidence.sequence import BundleSequence, FinishReason, SequenceRequest
 from proofs.sampling.surprise import surprise
 from proofs.sampling.token_score import TokenMeasure
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure
@@ -31,7 +30,7 @@ class Checker:
 
     def replay(
         self, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
-    ) -> list[Replayed]:
+    ) -> list[SequenceReplay]:
         """Rows at all positions: everything after the first token counts as output."""
         pairs = [((p[0],), (*p[1:], *o)) for p, o in zip(prompts, outputs, strict=True)]
         return self._model.prefill(pairs, self._boundaries)
@@ -48,7 +47,7 @@ def used_rows(generated: Generated) -> list[torch.Tensor]:
     return [rows[-count:] for rows in generated.stages]
 
 
-def used_replay(replayed: Replayed, prompt_tokens: int, count: int) -> Replayed:
+def used_replay(replayed: SequenceReplay, prompt_tokens: int, count: int) -> SequenceReplay:
     """Of a replay with rows at all positions, those that gave `count` output tokens."""
     at = slice(prompt_tokens - 1, prompt_tokens - 1 + count)
     return replace(replayed, stages=tuple(rows[at] for rows in replayed.stages))
@@ -57,29 +56,23 @@ def used_replay(replayed: Replayed, prompt_tokens: int, count: int) -> Replayed:
 def check(
     condition: str,
     number: int,
-    request: Request,
+    request: SequenceRequest,
     generated: Generated,
     proofs: Sequence[Proofs],
-    replayed: Replayed,
+    replayed: SequenceReplay,
     *,
     eos: bool = False,
 ) -> Record:
     """Measure proofs and output of prompt `number` as a validator's engine does."""
     prompt, output = request.prompt_ids, generated.output_ids
-    assert isinstance(request.sampling, Sampling)
-    claim = ReplaySequence(
-        sequence_id=number.to_bytes(16, "big"),
-        prompt_ids=prompt,
-        output_ids=output,
-        sampling=request.sampling,
-        proofs=tuple(proofs),
-    )
+    sequence = BundleSequence(request=request, output_ids=output, reason=FinishReason.LENGTH)
+    claim = ReplaySequence(sequence=sequence, proofs=tuple(proofs))
     measured = measure(claim, used_replay(replayed, len(prompt), len(output)))
     return Record(
         condition=condition,
         prompt=number,
         prompt_tokens=len(prompt),
-        measure=to_measure(measured),
+        measure=measured,
         proof_bytes=sum(len(proof) for stage in proofs for proof in stage),
         eos=eos,
         output=output,
@@ -87,7 +80,7 @@ def check(
 
 
 def with_proofs(
-    condition: str, honest: Record, proofs: Sequence[Proofs], replayed: Replayed
+    condition: str, honest: Record, proofs: Sequence[Proofs], replayed: SequenceReplay
 ) -> Record:
     """An honest output with other proofs."""
     used = used_replay(replayed, honest.prompt_tokens, honest.measure.sampling.tokens)

@@ -9,19 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from evaluation import attacks
 from evaluation.checking import Checker, check, prove
 from evaluation.derive import Case, from_honest, spoofed_prefill
 from evaluation.records import Block, Journal, Record
 from node.calibration.prompts import encode_prompt, prompt_texts
-from pipeline.engine.control.messages import Sampling
+from pipeline.dishonest.weights import apply_fault
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.runner.distance import rows_error
-from pipeline.runner.local_ring import LocalRing, Request, load_ring
+from pipeline.runner.local_ring import LocalRing, load_ring
 from pipeline.runner.stage import StageRunner
+from proofs.evidence.sequence import SequenceRequest
 from proofs.sampling.noise import noise_key
+from proofs.sampling.settings import SamplingSettings
 
 MAX_PROMPT = 96
 BEACON = b"evaluation beacon"
@@ -128,13 +131,20 @@ class Collector:
         self._journal.append(block)
         return True
 
-    def _request(self, number: int) -> Request:
+    def _request(self, number: int) -> SequenceRequest:
         text = prompt_texts(1, number)[0]
         ids = encode_prompt(self._tokenizer, text, MAX_PROMPT)
         s = self._setup
         key = noise_key(BEACON, number.to_bytes(8, "big"), ids, 0)
-        sampling = Sampling(temperature=s.temperature, top_k=s.top_k, top_p=s.top_p, noise_key=key)
-        return Request(ids, sampling, s.tokens)
+        sampling = SamplingSettings(
+            temperature=s.temperature, top_k=s.top_k, top_p=s.top_p, noise_key=key
+        )
+        return SequenceRequest(
+            sequence_id=number.to_bytes(16, "big"),
+            prompt_ids=ids,
+            sampling=sampling,
+            max_tokens=s.tokens,
+        )
 
     def _ring_of(self, job: Job) -> LocalRing:
         if self._ring is not None and self._ring[0] == job:
@@ -156,7 +166,8 @@ class Collector:
     def _load(self, fault: str, packed: bool = True) -> list[StageRunner]:
         s = self._setup
         kv_tokens = s.batch * (MAX_PROMPT + s.tokens)
-        return load_ring(s.model, s.boundaries, kv_tokens, fault=fault, packed=packed)
+        alter = partial(apply_fault, fault=fault) if fault else None
+        return load_ring(s.model, s.boundaries, kv_tokens, alter=alter, packed=packed)
 
     def _derived(self, job: Job, case: Case) -> Iterator[Record]:
         """On the first prompts of the test half."""

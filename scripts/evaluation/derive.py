@@ -20,10 +20,11 @@ from evaluation.checking import (
     with_tokens,
 )
 from evaluation.records import Record
-from pipeline.engine.control.messages import Sampling
 from pipeline.models.tokenizer import ChatTokenizer
-from pipeline.runner.local_ring import Generated, Request
-from pipeline.runner.replay import Replayed
+from pipeline.runner.local_ring import Generated
+from pipeline.runner.replay import SequenceReplay
+from proofs.evidence.sequence import SequenceRequest
+from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.token_score import choose_batch, measure_tokens
 
 ASKED: dict[str, dict[str, float]] = {
@@ -40,16 +41,15 @@ class Case:
     """A generated sequence, its record and replay (rows at all positions), and another sequence."""
 
     record: Record
-    request: Request
+    request: SequenceRequest
     generated: Generated
     proofs: list[attacks.Proofs]
-    replayed: Replayed
+    replayed: SequenceReplay
     other: Generated
     other_proofs: list[attacks.Proofs]
 
     @property
-    def sampling(self) -> Sampling:
-        assert isinstance(self.request.sampling, Sampling)
+    def sampling(self) -> SamplingSettings:
         return self.request.sampling
 
 
@@ -74,7 +74,7 @@ def from_honest(case: Case, checker: Checker, tokenizer: ChatTokenizer) -> Itera
     place = rng.randrange(max(1, len(edited) - 26), len(edited) - 6)
     edited[place] = rng.randrange(100, tokenizer.vocab_size)
     (changed,) = checker.replay([edited], [case.generated.output_ids])
-    asked = replace(case.request, prompt_ids=tuple(edited))
+    asked = case.request.model_copy(update={"prompt_ids": tuple(edited)})
     yield check("prompt-edit", number, asked, case.generated, case.proofs, changed)
 
 
@@ -106,7 +106,7 @@ def _resampled(case: Case, eos_ids: Sequence[int]) -> Iterator[Record]:
 
 
 def _ended_late(
-    honest: Record, used: Sampling, row: np.ndarray, at: int, eos_ids: Sequence[int]
+    honest: Record, used: SamplingSettings, row: np.ndarray, at: int, eos_ids: Sequence[int]
 ) -> Record:
     position = honest.prompt_tokens + at
     masked = row.copy()

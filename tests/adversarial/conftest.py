@@ -31,7 +31,8 @@ from tests.adversarial.harness import (
     running,
     until,
 )
-from tests.adversarial.ledger import Ledger, Reader
+from tests.adversarial.ledger import Ledger
+from tests.adversarial.ledger_client import Reader
 from tests.adversarial.signing import open_signing
 from tests.adversarial.standins import HIDDEN, LAYERS, POOL, Engine, Ring
 

@@ -15,8 +15,9 @@ from node.wire.messages.verification import VerdictNotice, VerifyRequest
 from node.wire.methods import VERDICT, VERIFY
 from node.wire.rpc import serve
 from proofs.encoding.receipts import Receipt
-from proofs.evidence.bundle import BundleSequence, FinishReason, StageClaim, UnitBundle
+from proofs.evidence.bundle import StageClaim, UnitBundle
 from proofs.evidence.ring_terms import ring_digest
+from proofs.evidence.sequence import BundleSequence, FinishReason, SequenceRequest
 from proofs.evidence.statement import evidence_commitment
 from proofs.verdict.message import SignedVerdict, Verdict
 from tests.adversarial.harness import Node, eventually, make_validator, open_node, running
@@ -40,10 +41,10 @@ WORK = LAYERS * TOKENS * PRICE
 def bundle_of(worker: Node, boss: Node, unit: bytes, pool_id: int, last: int) -> UnitBundle:
     """A unit that `worker` truly did alone for `boss`; `last` is its last token."""
     sequence = BundleSequence(
-        sequence_id=sha256(unit).digest()[:16],
-        prompt_ids=(3, 4, 5),
+        request=SequenceRequest(
+            sequence_id=sha256(unit).digest()[:16], prompt_ids=(3, 4, 5), max_tokens=4
+        ),
         output_ids=(10, 11, 12, last),
-        max_tokens=4,
         reason=FinishReason.LENGTH,
     )
     ring = ring_digest(MODEL, b"g" * 32, 1, (LAYERS,))
@@ -90,10 +91,8 @@ def ring_bundle(
     unit_id, count = sha256(unit).digest(), len(workers)
     layers = LAYERS // count
     sequence = BundleSequence(
-        sequence_id=unit_id[:16],
-        prompt_ids=(3, 4, 5),
+        request=SequenceRequest(sequence_id=unit_id[:16], prompt_ids=(3, 4, 5), max_tokens=4),
         output_ids=(10, 11, 12, 13),
-        max_tokens=4,
         reason=FinishReason.LENGTH,
     )
     ring = ring_digest(MODEL, b"g" * 32, 1, tuple(layers * (s + 1) for s in range(count)))

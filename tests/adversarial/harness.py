@@ -40,7 +40,8 @@ from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.encoding.signing import address_of
-from tests.adversarial.ledger import Chain, Ledger
+from tests.adversarial.ledger import Ledger
+from tests.adversarial.ledger_client import Chain
 from tests.adversarial.standins import EOS, LAYERS, MODEL, POOL, VOCAB, Engine
 
 SECONDS = 30.0

@@ -5,19 +5,57 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import trio
 
-from pipeline.engine.control import messages as m
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.messages import (
+    Benched,
+    Empty,
+    EngineStatus,
+    Evidence,
+    Finished,
+    JoinRing,
+    Listen,
+    Listening,
+    Load,
+    Loaded,
+    Message,
+    SequenceIds,
+    SequenceSpec,
+    Submit,
+    Tokens,
+)
+from pipeline.engine.control.operations import (
+    ABORT,
+    BENCH,
+    EVIDENCE,
+    FORGET,
+    JOIN_RING,
+    LISTEN,
+    LOAD,
+    REPLAY,
+    STATUS,
+    SUBMIT,
+    UNLOAD,
+    AnswerT,
+    Handlers,
+    Operation,
+    RequestT,
+)
+from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
 from pipeline.engine.errors import EngineError
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import checksum_address
-from proofs.evidence.bundle import ROWS_PER_PROOF, BundleSequence
 from proofs.evidence.ring_terms import ring_digest, terms_digest
+from proofs.evidence.sequence import ROWS_PER_PROOF, BundleSequence, FinishReason
 from proofs.evidence.statement import StageEvidence, input_digest, token_digest
+from proofs.thresholds.measures import (
+    ChunkMeasure,
+    RevealedRowsCheck,
+    SamplingMeasure,
+    SequenceMeasure,
+)
 
 LAYERS = 30
 HIDDEN = 16
@@ -37,7 +75,7 @@ def rows_of(stage: int, sequence_id: bytes, *, bad: bool = False) -> bytes:
 
 
 def stage_evidence(
-    sequence: BundleSequence | m.SequenceSpec,
+    sequence: BundleSequence | SequenceSpec,
     stage: int,
     stages: int = 2,
     *,
@@ -48,7 +86,7 @@ def stage_evidence(
     """What an honest stage says of a sequence; stages in `bad` sent on other rows than they should
     have. `output` where the sequence does not hold its own."""
     ids = sequence.output_ids if isinstance(sequence, BundleSequence) else output
-    sampling, key = sequence.sampling, sequence.sequence_id
+    request, key = sequence.request, sequence.sequence_id
 
     def link(sender: int) -> bytes:
         return sha256(rows_of(sender, key, bad=sender in bad)).digest()
@@ -58,15 +96,8 @@ def stage_evidence(
         rows=len(ids),
         proofs=(PROOF,) * -(-len(ids) // ROWS_PER_PROOF),
         sent=token_digest(ids, 0) if stage == stages - 1 else link(stage),
-        received=link(stage - 1) if stage else input_digest(sequence.prompt_ids, ids),
-        terms=terms_digest(
-            ring,
-            len(sequence.prompt_ids),
-            sampling.temperature,
-            sampling.top_k,
-            sampling.top_p,
-            sampling.noise_key,
-        ),
+        received=link(stage - 1) if stage else input_digest(request.prompt_ids, ids),
+        terms=terms_digest(ring, len(request.prompt_ids), request.sampling),
         returned=b"" if stage else token_digest(ids, 0),
     )
 
@@ -76,7 +107,7 @@ class Ring:
     """What the engines of one test generated: sequence id → spec and output. Stages in `bad` send
     on, and sign for, other rows than they should."""
 
-    specs: dict[bytes, m.SequenceSpec] = field(default_factory=dict)
+    specs: dict[bytes, SequenceSpec] = field(default_factory=dict)
     outputs: dict[bytes, tuple[int, ...]] = field(default_factory=dict)
     bad: frozenset[int] = frozenset()
 
@@ -92,7 +123,7 @@ class Engine:
         self.stage = 0
         self.generation = 0
         self.digest = NO_RING
-        self.requests: list[tuple[str, m.Message]] = []
+        self.requests: list[tuple[str, Message]] = []
         self.refuse: dict[str, str] = {}
         self.says: dict[str, Any] = {}
         self.keeps = True
@@ -100,59 +131,65 @@ class Engine:
         self.off: frozenset[int] | None = None
         self.stages = 2
         self.rows_dir = ""
-        self._send, self.events = trio.open_memory_channel[tuple[str, m.Message]](4096)
+        self._handlers = Handlers()
+        self._handlers.on(STATUS, lambda _: EngineStatus(pid=1, rss=1))
+        self._handlers.on(LOAD, self._load)
+        self._handlers.on(UNLOAD, lambda _: Empty())
+        self._handlers.on(LISTEN, self._listen)
+        self._handlers.on(JOIN_RING, self._ring)
+        self._handlers.on(SUBMIT, self._submit)
+        self._handlers.on(ABORT, lambda _: Empty())
+        self._handlers.on(EVIDENCE, self._evidence)
+        self._handlers.on(FORGET, lambda _: Empty())
+        self._handlers.on(REPLAY, self._replay)
+        self._handlers.on(BENCH, lambda _: Benched(layer_seconds=0.001))
+        self._handlers.check_complete()
+        self._send, self.events = trio.open_memory_channel[tuple[str, Message]](4096)
 
-    async def request(self, op: str, body: Any, timeout: float) -> Any:
-        self.requests.append((op, body))
-        if op in self.refuse:
-            raise EngineError(self.refuse[op], f"{op} fails in this test")
-        return getattr(self, "_" + op)(body)
+    async def request(
+        self, operation: Operation[RequestT, AnswerT], body: RequestT, timeout: float
+    ) -> AnswerT:
+        name = operation.name
+        self.requests.append((name, body))
+        if name in self.refuse:
+            raise EngineError(self.refuse[name], f"{name} fails in this test")
+        return self._handlers.of(operation)(body)
 
     def count(self, op: str) -> int:
         return sum(name == op for name, _ in self.requests)
 
-    async def emit(self, name: str, body: m.Message) -> None:
+    async def emit(self, name: str, body: Message) -> None:
         await self._send.send((name, body))
 
-    def _status(self, body: m.Empty) -> Any:
-        return SimpleNamespace(running=0, rss=1, pid=1)
-
-    def _load(self, body: m.Load) -> m.Loaded:
+    def _load(self, body: Load) -> Loaded:
         self.rows_dir = body.rows_dir
-        return m.Loaded(weights_bytes=1, kv_bytes=1, seconds=0.0)
+        return Loaded(weights_bytes=1, kv_bytes=1, seconds=0.0)
 
-    def _listen(self, body: m.Listen) -> m.Listening:
-        return m.Listening(
-            port=1, certificate=b"c" * 64, fingerprint=b"f" * 32, unix_path="/nowhere"
-        )
+    def _listen(self, body: Listen) -> Listening:
+        return Listening(port=1, certificate=b"c" * 64, fingerprint=b"f" * 32, unix_path="/nowhere")
 
-    def _ring(self, body: m.Ring) -> m.Empty:
+    def _ring(self, body: JoinRing) -> Empty:
         self.stage, self.generation, self.stages = body.stage, body.generation, body.stages
         self.digest = ring_digest(MODEL, body.group_id, body.generation, body.boundaries)
-        return m.Empty()
+        return Empty()
 
-    def _submit(self, body: m.Submit) -> m.Empty:
+    def _submit(self, body: Submit) -> Empty:
         for spec in body.sequences:
             self.ring.specs[spec.sequence_id] = spec
             if not self.generate:
                 continue
-            fresh = range(len(spec.generated), spec.max_tokens)
+            fresh = range(len(spec.generated), spec.request.max_tokens)
             ids = spec.generated + tuple(10 + i for i in fresh)
             self.ring.outputs[spec.sequence_id] = ids
             common = {"generation": self.generation, "sequence_id": spec.sequence_id}
-            tokens = m.Tokens(offset=len(spec.generated), ids=ids[len(spec.generated) :], **common)
+            tokens = Tokens(offset=len(spec.generated), ids=ids[len(spec.generated) :], **common)
             self._send.send_nowait(("tokens", tokens))
-            end = m.Finished(reason=m.FinishReason.LENGTH, ids=ids, text="a lie", **common)
+            end = Finished(reason=FinishReason.LENGTH, ids=ids, **common)
             self._send.send_nowait(("finished", end))
-        return m.Empty()
+        return Empty()
 
-    def _evidence(self, body: m.SequenceIds) -> Any:
-        return SimpleNamespace(items=tuple(self._item(key) for key in body.sequence_ids))
-
-    def _forget(self, body: m.SequenceIds) -> m.Empty:
-        return m.Empty()
-
-    _abort = _forget
+    def _evidence(self, body: SequenceIds) -> Evidence:
+        return Evidence(items=tuple(self._item(key) for key in body.sequence_ids))
 
     def _item(self, sequence_id: bytes) -> StageEvidence:
         ids = self.ring.outputs.get(sequence_id)
@@ -174,43 +211,38 @@ class Engine:
             (folder / f"{found.received.hex()}.rows").write_bytes(rows)
         return found.model_copy(update=self.says)
 
-    def _replay(self, body: r.Replay) -> r.Replayed:
+    def _replay(self, body: Replay) -> Replayed:
         items = []
-        for sequence in body.sequences:
+        for asked in body.sequences:
+            sequence = asked.sequence
             count = len(sequence.output_ids)
             chunks = []
             for stage in range(len(body.boundaries)):
                 off = self.mismatches if self.off is None or stage in self.off else 0
                 error = 40.0 if off else 0.0
-                chunk = r.ChunkMeasure(
-                    exp_mismatches=off, mant_err_mean=error, mant_err_median=error
-                )
+                chunk = ChunkMeasure(exp_mismatches=off, mant_err_mean=error, mant_err_median=error)
                 chunks.append((chunk,) * -(-count // ROWS_PER_PROOF))
-            errors = tuple(
-                _rows_error(sequence, rows.boundary, rows.path) for rows in sequence.revealed
-            )
-            good = (r.ChunkMeasure(),) * -(-count // ROWS_PER_PROOF)
-            sampling = r.SamplingMeasure(tokens=count, matches=count, scores=(0.0,) * count)
-            items.append(
-                r.ReplayedSequence(
-                    sequence_id=sequence.sequence_id,
-                    stages=tuple(chunks),
-                    sampling=sampling,
-                    rows_errors=errors,
-                    recomputed=tuple(
-                        r.Recomputed(  # whoever got bad rows did right by them
-                            chunks=good if error else chunks[rows.boundary + 1],
-                            sampling=sampling,
-                            sent_error=_rows_error(sequence, rows.boundary + 1, rows.sent),
-                        )
-                        for error, rows in zip(errors, sequence.revealed, strict=True)
-                    ),
+            good = (ChunkMeasure(),) * -(-count // ROWS_PER_PROOF)
+            sampling = SamplingMeasure(tokens=count, matches=count, scores=(0.0,) * count)
+            revealed = []
+            for rows in asked.revealed:
+                error = _rows_error(sequence, rows.boundary, rows.path)
+                revealed.append(
+                    RevealedRowsCheck(  # whoever got bad rows did right by them
+                        error=error,
+                        chunks=good if error else chunks[rows.boundary + 1],
+                        sampling=sampling,
+                        sent_error=_rows_error(sequence, rows.boundary + 1, rows.sent),
+                    )
                 )
+            found = SequenceMeasure(
+                sequence_id=sequence.sequence_id, stages=tuple(chunks), sampling=sampling
             )
-        return r.Replayed(items=tuple(items), seconds=0.0)
+            items.append(ReplayedSequence(measure=found, revealed=tuple(revealed)))
+        return Replayed(items=tuple(items), seconds=0.0)
 
 
-def _rows_error(sequence: r.ReplaySequence, boundary: int, path: str) -> float:
+def _rows_error(sequence: BundleSequence, boundary: int, path: str) -> float:
     own = rows_of(boundary, sequence.sequence_id)
     content = Path(path).read_bytes() if path else b""
     return 0.0 if content == own else 9.0 if len(content) == len(own) else -1.0

@@ -102,6 +102,6 @@ def test_containers_are_counted_before_they_fill_the_memory(data: bytes) -> None
 
 
 def test_a_finished_sequence_has_at_least_one_token() -> None:
-    end = {"sequence_id": b"s" * 16, "reason": "eos", "ids": [], "text": ""}
+    end = {"sequence_id": b"s" * 16, "reason": "eos", "ids": []}
     with pytest.raises(BadBody, match="ids"):
         decode(Progress, msgpack.packb({"ref": REF, "tokens": [], "finished": [end]}))

@@ -12,6 +12,7 @@ from pipeline.engine.control.messages import SequenceSpec
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import sign_digest
 from proofs.evidence.bundle import StageClaim
+from proofs.evidence.sequence import SequenceRequest
 from proofs.evidence.statement import evidence_commitment
 from tests.adversarial.harness import Node
 from tests.adversarial.ledger import Ledger
@@ -79,7 +80,7 @@ class Bench:
             self.engines[stage].stage = stage
         ring = self.engines[0].ring
         ring.specs[SEQUENCE] = SequenceSpec(
-            sequence_id=SEQUENCE, unit_id=UNIT, prompt_ids=(3, 4, 5), max_tokens=4
+            request=SequenceRequest(sequence_id=SEQUENCE, prompt_ids=(3, 4, 5), max_tokens=4)
         )
         ring.outputs[SEQUENCE] = (10, 11, 12, 13)
 

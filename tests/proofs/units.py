@@ -9,17 +9,12 @@ from typing import Any
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_of, checksum_address
-from proofs.evidence.bundle import (
-    BundleSequence,
-    FinishReason,
-    NoiseSource,
-    Sampling,
-    StageClaim,
-    UnitBundle,
-)
+from proofs.evidence.bundle import StageClaim, UnitBundle
 from proofs.evidence.ring_terms import ring_digest, terms_digest
+from proofs.evidence.sequence import BundleSequence, FinishReason, NoiseSource, SequenceRequest
 from proofs.evidence.statement import StageEvidence, evidence_commitment, input_digest, token_digest
 from proofs.sampling.noise import noise_key
+from proofs.sampling.settings import SamplingSettings
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 
 DOMAIN = Domain(chain_id=31337, verifying_contract=checksum_address(b"\xaa" * 20))
@@ -43,20 +38,34 @@ def stage_key(stage: int) -> bytes:
 PROMPT = (5, 6, 7)
 
 
+REQUEST_FIELDS = frozenset(SequenceRequest.model_fields)
+
+
 def sequence(number: int, tokens: int = 70, **changes: Any) -> BundleSequence:
     source = NoiseSource(beacon=b"block hash", block=7, request_id=bytes([number]))
     key = noise_key(source.beacon, source.request_id, PROMPT, 0)
-    fields = {
+    request = {
         "sequence_id": bytes([number]) * 16,
         "prompt_ids": PROMPT,
-        "output_ids": tuple(10 + i % 50 for i in range(tokens)),
-        "sampling": Sampling(temperature=0.7, top_k=50, noise_key=key),
-        "noise": source,
+        "sampling": SamplingSettings(temperature=0.7, top_k=50, noise_key=key),
         "max_tokens": tokens,
         "eos_ids": (EOS,),
+    }
+    fields = {
+        "output_ids": tuple(10 + i % 50 for i in range(tokens)),
+        "noise": source,
         "reason": FinishReason.LENGTH,
     }
-    return BundleSequence.model_validate(fields | changes)
+    request |= {name: changes.pop(name) for name in list(changes) if name in REQUEST_FIELDS}
+    made = SequenceRequest.model_validate(request)
+    return BundleSequence.model_validate({"request": made, **fields, **changes})
+
+
+def changed(told: BundleSequence, **changes: Any) -> BundleSequence:
+    """`told` with other fields, its own or of its request, unchecked."""
+    asked = {name: changes.pop(name) for name in list(changes) if name in REQUEST_FIELDS}
+    request = told.request.model_copy(update=asked)
+    return told.model_copy(update={"request": request, **changes})
 
 
 def link(stage: int, number: int) -> bytes:
@@ -72,9 +81,8 @@ def cut(stages: int) -> tuple[int, ...]:
 
 
 def terms(seq: BundleSequence, stages: int) -> bytes:
-    s = seq.sampling
     ring = ring_digest(MODEL, GROUP, GENERATION, cut(stages))
-    return terms_digest(ring, len(seq.prompt_ids), s.temperature, s.top_k, s.top_p, s.noise_key)
+    return terms_digest(ring, len(seq.request.prompt_ids), seq.request.sampling)
 
 
 def evidence(
@@ -89,7 +97,7 @@ def evidence(
             sent=token_digest(seq.output_ids, 0) if stage == stages - 1 else link(stage, number),
             received=link(stage - 1, number)
             if stage
-            else input_digest(seq.prompt_ids, seq.output_ids),
+            else input_digest(seq.request.prompt_ids, seq.output_ids),
             terms=terms(seq, stages),
             returned=b"" if stage else token_digest(seq.output_ids, 0),
         )
@@ -126,7 +134,7 @@ def claim(
 
 def work(sequences: Sequence[BundleSequence]) -> int:
     """Units of work of each stage: ten layers for every token."""
-    return 10 * sum(len(s.prompt_ids) + len(s.output_ids) for s in sequences)
+    return 10 * sum(s.token_count for s in sequences)
 
 
 def bundle(stages: int = 3, sequences: Sequence[BundleSequence] | None = None) -> UnitBundle:

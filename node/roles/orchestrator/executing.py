@@ -33,7 +33,7 @@ from node.wire.messages.work import Assign
 from node.wire.methods import ASSIGN, FORGET
 from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
-from pipeline.engine.control.messages import Sampling, SequenceSpec
+from pipeline.engine.control.messages import SequenceSpec
 
 Feed = Callable[[Event], Awaitable[None]]
 
@@ -99,22 +99,7 @@ class CommandExecutor:
         order = Assign(
             ref=StageRef(group_id=group.group_id, generation=group.generation, stage=0),
             sequences=tuple(
-                SequenceSpec(
-                    sequence_id=s.sequence_id,
-                    unit_id=unit.unit_id,
-                    prompt_ids=s.prompt_ids,
-                    generated=s.output_ids,
-                    sampling=Sampling(
-                        temperature=s.temperature,
-                        top_k=s.top_k,
-                        top_p=s.top_p,
-                        noise_key=s.noise_key,
-                    ),
-                    max_tokens=s.max_tokens,
-                    stop=s.stop,
-                    eos_ids=s.eos_ids,
-                )
-                for s in unit.sequences
+                SequenceSpec(request=s.request, generated=s.output_ids) for s in unit.sequences
             ),
         )
         try:

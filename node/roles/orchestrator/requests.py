@@ -97,7 +97,7 @@ class PeerRequests:
                 text = self._cutter.text(old, end.ids)
                 events.append(
                     PeerFinished(
-                        generation, unit.unit_id, end.sequence_id, end.reason.value, end.ids, text
+                        generation, unit.unit_id, end.sequence_id, end.reason, end.ids, text
                     )
                 )
         if events:

@@ -35,6 +35,7 @@ from node.wire.methods import COUNTERSIGN
 from node.wire.rpc import call
 from p2p.errors import P2PError, Refused
 from pipeline.engine.control.messages import SequenceIds
+from pipeline.engine.control.operations import FORGET
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import recover, sign_digest
 from proofs.errors import ProofError
@@ -153,7 +154,7 @@ class Receipts:
         self._require_own(request.ref)
         with engine_refusals():
             await self._stage.engine.request(
-                "forget", SequenceIds(sequence_ids=request.sequence_ids), timeout=20.0
+                FORGET, SequenceIds(sequence_ids=request.sequence_ids), timeout=20.0
             )
         return Done()
 

@@ -23,6 +23,7 @@ from node.wire.methods import ASSIGN, CLAIM, COUNTERSIGN, EDGE, FORGET, INVITE, 
 from node.wire.rpc import serve
 from pipeline.engine.control.client import EngineClient, open_engine
 from pipeline.engine.control.messages import Bench, EngineStatus
+from pipeline.engine.control.operations import BENCH
 from pipeline.engine.errors import EngineError
 from pipeline.models.store import list_models
 
@@ -60,7 +61,7 @@ class Worker:
             return
         request = Bench(model_dir=str(models[0].path), device=self.device.torch_name)
         try:
-            measured = await self._engine.request("bench", request, timeout=BENCH_SECONDS)
+            measured = await self._engine.request(BENCH, request, timeout=BENCH_SECONDS)
             self.layer_seconds = measured.layer_seconds
         except EngineError as exc:
             self._context.log.warning("speed not measured", reason=exc.message)

@@ -37,13 +37,14 @@ from pipeline.engine.control.messages import (
     Empty,
     Endpoint,
     EngineStatus,
+    JoinRing,
     Listen,
     Listening,
     Load,
     Loaded,
-    Ring,
     Submit,
 )
+from pipeline.engine.control.operations import JOIN_RING, LISTEN, LOAD, STATUS, SUBMIT
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.store import open_model
@@ -119,7 +120,7 @@ class StageHost:
             loaded = await self._load(order)
             with engine_refusals():
                 listening = await self.engine.request(
-                    "listen", Listen(host=self._listen_host()), timeout=20.0
+                    LISTEN, Listen(host=self._listen_host()), timeout=20.0
                 )
             self.assignment = assignment = Assignment(order, listening)
         with engine_refusals():
@@ -157,7 +158,7 @@ class StageHost:
         self._membership.require_employer(peer_id)
         assignment = self.require(ref)
         order = assignment.order
-        ring = Ring(
+        ring = JoinRing(
             group_id=ref.group_id,
             generation=ref.generation,
             stage=ref.stage,
@@ -169,7 +170,7 @@ class StageHost:
         if len(order.stages) > 1:
             ring = await self._with_edges(assignment, ring)
         with engine_refusals():
-            await self.engine.request("ring", ring, timeout=EDGE_WAIT_SECONDS)
+            await self.engine.request(JOIN_RING, ring, timeout=EDGE_WAIT_SECONDS)
         return Done()
 
     async def on_assign(self, peer_id: str, order: Assign) -> Done:
@@ -177,11 +178,11 @@ class StageHost:
         if self.require(order.ref).order.ref.stage != 0:
             raise Refused("bad_request", "sequences go to stage 0")
         with engine_refusals():
-            await self.engine.request("submit", Submit(sequences=order.sequences), timeout=20.0)
+            await self.engine.request(SUBMIT, Submit(sequences=order.sequences), timeout=20.0)
         return Done()
 
     async def status(self) -> EngineStatus:
-        return await self.engine.request("status", Empty(), timeout=20.0)
+        return await self.engine.request(STATUS, Empty(), timeout=20.0)
 
     def require(self, ref: StageRef) -> Assignment:
         """The assignment that `ref` names (whatever its stage). Raises `Refused`."""
@@ -206,7 +207,7 @@ class StageHost:
         if self.assignment is held:
             self.assignment = None
 
-    async def _with_edges(self, assignment: Assignment, ring: Ring) -> Ring:
+    async def _with_edges(self, assignment: Assignment, ring: JoinRing) -> JoinRing:
         ref = assignment.order.ref
         request = EdgeRequest(ref=ref, certificate=assignment.listening.certificate)
         try:
@@ -262,7 +263,7 @@ class StageHost:
             rows_bytes=config.worker.rows_keep,
         )
         with engine_refusals():
-            return await self.engine.request("load", load, timeout=LOAD_SECONDS)
+            return await self.engine.request(LOAD, load, timeout=LOAD_SECONDS)
 
     def _listen_host(self) -> str:
         parts = self._context.config.listen[0].split("/") if self._context.config.listen else []

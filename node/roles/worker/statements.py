@@ -14,7 +14,7 @@ from node.roles.worker.stage import StageHost, engine_refusals
 from node.wire.messages.fields import StageRef
 from p2p.errors import Refused
 from pipeline.engine.control.messages import SequenceIds
-from pipeline.engine.control.messages import StageEvidence as EngineEvidence
+from pipeline.engine.control.operations import EVIDENCE
 from proofs.evidence.statement import StageEvidence, evidence_commitment
 
 ENGINE_SECONDS = 20.0
@@ -34,9 +34,9 @@ class Statements:
         other than was said of the unit in this build before."""
         with engine_refusals():
             answer = await self._stage.engine.request(
-                "evidence", SequenceIds(sequence_ids=sequence_ids), timeout=ENGINE_SECONDS
+                EVIDENCE, SequenceIds(sequence_ids=sequence_ids), timeout=ENGINE_SECONDS
             )
-        evidence = tuple(_convert(item) for item in answer.items)
+        evidence = answer.items
         if tuple(item.sequence_id for item in evidence) != sequence_ids:
             raise Refused("unknown_sequence", "my engine has evidence of other sequences")
         key = f"{unit_id.hex()}:{own.generation}"
@@ -47,7 +47,3 @@ class Statements:
             if first is None or first.body != body:
                 raise Refused("conflict", "I have other evidence for that unit than before")
         return evidence
-
-
-def _convert(item: EngineEvidence) -> StageEvidence:
-    return StageEvidence.model_validate(item.model_dump())

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.engine.control.messages import Id32
+from proofs.encoding.fields import Id32
 
 PeerId = Annotated[str, Field(min_length=10, max_length=128)]
 Address = Annotated[str, Field(pattern=r"^0x[0-9a-fA-F]{40}$")]

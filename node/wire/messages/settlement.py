@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import FailFast, Field
 
 from node.wire.messages.fields import U64, Body
-from pipeline.engine.control.messages import Digest, Id32
+from proofs.encoding.fields import Digest, Id32
 
 
 class CosignRequest(Body):

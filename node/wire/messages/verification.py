@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import FailFast, Field
 
 from node.wire.messages.fields import MAX_BUNDLE, U64, Body, Signature, StageRef
-from pipeline.engine.control.messages import Id16, Id32
+from proofs.encoding.fields import Id16, Id32
 
 
 class ClaimRequest(Body):

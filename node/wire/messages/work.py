@@ -7,14 +7,9 @@ from typing import Annotated, Literal
 from pydantic import FailFast, Field
 
 from node.wire.messages.fields import U64, Address, Body, PeerId, Short, StageRef
-from pipeline.engine.control.messages import (
-    Certificate,
-    Digest,
-    FinishReason,
-    Id16,
-    SequenceSpec,
-    TokenIds,
-)
+from pipeline.engine.control.messages import Certificate, SequenceSpec
+from proofs.encoding.fields import Digest, Id16, TokenIds
+from proofs.evidence.sequence import FinishReason
 
 
 class Ping(Body):

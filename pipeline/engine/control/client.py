@@ -4,7 +4,7 @@
 until the block is left:
 
     async with open_engine(data_dir, "engine") as engine:
-        loaded = await engine.request("load", Load(...), timeout=120)
+        loaded = await engine.request(LOAD, Load(...), timeout=120)
         async for name, event in engine.events: ...
 
 One supervisor task owns the process. Its reader hands answers to waiting requests and events to
@@ -33,15 +33,13 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, overload
 
 import structlog
 import trio
 
 from pipeline.engine.control import ipc
-from pipeline.engine.control import messages as m
-from pipeline.engine.control import replay_messages as r
-from pipeline.engine.control.operations import REQUESTS
+from pipeline.engine.control.messages import Empty, Message
+from pipeline.engine.control.operations import SHUTDOWN, AnswerT, Operation, RequestT
 from pipeline.engine.errors import EngineDied, EngineError, IpcViolation
 
 EVENT_SLOTS = 4096
@@ -59,13 +57,13 @@ HEALTHY_SECONDS = 60.0
 log = structlog.get_logger("pipeline.engine.control.client")
 
 
-class Exited(m.Message):
+class Exited(Message):
     """Local event: the engine process ended. `code` as in `subprocess`: negative for a signal."""
 
     code: int
 
 
-class Restarted(m.Message):
+class Restarted(Message):
     """Local event: a fresh engine runs; it has nothing loaded."""
 
     pid: int
@@ -101,43 +99,16 @@ class EngineClient:
         self._environment = dict(environment)
         self._process: _Process | None = None
         self._next_id = 0
-        self._send_event, self.events = trio.open_memory_channel[tuple[str, m.Message]](EVENT_SLOTS)
+        self._send_event, self.events = trio.open_memory_channel[tuple[str, Message]](EVENT_SLOTS)
 
     @property
     def pid(self) -> int | None:
         """Process id of the running engine, None between two incarnations."""
         return None if self._process is None else self._process.popen.pid
 
-    # fmt: off
-    @overload
     async def request(
-        self, op: Literal["status"], body: m.Empty, timeout: float) -> m.EngineStatus: ...
-    @overload
-    async def request(self, op: Literal["load"], body: m.Load, timeout: float) -> m.Loaded: ...
-    @overload
-    async def request(
-        self, op: Literal["unload", "shutdown"], body: m.Empty, timeout: float) -> m.Empty: ...
-    @overload
-    async def request(
-        self, op: Literal["listen"], body: m.Listen, timeout: float) -> m.Listening: ...
-    @overload
-    async def request(self, op: Literal["ring"], body: m.Ring, timeout: float) -> m.Empty: ...
-    @overload
-    async def request(self, op: Literal["submit"], body: m.Submit, timeout: float) -> m.Empty: ...
-    @overload
-    async def request(
-        self, op: Literal["abort", "forget"], body: m.SequenceIds, timeout: float) -> m.Empty: ...
-    @overload
-    async def request(
-        self, op: Literal["evidence"], body: m.SequenceIds, timeout: float) -> m.Evidence: ...
-    @overload
-    async def request(
-        self, op: Literal["replay"], body: r.Replay, timeout: float) -> r.Replayed: ...
-    @overload
-    async def request(self, op: Literal["bench"], body: m.Bench, timeout: float) -> m.Benched: ...
-    # fmt: on
-
-    async def request(self, op: str, body: m.Message, timeout: float) -> m.Message:
+        self, operation: Operation[RequestT, AnswerT], body: RequestT, timeout: float
+    ) -> AnswerT:
         """Ask the engine and wait at most `timeout` seconds for its typed answer.
 
         Raises `EngineDied` when the engine is not running or dies meanwhile, and `EngineError`
@@ -148,21 +119,23 @@ class EngineClient:
             raise EngineDied("the engine is restarting; try again after its `restarted` event")
         self._next_id += 1
         request_id, waiter = self._next_id, _Waiter()
-        frame = ipc.pack_request(request_id, op, body)
+        frame = ipc.pack_request(request_id, operation, body)
         process.waiting[request_id] = waiter
         try:
             with trio.fail_after(timeout):
                 await process.outgoing.send(frame)
                 await waiter.done.wait()
         except trio.TooSlowError as exc:
-            raise EngineError("timeout", f"no answer to {op} within {timeout:g} s") from exc
+            raise EngineError(
+                "timeout", f"no answer to {operation.name} within {timeout:g} s"
+            ) from exc
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
-            raise EngineDied(f"the engine ended before {op} was sent") from exc
+            raise EngineDied(f"the engine ended before {operation.name} was sent") from exc
         finally:
             process.waiting.pop(request_id, None)
         if waiter.error is not None:
             raise waiter.error
-        return ipc.validate(REQUESTS[op][1], waiter.body, f"answer to {op}")
+        return ipc.validate(operation.answer, waiter.body, f"answer to {operation.name}")
 
     async def _supervise(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -251,7 +224,7 @@ class EngineClient:
         with trio.move_on_after(SHUTDOWN_SECONDS) as scope:
             scope.shield = True
             with suppress(EngineError):
-                await self.request("shutdown", m.Empty(), timeout=SHUTDOWN_SECONDS)
+                await self.request(SHUTDOWN, Empty(), timeout=SHUTDOWN_SECONDS)
 
 
 async def _write(process: _Process) -> None:

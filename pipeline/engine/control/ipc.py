@@ -12,13 +12,23 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgpack
 from pydantic import ValidationError
 
 from pipeline.engine.control.messages import MAX_FRAME, Message
-from pipeline.engine.control.operations import ERRORS, EVENTS, REQUESTS
+from pipeline.engine.control.operations import (
+    ERRORS,
+    EVENTS,
+    OPERATIONS,
+    AnswerT,
+    Operation,
+    RequestT,
+)
 from pipeline.engine.errors import EngineError, IpcViolation
+
+MessageT = TypeVar("MessageT", bound=Message)
 
 _LENGTH = struct.Struct(">I")
 
@@ -28,7 +38,7 @@ class Request:
     """A request as the engine sees it. `id` is chosen by the control process."""
 
     id: int
-    op: str
+    operation: Operation[Any, Any]
     body: Message
 
 
@@ -42,12 +52,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Failure:
+    """An error answer."""
+
     id: int
     error: EngineError
 
 
 @dataclass(frozen=True)
 class Event:
+    """Something that the engine reports on its own; `name` is one of `operations.EVENTS`."""
+
     name: str
     body: Message
 
@@ -97,7 +111,7 @@ def pack(value: dict[str, object]) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-def validate(model: type[Message], body: object, what: str) -> Message:
+def validate(model: type[MessageT], body: object, what: str) -> MessageT:
     """Check a body against its model. Raises `IpcViolation` naming the first wrong field."""
     try:
         return model.model_validate(body)
@@ -107,11 +121,13 @@ def validate(model: type[Message], body: object, what: str) -> Message:
         raise IpcViolation(f"{what}: {where}: {first['msg']}") from exc
 
 
-def pack_request(request_id: int, op: str, body: Message) -> bytes:
-    return pack({"id": request_id, "op": op, "body": body.model_dump()})
+def pack_request(request_id: int, operation: Operation[RequestT, AnswerT], body: RequestT) -> bytes:
+    """A request's frame. Raises `IpcViolation` when it would be too long."""
+    return pack({"id": request_id, "op": operation.name, "body": body.model_dump()})
 
 
 def pack_answer(request_id: int, body: Message) -> bytes:
+    """An answer's frame. Raises `IpcViolation` when it would be too long."""
     return pack({"id": request_id, "ok": body.model_dump()})
 
 
@@ -122,6 +138,7 @@ def pack_failure(request_id: int, error: EngineError) -> bytes:
 
 
 def pack_event(name: str, body: Message) -> bytes:
+    """An event's frame; `name` is one of `operations.EVENTS`."""
     return pack({"event": name, "body": body.model_dump()})
 
 
@@ -136,10 +153,11 @@ def parse_request_id(frame: dict[str, object]) -> int:
 def parse_request(frame: dict[str, object]) -> Request:
     """Check a request map. Raises `IpcViolation`, which the engine sends back as `bad_request`."""
     request_id = parse_request_id(frame)
-    op = frame.get("op")
-    if not isinstance(op, str) or op not in REQUESTS:
-        raise IpcViolation(f"unknown operation {str(op)[:40]!r}")
-    return Request(request_id, op, validate(REQUESTS[op][0], frame.get("body"), op))
+    name = frame.get("op")
+    if not isinstance(name, str) or name not in OPERATIONS:
+        raise IpcViolation(f"unknown operation {str(name)[:40]!r}")
+    operation = OPERATIONS[name]
+    return Request(request_id, operation, validate(operation.request, frame.get("body"), name))
 
 
 def parse_reply(frame: dict[str, object]) -> Answer | Failure | Event:

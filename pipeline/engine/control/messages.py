@@ -8,30 +8,24 @@ events, `{"event", "body"}`, whenever something happened.
 Every body is one of the models below. They are frozen, refuse unknown fields and bound every
 length, so a frame that validates is safe to act on.
 
-Identifiers: a `unit_id` and a `group_id` are 32 bytes, a `sequence_id` 16 bytes. A `generation`
+Identifiers: a `group_id` is 32 bytes, a `sequence_id` 16 bytes. A `generation`
 counts how often a group was (re)built; engines drop frames of any other generation.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
-from proofs.sampling.temperature import Temperature
+from proofs.encoding.fields import Count, Digest, Id16, Id32, TokenIds
+from proofs.evidence.sequence import FinishReason, SequenceRequest
+from proofs.evidence.statement import StageEvidence
 
 MAX_FRAME = 16 * 2**20
 
-Id16 = Annotated[bytes, Field(min_length=16, max_length=16)]
-Id32 = Annotated[bytes, Field(min_length=32, max_length=32)]
-Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
-TokenIds = Annotated[
-    tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], FailFast(), Field(max_length=1 << 20)
-]
 Certificate = Annotated[bytes, Field(min_length=64, max_length=2048)]
 Text = Annotated[str, Field(max_length=4096)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class Message(BaseModel):
@@ -44,45 +38,21 @@ class Empty(Message):
     """Nothing to say."""
 
 
-class Sampling(Message):
-    """How the last stage picks a token from the logits.
-
-    `temperature` 0 is greedy. `top_k` 0 and `top_p` 1 switch those filters off. `noise_key` is the
-    64-bit Philox key derived by `proofs.sampling.noise.noise_key`.
-    """
-
-    temperature: Temperature = 0.0
-    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    noise_key: Annotated[int, Field(ge=0, lt=2**64)] = 0
-
-
 class SequenceSpec(Message):
     """One sequence to generate.
 
     `generated` are tokens that an earlier generation of the group already produced; the engine
     rebuilds their KV cache, hidden states and proofs with one prefill and goes on after them.
-    `max_tokens` bounds the whole output, `generated` included.
+    The request's `max_tokens` bounds the whole output, `generated` included.
     """
 
-    sequence_id: Id16
-    unit_id: Id32
-    prompt_ids: Annotated[TokenIds, Field(min_length=1)]
+    request: SequenceRequest
     generated: TokenIds = ()
-    sampling: Sampling = Sampling()
-    max_tokens: Annotated[int, Field(ge=1, lt=2**20)]
-    stop: Annotated[
-        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...],
-        FailFast(),
-        Field(max_length=16),
-    ] = ()
-    eos_ids: TokenIds = ()
 
-
-class FinishReason(StrEnum):
-    EOS = "eos"
-    LENGTH = "length"
-    STOP = "stop"
+    @property
+    def sequence_id(self) -> bytes:
+        """The request's id, 16 bytes."""
+        return self.request.sequence_id
 
 
 # --- requests ---------------------------------------------------------------------------------
@@ -112,6 +82,8 @@ class Load(Message):
 
 
 class Loaded(Message):
+    """Answer to `load`: memory taken (bytes) and the seconds that it took."""
+
     weights_bytes: Count
     kv_bytes: Count
     seconds: float
@@ -142,7 +114,7 @@ class Endpoint(Message):
     fingerprint: Digest
 
 
-class Ring(Message):
+class JoinRing(Message):
     """Join a ring: accept the upstream stage (the holder of its certificate), dial the downstream.
 
     With `stages` == 1 there are no edges. Answered when both edges are up. `micro_batches` is how
@@ -179,40 +151,9 @@ class SequenceIds(Message):
     sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(max_length=65536)]
 
 
-class StageEvidence(Message):
-    """What one stage proves about one finished sequence.
-
-    `rows` is the number T of output tokens; `proofs` are TOPLOC proofs, in chunks of 32 rows, of
-    the hidden-state rows that gave them (last stage: after the final norm). The digests are
-    SHA-256 sums:
-
-    - `received`: over all rows at positions 0 .. P+T-2 in order (P prompt tokens), raw bytes in
-      wire dtype as received; stage 0: over the input token ids (u32) at these positions;
-    - `sent`: over the same rows as sent downstream; last stage: over T tokens (u32), one for each
-      output row, 0xFFFFFFFF where it sampled none in this ring, because the token was known before
-      (a sequence rebuilt after a broken ring);
-    - `returned`: empty but for stage 0: over the T tokens (u32) that came back in this ring, with
-      0xFFFFFFFF for those known before. With an honest ring it is the last stage's `sent`.
-
-    `sampled_from` is the number of tokens known before, and `terms` says how tokens are picked
-    (`proofs.evidence.ring_terms`), both as this stage was told.
-
-    All u32 are little-endian. So each value on an edge is signed for at both of its ends.
-    """
-
-    sequence_id: Id16
-    rows: Count
-    proofs: Annotated[
-        tuple[Annotated[bytes, Field(max_length=4096)], ...], FailFast(), Field(max_length=1 << 16)
-    ]
-    sent: Digest
-    received: Digest
-    terms: Digest
-    returned: Digest | Literal[b""] = b""
-    sampled_from: Count = 0
-
-
 class Evidence(Message):
+    """One statement for each sequence that was asked for, in that order."""
+
     items: Annotated[tuple[StageEvidence, ...], FailFast(), Field(max_length=4096)]
 
 
@@ -225,27 +166,25 @@ class Bench(Message):
 
 
 class Benched(Message):
+    """Median seconds of one layer's decode step."""
+
     layer_seconds: float
-    device_name: Text
 
 
 class EngineStatus(Message):
-    """A snapshot for metrics and the API. Memory in bytes, rates in steps and tokens so far."""
+    """A snapshot of the engine.
+
+    `rss` is the process's resident memory in bytes, `running` the number of sequences in the ring
+    (stage 0), `kv_tokens_used` the KV positions reserved, `compute_seconds` the time spent in steps
+    since the engine's start, `threads` how many compute.
+    """
 
     pid: int
     rss: Count
-    weights_bytes: Count = 0
     kv_tokens_used: Count = 0
-    kv_tokens: Count = 0
-    waiting: Count = 0
     running: Count = 0
-    steps: Count = 0
-    tokens: Count = 0
     compute_seconds: float = 0.0
-    device_name: Text = ""
     threads: int = 1
-    first_layer: Count = 0
-    last_layer: Count = 0
 
 
 # --- events -----------------------------------------------------------------------------------
@@ -267,7 +206,6 @@ class Finished(Message):
     sequence_id: Id16
     reason: Annotated[FinishReason, Field(strict=False)]
     ids: TokenIds
-    text: Annotated[str, Field(max_length=1 << 22)]
 
 
 class Failed(Message):

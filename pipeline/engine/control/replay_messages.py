@@ -6,7 +6,11 @@ from typing import Annotated
 
 from pydantic import FailFast, Field
 
-from pipeline.engine.control.messages import Count, Digest, Id16, Message, Sampling, Text, TokenIds
+from pipeline.engine.control.messages import Message, Text
+from proofs.encoding.fields import Count, Digest
+from proofs.evidence.sequence import BundleSequence
+from proofs.evidence.statement import Proofs
+from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
 
 
 class RevealedRows(Message):
@@ -23,27 +27,14 @@ class RevealedRows(Message):
 
 
 class ReplaySequence(Message):
-    """One sequence for a validator to replay; `proofs[s]` are the proofs that stage s gave.
+    """One sequence of a bundle for a validator to replay; `proofs[s]` are those that stage s gave.
 
     `revealed` rows are measured as well, and so is the stage that received them, by its `proofs`. A
     `boundary` that does not lie between two stages is a `bad_request`.
     """
 
-    sequence_id: Id16
-    prompt_ids: Annotated[TokenIds, Field(min_length=1)]
-    output_ids: Annotated[TokenIds, Field(min_length=1)]
-    sampling: Sampling
-    proofs: Annotated[
-        tuple[
-            Annotated[
-                tuple[Annotated[bytes, Field(max_length=4096)], ...],
-                FailFast(),
-                Field(max_length=1 << 16),
-            ],
-            ...,
-        ],
-        Field(max_length=256),
-    ]
+    sequence: BundleSequence
+    proofs: Annotated[tuple[Proofs, ...], Field(max_length=256)]
     revealed: Annotated[tuple[RevealedRows, ...], FailFast(), Field(max_length=256)] = ()
 
 
@@ -60,64 +51,20 @@ class Replay(Message):
     sequences: Annotated[tuple[ReplaySequence, ...], FailFast(), Field(max_length=4096)]
 
 
-class ChunkMeasure(Message):
-    """TOPLOC comparison of one chunk; `malformed` names why a proof could not be evaluated.
-
-    Means and medians are -1.0 where no exponent matched. `sign_mismatches` counts points whose
-    sign differs.
-    """
-
-    exp_mismatches: int = 0
-    mant_err_mean: float = 0.0
-    mant_err_median: float = 0.0
-    malformed: Text = ""
-    sign_mismatches: int = 0
-
-
-class SamplingMeasure(Message):
-    """How the output tokens compare with the verifier's own sampling at each position.
-
-    `matches` of `tokens` were equal. `scores` are Token-DiFR deltas clipped to 0.5, one a token.
-    `surprise` is the output's standardised surprise (see `proofs.sampling.token_score`).
-    """
-
-    tokens: Count
-    matches: Count
-    scores: Annotated[tuple[float, ...], FailFast(), Field(max_length=1 << 20)]
-    surprise: float = 0.0
-
-
-class Recomputed(Message):
-    """A stage measured by what its own layers make of the rows that it received.
-
-    `chunks` are its proofs and, for the last stage, `sampling` the output tokens against that.
-    `sent_error` is the error of the rows that it sent on, over all positions; -1.0 where none were
-    given or the file holds no such rows. If the received rows are no rows of the sequence (their
-    error is -1.0), there is nothing: no chunks, no sampling, -1.0. Rows that give values that are
-    not finite make every measure fail.
-    """
-
-    chunks: Annotated[tuple[ChunkMeasure, ...], FailFast()]
-    sampling: SamplingMeasure | None
-    sent_error: float
-
-
 class ReplayedSequence(Message):
-    """What a replay measured of one sequence.
+    """What a replay measured of one sequence; `revealed[i]` is what came of its `revealed[i]`."""
 
-    `rows_errors[i]` is the channel-normalised RMS error (`pipeline.runner.distance`) of `revealed`
-    rows i against the verifier's own, over all positions; -1.0 for what are no such rows: a file of
-    another size, one that cannot be read, or values that are not finite. `recomputed[i]` measures
-    the stage that received them.
-    """
-
-    sequence_id: Id16
-    stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], FailFast(), Field(max_length=256)]
-    sampling: SamplingMeasure
-    rows_errors: Annotated[tuple[float, ...], FailFast(), Field(max_length=256)] = ()
-    recomputed: Annotated[tuple[Recomputed, ...], FailFast(), Field(max_length=256)] = ()
+    measure: SequenceMeasure
+    revealed: Annotated[tuple[RevealedRowsCheck, ...], FailFast(), Field(max_length=256)] = ()
 
 
 class Replayed(Message):
+    """The answer: one item a sequence, in the order of the request. `seconds` of computing."""
+
     items: Annotated[tuple[ReplayedSequence, ...], FailFast(), Field(max_length=4096)]
     seconds: float
+
+    @property
+    def measures(self) -> tuple[SequenceMeasure, ...]:
+        """The measures of all sequences, in order."""
+        return tuple(item.measure for item in self.items)

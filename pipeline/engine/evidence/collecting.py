@@ -20,11 +20,12 @@ sampled in this ring; `UNSAMPLED` stands for each of them in both token sums.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 
-from pipeline.engine.control.messages import StageEvidence
 from pipeline.engine.evidence.rows import RowsBuffer
+from proofs.evidence.statement import StageEvidence
 from proofs.toploc import CHUNK_ROWS, build_chunk_proof
 
 UNSAMPLED = b"\xff\xff\xff\xff"
@@ -78,7 +79,7 @@ class Collector:
         terms: how the tokens are to be picked (`proofs.evidence.ring_terms`).
         returned: stage 0's sum over the tokens that come back; None in other stages.
         kept: where the received rows are held until the sequence is sealed; None keeps none.
-        null_proofs: the fault of that name.
+        prove: gives the TOPLOC proof of a chunk, bf16 [1..32, H].
     """
 
     def __init__(
@@ -89,14 +90,14 @@ class Collector:
         *,
         returned: ReturnedTokens | None = None,
         kept: RowsBuffer | None = None,
-        null_proofs: bool = False,
+        prove: Callable[[torch.Tensor], bytes] = build_chunk_proof,
     ) -> None:
         self.kept = kept
         self._sequence_id = sequence_id
         self._terms = terms
         self._unsampled = 0
         self._returned = returned
-        self._null_proofs = null_proofs
+        self._prove_chunk = prove
         self._chunk = torch.empty(CHUNK_ROWS, hidden_size, dtype=torch.bfloat16)
         self._filled = 0
         self._rows = 0
@@ -147,6 +148,5 @@ class Collector:
         )
 
     def _prove(self) -> None:
-        proof = build_chunk_proof(self._chunk[: self._filled])
-        self._proofs.append(bytes(len(proof)) if self._null_proofs else proof)
+        self._proofs.append(self._prove_chunk(self._chunk[: self._filled]))
         self._filled = 0

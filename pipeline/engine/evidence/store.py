@@ -6,8 +6,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from pipeline.engine.control.messages import StageEvidence
 from pipeline.engine.errors import EngineError
+from proofs.evidence.statement import StageEvidence
 
 MAX_STORED = 16384
 
@@ -23,6 +23,7 @@ class EvidenceStore:
         self._sealed: OrderedDict[bytes, StageEvidence] = OrderedDict()
 
     def put(self, evidence: StageEvidence) -> None:
+        """Keep the evidence of a finished sequence, in the place of any older one of it."""
         with self._lock:
             self._sealed[evidence.sequence_id] = evidence
             self._sealed.move_to_end(evidence.sequence_id)
@@ -43,6 +44,7 @@ class EvidenceStore:
             return tuple(found)
 
     def forget(self, sequence_ids: Iterable[bytes]) -> None:
+        """Drop the evidence of these sequences; unknown ids are ignored."""
         with self._lock:
             for sequence_id in sequence_ids:
                 self._sealed.pop(sequence_id, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.engine.control.messages import Sampling
+from proofs.sampling.settings import SamplingSettings
 
 MAX_ITEMS = 1024
 MAX_CLOSES = 2048
@@ -27,12 +27,18 @@ class Item:
 
 @dataclass(frozen=True)
 class Open:
-    """A sequence that starts (or starts anew): `prompt` tokens, KV for `capacity` positions."""
+    """A sequence that starts (or starts anew).
+
+    Attributes:
+        prompt: how many of its tokens are prompt; stages but the first never see which.
+        capacity: KV positions to reserve.
+        sampling: how its tokens are to be picked, as its request says.
+    """
 
     sequence_id: bytes
     prompt: int
     capacity: int
-    sampling: Sampling
+    sampling: SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Batch:
 
     @property
     def rows(self) -> int:
+        """Rows of hidden states that the batch takes through a stage."""
         return sum(item.count for item in self.items)
 
     @property

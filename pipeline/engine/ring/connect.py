@@ -27,7 +27,7 @@ from pipeline.dataplane import (
     dial,
     fingerprint_of,
 )
-from pipeline.engine.control import messages as m
+from pipeline.engine.control.messages import JoinRing
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring.frames import MAX_HEADER, Hello, check_hello
 from pipeline.engine.ring.ring import Edges
@@ -71,17 +71,17 @@ class _Patience:
 
 
 def connect(
-    ring: m.Ring,
+    ring: JoinRing,
     identity: Identity,
     listener: Listener,
-    place: Hello,
+    own: Hello,
     upstream: Hello,
     row_bytes: int,
     wanted: Callable[[], bool],
 ) -> Edges:
     """Make both edges within `CONNECT_SECONDS`, or until `wanted` says no.
 
-    `place` is what this stage says to the downstream one, `upstream` what the upstream one must
+    `own` is what this stage says to the downstream one, `upstream` what the upstream one must
     say. `row_bytes` is the size of one row of hidden states. Raises `EngineError` (edge).
     """
     assert ring.downstream is not None
@@ -104,7 +104,7 @@ def connect(
 
     def dial_downstream(until: float) -> Edge:
         there = Endpoint(target.host, target.port, target.unix_path)
-        hello = place.encode()
+        hello = own.encode()
         return dial(identity, there, target.fingerprint, hello, until, limits=against)
 
     failed = threading.Event()

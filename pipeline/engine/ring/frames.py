@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import msgpack
 from pydantic import ValidationError
 
-from pipeline.engine.control.messages import Sampling
 from pipeline.engine.errors import StageViolation
 from pipeline.engine.ring.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
+from proofs.sampling.settings import SamplingSettings
 
 MAX_HEADER = 256 * 1024
 _POSITIONS = 2**31
@@ -28,7 +28,7 @@ _POSITIONS = 2**31
 
 @dataclass(frozen=True)
 class Hello:
-    """A dialler's place in a ring. `layer` is its last_layer, where the acceptor must begin."""
+    """Where a dialler stands in a ring. `layer`: where its slice ends and the acceptor's begins."""
 
     group_id: bytes
     generation: int
@@ -39,8 +39,9 @@ class Hello:
     dtype: str
 
     def encode(self) -> bytes:
-        place = [self.group_id, self.generation, self.stage, self.stages]
-        packed: bytes = msgpack.packb([*place, self.model_id, self.layer, self.dtype])
+        """The hello's bytes: a MessagePack array of the fields in order."""
+        ring = [self.group_id, self.generation, self.stage, self.stages]
+        packed: bytes = msgpack.packb([*ring, self.model_id, self.layer, self.dtype])
         return packed
 
 
@@ -160,11 +161,11 @@ def _open(entry: object) -> Open:
             pass
         case _:
             raise StageViolation("an open is malformed")
-    names = list(Sampling.model_fields)
+    names = list(SamplingSettings.model_fields)
     if len(sampling) != len(names):
         raise StageViolation("sampling parameters are malformed")
     try:
-        checked = Sampling.model_validate(dict(zip(names, sampling, strict=True)))
+        checked = SamplingSettings.model_validate(dict(zip(names, sampling, strict=True)))
     except ValidationError as exc:
         raise StageViolation("sampling parameters are out of range") from exc
     return Open(_sequence_id(sequence_id), _number(prompt, 1), _number(capacity, 1), checked)

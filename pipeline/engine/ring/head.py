@@ -15,15 +15,34 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 
-from pipeline.engine.control import messages as m
+from pipeline.engine.control.messages import (
+    Failed,
+    Finished,
+    JoinRing,
+    Message,
+    SequenceSpec,
+    Tokens,
+)
 from pipeline.engine.errors import EngineError, StageViolation
-from pipeline.engine.ring import scheduler as s
 from pipeline.engine.ring.batch import Batch
+from pipeline.engine.ring.events import (
+    Abort,
+    Command,
+    EmitFailed,
+    EmitFinished,
+    EmitToken,
+    Forget,
+    Returned,
+    RingDown,
+    RingUp,
+    Submit,
+)
 from pipeline.engine.ring.frames import decode_tokens
-from pipeline.engine.ring.text import StopStringWatch
+from pipeline.engine.ring.scheduler import Scheduler
+from pipeline.engine.ring.stop_strings import StopStringWatch
 from pipeline.models.tokenizer import ChatTokenizer
 
-EmitEvent = Callable[[str, m.Message], None]
+EmitEvent = Callable[[str, Message], None]
 
 MAX_SEQUENCES = 16384
 
@@ -40,24 +59,24 @@ class Head:
         self._vocab = vocab
         self._emit = emit
         self._changed = threading.Condition()
-        self._scheduler = s.Scheduler()
+        self._scheduler = Scheduler()
         self._watches: dict[bytes, StopStringWatch] = {}
         self._generation = 0
         self._up = False
 
     @property
-    def counts(self) -> tuple[int, int]:
-        """Sequences (waiting, running)."""
+    def running(self) -> int:
+        """Sequences that hold KV cache in the present ring."""
         with self._changed:
-            return self._scheduler.waiting, self._scheduler.running
+            return self._scheduler.running
 
     # --- the control process's side -----------------------------------------------------------
 
-    def submit(self, specs: Iterable[m.SequenceSpec]) -> None:
+    def submit(self, specs: Iterable[SequenceSpec]) -> None:
         """Queue new sequences, ignore known ones. Raises `EngineError` before any is queued."""
         specs = tuple(specs)
         watches = [self._watch(spec) for spec in specs]
-        commands: list[s.Command] = []
+        commands: list[Command] = []
         with self._changed:
             fresh = [spec for spec in specs if spec.sequence_id not in self._watches]
             if len(self._watches) + len(fresh) > MAX_SEQUENCES:
@@ -68,7 +87,7 @@ class Head:
             for spec, watch in zip(specs, watches, strict=True):
                 if spec.sequence_id not in self._watches:
                     self._watches[spec.sequence_id] = watch
-                    commands += self._scheduler.handle(s.Submit(spec, watch.stopped))
+                    commands += self._scheduler.handle(Submit(spec, watch.stopped))
             self._changed.notify_all()
         self._tell(commands)
 
@@ -76,40 +95,40 @@ class Head:
         """Stop generating; ids that are unknown or done already are ignored."""
         with self._changed:
             for sequence_id in sequence_ids:
-                self._scheduler.handle(s.Abort(sequence_id))
+                self._scheduler.handle(Abort(sequence_id))
             self._changed.notify_all()
 
     def forget(self, sequence_ids: Iterable[bytes]) -> None:
         """Abort if need be, and drop all memory of these sequences."""
         with self._changed:
             for sequence_id in sequence_ids:
-                self._scheduler.handle(s.Forget(sequence_id))
+                self._scheduler.handle(Forget(sequence_id))
                 self._watches.pop(sequence_id, None)
             self._changed.notify_all()
 
-    def _watch(self, spec: m.SequenceSpec) -> StopStringWatch:
-        limit = self._context
-        if len(spec.prompt_ids) + spec.max_tokens > limit:
+    def _watch(self, spec: SequenceSpec) -> StopStringWatch:
+        request, limit = spec.request, self._context
+        if len(request.prompt_ids) + request.max_tokens > limit:
             raise EngineError(
                 "bad_request",
-                f"{len(spec.prompt_ids)} prompt tokens + max_tokens {spec.max_tokens} exceed "
+                f"{len(request.prompt_ids)} prompt tokens + max_tokens {request.max_tokens} exceed "
                 f"the model's context of {limit}",
             )
-        if len(spec.generated) > spec.max_tokens:
+        if len(spec.generated) > request.max_tokens:
             raise EngineError("bad_request", "more tokens were generated than max_tokens allows")
-        if max((*spec.prompt_ids, *spec.generated)) >= self._vocab:
+        if max((*request.prompt_ids, *spec.generated)) >= self._vocab:
             raise EngineError("bad_request", f"a token id is not below {self._vocab}")
         return StopStringWatch(self._reader, spec)
 
     # --- the ring's side ----------------------------------------------------------------------
 
-    def ring_up(self, ring: m.Ring, kv_tokens: int) -> None:
+    def ring_up(self, ring: JoinRing, kv_tokens: int) -> None:
         """From now on batches may be taken for this ring."""
         with self._changed:
             self._generation = ring.generation
             self._up = True
             commands = self._scheduler.handle(
-                s.RingUp(kv_tokens, self._context, ring.micro_batches, ring.max_batch_tokens)
+                RingUp(kv_tokens, self._context, ring.micro_batches, ring.max_batch_tokens)
             )
             self._changed.notify_all()
         self._tell(commands)
@@ -118,7 +137,7 @@ class Head:
         """Stop; whoever waits for a batch gets None. Idempotent."""
         with self._changed:
             self._up = False
-            self._scheduler.handle(s.RingDown())
+            self._scheduler.handle(RingDown())
             self._changed.notify_all()
 
     def wait_batch(self) -> tuple[Batch, tuple[int, ...]] | None:
@@ -150,34 +169,32 @@ class Head:
             for (sequence_id, live), token in zip(expected[1], tokens, strict=True):
                 stopped = live and self._watches[sequence_id].push(token)
                 pairs.append((token, stopped))
-            commands = self._scheduler.handle(s.Returned(step, tuple(pairs)))
+            commands = self._scheduler.handle(Returned(step, tuple(pairs)))
             self._changed.notify_all()
         self._tell(commands)
 
-    def _tell(self, commands: Iterable[s.Command]) -> None:
+    def _tell(self, commands: Iterable[Command]) -> None:
         generation = self._generation
         for command in commands:
             match command:
-                case s.EmitToken(sequence_id, offset, token):
-                    body: m.Message = m.Tokens(
+                case EmitToken(sequence_id, offset, token):
+                    body: Message = Tokens(
                         generation=generation,
                         sequence_id=sequence_id,
                         offset=offset,
                         ids=(token,),
                     )
                     self._emit("tokens", body)
-                case s.EmitFinished(sequence_id, reason, ids):
-                    watch = self._watches.get(sequence_id)
-                    body = m.Finished(
+                case EmitFinished(sequence_id, reason, ids):
+                    body = Finished(
                         generation=generation,
                         sequence_id=sequence_id,
                         reason=reason,
                         ids=ids,
-                        text="" if watch is None else watch.text(ids),
                     )
                     self._emit("finished", body)
-                case s.EmitFailed(sequence_id, reason):
+                case EmitFailed(sequence_id, reason):
                     self._emit(
                         "failed",
-                        m.Failed(generation=generation, sequence_id=sequence_id, reason=reason),
+                        Failed(generation=generation, sequence_id=sequence_id, reason=reason),
                     )

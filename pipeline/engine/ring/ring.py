@@ -38,6 +38,8 @@ OnDown = Callable[[Side, str], None]
 
 @dataclass(frozen=True)
 class Edges:
+    """Connections to both neighbours of a stage; frames go from upstream to downstream."""
+
     upstream: Edge
     downstream: Edge
 

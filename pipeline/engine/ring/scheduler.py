@@ -11,7 +11,8 @@ is a free slot:
 - *Batching*: sequences are taken in the order in which they became ready, at most
   ceil(running / micro_batches) of them, so that the ring stays full of equal batches, and never
   waiting for more: a ring short of ready sequences runs what there is.
-- *Prefill*: known tokens not yet in the KV cache are fed in chunks of at most `max_batch_tokens`.
+- *Prefill*: known tokens that are not in the KV cache yet are computed in chunks of at most
+  `max_batch_tokens`.
   A next chunk need not wait for the one before, since stages work in order.
 
 Completion takes one more trip: the batch that carries a sequence's close comes back once every
@@ -29,79 +30,22 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pipeline.engine.control.messages import FinishReason, SequenceSpec
 from pipeline.engine.errors import IllegalTransition
 from pipeline.engine.ring.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
+from pipeline.engine.ring.events import (
+    Abort,
+    Command,
+    EmitFailed,
+    EmitFinished,
+    EmitToken,
+    Event,
+    Forget,
+    Returned,
+    RingDown,
+    RingUp,
+    Submit,
+)
 from pipeline.engine.ring.sequence import DONE, Sequence, State
-
-
-@dataclass(frozen=True)
-class RingUp:
-    """A ring is ready. `kv_tokens`, `context`: positions in all and of one sequence."""
-
-    kv_tokens: int
-    context: int
-    micro_batches: int
-    max_batch_tokens: int
-
-
-@dataclass(frozen=True)
-class RingDown:
-    """The ring broke: what was in flight is lost."""
-
-
-@dataclass(frozen=True)
-class Submit:
-    """A new sequence. `stopped`: the text of `spec.generated` ends in a stop string already."""
-
-    spec: SequenceSpec
-    stopped: bool = False
-
-
-@dataclass(frozen=True)
-class Returned:
-    """The oldest batch in flight came back with `(token, stopped)` for each of its samples."""
-
-    step: int
-    tokens: tuple[tuple[int, bool], ...]
-
-
-@dataclass(frozen=True)
-class Abort:
-    sequence_id: bytes
-
-
-@dataclass(frozen=True)
-class Forget:
-    """Drop all memory of a sequence, aborting it if need be."""
-
-    sequence_id: bytes
-
-
-Event = RingUp | RingDown | Submit | Returned | Abort | Forget
-
-
-@dataclass(frozen=True)
-class EmitToken:
-    sequence_id: bytes
-    offset: int
-    token: int
-
-
-@dataclass(frozen=True)
-class EmitFinished:
-    sequence_id: bytes
-    reason: FinishReason
-    ids: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class EmitFailed:
-    sequence_id: bytes
-    reason: str
-
-
-Command = EmitToken | EmitFinished | EmitFailed
 
 
 @dataclass(frozen=True)
@@ -115,7 +59,7 @@ class _Flight:
 
 @dataclass
 class _Ring:
-    """`held` sequences have KV reserved; `ready` ones of them have known tokens to feed."""
+    """`held` sequences have KV reserved; `ready` ones of them have tokens to compute."""
 
     limits: RingUp
     step: int = 0
@@ -129,7 +73,7 @@ class Scheduler:
     """See the module's docstring. Not thread-safe: the caller holds a lock."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, Sequence] = {}
+        self._sequences: dict[bytes, Sequence] = {}
         self._queue: deque[Sequence] = deque()
         self._serial = 0
         self._ring: _Ring | None = None
@@ -143,15 +87,17 @@ class Scheduler:
 
     @property
     def running(self) -> int:
+        """Sequences that hold KV cache in the present ring."""
         return 0 if self._ring is None else len(self._running())
 
     def state(self, sequence_id: bytes) -> State | None:
         """The state of a sequence, None if it is unknown."""
-        sequence = self._known.get(sequence_id)
+        sequence = self._sequences.get(sequence_id)
         return None if sequence is None else sequence.state
 
     def unfinished(self) -> tuple[bytes, ...]:
-        return tuple(i for i, sequence in self._known.items() if sequence.state not in DONE)
+        """Ids of the sequences that are neither finished nor aborted, oldest first."""
+        return tuple(i for i, sequence in self._sequences.items() if sequence.state not in DONE)
 
     def expected(self) -> tuple[int, tuple[tuple[bytes, bool], ...]] | None:
         """What must come back next: the oldest step in flight and, for each of its samples, the
@@ -165,7 +111,7 @@ class Scheduler:
         )
 
     def _running(self) -> list[Sequence]:
-        return [s for s in self._known.values() if s.state is State.RUNNING]
+        return [s for s in self._sequences.values() if s.state is State.RUNNING]
 
     # --- events -------------------------------------------------------------------------------
 
@@ -181,7 +127,7 @@ class Scheduler:
                 return []
             case Forget(sequence_id):
                 self._abort(sequence_id)
-                self._known.pop(sequence_id, None)
+                self._sequences.pop(sequence_id, None)
                 return []
             case RingUp():
                 if self._ring is not None:
@@ -194,14 +140,14 @@ class Scheduler:
 
     def _submit(self, event: Submit) -> list[Command]:
         spec = event.spec
-        if spec.sequence_id in self._known:
+        if spec.sequence_id in self._sequences:
             return []
-        if len(spec.generated) > spec.max_tokens:
+        if len(spec.generated) > spec.request.max_tokens:
             raise IllegalTransition("more tokens were generated than max_tokens allows")
-        sequence = Sequence(spec, self._serial, [*spec.prompt_ids, *spec.generated])
+        sequence = Sequence(spec, self._serial, [*spec.request.prompt_ids, *spec.generated])
         sequence.reason = sequence.complete(event.stopped)
         self._serial += 1
-        self._known[spec.sequence_id] = sequence
+        self._sequences[spec.sequence_id] = sequence
         self._queue.append(sequence)
         return self._reject_oversized([sequence])
 
@@ -213,13 +159,14 @@ class Scheduler:
         commands: list[Command] = []
         for sequence in sequences:
             if sequence.needs > room:
-                spec = sequence.spec
+                request = sequence.spec.request
                 reason = (
-                    f"{len(spec.prompt_ids)} prompt tokens + max_tokens {spec.max_tokens} exceed "
+                    f"{len(request.prompt_ids)} prompt tokens + "
+                    f"max_tokens {request.max_tokens} exceed "
                     f"the {room} positions that this ring has for one sequence"
                 )
-                self._abort(spec.sequence_id)
-                commands.append(EmitFailed(spec.sequence_id, reason))
+                self._abort(request.sequence_id)
+                commands.append(EmitFailed(request.sequence_id, reason))
         return commands
 
     def _returned(self, event: Returned) -> list[Command]:
@@ -234,7 +181,7 @@ class Scheduler:
             if sequence.state is not State.RUNNING:
                 continue  # aborted meanwhile
             commands.append(EmitToken(sequence.spec.sequence_id, sequence.outputs, token))
-            sequence.known.append(token)
+            sequence.token_ids.append(token)
             sequence.reason = sequence.complete(stopped)
             if sequence.reason is None:
                 ring.ready.append(sequence)
@@ -243,18 +190,18 @@ class Scheduler:
         for sequence in flight.sealed:
             if sequence.state is State.RUNNING and sequence.reason is not None:
                 sequence.move(State.FINISHED)
-                ids = tuple(sequence.known[len(sequence.spec.prompt_ids) :])
+                ids = tuple(sequence.token_ids[len(sequence.spec.request.prompt_ids) :])
                 commands.append(EmitFinished(sequence.spec.sequence_id, sequence.reason, ids))
         return commands
 
     def _release(self, ring: _Ring, sequence: Sequence, outputs: int) -> None:
         """Give back the KV cache; the next batch tells the stages, before anything takes it."""
         ring.held.remove(sequence)
-        if sequence.fed:
+        if sequence.num_computed_tokens:
             ring.closing.append((sequence, outputs))
 
     def _abort(self, sequence_id: bytes) -> None:
-        sequence = self._known.get(sequence_id)
+        sequence = self._sequences.get(sequence_id)
         if sequence is None or sequence.state in DONE:
             return
         if self._ring is not None and sequence in self._ring.held:
@@ -271,7 +218,7 @@ class Scheduler:
         running = sorted(self._running(), key=lambda sequence: sequence.serial)
         for sequence in running:
             sequence.move(State.PREEMPTED)
-            sequence.fed = 0
+            sequence.num_computed_tokens = 0
         self._queue.extendleft(reversed(running))
         self._ring = None
 
@@ -295,15 +242,15 @@ class Scheduler:
         share = min(MAX_ITEMS, -(-len(ring.held) // ring.limits.micro_batches))
         while ring.ready and len(items) < share and budget:
             sequence = ring.ready.popleft()
-            if not sequence.fed:
+            if not sequence.num_computed_tokens:
                 opens.append(_open(sequence))
-            item = _feed(sequence, budget)
+            item = _take(sequence, budget)
             budget -= item.count
             items.append(item)
-            tokens += sequence.known[item.start : item.start + item.count]
+            tokens += sequence.token_ids[item.start : item.start + item.count]
             if item.sample:
                 sampled.append(sequence)
-            elif sequence.unfed:
+            elif sequence.num_uncomputed_tokens:
                 unfinished.append(sequence)
             else:
                 self._release(ring, sequence, sequence.outputs)
@@ -326,17 +273,17 @@ class Scheduler:
 
 
 def _open(sequence: Sequence) -> Open:
-    spec = sequence.spec
-    return Open(spec.sequence_id, len(spec.prompt_ids), sequence.needs, spec.sampling)
+    request = sequence.spec.request
+    return Open(request.sequence_id, len(request.prompt_ids), sequence.needs, request.sampling)
 
 
 def _close(sequence: Sequence, outputs: int) -> Close:
-    return Close(sequence.spec.sequence_id, outputs, sequence.known[-1] if outputs else 0)
+    return Close(sequence.spec.sequence_id, outputs, sequence.token_ids[-1] if outputs else 0)
 
 
-def _feed(sequence: Sequence, budget: int) -> Item:
-    """Take up to `budget` known positions; a token is wanted after the last of them."""
-    start, count = sequence.fed, min(sequence.unfed, budget)
-    sequence.fed += count
-    wanted = not sequence.unfed and sequence.reason is None
+def _take(sequence: Sequence, budget: int) -> Item:
+    """Take up to `budget` positions to compute; a token is wanted after the last known one."""
+    start, count = sequence.num_computed_tokens, min(sequence.num_uncomputed_tokens, budget)
+    sequence.num_computed_tokens += count
+    wanted = not sequence.num_uncomputed_tokens and sequence.reason is None
     return Item(sequence.spec.sequence_id, start, count, wanted)

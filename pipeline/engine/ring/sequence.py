@@ -11,11 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from pipeline.engine.control.messages import FinishReason, SequenceSpec
+from pipeline.engine.control.messages import SequenceSpec
 from pipeline.engine.errors import IllegalTransition
+from proofs.evidence.sequence import FinishReason
 
 
 class State(Enum):
+    """Where a sequence stands (see the module)."""
+
     WAITING = auto()
     RUNNING = auto()
     PREEMPTED = auto()
@@ -35,39 +38,49 @@ DONE = frozenset({State.FINISHED, State.ABORTED})
 
 @dataclass(eq=False)
 class Sequence:
-    """`fed` positions were sent into the present ring; `reason` is set once output is complete."""
+    """A sequence and how far it came.
+
+    Attributes:
+        serial: the order of submission.
+        token_ids: prompt and output so far.
+        num_computed_tokens: how many of these, from the first on, were sent into the present ring.
+        reason: why the output is complete, None while it is not.
+    """
 
     spec: SequenceSpec
     serial: int
-    known: list[int]
+    token_ids: list[int]
     state: State = State.WAITING
-    fed: int = 0
+    num_computed_tokens: int = 0
     reason: FinishReason | None = None
 
     @property
     def outputs(self) -> int:
-        return len(self.known) - len(self.spec.prompt_ids)
+        """Output tokens so far."""
+        return len(self.token_ids) - len(self.spec.request.prompt_ids)
 
     @property
     def needs(self) -> int:
         """KV positions to reserve."""
-        return len(self.spec.prompt_ids) + self.spec.max_tokens
+        return len(self.spec.request.prompt_ids) + self.spec.request.max_tokens
 
     @property
-    def unfed(self) -> int:
-        """Known positions still to feed; the last token of a complete output gives no row."""
-        return len(self.known) - (self.reason is not None) - self.fed
+    def num_uncomputed_tokens(self) -> int:
+        """Known tokens still to be sent in; the last one of a complete output gives no row."""
+        return len(self.token_ids) - (self.reason is not None) - self.num_computed_tokens
 
     def move(self, state: State) -> None:
+        """Change state. Raises `IllegalTransition` where the table has no such step."""
         if state not in LEGAL[self.state]:
             raise IllegalTransition(f"sequence cannot go from {self.state} to {state}")
         self.state = state
 
     def complete(self, stopped: bool) -> FinishReason | None:
+        """Why the output is complete, None if it is not; `stopped`: its text has a stop string."""
         if not self.outputs:
             return None
-        if self.known[-1] in self.spec.eos_ids:
+        if self.token_ids[-1] in self.spec.request.eos_ids:
             return FinishReason.EOS
         if stopped:
             return FinishReason.STOP
-        return FinishReason.LENGTH if self.outputs >= self.spec.max_tokens else None
+        return FinishReason.LENGTH if self.outputs >= self.spec.request.max_tokens else None

@@ -4,16 +4,7 @@ A `Stage` lives as long as one generation of a ring and belongs to that ring's c
 each batch it checks the rules (`table`), seals and opens sequences, runs the slice, collects
 evidence and, in the last stage, samples. Payload length is checked before the bytes are used.
 
-Faults are here so that tests and simulations can see dishonesty caught; each deviates in one place:
-
-- `null-proofs` proves nothing;
-- `garbage-hidden` alters what it sends after proving and hashing it;
-- `garbage-signed` hashes the altered rows as well, so only its proof is of the right ones;
-- `quiet-garbage` does so too, but leaves each row's largest values, which a proof covers, alone;
-- `wrong-seed` samples with other noise.
-
-The last stage sends no rows, so altering them does nothing there. Weight faults are applied when a
-slice is loaded.
+What it proves, sends on and samples by is its conduct's to say (`pipeline.runner.conduct`).
 """
 
 from __future__ import annotations
@@ -31,17 +22,13 @@ from pipeline.engine.evidence.collecting import Collector, ReturnedTokens, token
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
-from pipeline.engine.ring.batch import Batch, Close, Item, Open
+from pipeline.engine.ring.batch import Batch, Close, Open
 from pipeline.engine.ring.table import ItemRows, SequenceTable
+from pipeline.runner.conduct import StageConduct
 from pipeline.runner.errors import KvExhausted
 from pipeline.runner.stage import StepItem
 from proofs.evidence.ring_terms import terms_digest
-from proofs.sampling.token_score import SamplingError, SamplingFields, choose_batch
-from proofs.toploc import TOPK
-
-_OTHER_KEY = 0x9E3779B97F4A7C15
-_ALTERED_UNSIGNED = ("garbage-hidden",)
-_ALTERED_SIGNED = ("garbage-signed", "quiet-garbage")
+from proofs.sampling.token_score import SamplingError, choose_batch
 
 
 @dataclass(frozen=True)
@@ -57,23 +44,12 @@ def raw_bytes(tensor: torch.Tensor) -> memoryview:
     return tensor.view(torch.uint8).numpy().reshape(-1).data
 
 
-def altered(rows: torch.Tensor, quiet: bool) -> torch.Tensor:
-    """What a dishonest stage makes of its rows [N, H]. With `quiet`, only of each row's smaller
-    values, and the garbage stays below the others: a proof's points are found where they were."""
-    if not quiet:
-        return rows + torch.randn_like(rows) * rows.std()
-    magnitude = rows.abs()
-    # Half of a small model's row is left to alter, where TOPK would be all of it.
-    cutoff = magnitude.topk(min(TOPK, rows.shape[1] // 2), dim=1).values[:, -1:]
-    garbage = (torch.rand_like(rows) * 2 - 1) * cutoff * 0.9
-    return torch.where(magnitude >= cutoff, rows, garbage)
-
-
 class Stage:
     """Runs batches on a loaded slice. Not thread-safe; `close` frees its sequences' KV cache.
 
-    `ring` is the digest of the build that it belongs to (`proofs.evidence.ring_terms`).
+    `ring` is the digest of the generation that it belongs to (`proofs.evidence.ring_terms`).
     `rows` keeps what was received of finished sequences; None, and in stage 0, nothing is kept.
+    `conduct` is honest where none is given.
     """
 
     def __init__(
@@ -83,14 +59,15 @@ class Stage:
         counters: Counters,
         ring: bytes,
         rows: RowsStore | None = None,
+        conduct: StageConduct | None = None,
     ) -> None:
         self._slice = model.slice
         self._runner = model.runner
         self._store = store
         self._rows = None if self._slice.is_first else rows
         self._counters = counters
-        self._fault = model.request.fault
         self._ring = ring
+        self._conduct = conduct or StageConduct()
         self._table = SequenceTable(model.request.kv_tokens)
         self._collectors: dict[bytes, Collector] = {}
 
@@ -109,8 +86,6 @@ class Stage:
         outcome = StepOutcome() if self._slice.is_last else StepOutcome(payload=memoryview(b""))
         if batch.items:
             outcome = self._compute(batch, inputs, placed)
-        self._counters.steps += 1
-        self._counters.tokens += batch.rows
         self._counters.compute_seconds += time.perf_counter() - started
         return outcome
 
@@ -136,14 +111,13 @@ class Stage:
             self._runner.open(opened.sequence_id, opened.capacity)
         except KvExhausted as exc:
             raise EngineError("out_of_memory", str(exc)) from exc
-        s = opened.sampling
         self._collectors[opened.sequence_id] = Collector(
             opened.sequence_id,
             self._slice.hidden_size,
-            terms_digest(self._ring, opened.prompt, s.temperature, s.top_k, s.top_p, s.noise_key),
+            terms_digest(self._ring, opened.prompt, opened.sampling),
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
-            null_proofs=self._fault == "null-proofs",
+            prove=self._conduct.prove,
         )
 
     def _compute(
@@ -157,13 +131,9 @@ class Stage:
         halves = host.to(torch.bfloat16)
         if not bool(torch.isfinite(halves).all()):
             raise StageViolation("hidden states are not finite: the input or the weights are bad")
-        payload = signed = raw_bytes(host)
-        tokens: tuple[int, ...] = ()
-        if self._slice.is_last:
-            tokens = self._sample(batch, output)
-        elif self._fault in _ALTERED_UNSIGNED + _ALTERED_SIGNED:
-            payload = raw_bytes(altered(host, quiet=self._fault == "quiet-garbage"))
-            signed = payload if self._fault in _ALTERED_SIGNED else signed
+        sent_rows, signed_rows = self._conduct.outgoing(host)
+        payload, signed = raw_bytes(sent_rows), raw_bytes(signed_rows)
+        tokens = self._sample(batch, output) if self._slice.is_last else ()
         drawn = iter(tokens)
         for rows in placed:
             first, last = rows.first, rows.first + rows.count
@@ -202,15 +172,12 @@ class Stage:
         if not rows:
             return ()
         logits = self._runner.logits(output[rows]).cpu().numpy()
-        samplings = [self._sampling(item) for item in batch.samples]
+        samplings = [
+            self._conduct.sampling(self._table.opened(item.sequence_id).sampling)
+            for item in batch.samples
+        ]
         positions = [item.start + item.count for item in batch.samples]
         try:
             return tuple(choose_batch(logits, samplings, positions))
         except SamplingError as exc:
             raise StageViolation(f"no token can be chosen: {exc}") from exc
-
-    def _sampling(self, item: Item) -> SamplingFields:
-        sampling = self._table.opened(item.sequence_id).sampling
-        if self._fault == "wrong-seed":
-            return sampling.model_copy(update={"noise_key": sampling.noise_key ^ _OTHER_KEY})
-        return sampling

@@ -38,11 +38,11 @@ class ItemRows:
 @dataclass
 class _Entry:
     opened: Open
-    fed: int = 0
+    num_computed_tokens: int = 0
 
     @property
     def proven(self) -> int:
-        return max(0, self.fed - self.opened.prompt + 1)
+        return max(0, self.num_computed_tokens - self.opened.prompt + 1)
 
 
 class SequenceTable:
@@ -61,6 +61,7 @@ class SequenceTable:
         return self._entries[sequence_id].opened
 
     def sequences(self) -> tuple[bytes, ...]:
+        """Ids of the open sequences."""
         return tuple(self._entries)
 
     def apply(self, batch: Batch) -> list[ItemRows]:
@@ -77,7 +78,7 @@ class SequenceTable:
         placed: list[ItemRows] = []
         row = 0
         for item in batch.items:
-            proven = self._feed(item)
+            proven = self._advance(item)
             placed.append(ItemRows(item.sequence_id, row, item.count, proven, item.sample))
             row += item.count
         return placed
@@ -104,17 +105,19 @@ class SequenceTable:
             )
         self._entries[opened.sequence_id] = _Entry(opened)
 
-    def _feed(self, item: Item) -> int:
+    def _advance(self, item: Item) -> int:
         """Advance a sequence; returns how many of the item's rows (its last ones) are proven."""
         entry = self._entries.get(item.sequence_id)
         if entry is None:
             raise StageViolation("an item's sequence is not open")
-        if item.start != entry.fed:
-            raise StageViolation(f"item starts at {item.start}, the sequence stands at {entry.fed}")
+        if item.start != entry.num_computed_tokens:
+            raise StageViolation(
+                f"item starts at {item.start}, the sequence stands at {entry.num_computed_tokens}"
+            )
         if item.start + item.count > entry.opened.capacity:
             raise StageViolation("an item goes past its sequence's capacity")
         before = entry.proven
-        entry.fed += item.count
+        entry.num_computed_tokens += item.count
         if item.sample and not entry.proven:
             raise StageViolation("a token was asked for before the prompt was complete")
         return entry.proven - before

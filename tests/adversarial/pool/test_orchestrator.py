@@ -16,9 +16,9 @@ from node.wire.messages.verification import ClaimAnswer, ClaimRequest, VerdictNo
 from node.wire.messages.work import FinishedRun, Progress, TokenRun, Trouble
 from node.wire.methods import CLAIM, PROGRESS, TROUBLE, VERDICT
 from node.wire.rpc import serve
-from pipeline.engine.control.messages import FinishReason
 from proofs.encoding.signing import sign_digest
 from proofs.evidence.bundle import StageClaim
+from proofs.evidence.sequence import FinishReason
 from proofs.verdict.message import SignedVerdict, StageVerdict, Verdict
 from tests.adversarial.harness import eventually, key_of, until
 from tests.adversarial.standins import DOMAIN, POOL, VOCAB

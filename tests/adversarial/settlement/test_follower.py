@@ -16,7 +16,7 @@ from chain.events.reader import Batch, ChainEvent
 from node.settlement.follower import SettlementFollower
 from proofs.encoding.leaves import PostedRoot
 from tests.adversarial.harness import eventually, open_node
-from tests.adversarial.ledger import Ledger, block_of, root_fields
+from tests.adversarial.ledger import Ledger, root_fields
 from tests.adversarial.standins import DOMAIN, POOL
 from tests.proofs.settlement.epochs import settled, signed
 
@@ -61,7 +61,7 @@ def batch(last: int, *events: ChainEvent, after: int | None = None) -> Batch:
     """Up to block `last`; `after` is the block after which all that came before is void."""
     base = Position(last - 1 if after is None else after, None)
     cursor = base if after is None else Position(last, b"o" * 32)
-    return Batch(events, block_of(last), cursor, base)
+    return Batch(events, Ledger().block(last), cursor, base)
 
 
 class Script:

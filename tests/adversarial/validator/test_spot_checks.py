@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from hashlib import sha256
-from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.spotcheck import DEFAULT_TERMS, ONE, chosen
-from tests.adversarial.ledger import Chain, Rpc
 
 COMMITTED, HEAD = 100, 101
 PROBATION = DEFAULT_TERMS.probation
 LATER = 40
-HASHES = {"decides": b""}
-
-
-@pytest.fixture(autouse=True)
-def _blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The chain stands at `HEAD`, and there is much to lose."""
-
-    async def block(self: object, tag: object) -> Any:
-        number = tag if isinstance(tag, int) else HEAD
-        return SimpleNamespace(number=number, hash=HASHES["decides"], timestamp=int(time.time()))
-
-    async def block_hash(self: object, number: int) -> bytes:
-        return HASHES["decides"]
-
-    async def owner_of(self: object, node: str) -> str:
-        return node
-
-    async def conviction_loss(self: object, provider: str) -> int:
-        return 10**30
-
-    monkeypatch.setattr(Rpc, "block", block)
-    monkeypatch.setattr(Chain, "block_hash", block_hash, raising=False)
-    monkeypatch.setattr(Chain, "owner_of", owner_of, raising=False)
-    monkeypatch.setattr(Chain, "conviction_loss", conviction_loss, raising=False)
 
 
 def units(court: Any, first: int, count: int, committed_at: int = COMMITTED) -> list[UnitBundle]:
@@ -49,11 +20,12 @@ def units(court: Any, first: int, count: int, committed_at: int = COMMITTED) -> 
 
 async def test_established_workers_are_checked_now_and_then(court) -> None:
     async with court() as c:
+        c.ledger.head, c.ledger.conviction_loss = HEAD, 10**30
         first = units(c, 0, PROBATION)
         later = units(c, PROBATION, LATER)
         picked: list[UnitBundle] = []
         while len(picked) not in (2, 3, 4):
-            beacon = HASHES["decides"] = sha256(HASHES["decides"]).digest()
+            beacon = c.ledger.beacon = sha256(c.ledger.beacon).digest()
             picked = [unit for unit in later if chosen(beacon, unit.content_id, 1, ONE // 16)]
         async with c.session():
             for unit in first:

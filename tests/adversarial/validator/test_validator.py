@@ -12,10 +12,13 @@ from node.roles.validator.service import MAX_PREPARING
 from node.wire.messages.verification import VerifyRequest
 from node.wire.methods import VERIFY
 from p2p.errors import RemoteRefused
-from proofs.evidence.bundle import NoiseSource, Sampling, UnitBundle
+from proofs.evidence.bundle import UnitBundle
+from proofs.evidence.sequence import NoiseSource
+from proofs.sampling.settings import SamplingSettings
 from tests.adversarial.court import WORK, bundle_of
 from tests.adversarial.harness import eventually, open_node
 from tests.adversarial.standins import POOL
+from tests.proofs.units import changed
 
 
 async def test_only_the_pools_owner_can_spend_its_money(court) -> None:
@@ -105,8 +108,7 @@ def of_a_block_to_come(unit: UnitBundle) -> UnitBundle:
     """Its noise is said to be of a block that nobody has yet."""
     (sequence,) = unit.sequences
     noise = NoiseSource(beacon=bytes(32), block=10**6, request_id=sequence.sequence_id)
-    changes = {"sampling": Sampling(temperature=1.0), "noise": noise}
-    told = sequence.model_copy(update=changes)
+    told = changed(sequence, sampling=SamplingSettings(temperature=1.0), noise=noise)
     return unit.model_copy(update={"sequences": (told,), "committed_at": 10**6})
 
 

@@ -12,7 +12,7 @@ from pydantic import FailFast, Field
 
 from node.wire.messages.fields import Body, Done, Signature
 from node.wire.methods import Method
-from pipeline.engine.control.messages import Id32
+from proofs.encoding.fields import Id32
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import Receipt
 

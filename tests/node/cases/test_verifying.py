@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from node.cases.verifying import check_replay, check_words, read_case, thresholds_of
 from node.errors import InputError
-from pipeline.engine.control.replay_messages import ChunkMeasure as EngineChunk
-from pipeline.engine.control.replay_messages import Recomputed, Replay, Replayed
+from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
 from proofs.encoding.signing import address_of
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.builtin import PUBLISHED
-from proofs.thresholds.measures import ChunkMeasure, SequenceMeasure
-from proofs.verdict.blame import Inquiry, RevealedRowsCheck
+from proofs.thresholds.measures import ChunkMeasure, RevealedRowsCheck, SequenceMeasure
+from proofs.verdict.blame import Inquiry
 from proofs.verdict.casefile import AskedRows, CaseFile
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
@@ -63,7 +61,7 @@ LIMITS = RejectConvictLimits.of(PUBLISHED, PUBLISHED)
 
 
 def verdict(spoilt: dict[int, ChunkMeasure] | None, silent: bool = False) -> Verdict:
-    seen = None if silent else RevealedRowsCheck(0.0, chunks=(OFF,))
+    seen = None if silent else RevealedRowsCheck(error=0.0, chunks=(OFF,))
     found = judge(UNIT, measures(UNIT, spoilt), LIMITS, DOMAIN, {INQUIRY: seen})
     assert isinstance(found, Verdict)
     return found
@@ -86,18 +84,15 @@ class Replayer:
     def __init__(self, found: list[SequenceMeasure], error: float) -> None:
         self.found, self.error, self.seen = found, error, b""
 
-    def replay(self, request: Replay) -> Any:
+    def replay(self, request: Replay) -> Replayed:
         revealed = [rows for s in request.sequences for rows in s.revealed]
         if not revealed:
-            items = [m.model_dump() for m in self.found]
-            return Replayed.model_validate({"items": tuple(items), "seconds": 0.1})
+            items = [ReplayedSequence(measure=each) for each in self.found]
+            return Replayed(items=tuple(items), seconds=0.1)
         self.seen = Path(revealed[0].path).read_bytes()
-        own = Recomputed(
-            chunks=(EngineChunk.model_validate(OFF.model_dump()),), sampling=None, sent_error=-1.0
-        )
-        return SimpleNamespace(
-            items=[SimpleNamespace(rows_errors=(self.error,), recomputed=(own,))]
-        )
+        check = RevealedRowsCheck(error=self.error, chunks=(OFF,))
+        item = ReplayedSequence(measure=self.found[0], revealed=(check,))
+        return Replayed(items=(item,), seconds=0.1)
 
 
 def checked(file: CaseFile, spoilt: dict[int, ChunkMeasure] | None, error: float = 0.0) -> Any:

@@ -14,7 +14,7 @@ import trio.testing
 from node.onchain.blocks import IDLE_SECONDS, Blocks
 from node.roles.orchestrator.bundling.making import bundle_sequence
 from node.roles.orchestrator.coordinator.events import BeaconDrawn, OperatorSubmitted
-from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.coordinator.units import UnitState, WorkSequence
 from node.roles.orchestrator.jobs.beacons import Beacons, BeaconSource, BlockBeacons, RandomBeacons
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.journal_events import unit_from_body, unit_to_body
@@ -25,6 +25,10 @@ from tests.node.roles.orchestrator.coordination import Pool
 from tests.node.roles.orchestrator.test_parts import Words, prompt
 
 CUTTER = JobCutter(Words(), b"m" * 32, "tiny", context_length=16, unit_size=2, vocab_size=200)
+
+
+def key_of(sequence: WorkSequence) -> int:
+    return sequence.request.sampling.noise_key
 
 
 def beacons(context: Any, confirmations: int) -> Beacons:
@@ -39,14 +43,14 @@ def test_a_seed_and_the_prompt_alone_make_the_key() -> None:
     sampled = prompt(temperature=0.7, seed=0, max_tokens=4)
     first, second = (CUTTER.cut(key, (sampled,))[0].sequences[0] for key in ("a", "b"))
     assert first.sequence_id != second.sequence_id
-    assert first.noise_key == second.noise_key == noise_key(bytes(8), b"", first.prompt_ids, 0)
+    assert key_of(first) == key_of(second) == noise_key(bytes(8), b"", first.request.prompt_ids, 0)
     assert not first.awaiting_beacon
 
 
 def test_greedy_prompts_have_no_noise_and_wait_for_none() -> None:
     for fields in ({}, {"seed": 3}):
         (unit,) = CUTTER.cut("k", (prompt(max_tokens=4, **fields),))
-        assert (unit.sequences[0].noise_key, unit.sequences[0].noise) == (0, None)
+        assert (key_of(unit.sequences[0]), unit.sequences[0].noise) == (0, None)
         assert not unit.awaiting_beacon
 
 
@@ -78,7 +82,7 @@ def test_a_unit_is_not_assigned_before_its_noise_is_there() -> None:
     assert pool.state(unit) is UnitState.QUEUED
     pool.feed(BeaconDrawn(unit.job_id, block_hash(7), 7))
     assert pool.state(unit) is UnitState.ASSIGNED
-    assert pool.pool.units[unit.unit_id].sequences[0].noise_key != 0
+    assert key_of(pool.pool.units[unit.unit_id].sequences[0]) != 0
     again = pool.pool.units[unit.unit_id]
     pool.feed(BeaconDrawn(unit.job_id, block_hash(8), 8))
     assert pool.pool.units[unit.unit_id] == again

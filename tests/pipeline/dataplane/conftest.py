@@ -23,6 +23,7 @@ from pipeline.dataplane.frames import (
     encode_hello,
     encode_preamble,
 )
+from pipeline.dataplane.listener import ListenerLimits
 
 PATIENCE = 20.0
 SMALL = EdgeLimits(max_header=1024, max_payload=1 << 20, window=4)
@@ -82,13 +83,24 @@ class Net:
     def __init__(self, kind: str, folder: Path) -> None:
         self.server = Identity()
         self.client = Identity()
-        self.listener = Listener(self.server, "127.0.0.1", 0, str(folder / "edge.sock"))
-        self.endpoint = (
-            Endpoint("127.0.0.1", self.listener.port)
-            if kind == "tcp"
-            else Endpoint(unix_path=self.listener.unix_path)
-        )
+        self._kind = kind
+        self._path = str(folder / "edge.sock")
         self.stack = ExitStack()
+        self.listener = self._listen(ListenerLimits())
+
+    def limit(self, limits: ListenerLimits) -> None:
+        """Listen anew, with these limits."""
+        self.listener.close()
+        self.listener = self._listen(limits)
+
+    def _listen(self, limits: ListenerLimits) -> Listener:
+        made = Listener(self.server, "127.0.0.1", 0, self._path, limits)
+        self.endpoint = (
+            Endpoint("127.0.0.1", made.port)
+            if self._kind == "tcp"
+            else Endpoint(unix_path=made.unix_path)
+        )
+        return made
 
     def accepting(self, **options: Any) -> Callable[[], Edge]:
         options.setdefault("limits", SMALL)

@@ -19,9 +19,9 @@ from pipeline.dataplane import (
     Listener,
     ListenFailed,
     dial,
-    listener,
 )
 from pipeline.dataplane.frames import encode_preamble
+from pipeline.dataplane.listener import ListenerLimits
 
 from .conftest import PATIENCE, Net, in_thread, soon
 
@@ -82,11 +82,9 @@ def test_garbage_is_dropped_at_once(net: Net, garbage: bytes) -> None:
     assert answered_by_end(sock)
 
 
-def test_strangers_are_dropped_when_their_time_is_up(
-    net: Net, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strangers_are_dropped_when_their_time_is_up(net: Net) -> None:
     """Silent, half-done, and complete but unexpected: none keeps its place."""
-    monkeypatch.setattr(listener, "PREAMBLE_SECONDS", 0.05)
+    net.limit(ListenerLimits(preamble_seconds=0.05))
     preamble = encode_preamble(Identity().certificate)
     for sent in (b"", preamble[:50], preamble):
         sock = net.raw()
@@ -94,10 +92,8 @@ def test_strangers_are_dropped_when_their_time_is_up(
         assert answered_by_end(sock)
 
 
-def test_a_flood_of_strangers_is_bounded_and_does_not_keep_the_peer_out(
-    net: Net, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(listener, "MAX_STRANGERS", 4)
+def test_a_flood_of_strangers_is_bounded_and_does_not_keep_the_peer_out(net: Net) -> None:
+    net.limit(ListenerLimits(max_strangers=4))
     accepting = net.accepting()
     silent = [net.raw() for _ in range(10)]
     for _ in range(10):

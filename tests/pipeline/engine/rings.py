@@ -14,11 +14,25 @@ from typing import Any
 
 import trio
 
-from pipeline.engine.control import messages as m
 from pipeline.engine.control.client import EngineClient
+from pipeline.engine.control.messages import (
+    Endpoint,
+    Finished,
+    JoinRing,
+    Listen,
+    Listening,
+    Load,
+    Loaded,
+    Message,
+    SequenceIds,
+    SequenceSpec,
+    Submit,
+)
+from pipeline.engine.control.operations import EVIDENCE, JOIN_RING, LISTEN, LOAD, SUBMIT
 from pipeline.engine.errors import EngineError
 from pipeline.engine.service import EngineService
 from pipeline.models.prepared import PreparedModel
+from proofs.evidence.statement import StageEvidence
 
 WAIT = 120.0
 GROUP = b"g" * 32
@@ -31,10 +45,10 @@ def cuts(layers: int, stages: int) -> list[int]:
 
 def load_requests(
     model: PreparedModel, stages: int, kv_tokens: int, faults: dict[int, str]
-) -> list[m.Load]:
+) -> list[Load]:
     at = cuts(model.manifest.layers, stages)
     return [
-        m.Load(
+        Load(
             model_dir=str(model.path),
             model_id=model.model_id,
             first_layer=at[stage],
@@ -47,16 +61,16 @@ def load_requests(
 
 
 def ring_requests(
-    listening: Sequence[m.Listening],
+    listening: Sequence[Listening],
     model: PreparedModel,
     generation: int,
     micro_batches: int,
     max_batch_tokens: int,
-) -> list[m.Ring]:
+) -> list[JoinRing]:
     stages = len(listening)
     several = stages > 1
     return [
-        m.Ring(
+        JoinRing(
             group_id=GROUP,
             generation=generation,
             stage=stage,
@@ -71,8 +85,8 @@ def ring_requests(
     ]
 
 
-def endpoint(listening: m.Listening) -> m.Endpoint:
-    return m.Endpoint(host="127.0.0.1", port=listening.port, fingerprint=listening.fingerprint)
+def endpoint(listening: Listening) -> Endpoint:
+    return Endpoint(host="127.0.0.1", port=listening.port, fingerprint=listening.fingerprint)
 
 
 class LocalRing:
@@ -81,16 +95,16 @@ class LocalRing:
     def __init__(self, stages: int, folder: Path) -> None:
         self.stages = stages
         self.model: PreparedModel | None = None
-        self.events: list[queue.SimpleQueue[tuple[str, m.Message]]] = []
+        self.events: list[queue.SimpleQueue[tuple[str, Message]]] = []
         self.services: list[EngineService] = []
         for stage in range(stages):
-            events: queue.SimpleQueue[tuple[str, m.Message]] = queue.SimpleQueue()
+            events: queue.SimpleQueue[tuple[str, Message]] = queue.SimpleQueue()
             self.events.append(events)
             path = str(folder / f"{stage}.sock")
             self.services.append(
                 EngineService(path, 1, lambda name, body, put=events.put: put((name, body)))
             )
-        self.listening = [s.listen(m.Listen(host="127.0.0.1")) for s in self.services]
+        self.listening = [s.listen(Listen(host="127.0.0.1")) for s in self.services]
 
     def load(
         self, model: PreparedModel, kv_tokens: int = 2048, faults: dict[int, str] | None = None
@@ -110,10 +124,10 @@ class LocalRing:
         )
         return self.join(requests)
 
-    def join(self, requests: Sequence[m.Ring]) -> list[EngineError | None]:
+    def join(self, requests: Sequence[JoinRing]) -> list[EngineError | None]:
         from concurrent.futures import ThreadPoolExecutor
 
-        def one(pair: tuple[EngineService, m.Ring]) -> EngineError | None:
+        def one(pair: tuple[EngineService, JoinRing]) -> EngineError | None:
             try:
                 pair[0].ring(pair[1])
             except EngineError as exc:
@@ -123,18 +137,18 @@ class LocalRing:
         with ThreadPoolExecutor(len(requests)) as pool:
             return list(pool.map(one, zip(self.services, requests, strict=True)))
 
-    def run(self, specs: Iterable[m.SequenceSpec]) -> dict[bytes, m.Finished]:
+    def run(self, specs: Iterable[SequenceSpec]) -> dict[bytes, Finished]:
         """Generate and wait for every sequence."""
         specs = tuple(specs)
-        self.services[0].submit(m.Submit(sequences=specs))
+        self.services[0].submit(Submit(sequences=specs))
         return self.finished(len(specs))
 
-    def finished(self, count: int) -> dict[bytes, m.Finished]:
-        found: dict[bytes, m.Finished] = {}
+    def finished(self, count: int) -> dict[bytes, Finished]:
+        found: dict[bytes, Finished] = {}
         while len(found) < count:
             name, body = self.events[0].get(timeout=WAIT)
             assert name in ("tokens", "finished"), (name, body)
-            if isinstance(body, m.Finished):
+            if isinstance(body, Finished):
                 found[body.sequence_id] = body
         return found
 
@@ -146,8 +160,8 @@ class LocalRing:
                 return body
             assert got == "tokens", (got, body)
 
-    def evidence(self, sequence_ids: Iterable[bytes]) -> list[dict[bytes, m.StageEvidence]]:
-        ids = m.SequenceIds(sequence_ids=tuple(sequence_ids))
+    def evidence(self, sequence_ids: Iterable[bytes]) -> list[dict[bytes, StageEvidence]]:
+        ids = SequenceIds(sequence_ids=tuple(sequence_ids))
         items = [service.evidence(ids).items for service in self.services]
         return [{item.sequence_id: item for item in each} for each in items]
 
@@ -183,35 +197,35 @@ class ProcessRing:
                 nursery.start_soon(one, stage, engine)
         return [answers[stage] for stage in range(len(self.engines))]
 
-    async def load(self, model: PreparedModel, kv_tokens: int = 2048) -> list[m.Loaded]:
+    async def load(self, model: PreparedModel, kv_tokens: int = 2048) -> list[Loaded]:
         self.model = model
         requests = load_requests(model, len(self.engines), kv_tokens, {})
-        return await self._each(lambda s, e: e.request("load", requests[s], WAIT))
+        return await self._each(lambda s, e: e.request(LOAD, requests[s], WAIT))
 
-    async def load_one(self, model: PreparedModel, stage: int, kv_tokens: int = 2048) -> m.Loaded:
+    async def load_one(self, model: PreparedModel, stage: int, kv_tokens: int = 2048) -> Loaded:
         request = load_requests(model, len(self.engines), kv_tokens, {})[stage]
-        return await self.engines[stage].request("load", request, WAIT)
+        return await self.engines[stage].request(LOAD, request, WAIT)
 
     async def up(self, generation: int, micro_batches: int = 4, max_batch_tokens: int = 64) -> None:
-        listen = m.Listen(host="127.0.0.1")
-        listening = await self._each(lambda _, e: e.request("listen", listen, WAIT))
+        listen = Listen(host="127.0.0.1")
+        listening = await self._each(lambda _, e: e.request(LISTEN, listen, WAIT))
         assert self.model is not None
         requests = ring_requests(listening, self.model, generation, micro_batches, max_batch_tokens)
-        await self._each(lambda s, e: e.request("ring", requests[s], WAIT))
+        await self._each(lambda s, e: e.request(JOIN_RING, requests[s], WAIT))
 
-    async def submit(self, specs: Iterable[m.SequenceSpec]) -> None:
-        await self.engines[0].request("submit", m.Submit(sequences=tuple(specs)), WAIT)
+    async def submit(self, specs: Iterable[SequenceSpec]) -> None:
+        await self.engines[0].request(SUBMIT, Submit(sequences=tuple(specs)), WAIT)
 
-    async def finished(self, count: int) -> dict[bytes, m.Finished]:
-        found: dict[bytes, m.Finished] = {}
+    async def finished(self, count: int) -> dict[bytes, Finished]:
+        found: dict[bytes, Finished] = {}
         with trio.fail_after(WAIT):
             while len(found) < count:
                 _, body = await self.engines[0].events.receive()
-                if isinstance(body, m.Finished):
+                if isinstance(body, Finished):
                     found[body.sequence_id] = body
         return found
 
-    async def evidence(self, sequence_ids: Iterable[bytes]) -> list[dict[bytes, m.StageEvidence]]:
-        ids = m.SequenceIds(sequence_ids=tuple(sequence_ids))
-        answers = await self._each(lambda _, e: e.request("evidence", ids, WAIT))
+    async def evidence(self, sequence_ids: Iterable[bytes]) -> list[dict[bytes, StageEvidence]]:
+        ids = SequenceIds(sequence_ids=tuple(sequence_ids))
+        answers = await self._each(lambda _, e: e.request(EVIDENCE, ids, WAIT))
         return [{item.sequence_id: item for item in each.items} for each in answers]

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import trio
 
-from pipeline.engine.control import messages as m
 from pipeline.engine.control.client import open_engine
+from pipeline.engine.control.messages import SequenceSpec
 from pipeline.models.prepared import PreparedModel
+from proofs.sampling.settings import SamplingSettings
 from tests.pipeline.engine.reference import Reference
 from tests.pipeline.engine.rings import WAIT, ProcessRing
+from tests.pipeline.engine.sequences import make_spec
 
-SAMPLED = m.Sampling(temperature=0.8, top_k=40, top_p=0.95)
+SAMPLED = SamplingSettings(temperature=0.8, top_k=40, top_p=0.95)
 MOST_STAGES = 5
 # (micro-batches, tokens a batch, KV positions): from one at a time to all together.
 SHAPES = [(1, 512, 4096), (3, 16, 4096), (5, 7, 400), (2, 64, 600), (8, 33, 4096)]
@@ -37,13 +39,14 @@ def key(run: int, number: int) -> bytes:
 
 def specs(
     run: int, prompts: dict[int, tuple[int, ...]], max_tokens: int, sampled: bool
-) -> list[m.SequenceSpec]:
+) -> list[SequenceSpec]:
     return [
-        m.SequenceSpec(
-            sequence_id=key(run, number),
-            unit_id=bytes(32),
-            prompt_ids=prompt,
-            sampling=SAMPLED.model_copy(update={"noise_key": number}) if sampled else m.Sampling(),
+        make_spec(
+            key(run, number),
+            prompt,
+            sampling=SAMPLED.model_copy(update={"noise_key": number})
+            if sampled
+            else SamplingSettings(),
             max_tokens=max_tokens,
             eos_ids=(2,),
         )

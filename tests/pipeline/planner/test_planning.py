@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.models.layout import LayerTable
-from pipeline.planner import Candidate, CannotPlan, LinkTable, ModelNeeds, plan_groups, search
+from pipeline.planner import Candidate, CannotPlan, LinkTable, ModelNeeds, plan_groups
+from pipeline.planner.search import SearchLimits
 
 from .conftest import GIB, NO_LINKS, any_needs, any_workers, brute_force, check, uniform, workers
 
@@ -38,15 +39,18 @@ def test_the_search_for_many_workers_is_exact_for_like_layers(
     candidates: list[Candidate], needs: ModelNeeds, low: int, more: int
 ) -> None:
     expected = brute_force(candidates, needs, low, low + more)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "EXACT", 0)
-        try:
-            (group,) = plan_groups(
-                candidates, NO_LINKS, needs, min_stages=low, max_stages=low + more
-            ).groups
-        except CannotPlan:
-            assert expected is None
-            return
+    try:
+        (group,) = plan_groups(
+            candidates,
+            NO_LINKS,
+            needs,
+            min_stages=low,
+            max_stages=low + more,
+            search=SearchLimits(exact=0),
+        ).groups
+    except CannotPlan:
+        assert expected is None
+        return
     check(group, candidates, needs)
     assert (group.bottleneck_seconds, len(group.stages)) == expected
 
@@ -56,13 +60,11 @@ def test_the_search_for_many_workers_is_exact_for_like_layers(
 def test_the_search_for_many_workers_is_sound_for_unlike_layers(
     candidates: list[Candidate], needs: ModelNeeds
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search, "EXACT", 0)
-        patch.setattr(search, "SHORTLIST", 8)
-        try:
-            (group,) = plan_groups(candidates, NO_LINKS, needs).groups
-        except CannotPlan:
-            return
+    few = SearchLimits(exact=0, shortlist=8)
+    try:
+        (group,) = plan_groups(candidates, NO_LINKS, needs, search=few).groups
+    except CannotPlan:
+        return
     check(group, candidates, needs)
 
 

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 
+from pipeline.dishonest.weights import apply_fault
 from pipeline.models.prepared import PreparedModel
 from pipeline.runner.errors import KvExhausted, RunnerError
-from pipeline.runner.local_ring import Generated, LocalRing, Request, load_ring
+from pipeline.runner.local_ring import Generated, LocalRing, load_ring
 from pipeline.runner.replay import WholeModelReplay
+from proofs.evidence.sequence import SequenceRequest
+from proofs.sampling.settings import SamplingSettings
 
 CUTS = (2, 5, 6)
 
 
-@dataclass(frozen=True)
-class Settings:
-    temperature: float = 0.8
-    top_k: int = 0
-    top_p: float = 0.95
-    noise_key: int = 0
-
-
-def requests(count: int, eos: tuple[int, ...] = ()) -> list[Request]:
+def requests(count: int, eos: tuple[int, ...] = ()) -> list[SequenceRequest]:
     return [
-        Request(tuple(range(5 + i, 9 + 3 * i)), Settings(noise_key=i), 3 + 4 * (i % 3), eos)
+        SequenceRequest(
+            sequence_id=i.to_bytes(16, "big"),
+            prompt_ids=tuple(range(5 + i, 9 + 3 * i)),
+            sampling=SamplingSettings(temperature=0.8, top_p=0.95, noise_key=i),
+            max_tokens=3 + 4 * (i % 3),
+            eos_ids=eos,
+        )
         for i in range(count)
     ]
 
 
-def run(ring: LocalRing, wanted: list[Request]) -> list[Generated]:
+def run(ring: LocalRing, wanted: list[SequenceRequest]) -> list[Generated]:
     return sorted(ring.generate(wanted), key=lambda one: one.index)
 
 
@@ -79,7 +80,9 @@ def test_a_fault_changes_rows_and_an_abandoned_run_frees_its_cache(
     tiny_model: Callable[[str], PreparedModel],
 ) -> None:
     honest = load_ring(tiny_model("llama"), CUTS, 200)
-    faulty = load_ring(tiny_model("llama"), CUTS, 200, fault="int8-weights")
+    faulty = load_ring(
+        tiny_model("llama"), CUTS, 200, alter=partial(apply_fault, fault="int8-weights")
+    )
     running = LocalRing(faulty, batch=2).generate(requests(2))
     cheap = next(running)
     running.close()

@@ -79,24 +79,23 @@ def test_only_stages_from_the_faulty_one_on_differ(
 
 
 def test_long_batches_are_split_and_keep_their_order(
-    tiny_model: Callable[[str], PreparedModel], monkeypatch: pytest.MonkeyPatch
+    tiny_model: Callable[[str], PreparedModel],
 ) -> None:
-    replay = WholeModelReplay(tiny_model("llama"))
+    model = tiny_model("llama")
     pairs = [([3 + i] * (5 + 3 * i), [7, 8]) for i in range(6)]
-    together = replay.prefill(pairs, [6])
-    monkeypatch.setattr("pipeline.runner.replay.MAX_PACKED", 20)
-    apart = replay.prefill(pairs, [6])
+    together = WholeModelReplay(model).prefill(pairs, [6])
+    apart = WholeModelReplay(model, max_packed=20).prefill(pairs, [6])
     for one, other in zip(together, apart, strict=True):
         torch.testing.assert_close(one.stages[0], other.stages[0], rtol=1e-4, atol=1e-4)
 
 
 def test_full_rows_are_given_where_they_are_asked_for(
-    tiny_model: Callable[[str], PreparedModel], monkeypatch: pytest.MonkeyPatch
+    tiny_model: Callable[[str], PreparedModel],
 ) -> None:
-    replay = WholeModelReplay(tiny_model("llama"))
+    model = tiny_model("llama")
     pairs = [([3 + i] * (5 + 3 * i), [7, 8, 9]) for i in range(6)]
-    plain = replay.prefill(pairs, CUTS[1:])
-    monkeypatch.setattr("pipeline.runner.replay.MAX_PACKED", 30)
+    plain = WholeModelReplay(model).prefill(pairs, CUTS[1:])
+    replay = WholeModelReplay(model, max_packed=30)
     replayed = replay.prefill(pairs, CUTS[1:], {1: [0, 1], 4: {1}})
     assert [set(one.full) for one in replayed] == [set(), {0, 1}, set(), set(), {1}, set()]
     for index, stage in ((1, 0), (1, 1), (4, 1)):

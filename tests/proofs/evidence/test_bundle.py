@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgpack
 import pytest
 from hypothesis import given, settings
@@ -10,10 +12,11 @@ from pydantic import ValidationError
 
 from proofs.encoding.canonical import CanonicalError
 from proofs.encoding.messagepack import MAX_CONTAINERS
-from proofs.evidence.bundle import Sampling, StageClaim, UnitBundle, check_claims
+from proofs.evidence.bundle import StageClaim, UnitBundle, check_claims
 from proofs.evidence.ring_terms import terms_digest
 from proofs.evidence.statement import evidence_commitment, input_digest, token_digest
-from tests.proofs.units import DOMAIN, bundle, claim, evidence, sequence, stage_key
+from proofs.sampling.settings import SamplingSettings
+from tests.proofs.units import DOMAIN, bundle, changed, claim, evidence, sequence, stage_key
 
 UNIT = bundle()
 DATA = UNIT.to_bytes()
@@ -122,9 +125,14 @@ def test_token_digests_cover_what_was_sampled_and_where_it_began() -> None:
 
 def test_terms_differ_with_every_value() -> None:
     base = (bytes(32), 3, 0.7, 50, 0.9, 11)
-    changed = (b"m" * 32, 4, 0.8, 51, 0.8, 12)
-    variants = [base] + [(*base[:n], changed[n], *base[n + 1 :]) for n in range(len(base))]
-    assert len({terms_digest(*variant) for variant in variants}) == len(variants)
+    others = (b"m" * 32, 4, 0.8, 51, 0.8, 12)
+
+    def digest(ring: bytes, prompt: int, *values: Any) -> bytes:
+        named = zip(("temperature", "top_k", "top_p", "noise_key"), values, strict=True)
+        return terms_digest(ring, prompt, SamplingSettings.model_validate(dict(named)))
+
+    variants = [base] + [(*base[:n], others[n], *base[n + 1 :]) for n in range(len(base))]
+    assert len({digest(*variant) for variant in variants}) == len(variants)
 
 
 def test_commitments_bind_every_part_of_the_evidence() -> None:
@@ -151,8 +159,8 @@ def test_noise_keys_follow_from_their_source() -> None:
         source = good.noise.model_copy(update=change)
         assert "beacon" in good.model_copy(update={"noise": source}).noise_fault()
     assert "unknown" in good.model_copy(update={"noise": None}).noise_fault()
-    assert "nothing" in good.model_copy(update={"prompt_ids": (2**32,)}).noise_fault()
-    greedy = good.model_copy(update={"noise": None, "sampling": Sampling()})
+    assert "nothing" in changed(good, prompt_ids=(2**32,)).noise_fault()
+    greedy = changed(good, noise=None, sampling=SamplingSettings())
     assert greedy.noise_fault() == ""
 
 

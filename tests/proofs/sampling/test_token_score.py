@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from proofs.sampling.noise import gumbel
+from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.surprise import INFORMATION_CLIP, surprise
 from proofs.sampling.token_score import (
     SCORE_CLIP,
@@ -25,12 +25,10 @@ from proofs.sampling.token_score import (
 )
 
 
-@dataclass(frozen=True)
-class Settings:
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    noise_key: int = 0
+def picks(
+    temperature: float = 0.0, top_k: int = 0, top_p: float = 1.0, noise_key: int = 0
+) -> SamplingSettings:
+    return SamplingSettings(temperature=temperature, top_k=top_k, top_p=top_p, noise_key=noise_key)
 
 
 def assert_is_support(
@@ -152,8 +150,8 @@ def test_frequencies_follow_the_softmax() -> None:
 def test_batch_equals_single_rows_in_any_layout() -> None:
     generator = np.random.default_rng(3)
     logits = generator.normal(0, 2, (5, 300)).astype(np.float32)
-    samplings = [Settings(0.0), Settings(0.7, 20, 0.9, 4), Settings(1.2, 0, 1.0, 5),
-                 Settings(1.0, 0, 0.8, 2**64 - 1), Settings(0.5, 1)]  # fmt: skip
+    samplings = [picks(0.0), picks(0.7, 20, 0.9, 4), picks(1.2, 0, 1.0, 5),
+                 picks(1.0, 0, 0.8, 2**64 - 1), picks(0.5, 1)]  # fmt: skip
     batch = choose_batch(logits, samplings, [3, 1, 4, 1, 5])
     assert batch[::-1] == choose_batch(logits[::-1], samplings[::-1], [5, 1, 4, 1, 3])
     assert batch[0] == int(logits[0].argmax())
@@ -162,11 +160,11 @@ def test_batch_equals_single_rows_in_any_layout() -> None:
 
 def test_measure_tokens_tells_honest_from_wrong_seed_and_temperature() -> None:
     logits = np.random.default_rng(5).normal(0, 2, (60, 500)).astype(np.float32)
-    honest = Settings(0.8, 50, 0.95, 11)
+    honest = picks(0.8, 50, 0.95, 11)
     tokens = choose_batch(logits, [honest] * 60, range(30, 90))
     assert measure_tokens(logits, tokens, honest, 30).matches == 60
     assert measure_tokens(logits, tokens, honest, 30).scores == (0.0,) * 60
-    for other in (Settings(0.8, 50, 0.95, 12), Settings(1.6, 50, 0.95, 11)):
+    for other in (picks(0.8, 50, 0.95, 12), picks(1.6, 50, 0.95, 11)):
         cheated = choose_batch(logits, [other] * 60, range(30, 90))
         measure = measure_tokens(logits, cheated, honest, 30)
         assert measure.matches < 45
@@ -198,13 +196,13 @@ def test_settings_out_of_range_are_refused(temperature: float, top_k: int, top_p
 
 def test_mismatched_batches_are_refused() -> None:
     with pytest.raises(SamplingError):
-        choose_batch(np.ones((2, 3), dtype=np.float32), [Settings()], [0, 1])
+        choose_batch(np.ones((2, 3), dtype=np.float32), [picks()], [0, 1])
     with pytest.raises(SamplingError):
-        measure_tokens(np.ones((2, 3), dtype=np.float32), [1], Settings(), 0)
+        measure_tokens(np.ones((2, 3), dtype=np.float32), [1], picks(), 0)
 
 
 def output_of(
-    logits: Logits, drawn: Settings, asked: Settings, positions: range
+    logits: Logits, drawn: SamplingSettings, asked: SamplingSettings, positions: range
 ) -> tuple[list[int], float]:
     tokens = choose_batch(logits, [drawn] * len(logits), positions)
     measure = measure_tokens(logits, tokens, asked, positions.start)
@@ -216,7 +214,7 @@ def test_surprise_of_honest_text_is_standard_normal() -> None:
     drawn = []
     for key in range(150):
         logits = generator.normal(0, 2, (80, 60)).astype(np.float32)
-        one = Settings(0.9, 40, 0.95, key)
+        one = picks(0.9, 40, 0.95, key)
         drawn.append(output_of(logits, one, one, range(80))[1])
     assert abs(np.mean(drawn)) < 0.33  # 4 standard errors
     assert 0.7 < np.std(drawn) < 1.2
@@ -225,17 +223,17 @@ def test_surprise_of_honest_text_is_standard_normal() -> None:
 
 def test_surprise_tells_the_direction_without_the_seed() -> None:
     logits = np.random.default_rng(9).normal(0, 2, (600, 60)).astype(np.float32)
-    asked = Settings(1.0, 0, 1.0, 1)
-    colder = output_of(logits, Settings(0.7, 0, 1.0, 2), asked, range(600))[1]
-    hotter = output_of(logits, Settings(1.5, 0, 1.0, 2), asked, range(600))[1]
-    greedy = output_of(logits, Settings(0.0), asked, range(600))[1]
+    asked = picks(1.0, 0, 1.0, 1)
+    colder = output_of(logits, picks(0.7, 0, 1.0, 2), asked, range(600))[1]
+    hotter = output_of(logits, picks(1.5, 0, 1.0, 2), asked, range(600))[1]
+    greedy = output_of(logits, picks(0.0), asked, range(600))[1]
     assert greedy < colder < -4.0
     assert hotter > 4.0
 
 
 def test_surprise_is_the_definition_and_adds_up_over_blocks() -> None:
     logits = np.array([[2, 1, 0, -30], [0, 0, 0, 0]], dtype=np.float32)
-    one = Settings(2.0, 3, 1.0, 5)
+    one = picks(2.0, 3, 1.0, 5)
     whole = measure_tokens(logits, [2, 1], one, 4)
     parts = [
         measure_tokens(logits[i : i + 1], [token], one, 4 + i) for i, token in ((0, 2), (1, 1))
@@ -251,8 +249,8 @@ def test_surprise_is_the_definition_and_adds_up_over_blocks() -> None:
 
 def test_surprise_is_bounded_for_impossible_tokens_and_zero_for_greedy() -> None:
     logits = np.array([[60, 0, -60]], dtype=np.float32)
-    outside = measure_tokens(logits, [7], Settings(1.0, 2), 0)
+    outside = measure_tokens(logits, [7], picks(1.0, 2), 0)
     assert 7.9 < outside.excess <= INFORMATION_CLIP
-    greedy = measure_tokens(logits, [1], Settings(0.0), 0)
+    greedy = measure_tokens(logits, [1], picks(0.0), 0)
     assert (greedy.excess, greedy.variance) == (0.0, 0.0)
     assert surprise(0.0, 0.0) == 0.0

@@ -14,10 +14,16 @@ from hashlib import sha256
 
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_of
-from proofs.evidence.bundle import BundleSequence, StageClaim, UnitBundle
+from proofs.evidence.bundle import StageClaim, UnitBundle
+from proofs.evidence.sequence import BundleSequence
 from proofs.evidence.statement import StageEvidence, evidence_commitment, input_digest, token_digest
-from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
-from proofs.verdict.blame import Inquiry, RevealedRowsCheck
+from proofs.thresholds.measures import (
+    ChunkMeasure,
+    RevealedRowsCheck,
+    SamplingMeasure,
+    SequenceMeasure,
+)
+from proofs.verdict.blame import Inquiry
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.handover import difference
 from proofs.verdict.judge import judge
@@ -130,7 +136,7 @@ def do_work(
                 rows=len(output),
                 proofs=(PROOF,) * sequence.chunks,
                 sent=token_digest(output, earlier) if stage == last else outgoing[stage].digest,
-                received=came.digest if came else input_digest(sequence.prompt_ids, output),
+                received=came.digest if came else input_digest(sequence.request.prompt_ids, output),
                 terms=all_terms[stage],
                 returned=b"" if stage else token_digest(output, earlier),
                 sampled_from=earlier,
@@ -161,7 +167,7 @@ def sign_claim(
         and difference(items, work.evidence[following], following)
     ):
         return None
-    tokens = sum(len(s.prompt_ids) + len(s.output_ids) for s in work.done)
+    tokens = sum(s.token_count for s in work.done)
     receipt = Receipt(
         job_id=work.unit_id,
         worker=address_of(stage_key(stage)),
@@ -203,7 +209,10 @@ def hold_court(work: Work, bundle: UnitBundle, limits: RejectConvictLimits) -> V
     these are not what was embedded, every honest proof is off."""
     measures = []
     for index, (told, done) in enumerate(zip(bundle.sequences, work.done, strict=True)):
-        same = (told.prompt_ids, told.output_ids) == (done.prompt_ids, done.output_ids)
+        same = (told.request.prompt_ids, told.output_ids) == (
+            done.request.prompt_ids,
+            done.output_ids,
+        )
         stages = []
         for stage in range(len(work.deeds)):
             chunk = work.measured[stage][index]

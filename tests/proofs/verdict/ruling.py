@@ -7,8 +7,13 @@ from collections.abc import Callable, Sequence
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.builtin import PUBLISHED
 from proofs.thresholds.limits import Thresholds
-from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
-from proofs.verdict.blame import Inquiry, RevealedRowsCheck
+from proofs.thresholds.measures import (
+    ChunkMeasure,
+    RevealedRowsCheck,
+    SamplingMeasure,
+    SequenceMeasure,
+)
+from proofs.verdict.blame import Inquiry
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import StageStatus, Verdict

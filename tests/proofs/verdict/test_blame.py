@@ -10,8 +10,8 @@ import pytest
 from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.statement import token_digest
 from proofs.thresholds.builtin import FP32, PUBLISHED
-from proofs.thresholds.measures import ChunkMeasure
-from proofs.verdict.blame import Inquiry, RevealedRowsCheck
+from proofs.thresholds.measures import ChunkMeasure, RevealedRowsCheck
+from proofs.verdict.blame import Inquiry
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import StageStatus, Verdict
@@ -167,8 +167,8 @@ def test_limits_by_depth_hold_early_stages() -> None:
 
 def test_bytes_that_are_no_rows_accuse_who_signed_for_having_sent_them() -> None:
     revealed = {
-        Inquiry(2, 1, link(1, 1)): RevealedRowsCheck(-1.0),
-        Inquiry(1, 1, link(0, 1)): RevealedRowsCheck(0.0),
+        Inquiry(2, 1, link(1, 1)): RevealedRowsCheck(error=-1.0),
+        Inquiry(1, 1, link(0, 1)): RevealedRowsCheck(error=0.0),
     }
     verdict = judge(UNIT, measures(UNIT, {2: OFF}), LIMITS, DOMAIN, revealed)
     assert isinstance(verdict, Verdict)
@@ -177,10 +177,10 @@ def test_bytes_that_are_no_rows_accuse_who_signed_for_having_sent_them() -> None
 
 def test_grossly_bad_rows_accuse_their_sender_whatever_the_receiver_made_of_them() -> None:
     """What layers give for absurd numbers may differ between honest machines."""
-    absurd = RevealedRowsCheck(1e30, chunks=(OFF,))
+    absurd = RevealedRowsCheck(error=1e30, chunks=(OFF,))
     revealed = {
         Inquiry(2, 1, link(1, 1)): absurd,
-        Inquiry(1, 1, link(0, 1)): RevealedRowsCheck(0.0),
+        Inquiry(1, 1, link(0, 1)): RevealedRowsCheck(error=0.0),
     }
     verdict = judge(UNIT, measures(UNIT, {2: OFF}), LIMITS, DOMAIN, revealed)
     assert isinstance(verdict, Verdict)

@@ -10,12 +10,13 @@ from hypothesis import assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from proofs.evidence.bundle import BundleSequence, FinishReason, StageClaim
+from proofs.evidence.bundle import StageClaim
+from proofs.evidence.sequence import BundleSequence, FinishReason
 from proofs.thresholds.builtin import PUBLISHED
 from proofs.thresholds.measures import ChunkMeasure
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.message import StageStatus, Verdict
-from tests.proofs.units import GOOD, NULL, OFF, sequence
+from tests.proofs.units import GOOD, NULL, OFF, changed, sequence
 from tests.proofs.verdict.ring_model import (
     FAR,
     HONEST,
@@ -205,8 +206,7 @@ class Conspiracy(RuleBasedStateMachine):
                 claim = claim.model_copy(update={"evidence": tampered})
             claims.append(claim)
         try:
-            fields = {**work.done[0].model_dump(), **changes}
-            first = BundleSequence.model_validate(fields)
+            first = BundleSequence.model_validate(changed(work.done[0], **changes).model_dump())
         except ValueError:
             return
         self.judged(work, claims, (first, *work.done[1:]))

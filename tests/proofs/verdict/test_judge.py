@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proofs.encoding.canonical import CanonicalError
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import SignatureError, address_of, checksum_address
-from proofs.evidence.bundle import FinishReason
+from proofs.evidence.sequence import FinishReason
 from proofs.thresholds.builtin import BUILTIN, FP32, PUBLISHED, UnknownThresholdsError, builtin
 from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import ChunkMeasure, SequenceMeasure

@@ -53,8 +53,8 @@ class ClaimRequestContext:
         """Bytes of the bundle that one stage's claim may take."""
         sequences = sum(
             SEQUENCE_BYTES
-            + 5 * (len(s.prompt_ids) + len(s.output_ids) + len(s.eos_ids))
-            + sum(len(stop.encode()) + 8 for stop in s.stop)
+            + 5 * (s.token_count + len(s.request.eos_ids))
+            + sum(len(stop.encode()) + 8 for stop in s.request.stop)
             for s in self.unit.sequences
         )
         return max(MAX_BUNDLE_BYTES - sequences - 4096, 0) // len(self.addresses)
@@ -111,15 +111,12 @@ class ClaimRequestContext:
 
     def _differs(self, stage: int, sequence: WorkSequence, item: StageEvidence) -> str:
         """How a stage's evidence differs from what this node knows of the sequence, or ""."""
-        prompt, output = sequence.prompt_ids, sequence.output_ids
+        prompt, output = sequence.request.prompt_ids, sequence.output_ids
         unit, cut = self.unit, tuple(planned.last_layer for planned in self.plan.stages)
         terms = terms_digest(
             ring_digest(self.model_id, unit.group_id, unit.generation, cut),
             len(prompt),
-            sequence.temperature,
-            sequence.top_k,
-            sequence.top_p,
-            sequence.noise_key,
+            sequence.request.sampling,
         )
         if item.rows != len(output):
             return f"it proves {item.rows} rows of {len(output)} tokens"

@@ -27,7 +27,8 @@ from node.wire.methods import VERIFY
 from node.wire.rpc import call
 from p2p.errors import P2PError
 from proofs.errors import ProofError
-from proofs.evidence.bundle import BundleSequence, FinishReason, Sampling, StageClaim, UnitBundle
+from proofs.evidence.bundle import StageClaim, UnitBundle
+from proofs.evidence.sequence import BundleSequence
 
 Feed = Callable[[BundleMade], Awaitable[None]]
 """Tells the coordinator; returns once what follows is journaled."""
@@ -119,20 +120,11 @@ class BundleMaker:
 
 def bundle_sequence(sequence: WorkSequence) -> BundleSequence:
     """A finished sequence as its bundle shows it."""
+    assert sequence.reason is not None
     return BundleSequence(
-        sequence_id=sequence.sequence_id,
-        prompt_ids=sequence.prompt_ids,
+        request=sequence.request,
         output_ids=sequence.output_ids,
-        sampling=Sampling(
-            temperature=sequence.temperature,
-            top_k=sequence.top_k,
-            top_p=sequence.top_p,
-            noise_key=sequence.noise_key,
-        ),
         noise=sequence.noise,
-        max_tokens=sequence.max_tokens,
-        eos_ids=sequence.eos_ids,
-        stop=sequence.stop,
-        reason=FinishReason(sequence.reason),
+        reason=sequence.reason,
         segments=sequence.segments,
     )

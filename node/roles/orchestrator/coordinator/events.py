@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.roles.orchestrator.coordinator.units import Unit
+from proofs.evidence.sequence import FinishReason
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class PeerFinished:
     generation: int
     unit_id: bytes
     sequence_id: bytes
-    reason: str
+    reason: FinishReason
     ids: tuple[int, ...]
     text: str
 

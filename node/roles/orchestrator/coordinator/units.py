@@ -19,8 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from node.roles.orchestrator.coordinator.members import IllegalTransition
-from proofs.evidence.bundle import NoiseSource
-from proofs.sampling.noise import noise_key
+from proofs.evidence.sequence import FinishReason, NoiseSource, SequenceRequest, sampled_from
 
 
 class UnitState(StrEnum):
@@ -58,44 +57,51 @@ DONE = frozenset({UnitState.ACCEPTED, UnitState.SETTLED})
 class WorkSequence:
     """One prompt to complete, and how far that came.
 
+    `request` is what its group's engines are asked for.
     `noise` is what its noise key follows from: None where it is greedy, or has no seed and waits
     for its job's beacon. `segments` are (output index, generation of the group) pairs: who produced
     which tokens.
     """
 
-    sequence_id: bytes
+    request: SequenceRequest
     prompt_id: str
     messages: tuple[dict[str, str], ...]
-    prompt_ids: tuple[int, ...]
-    max_tokens: int
-    temperature: float
-    top_k: int
-    top_p: float
     seed: int | None
-    stop: tuple[str, ...]
-    eos_ids: tuple[int, ...]
-    noise_key: int = 0
     noise: NoiseSource | None = None
     output_ids: tuple[int, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()
-    reason: str = ""
+    reason: FinishReason | None = None
     text: str = ""
 
     @property
+    def sequence_id(self) -> bytes:
+        """The request's id, 16 bytes."""
+        return self.request.sequence_id
+
+    @property
+    def token_count(self) -> int:
+        """Prompt tokens and the output tokens so far."""
+        return len(self.request.prompt_ids) + len(self.output_ids)
+
+    @property
     def finished(self) -> bool:
-        return self.reason != ""
+        """Whether its output is complete."""
+        return self.reason is not None
 
     @property
     def awaiting_beacon(self) -> bool:
         """Whether it cannot be sampled before its job's beacon is there."""
-        return self.temperature > 0.0 and self.noise is None
+        return self.request.sampling.temperature > 0.0 and self.noise is None
 
     def drawn(self, source: NoiseSource) -> WorkSequence:
         """With the noise of `source`; greedy sequences have none."""
-        if self.temperature == 0.0:
+        request = self.request
+        if request.sampling.temperature == 0.0:
             return self
-        key = noise_key(source.beacon, source.request_id, self.prompt_ids, source.sample_index)
-        return replace(self, noise_key=key, noise=source)
+        key = source.key(request.prompt_ids)
+        sampling = request.sampling.model_copy(update={"noise_key": key})
+        request = request.model_copy(update={"sampling": sampling})
+        return replace(self, request=request, noise=source)
 
     def extended(self, generation: int, offset: int, ids: tuple[int, ...]) -> WorkSequence:
         """With `ids` from output index `offset` on. Repeats and overlaps change nothing."""
@@ -107,30 +113,30 @@ class WorkSequence:
         segments = self.segments
         if not segments or segments[-1][1] != generation:
             segments = (*segments, (len(self.output_ids), generation))
-        output = (self.output_ids + fresh)[: self.max_tokens]
+        output = (self.output_ids + fresh)[: self.request.max_tokens]
         return replace(self, output_ids=output, segments=segments)
 
-    def ended(self, generation: int, reason: str, ids: tuple[int, ...], text: str) -> WorkSequence:
+    def ended(
+        self, generation: int, reason: FinishReason, ids: tuple[int, ...], text: str
+    ) -> WorkSequence:
+        """With its whole output and why that ended; contradictions and repeats change nothing."""
         if self.finished or not ids or ids[: len(self.output_ids)] != self.output_ids:
             return self
         grown = self.extended(generation, 0, ids)
         return replace(grown, reason=reason, text=text)
 
     def sampled_from(self, generation: int) -> int:
-        """The first output token that this build made."""
-        if not self.segments:
-            return 0
-        start, made = self.segments[-1]
-        return start if made == generation else len(self.output_ids)
+        """The index of the first output token that this generation of the group made."""
+        return sampled_from(self.segments, generation, len(self.output_ids))
 
     def restarted(self) -> WorkSequence:
-        return replace(self, output_ids=(), segments=(), reason="", text="")
+        return replace(self, output_ids=(), segments=(), reason=None, text="")
 
     def reopened(self) -> WorkSequence:
         """Unfinished again by one token, so that another build of the group proves it anew."""
         kept = self.output_ids[:-1]
         segments = tuple(segment for segment in self.segments if segment[0] < len(kept))
-        return replace(self, output_ids=kept, segments=segments, reason="", text="")
+        return replace(self, output_ids=kept, segments=segments, reason=None, text="")
 
 
 @dataclass(frozen=True)
@@ -212,7 +218,7 @@ class Unit:
     @property
     def token_count(self) -> int:
         """Tokens a stage worked on: prompts and outputs of all sequences."""
-        return sum(len(s.prompt_ids) + len(s.output_ids) for s in self.sequences)
+        return sum(sequence.token_count for sequence in self.sequences)
 
     def with_sequence(self, sequence: WorkSequence, now: float) -> Unit:
         """With one sequence as it stands at `now`."""

@@ -18,7 +18,8 @@ from typing import Protocol
 from node.errors import InputError
 from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.units import Unit, WorkSequence
-from proofs.evidence.bundle import NoiseSource
+from proofs.evidence.sequence import NoiseSource, SequenceRequest
+from proofs.sampling.settings import SamplingSettings
 
 DEFAULT_MAX_TOKENS = 64
 
@@ -55,17 +56,19 @@ def make_sequence(
         )
     sequence_id = hashlib.sha256(f"prime-node/sequence/1:{job_id}:{index}".encode()).digest()[:16]
     sequence = WorkSequence(
-        sequence_id=sequence_id,
+        request=SequenceRequest(
+            sequence_id=sequence_id,
+            prompt_ids=prompt_ids,
+            sampling=SamplingSettings(
+                temperature=prompt.temperature, top_k=prompt.top_k, top_p=prompt.top_p
+            ),
+            max_tokens=max_tokens,
+            stop=tuple(prompt.stop),
+            eos_ids=tuple(tokenizer.eos_ids),
+        ),
         prompt_id=prompt.id or str(index),
         messages=messages,
-        prompt_ids=prompt_ids,
-        max_tokens=max_tokens,
-        temperature=prompt.temperature,
-        top_k=prompt.top_k,
-        top_p=prompt.top_p,
         seed=prompt.seed,
-        stop=tuple(prompt.stop),
-        eos_ids=tuple(tokenizer.eos_ids),
     )
     if prompt.seed is None:
         return sequence
@@ -102,9 +105,9 @@ class JobCutter:
     def text(self, sequence: WorkSequence, ids: Sequence[int]) -> str:
         """A sequence's output as text: without a final end-of-sequence token, cut before a stop
         string."""
-        ended = bool(ids) and ids[-1] in sequence.eos_ids
+        ended = bool(ids) and ids[-1] in sequence.request.eos_ids
         text = self.tokenizer.decode(ids[:-1] if ended else ids)
-        ends = [at for stop in sequence.stop if (at := text.find(stop)) >= 0]
+        ends = [at for stop in sequence.request.stop if (at := text.find(stop)) >= 0]
         return text[: min(ends)] if ends else text
 
     def cut(self, key: str, prompts: tuple[Prompt, ...]) -> tuple[Unit, ...]:

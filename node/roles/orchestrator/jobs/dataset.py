@@ -30,24 +30,25 @@ def dataset_rows(
 
 
 def _row(model_name: str, unit: Unit, sequence: WorkSequence, bundle: UnitBundle) -> dict[str, Any]:
-    verdict = unit.verdict or {}
+    verdict, request = unit.verdict or {}, sequence.request
+    sampling = request.sampling
     return {
         "prompt_id": sequence.prompt_id,
         "messages": list(sequence.messages),
         "completion": sequence.text,
-        "finish_reason": sequence.reason,
-        "prompt_ids": list(sequence.prompt_ids),
+        "finish_reason": sequence.reason.value if sequence.reason else "",
+        "prompt_ids": list(request.prompt_ids),
         "output_ids": list(sequence.output_ids),
         "model": {"name": model_name, "id": bundle.model_id.hex()},
         "sampling": {
-            "temperature": sequence.temperature,
-            "top_k": sequence.top_k,
-            "top_p": sequence.top_p,
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
             "seed": sequence.seed,
-            "noise_key": f"{sequence.noise_key:016x}",
+            "noise_key": f"{sampling.noise_key:016x}",
             "noise": _noise(sequence),
-            "max_tokens": sequence.max_tokens,
-            "stop": list(sequence.stop),
+            "max_tokens": request.max_tokens,
+            "stop": list(request.stop),
         },
         "unit_id": unit.unit_id.hex(),
         "state": unit.state.value,

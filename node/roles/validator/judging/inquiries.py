@@ -14,7 +14,8 @@ from typing import Any
 
 from node.roles.validator.judging.rows import CannotJudge
 from proofs.evidence.bundle import UnitBundle
-from proofs.verdict.blame import Inquiry, Revealed, RevealedRowsCheck
+from proofs.thresholds.measures import RevealedRowsCheck
+from proofs.verdict.blame import Inquiry, Revealed
 from proofs.verdict.message import Verdict
 
 Opinion = Callable[[Revealed], Verdict | Inquiry]
@@ -66,6 +67,5 @@ async def resolve_inquiries(opinion: Opinion, reveal: Reveal, rounds: int) -> Ru
 
 def most_bytes(bundle: UnitBundle, index: int, hidden_size: int) -> int:
     """What the rows of a sequence can have at most: 8 bytes for each value."""
-    sequence = bundle.sequences[index]
-    rows = len(sequence.prompt_ids) + len(sequence.output_ids) - 1
+    rows = bundle.sequences[index].token_count - 1
     return rows * hidden_size * 8

@@ -21,10 +21,11 @@ from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_i
 from node.roles.validator.judging.limits import NamedThresholds, PoolLimits
 from node.roles.validator.judging.noise_check import refusal
 from node.roles.validator.judging.plan import JudgingPlan
-from node.roles.validator.judging.replay import replay_request, rows_request, shown_by, to_measures
+from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
 from node.roles.validator.judging.reputation import p_values
 from node.roles.validator.judging.rows import CannotJudge, RowsFetcher, is_content
 from pipeline.engine.control.client import EngineClient
+from pipeline.engine.control.operations import REPLAY
 from pipeline.engine.control.replay_messages import Replay, Replayed
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
@@ -32,8 +33,8 @@ from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.measures import SequenceMeasure
-from proofs.verdict.blame import Inquiry, Revealed, RevealedRowsCheck, inquiry_of
+from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
+from proofs.verdict.blame import Inquiry, Revealed, inquiry_of
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import MAX_WALKS, judge
 from proofs.verdict.message import Verdict
@@ -75,7 +76,7 @@ class Judge:
         measures: list[SequenceMeasure | None] = [None] * len(bundle.sequences)
         if plan.chosen:
             request = replay_request(bundle, str(model.path), self._device, plan.chosen)
-            found = to_measures(await self._replay(request))
+            found = list((await self._replay(request)).measures)
             if len(found) != len(plan.chosen):
                 raise CannotJudge("the engine measured other sequences than it was asked for")
             for number, measure in zip(plan.chosen, found, strict=True):
@@ -171,7 +172,7 @@ class Judge:
                 delay = min(delay * 2, LAST_RETRY_SECONDS)
             try:
                 async with self._busy:
-                    found = await self._engine.request("replay", request, timeout=REPLAY_SECONDS)
+                    found = await self._engine.request(REPLAY, request, timeout=REPLAY_SECONDS)
                 self.replay_seconds += found.seconds
                 return found
             except EngineError as exc:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from node.onchain.blocks import Blocks
-from proofs.evidence.bundle import NoiseSource, UnitBundle
+from proofs.evidence.bundle import UnitBundle
+from proofs.evidence.sequence import NoiseSource
 from proofs.verdict.findings import Findings
 from proofs.verdict.message import Verdict
 
@@ -80,7 +81,7 @@ def _of_blocks(bundle: UnitBundle) -> Iterator[tuple[int, NoiseSource]]:
     """Sampled sequences whose noise is a block's, and their numbers."""
     for index, sequence in enumerate(bundle.sequences):
         source = sequence.noise
-        if source is not None and source.block and sequence.sampling.temperature > 0.0:
+        if source is not None and source.block and sequence.request.sampling.temperature > 0.0:
             yield index, source
 
 

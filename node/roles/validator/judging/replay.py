@@ -1,21 +1,22 @@
-"""Between a proof bundle and the engine's replay: the requests, and the measurements back."""
+"""Between a proof bundle and the engine's replay: the requests, and what revealed rows came to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.engine.control.messages import Sampling
 from pipeline.engine.control.replay_messages import (
     Replay,
     Replayed,
-    ReplayedSequence,
     ReplaySequence,
     RevealedRows,
 )
-from proofs.evidence.bundle import BundleSequence, UnitBundle
-from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
-from proofs.verdict.blame import Inquiry, RevealedRowsCheck
+from proofs.evidence.bundle import UnitBundle
+from proofs.evidence.sequence import BundleSequence
+from proofs.thresholds.measures import (
+    RevealedRowsCheck,
+)
+from proofs.verdict.blame import Inquiry
 
 
 def replay_request(
@@ -58,33 +59,10 @@ def rows_request(
     )
 
 
-def to_measures(replayed: Replayed) -> list[SequenceMeasure]:
-    """The engine's answer in the terms of `proofs.verdict.judge.judge`."""
-    return [to_measure(item) for item in replayed.items]
-
-
-def to_measure(item: ReplayedSequence) -> SequenceMeasure:
-    """One sequence of it; what came of revealed rows is no part of that (`shown_by`)."""
-    return SequenceMeasure.model_validate(item.model_dump(exclude={"rows_errors", "recomputed"}))
-
-
 def shown_by(replayed: Replayed) -> RevealedRowsCheck | None:
     """What came of the rows of one `rows_request`; None for an answer to something else."""
-    items = [
-        (e, r) for i in replayed.items for e, r in zip(i.rows_errors, i.recomputed, strict=False)
-    ]
-    if len(items) != 1:
-        return None
-    error, recomputed = items[0]
-    sampling = recomputed.sampling
-    return RevealedRowsCheck(
-        error=error,
-        chunks=tuple(ChunkMeasure.model_validate(c.model_dump()) for c in recomputed.chunks),
-        sampling=None
-        if sampling is None
-        else SamplingMeasure.model_validate(sampling.model_dump()),
-        sent_error=recomputed.sent_error,
-    )
+    checks = [check for item in replayed.items for check in item.revealed]
+    return checks[0] if len(checks) == 1 else None
 
 
 def _sequence(bundle: UnitBundle, sequence: BundleSequence) -> ReplaySequence:
@@ -94,10 +72,4 @@ def _sequence(bundle: UnitBundle, sequence: BundleSequence) -> ReplaySequence:
     for claim in bundle.stages:
         items = [e for e in claim.evidence if e.sequence_id == sequence.sequence_id]
         proofs.append(items[0].proofs if items else ())
-    return ReplaySequence(
-        sequence_id=sequence.sequence_id,
-        prompt_ids=sequence.prompt_ids,
-        output_ids=sequence.output_ids,
-        sampling=Sampling.model_validate(sequence.sampling.model_dump()),
-        proofs=tuple(proofs),
-    )
+    return ReplaySequence(sequence=sequence, proofs=tuple(proofs))

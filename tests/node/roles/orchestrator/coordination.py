@@ -21,6 +21,7 @@ from node.roles.orchestrator.coordinator.groups import Group
 from node.roles.orchestrator.coordinator.pool import Policy, PoolLimits
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
+from proofs.evidence.sequence import FinishReason, SequenceRequest
 
 LAYERS = 30
 WORKERS = ("w1", "w2", "w3")
@@ -38,18 +39,15 @@ def planner(candidates: Seq[Candidate], previous: GroupPlan | None) -> GroupPlan
 
 def sequence(number: int) -> WorkSequence:
     return WorkSequence(
-        sequence_id=number.to_bytes(16, "big"),
+        request=SequenceRequest(
+            sequence_id=number.to_bytes(16, "big"),
+            prompt_ids=(1, 2, 3),
+            max_tokens=8,
+            eos_ids=(0,),
+        ),
         prompt_id=str(number),
         messages=({"role": "user", "content": "hi"},),
-        prompt_ids=(1, 2, 3),
-        max_tokens=8,
-        temperature=0.0,
-        top_k=0,
-        top_p=1.0,
-        noise_key=0,
         seed=0,
-        stop=(),
-        eos_ids=(0,),
     )
 
 
@@ -100,7 +98,12 @@ class Pool:
         for s in current.sequences:
             self.feed(
                 PeerFinished(
-                    current.generation, current.unit_id, s.sequence_id, "length", (5,) * 8, "t"
+                    current.generation,
+                    current.unit_id,
+                    s.sequence_id,
+                    FinishReason.LENGTH,
+                    (5,) * 8,
+                    "t",
                 )
             )
         self.claim(target)

@@ -32,6 +32,7 @@ from node.roles.orchestrator.coordinator.events import (
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from proofs.evidence.sequence import FinishReason
 from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
 
 PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
@@ -63,7 +64,7 @@ def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: in
         assert len(settled) == len(set(settled))
         for work in works:
             for s in pool.pool.units[work.unit_id].sequences:
-                assert len(s.output_ids) <= s.max_tokens
+                assert len(s.output_ids) <= s.request.max_tokens
 
 
 def _check_stake(pool: Pool) -> None:
@@ -109,7 +110,9 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> Ev
         case "tokens":
             return PeerTokens(generation, current.unit_id, seq.sequence_id, offset, ids)
         case "finish":
-            return PeerFinished(generation, current.unit_id, seq.sequence_id, "length", grown, "t")
+            return PeerFinished(
+                generation, current.unit_id, seq.sequence_id, FinishReason.LENGTH, grown, "t"
+            )
         case "claim":
             return PeerClaimed(current.unit_id, generation, choose.randrange(3), b"c")
         case "claims_failed":

@@ -24,6 +24,7 @@ from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import Member, MemberState
 from node.roles.orchestrator.coordinator.pool import PoolLimits
 from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
+from proofs.evidence.sequence import FinishReason
 from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit
 
 
@@ -189,11 +190,11 @@ def test_strangers_do_not_grow_the_tables_without_end() -> None:
 
 
 def test_what_another_build_must_prove_again_loses_its_last_token_and_its_segment() -> None:
-    done = sequence(1).ended(3, "eos", (7, 8), "t")
+    done = sequence(1).ended(3, FinishReason.EOS, (7, 8), "t")
     grown = done.reopened().extended(4, 1, (9,))
     assert grown.output_ids == (7, 9)
     assert grown.segments == ((0, 3), (1, 4))
     short = sequence(1).extended(3, 0, (7,)).reopened()
     assert short.output_ids == ()
     assert short.segments == ()
-    assert sequence(1).ended(3, "eos", (), "t") == sequence(1)
+    assert sequence(1).ended(3, FinishReason.EOS, (), "t") == sequence(1)

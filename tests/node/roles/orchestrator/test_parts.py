@@ -15,6 +15,7 @@ from node.roles.orchestrator.coordinator.units import Opinion
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.journal_events import unit_from_body, unit_to_body
 from node.roles.pool_terms import PoolTerms
+from proofs.evidence.sequence import FinishReason
 
 
 class Words:
@@ -51,7 +52,7 @@ def test_a_prompt_over_the_context_is_named() -> None:
 
 def test_a_unit_goes_through_the_journal_unchanged() -> None:
     (unit, *_) = CUTTER.cut("k", (prompt(max_tokens=4, stop=["x"], temperature=0.5),))
-    grown = unit.with_sequence(unit.sequences[0].ended(1, "eos", (7, 2), "t"), 3.0)
+    grown = unit.with_sequence(unit.sequences[0].ended(1, FinishReason.EOS, (7, 2), "t"), 3.0)
     opinion = Opinion(False, "w1", "off", {"figures": {"tokens": 1.5}})
     grown = replace(grown, asked=("v1", "v2"), opinions={"v1": opinion}, late=True)
     packed = msgpack.packb(unit_to_body(grown))

@@ -13,43 +13,44 @@ import psutil
 import pytest
 import trio
 
-from pipeline.engine.control import messages as m
 from pipeline.engine.control.client import EngineClient, Exited, Restarted, open_engine
+from pipeline.engine.control.messages import Empty, Listen, Load, Message, SequenceIds, Submit
+from pipeline.engine.control.operations import EVIDENCE, LISTEN, LOAD, STATUS, SUBMIT
 from pipeline.engine.errors import EngineDied, EngineError
 
 WAIT = 60.0
 
 
-async def next_event(engine: EngineClient) -> tuple[str, m.Message]:
+async def next_event(engine: EngineClient) -> tuple[str, Message]:
     with trio.fail_after(WAIT):
         return await engine.events.receive()
 
 
 async def test_answers_are_typed_and_errors_have_codes(tmp_path: Path) -> None:
     async with open_engine(tmp_path, "one", environment={"PRIME_ENGINE_THREADS": "1"}) as engine:
-        status = await engine.request("status", m.Empty(), WAIT)
+        status = await engine.request(STATUS, Empty(), WAIT)
         assert (status.pid, status.threads) == (engine.pid, 1)
-        load = m.Load(
+        load = Load(
             model_dir=str(tmp_path), model_id=bytes(32), first_layer=0, last_layer=1, kv_tokens=1
         )
         with pytest.raises(EngineError) as caught:
-            await engine.request("load", load, WAIT)
+            await engine.request(LOAD, load, WAIT)
         assert caught.value.code == "model"
         with pytest.raises(EngineError) as caught:
-            await engine.request("submit", m.Submit(sequences=()), WAIT)
+            await engine.request(SUBMIT, Submit(sequences=()), WAIT)
         assert caught.value.code == "not_loaded"
         with pytest.raises(EngineError) as caught:
-            await engine.request("evidence", m.SequenceIds(sequence_ids=(bytes(16),)), WAIT)
+            await engine.request(EVIDENCE, SequenceIds(sequence_ids=(bytes(16),)), WAIT)
         assert caught.value.code == "unknown_sequence"
 
 
 async def test_listening_again_gives_the_same_answer(tmp_path: Path) -> None:
     async with open_engine(tmp_path, "one") as engine:
-        first = await engine.request("listen", m.Listen(host="127.0.0.1"), WAIT)
-        assert await engine.request("listen", m.Listen(host="127.0.0.1"), WAIT) == first
+        first = await engine.request(LISTEN, Listen(host="127.0.0.1"), WAIT)
+        assert await engine.request(LISTEN, Listen(host="127.0.0.1"), WAIT) == first
         assert await trio.Path(first.unix_path).exists()
         with pytest.raises(EngineError) as caught:
-            await engine.request("listen", m.Listen(host="203.0.113.1"), WAIT)
+            await engine.request(LISTEN, Listen(host="203.0.113.1"), WAIT)
         assert caught.value.code == "edge"
     assert not await trio.Path(first.unix_path).exists()
 
@@ -58,56 +59,56 @@ async def test_a_long_data_folder_still_gets_a_socket(tmp_path: Path) -> None:
     deep = tmp_path / ("d" * 90)
     deep.mkdir()
     async with open_engine(deep, "one") as engine:
-        listening = await engine.request("listen", m.Listen(host="127.0.0.1"), WAIT)
+        listening = await engine.request(LISTEN, Listen(host="127.0.0.1"), WAIT)
         assert await trio.Path(listening.unix_path).exists()
     assert not await trio.Path(listening.unix_path).parent.exists()
 
 
 async def test_a_killed_engine_is_reported_and_started_afresh(tmp_path: Path) -> None:
     async with open_engine(tmp_path, "one") as engine:
-        old = (await engine.request("status", m.Empty(), WAIT)).pid
+        old = (await engine.request(STATUS, Empty(), WAIT)).pid
         os.kill(old, signal.SIGKILL)
         assert await next_event(engine) == ("exited", Exited(code=-signal.SIGKILL))
         name, restarted = await next_event(engine)
         assert (name, restarted) == ("restarted", Restarted(pid=engine.pid or 0))
-        assert (await engine.request("status", m.Empty(), WAIT)).pid == engine.pid != old
+        assert (await engine.request(STATUS, Empty(), WAIT)).pid == engine.pid != old
 
 
 async def test_whoever_waits_hears_of_the_death(tmp_path: Path) -> None:
     async with open_engine(tmp_path, "one", restart=False) as engine:
-        pid = (await engine.request("status", m.Empty(), WAIT)).pid
+        pid = (await engine.request(STATUS, Empty(), WAIT)).pid
         os.kill(pid, signal.SIGSTOP)
         async with trio.open_nursery() as nursery:
 
             async def ask() -> None:
                 with pytest.raises(EngineDied):
-                    await engine.request("status", m.Empty(), WAIT)
+                    await engine.request(STATUS, Empty(), WAIT)
 
             nursery.start_soon(ask)
             await trio.testing.wait_all_tasks_blocked()
             os.kill(pid, signal.SIGKILL)
         assert (await next_event(engine))[0] == "exited"
         with pytest.raises(EngineDied):
-            await engine.request("status", m.Empty(), WAIT)
+            await engine.request(STATUS, Empty(), WAIT)
         with pytest.raises(trio.EndOfChannel):
             await next_event(engine)
 
 
 async def test_a_stuck_engine_times_out_and_is_killed_at_the_end(tmp_path: Path) -> None:
     async with open_engine(tmp_path, "one") as engine:
-        process = psutil.Process((await engine.request("status", m.Empty(), WAIT)).pid)
+        process = psutil.Process((await engine.request(STATUS, Empty(), WAIT)).pid)
         process.suspend()
         with pytest.raises(EngineError) as caught:
-            await engine.request("status", m.Empty(), 0.05)
+            await engine.request(STATUS, Empty(), 0.05)
         assert caught.value.code == "timeout"
     assert not process.is_running()
 
 
 async def test_ctrl_c_and_sigterm(tmp_path: Path) -> None:
     async with open_engine(tmp_path, "one", restart=False) as engine:
-        pid = (await engine.request("status", m.Empty(), WAIT)).pid
+        pid = (await engine.request(STATUS, Empty(), WAIT)).pid
         os.kill(pid, signal.SIGINT)
-        assert (await engine.request("status", m.Empty(), WAIT)).pid == pid
+        assert (await engine.request(STATUS, Empty(), WAIT)).pid == pid
         os.kill(pid, signal.SIGTERM)
         assert await next_event(engine) == ("exited", Exited(code=0))
 
@@ -115,12 +116,13 @@ async def test_ctrl_c_and_sigterm(tmp_path: Path) -> None:
 CONTROL = """
     import sys, trio
     from pathlib import Path
-    from pipeline.engine.control import messages as m
     from pipeline.engine.control.client import open_engine
+    from pipeline.engine.control.messages import Empty
+    from pipeline.engine.control.operations import STATUS
 
     async def main():
         async with open_engine(Path(sys.argv[1]), "one") as engine:
-            await engine.request("status", m.Empty(), 60)
+            await engine.request(STATUS, Empty(), 60)
             print(engine.pid, "torch" in sys.modules, flush=True)
             await trio.sleep_forever()
 

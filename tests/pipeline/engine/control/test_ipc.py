@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.control import ipc
-from pipeline.engine.control import messages as m
+from pipeline.engine.control import ipc, operations
+from pipeline.engine.control.messages import MAX_FRAME, Finished, Loaded, Submit
 from pipeline.engine.errors import EngineDied, EngineError, IpcViolation
+from proofs.evidence.sequence import FinishReason
+from proofs.sampling.settings import SamplingSettings
+from tests.pipeline.engine.sequences import make_spec
 
 
 def one(frame: bytes) -> dict[str, object]:
@@ -19,28 +22,25 @@ def one(frame: bytes) -> dict[str, object]:
     return value
 
 
-SUBMIT = m.Submit(
+SUBMIT = Submit(
     sequences=(
-        m.SequenceSpec(
-            sequence_id=b"s" * 16,
-            unit_id=b"u" * 32,
-            prompt_ids=(1, 2),
+        make_spec(
+            b"s" * 16,
+            (1, 2),
             generated=(3,),
-            sampling=m.Sampling(temperature=1, noise_key=2**64 - 1),
+            sampling=SamplingSettings(temperature=1, noise_key=2**64 - 1),
             max_tokens=4,
             stop=("end",),
             eos_ids=(2,),
         ),
     )
 )
-FINISHED = m.Finished(
-    generation=1, sequence_id=b"s" * 16, reason=m.FinishReason.STOP, ids=(1,), text="é"
-)
+FINISHED = Finished(generation=1, sequence_id=b"s" * 16, reason=FinishReason.STOP, ids=(1,))
 
 
 def test_a_request_survives_the_wire() -> None:
-    parsed = ipc.parse_request(one(ipc.pack_request(5, "submit", SUBMIT)))
-    assert parsed == ipc.Request(5, "submit", SUBMIT)
+    parsed = ipc.parse_request(one(ipc.pack_request(5, operations.SUBMIT, SUBMIT)))
+    assert parsed == ipc.Request(5, operations.SUBMIT, SUBMIT)
 
 
 def test_replies_survive_the_wire() -> None:
@@ -48,10 +48,10 @@ def test_replies_survive_the_wire() -> None:
         "finished", FINISHED
     )
     answer = ipc.parse_reply(
-        one(ipc.pack_answer(3, m.Loaded(weights_bytes=1, kv_bytes=2, seconds=1)))
+        one(ipc.pack_answer(3, Loaded(weights_bytes=1, kv_bytes=2, seconds=1)))
     )
     assert isinstance(answer, ipc.Answer)
-    assert ipc.validate(m.Loaded, answer.body, "load").model_dump()["kv_bytes"] == 2
+    assert ipc.validate(Loaded, answer.body, "load").model_dump()["kv_bytes"] == 2
     failure = ipc.parse_reply(one(ipc.pack_failure(4, EngineError("model", "no such folder"))))
     assert isinstance(failure, ipc.Failure)
     assert (failure.id, failure.error.code, failure.error.message) == (4, "model", "no such folder")
@@ -78,9 +78,9 @@ def test_any_cut_of_the_stream_gives_the_same_frames(sizes: list[int], cuts: lis
 
 def test_an_oversized_frame_is_refused_by_its_length_alone() -> None:
     with pytest.raises(IpcViolation, match="over the limit"):
-        ipc.FrameSplitter().feed(struct.pack(">I", m.MAX_FRAME + 1))
+        ipc.FrameSplitter().feed(struct.pack(">I", MAX_FRAME + 1))
     with pytest.raises(IpcViolation, match="over the limit"):
-        ipc.pack({"pad": bytes(m.MAX_FRAME)})
+        ipc.pack({"pad": bytes(MAX_FRAME)})
 
 
 @pytest.mark.parametrize("body", [b"\xc1", msgpack.packb([1]), msgpack.packb({1: 2}), b"\x81\xa1a"])

@@ -11,16 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.engine.control import messages as m
+from pipeline.dishonest.stages import altered
+from pipeline.engine.control.messages import Finished, SequenceIds, SequenceSpec, Submit
 from pipeline.engine.evidence.collecting import UNSAMPLED, ReturnedTokens, token_bytes
-from pipeline.engine.ring.stage import altered
 from pipeline.models.prepared import PreparedModel
+from proofs.evidence.statement import StageEvidence
+from proofs.sampling.settings import SamplingSettings
 from proofs.toploc import CHUNK_ROWS, build_chunk_proof, measure_rows
 from tests.pipeline.engine.rings import LocalRing, load_requests, local_ring
+from tests.pipeline.engine.sequences import make_spec
 
 OUTPUTS = 40
 PROMPTS = {n: tuple(range(5 + n, 12 + 5 * n)) for n in range(5)}
-Evidence = list[dict[bytes, m.StageEvidence]]
+Evidence = list[dict[bytes, StageEvidence]]
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +43,14 @@ def sid(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def specs(**changes: object) -> list[m.SequenceSpec]:
+def specs(max_tokens: int = OUTPUTS) -> list[SequenceSpec]:
     return [
-        m.SequenceSpec(
-            sequence_id=sid(number),
-            unit_id=bytes(32),
-            prompt_ids=prompt,
-            sampling=m.Sampling(temperature=0.9, noise_key=number),
-            max_tokens=OUTPUTS,
-        ).model_copy(update=changes)
+        make_spec(
+            sid(number),
+            prompt,
+            sampling=SamplingSettings(temperature=0.9, noise_key=number),
+            max_tokens=max_tokens,
+        )
         for number, prompt in PROMPTS.items()
     ]
 
@@ -61,7 +63,7 @@ def digest(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def check_chain(evidence: Evidence, done: dict[bytes, m.Finished]) -> None:
+def check_chain(evidence: Evidence, done: dict[bytes, Finished]) -> None:
     """Both ends of every edge agree, from the ids that stage 0 was fed to the seam."""
     for key, finished in done.items():
         chain = [each[key] for each in evidence]
@@ -126,7 +128,7 @@ def test_a_ring_that_broke_midway_counts_from_the_rebuild(
     with local_ring(3, tmp_path) as ring:
         ring.load(model)
         assert ring.up() == [None] * 3
-        ring.services[0].submit(m.Submit(sequences=tuple(specs())))
+        ring.services[0].submit(Submit(sequences=tuple(specs())))
         for _ in range(60):
             assert ring.events[0].get(timeout=60)[0] == "tokens"
         ring.services[1].load(load_requests(model, 3, 2048, {})[1])
@@ -162,13 +164,13 @@ def test_received_rows_are_kept_and_nobody_can_have_them_dropped(
 ) -> None:
     with local_ring(3, tmp_path) as ring:
         folders = run_keeping(ring, model, tmp_path, 1 << 30)
-        endless = specs(sequence_id=sid(99), max_tokens=400)[0]
-        ring.services[0].submit(m.Submit(sequences=(endless,)))
-        ring.services[0].abort(m.SequenceIds(sequence_ids=(sid(99),)))
+        endless = make_spec(sid(99), PROMPTS[0], max_tokens=400)
+        ring.services[0].submit(Submit(sequences=(endless,)))
+        ring.services[0].abort(SequenceIds(sequence_ids=(sid(99),)))
         done = ring.run(specs())
         evidence = ring.evidence(done)
         for service in ring.services:
-            service.forget(m.SequenceIds(sequence_ids=tuple(done)))
+            service.forget(SequenceIds(sequence_ids=tuple(done)))
     assert not folders[0].exists() or not kept_rows(folders[0])
     for stage in (1, 2):
         files = kept_rows(folders[stage])

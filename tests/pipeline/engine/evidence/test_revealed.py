@@ -12,21 +12,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.engine.control import messages as m
-from pipeline.engine.control import replay_messages as r
+from pipeline.engine.control.replay_messages import (
+    Replay,
+    ReplayedSequence,
+    ReplaySequence,
+    RevealedRows,
+)
 from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.revealed import NO_ROWS
 from pipeline.engine.replay import NOT_FINITE, Replayer
 from pipeline.models.prepared import PreparedModel
+from proofs.sampling.settings import SamplingSettings
 from proofs.thresholds.builtin import FP32
-from proofs.thresholds.measures import ChunkMeasure
+from proofs.thresholds.measures import ChunkMeasure, RevealedRowsCheck, SamplingMeasure
 from tests.pipeline.engine.rings import cuts, load_requests, local_ring
+from tests.pipeline.engine.sequences import make_spec, to_replay
 
 STAGES = 3
 OUTPUTS = 12
 HONEST, CORRUPT = 1e-4, 1e-2
 ARCHITECTURES = ["llama", "gemma3_text"]
-ABSENT = r.Recomputed(chunks=(), sampling=None, sent_error=NO_ROWS)
+ABSENT = RevealedRowsCheck(error=NO_ROWS, chunks=(), sampling=None, sent_error=NO_ROWS)
 
 
 @dataclass
@@ -34,39 +40,39 @@ class Disputed:
     """One finished sequence and the file of what stage 1 received (`files[0]`), and stage 2."""
 
     model: PreparedModel
-    sequence: r.ReplaySequence
+    sequence: ReplaySequence
     files: list[Path]
 
-    def errors(self, *revealed: r.RevealedRows) -> tuple[float, ...]:
-        return self.replay(*revealed).rows_errors
+    def errors(self, *revealed: RevealedRows) -> tuple[float, ...]:
+        return tuple(check.error for check in self.replay(*revealed).revealed)
 
-    def replay(self, *revealed: r.RevealedRows) -> r.ReplayedSequence:
-        replay = r.Replay(
+    def replay(self, *revealed: RevealedRows) -> ReplayedSequence:
+        request = self.sequence.sequence.request.model_copy(update={"sequence_id": bytes(16)})
+        other = self.sequence.sequence.model_copy(update={"request": request})
+        replay = Replay(
             model_dir=str(self.model.path),
             model_id=self.model.model_id,
             boundaries=tuple(cuts(self.model.manifest.layers, STAGES)[1:]),
             sequences=(
-                self.sequence.model_copy(update={"sequence_id": bytes(16), "revealed": ()}),
+                self.sequence.model_copy(update={"sequence": other, "revealed": ()}),
                 self.sequence.model_copy(update={"revealed": revealed}),
             ),
         )
-        other, disputed = Replayer().replay(replay).items
-        assert other.rows_errors == ()
-        assert other.recomputed == ()
-        assert len(disputed.rows_errors) == len(disputed.recomputed) == len(revealed)
+        undisputed, disputed = Replayer().replay(replay).items
+        assert undisputed.revealed == ()
+        assert len(disputed.revealed) == len(revealed)
         return disputed
 
-    def both(self) -> r.ReplayedSequence:
+    def both(self) -> ReplayedSequence:
         """Stage 1 by what it received and sent on, and the last one by what it received."""
         return self.replay(rows(0, self.files[0], self.files[1]), rows(1, self.files[1]))
 
 
 def disputed(folder: Path, model: PreparedModel, faults: dict[int, str]) -> Disputed:
-    spec = m.SequenceSpec(
-        sequence_id=b"s" * 16,
-        unit_id=bytes(32),
-        prompt_ids=tuple(range(5, 30)),
-        sampling=m.Sampling(temperature=1.0, noise_key=7),
+    spec = make_spec(
+        b"s" * 16,
+        tuple(range(5, 30)),
+        sampling=SamplingSettings(temperature=1.0, noise_key=7),
         max_tokens=OUTPUTS,
     )
     with local_ring(STAGES, folder) as ring:
@@ -77,12 +83,8 @@ def disputed(folder: Path, model: PreparedModel, faults: dict[int, str]) -> Disp
         assert ring.up(1, 2, 10) == [None] * STAGES
         done = ring.run([spec])
         evidence = [each[spec.sequence_id] for each in ring.evidence(done)]
-    sequence = r.ReplaySequence(
-        sequence_id=spec.sequence_id,
-        prompt_ids=spec.prompt_ids,
-        output_ids=done[spec.sequence_id].ids,
-        sampling=spec.sampling,
-        proofs=tuple(each.proofs for each in evidence),
+    sequence = to_replay(
+        spec.request, done[spec.sequence_id].ids, tuple(each.proofs for each in evidence)
     )
     files = [folder / f"rows{stage}" / f"{evidence[stage].received.hex()}.rows" for stage in (1, 2)]
     return Disputed(model, sequence, files)
@@ -98,17 +100,15 @@ def honest(model: PreparedModel, tmp_path_factory: pytest.TempPathFactory) -> Di
     return disputed(tmp_path_factory.mktemp("honest"), model, {})
 
 
-def rows(boundary: int, path: Path | str, sent: Path | str = "") -> r.RevealedRows:
-    return r.RevealedRows(boundary=boundary, path=str(path), sent=str(sent))
+def rows(boundary: int, path: Path | str, sent: Path | str = "") -> RevealedRows:
+    return RevealedRows(boundary=boundary, path=str(path), sent=str(sent))
 
 
-def passes(chunks: tuple[r.ChunkMeasure, ...]) -> bool:
-    return len(chunks) == 1 and FP32.passes_sequence(
-        [ChunkMeasure(**chunk.model_dump()) for chunk in chunks]
-    )
+def passes(chunks: tuple[ChunkMeasure, ...]) -> bool:
+    return len(chunks) == 1 and FP32.passes_sequence(chunks)
 
 
-def right(sampling: r.SamplingMeasure | None) -> bool:
+def right(sampling: SamplingMeasure | None) -> bool:
     assert sampling is not None
     assert sampling.tokens == len(sampling.scores) == OUTPUTS
     return sampling.matches == OUTPUTS and max(sampling.scores) == 0.0
@@ -173,8 +173,8 @@ def test_an_honest_ring_passes_by_what_it_received(
     tmp_path: Path, tiny_model: Callable[[str], PreparedModel], architecture: str
 ) -> None:
     measured = disputed(tmp_path, tiny_model(architecture), {}).both()
-    middle, last = measured.recomputed
-    assert all(map(passes, (*measured.stages, middle.chunks, last.chunks)))
+    middle, last = measured.revealed
+    assert all(map(passes, (*measured.measure.stages, middle.chunks, last.chunks)))
     assert max(chunk.mant_err_mean for chunk in middle.chunks + last.chunks) < 0.1
     assert middle.sampling is None
     assert right(last.sampling)
@@ -187,11 +187,11 @@ def test_who_computed_right_on_garbage_passes_by_it(
     tmp_path: Path, tiny_model: Callable[[str], PreparedModel], architecture: str
 ) -> None:
     measured = disputed(tmp_path, tiny_model(architecture), {0: "garbage-signed"}).both()
-    middle, last = measured.recomputed
-    assert not passes(measured.stages[1])
-    assert not passes(measured.stages[2])
-    assert not right(measured.sampling)
-    assert min(measured.rows_errors) > CORRUPT
+    middle, last = measured.revealed
+    assert not passes(measured.measure.stages[1])
+    assert not passes(measured.measure.stages[2])
+    assert not right(measured.measure.sampling)
+    assert min(check.error for check in measured.revealed) > CORRUPT
     assert passes(middle.chunks)
     assert passes(last.chunks)
     assert right(last.sampling)
@@ -204,8 +204,8 @@ def test_who_computed_something_else_fails_whatever_it_was_handed(
     tmp_path: Path, model: PreparedModel, stage: int, first: str
 ) -> None:
     measured = disputed(tmp_path, model, {0: first, stage: "int4-weights"}).both()
-    middle, last = measured.recomputed
-    assert not passes(measured.stages[stage])
+    middle, last = measured.revealed
+    assert not passes(measured.measure.stages[stage])
     assert [passes(middle.chunks), passes(last.chunks)] == [stage == 2, stage == 1]
     assert (middle.sent_error < HONEST) == (stage == 2)
     assert stage == 2 or right(last.sampling)  # other weights may well give the same few tokens
@@ -214,7 +214,7 @@ def test_who_computed_something_else_fails_whatever_it_was_handed(
 def test_who_proved_right_rows_and_sent_others_fails_by_what_it_sent(
     tmp_path: Path, model: PreparedModel
 ) -> None:
-    middle, last = disputed(tmp_path, model, {1: "quiet-garbage"}).both().recomputed
+    middle, last = disputed(tmp_path, model, {1: "quiet-garbage"}).both().revealed
     assert passes(middle.chunks)
     assert passes(last.chunks)
     assert right(last.sampling)
@@ -222,7 +222,7 @@ def test_who_proved_right_rows_and_sent_others_fails_by_what_it_sent(
 
 
 def test_tokens_of_another_noise_fail(tmp_path: Path, model: PreparedModel) -> None:
-    _, last = disputed(tmp_path, model, {2: "wrong-seed"}).both().recomputed
+    _, last = disputed(tmp_path, model, {2: "wrong-seed"}).both().revealed
     assert passes(last.chunks)
     assert not right(last.sampling)
 
@@ -231,13 +231,13 @@ def test_missing_proofs_and_unusable_rows(honest: Disputed, tmp_path: Path) -> N
     first, second = honest.files
     (tmp_path / "short").write_bytes(first.read_bytes()[:-4])
     bare = Disputed(honest.model, honest.sequence.model_copy(update={"proofs": ()}), honest.files)
-    (one,) = bare.replay(rows(0, first, second)).recomputed
+    (one,) = bare.replay(rows(0, first, second)).revealed
     assert [bool(chunk.malformed) for chunk in one.chunks] == [True]
     assert 0 <= one.sent_error < HONEST
     for name in ("short", "missing"):
         absent, unsent = honest.replay(
             rows(0, tmp_path / name, second), rows(0, first, tmp_path / name)
-        ).recomputed
+        ).revealed
         assert absent == ABSENT
         assert passes(unsent.chunks)
         assert unsent.sent_error == NO_ROWS
@@ -253,7 +253,7 @@ def test_absurd_rows_fail_without_an_error(
     signs = np.random.default_rng(3).choice([-1.0, 1.0], count)
     (signs * value).astype("<f4").tofile(tmp_path / "huge")
     huge = tmp_path / "huge"
-    middle, last = case.replay(rows(0, huge, case.files[1]), rows(1, huge)).recomputed
+    middle, last = case.replay(rows(0, huge, case.files[1]), rows(1, huge)).revealed
     assert not passes(middle.chunks)
     assert not passes(last.chunks)
     assert not right(last.sampling)

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.engine.control.messages import Sampling
 from pipeline.engine.errors import StageViolation
 from pipeline.engine.ring.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
 from pipeline.engine.ring.frames import (
@@ -21,12 +20,13 @@ from pipeline.engine.ring.frames import (
     encode_step,
     encode_tokens,
 )
+from proofs.sampling.settings import SamplingSettings
 
 ids = st.binary(min_size=16, max_size=16)
 numbers = st.integers(0, 2**31 - 1)
 counts = st.integers(1, 2**31 - 1)
 samplings = st.builds(
-    Sampling,
+    SamplingSettings,
     temperature=st.just(0.0) | st.floats(0.001, 10),
     top_k=numbers,
     top_p=st.floats(0.01, 1),
@@ -60,7 +60,7 @@ def test_mutated_steps_are_refused_or_well_formed(batch: Batch, data: st.DataObj
 
 
 def test_the_largest_step_fits_the_header_limit() -> None:
-    large, sampling = 2**31 - 1, Sampling(temperature=1, top_p=0.5, noise_key=2**64 - 1)
+    large, sampling = 2**31 - 1, SamplingSettings(temperature=1, top_p=0.5, noise_key=2**64 - 1)
     keys = [n.to_bytes(16, "big") for n in range(MAX_CLOSES)]
     batch = Batch(
         2**62,

@@ -11,11 +11,19 @@ import pytest
 import torch
 
 from pipeline.dataplane import Edge, EdgeClosed, Endpoint, Identity, dial
-from pipeline.engine.control import messages as m
+from pipeline.engine.control.messages import (
+    Empty,
+    Finished,
+    Load,
+    SequenceIds,
+    SequenceSpec,
+    Submit,
+)
 from pipeline.engine.errors import EngineError
 from pipeline.engine.ring.batch import Batch, Item, Open
 from pipeline.engine.ring.frames import Hello, encode_step, encode_tokens
 from pipeline.models.prepared import PreparedModel
+from proofs.sampling.settings import SamplingSettings
 from tests.pipeline.engine.rings import (
     GROUP,
     LocalRing,
@@ -24,6 +32,7 @@ from tests.pipeline.engine.rings import (
     local_ring,
     ring_requests,
 )
+from tests.pipeline.engine.sequences import make_spec
 
 PROMPTS = {n: tuple(range(5 + n, 12 + 3 * n)) for n in range(5)}
 
@@ -45,28 +54,32 @@ def sid(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def spec(number: int, max_tokens: int = 40, **changes: object) -> m.SequenceSpec:
-    made = m.SequenceSpec(
-        sequence_id=sid(number),
-        unit_id=bytes(32),
-        prompt_ids=PROMPTS[number],
-        sampling=m.Sampling(temperature=0.9, top_p=0.9, noise_key=number),
+def spec(
+    number: int,
+    max_tokens: int = 40,
+    prompt_ids: tuple[int, ...] | None = None,
+    generated: tuple[int, ...] = (),
+) -> SequenceSpec:
+    return make_spec(
+        sid(number),
+        PROMPTS[number] if prompt_ids is None else prompt_ids,
+        generated=generated,
+        sampling=SamplingSettings(temperature=0.9, top_p=0.9, noise_key=number),
         max_tokens=max_tokens,
     )
-    return made.model_copy(update=changes)
 
 
-def specs() -> list[m.SequenceSpec]:
+def specs() -> list[SequenceSpec]:
     return [spec(number) for number in PROMPTS]
 
 
 @pytest.fixture(scope="module")
 def expected(
     model: PreparedModel, tmp_path_factory: pytest.TempPathFactory
-) -> dict[bytes, m.Finished]:
+) -> dict[bytes, Finished]:
     """What one stage alone gives, one sequence at a time."""
     torch.set_num_threads(1)
-    done: dict[bytes, m.Finished] = {}
+    done: dict[bytes, Finished] = {}
     with local_ring(1, tmp_path_factory.mktemp("alone")) as ring:
         ring.load(model)
         assert ring.up() == [None]
@@ -75,12 +88,12 @@ def expected(
     return done
 
 
-def ids(done: dict[bytes, m.Finished]) -> dict[bytes, tuple[int, ...]]:
+def ids(done: dict[bytes, Finished]) -> dict[bytes, tuple[int, ...]]:
     return {key: finished.ids for key, finished in done.items()}
 
 
 def test_a_ring_gives_what_one_stage_gives_and_frees_its_cache(
-    tmp_path: Path, model: PreparedModel, expected: dict[bytes, m.Finished]
+    tmp_path: Path, model: PreparedModel, expected: dict[bytes, Finished]
 ) -> None:
     with local_ring(3, tmp_path) as ring:
         ring.load(model)
@@ -89,17 +102,17 @@ def test_a_ring_gives_what_one_stage_gives_and_frees_its_cache(
         assert ids(done) == ids(expected)
         for each in ring.evidence(done):
             assert {len(item.proofs) for item in each.values()} == {2}
-        used = [service.status(m.Empty()).kv_tokens_used for service in ring.services]
+        used = [service.status(Empty()).kv_tokens_used for service in ring.services]
         assert used == [0, 0, 0]
 
 
 def test_a_rebuilt_ring_goes_on_and_proves_the_whole_output(
-    tmp_path: Path, model: PreparedModel, expected: dict[bytes, m.Finished]
+    tmp_path: Path, model: PreparedModel, expected: dict[bytes, Finished]
 ) -> None:
     with local_ring(3, tmp_path) as ring:
         ring.load(model)
         assert ring.up() == [None] * 3
-        ring.services[0].submit(m.Submit(sequences=tuple(specs())))
+        ring.services[0].submit(Submit(sequences=tuple(specs())))
         for _ in range(60):
             assert ring.events[0].get(timeout=60)[0] == "tokens"
         ring.services[1].load(load_requests(model, 3, 2048, {})[1])  # its ring ends, it loads anew
@@ -113,7 +126,7 @@ def test_a_rebuilt_ring_goes_on_and_proves_the_whole_output(
 
 
 def test_another_ring_takes_over_what_was_generated(
-    tmp_path: Path, model: PreparedModel, expected: dict[bytes, m.Finished]
+    tmp_path: Path, model: PreparedModel, expected: dict[bytes, Finished]
 ) -> None:
     half = {key: finished.ids[:17] for key, finished in expected.items()}
     with local_ring(2, tmp_path) as ring:
@@ -132,7 +145,7 @@ def test_a_load_forgets_sequences_and_evidence(tmp_path: Path, model: PreparedMo
         ring.run([spec(0, max_tokens=3)])
         ring.load(model)
         with pytest.raises(EngineError, match="unknown_sequence"):
-            ring.services[0].evidence(m.SequenceIds(sequence_ids=(sid(0),)))
+            ring.services[0].evidence(SequenceIds(sequence_ids=(sid(0),)))
         assert ring.up(generation=2) == [None]
         assert set(ring.run([spec(0, max_tokens=3)])) == {sid(0)}
 
@@ -143,16 +156,16 @@ def test_an_aborted_sequence_frees_its_cache_and_proves_nothing(
     with local_ring(2, tmp_path) as ring:
         ring.load(model)
         assert ring.up() == [None] * 2
-        ring.services[0].submit(m.Submit(sequences=(spec(0, max_tokens=400), spec(1))))
-        ring.services[0].abort(m.SequenceIds(sequence_ids=(sid(0),)))
+        ring.services[0].submit(Submit(sequences=(spec(0, max_tokens=400), spec(1))))
+        ring.services[0].abort(SequenceIds(sequence_ids=(sid(0),)))
         assert set(ring.finished(1)) == {sid(1)}
         for service in ring.services:
-            assert service.status(m.Empty()).kv_tokens_used == 0
+            assert service.status(Empty()).kv_tokens_used == 0
             with pytest.raises(EngineError, match="unknown_sequence"):
-                service.evidence(m.SequenceIds(sequence_ids=(sid(0),)))
-        ring.services[1].forget(m.SequenceIds(sequence_ids=(sid(1),)))
+                service.evidence(SequenceIds(sequence_ids=(sid(0),)))
+        ring.services[1].forget(SequenceIds(sequence_ids=(sid(1),)))
         with pytest.raises(EngineError, match="unknown_sequence"):
-            ring.services[1].evidence(m.SequenceIds(sequence_ids=(sid(1),)))
+            ring.services[1].evidence(SequenceIds(sequence_ids=(sid(1),)))
 
 
 @pytest.mark.parametrize(
@@ -164,20 +177,20 @@ def test_an_aborted_sequence_frees_its_cache_and_proves_nothing(
     ],
 )
 def test_sequences_that_cannot_be_served_are_refused(
-    tmp_path: Path, model: PreparedModel, wrong: m.SequenceSpec, reason: str
+    tmp_path: Path, model: PreparedModel, wrong: SequenceSpec, reason: str
 ) -> None:
     with local_ring(1, tmp_path) as ring:
         ring.load(model, kv_tokens=64)
         with pytest.raises(EngineError, match=reason):
-            ring.services[0].submit(m.Submit(sequences=(wrong,)))
-        ring.services[0].submit(m.Submit(sequences=(spec(0, max_tokens=60),)))
+            ring.services[0].submit(Submit(sequences=(wrong,)))
+        ring.services[0].submit(Submit(sequences=(spec(0, max_tokens=60),)))
         assert ring.up() == [None]
         failed = ring.wait_for(0, "failed")
         assert failed.sequence_id == sid(0)
         assert "64 positions" in failed.reason
 
 
-def load_with(model: PreparedModel, **changes: object) -> m.Load:
+def load_with(model: PreparedModel, **changes: object) -> Load:
     return load_requests(model, 1, 64, {})[0].model_copy(update=changes)
 
 
@@ -222,8 +235,9 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
         ring.load(model)
         requests = ring_requests(ring.listening, model, 1, 1, 64)
         errors: list[EngineError] = []
-        listener = ring.services[0]._listener
+        listener, downstream = (service._listener for service in ring.services[:2])
         assert listener is not None
+        assert downstream is not None
 
         def join_alone() -> None:
             try:
@@ -235,6 +249,8 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
         waiting.start()  # its neighbours never join generation 1
         with listener._changed:
             assert listener._changed.wait_for(lambda: listener._waiting, 60)
+        with downstream._changed:  # its own call has arrived there, and nobody takes it
+            assert downstream._changed.wait_for(lambda: downstream._parked, 60)
         assert ring.up(generation=2) == [None] * 3
         waiting.join(60)
         assert [error.code for error in errors] == ["edge"]
@@ -274,7 +290,7 @@ class Impostor:
 
 
 ROW = 48 * 4
-START = Batch(0, (Item(sid(0), 0, 2, True),), (Open(sid(0), 2, 8, m.Sampling()),))
+START = Batch(0, (Item(sid(0), 0, 2, True),), (Open(sid(0), 2, 8, SamplingSettings()),))
 HOSTILE: dict[str, tuple[bytes, bytes]] = {
     "not MessagePack": (b"\xc1", b""),
     "generation 2": (encode_step(2, START), bytes(2 * ROW)),
@@ -283,7 +299,7 @@ HOSTILE: dict[str, tuple[bytes, bytes]] = {
     "step 3 came": (encode_step(1, Batch(3)), b""),
     "not open": (encode_step(1, Batch(0, START.items)), bytes(2 * ROW)),
     "positions exceed": (
-        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, m.Sampling()),))),
+        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, SamplingSettings()),))),
         b"",
     ),
     "not finite": (encode_step(1, START), b"\xff" * (2 * ROW)),
@@ -307,7 +323,7 @@ def test_a_hostile_upstream_stage_ends_the_ring_with_a_reason(
                 impostor.back.recv(time.monotonic() + 60)
         finally:
             impostor.close()
-        assert ring.services[1].status(m.Empty()).running == 0
+        assert ring.services[1].status(Empty()).running == 0
 
 
 def test_a_frame_against_the_ring_s_direction_ends_it(tmp_path: Path, model: PreparedModel) -> None:

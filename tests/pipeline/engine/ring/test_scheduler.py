@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.engine.control.messages import FinishReason, SequenceSpec
+from pipeline.engine.control.messages import SequenceSpec
 from pipeline.engine.errors import IllegalTransition
 from pipeline.engine.ring.batch import Batch, Close
-from pipeline.engine.ring.scheduler import (
+from pipeline.engine.ring.events import (
     Abort,
     EmitFailed,
     EmitFinished,
@@ -16,10 +16,12 @@ from pipeline.engine.ring.scheduler import (
     Returned,
     RingDown,
     RingUp,
-    Scheduler,
     Submit,
 )
+from pipeline.engine.ring.scheduler import Scheduler
 from pipeline.engine.ring.sequence import State
+from proofs.evidence.sequence import FinishReason
+from tests.pipeline.engine.sequences import make_spec
 
 EOS = 2
 
@@ -31,10 +33,9 @@ def sid(number: int) -> bytes:
 def spec(
     number: int, prompt: int = 3, max_tokens: int = 4, generated: tuple[int, ...] = ()
 ) -> SequenceSpec:
-    return SequenceSpec(
-        sequence_id=sid(number),
-        unit_id=bytes(32),
-        prompt_ids=tuple(range(10, 10 + prompt)),
+    return make_spec(
+        sid(number),
+        tuple(range(10, 10 + prompt)),
         generated=generated,
         max_tokens=max_tokens,
         eos_ids=(EOS,),

@@ -16,10 +16,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pipeline.engine.control.messages import FinishReason, SequenceSpec
+from pipeline.engine.control.messages import SequenceSpec
 from pipeline.engine.evidence.collecting import ReturnedTokens, token_bytes
 from pipeline.engine.ring.batch import Batch
-from pipeline.engine.ring.scheduler import (
+from pipeline.engine.ring.events import (
     Abort,
     Command,
     EmitFailed,
@@ -29,11 +29,13 @@ from pipeline.engine.ring.scheduler import (
     Returned,
     RingDown,
     RingUp,
-    Scheduler,
     Submit,
 )
+from pipeline.engine.ring.scheduler import Scheduler
 from pipeline.engine.ring.sequence import DONE, State
 from pipeline.engine.ring.table import SequenceTable
+from proofs.evidence.sequence import FinishReason
+from tests.pipeline.engine.sequences import make_spec
 
 EOS = 1
 
@@ -44,8 +46,8 @@ def next_token(sequence_id: bytes, position: int) -> int:
 
 def true_output(spec: SequenceSpec) -> tuple[int, ...]:
     ids = list(spec.generated)
-    while len(ids) < spec.max_tokens and (not ids or ids[-1] != EOS):
-        ids.append(next_token(spec.sequence_id, len(spec.prompt_ids) + len(ids)))
+    while len(ids) < spec.request.max_tokens and (not ids or ids[-1] != EOS):
+        ids.append(next_token(spec.sequence_id, len(spec.request.prompt_ids) + len(ids)))
     return tuple(ids)
 
 
@@ -115,10 +117,9 @@ class Schedules(RuleBasedStateMachine):
     def submit(self, prompt: int, max_tokens: int, kept: int) -> None:
         self.made += 1
         sequence_id = self.made.to_bytes(16, "big")
-        spec = SequenceSpec(
-            sequence_id=sequence_id,
-            unit_id=bytes(32),
-            prompt_ids=tuple(range(prompt)),
+        spec = make_spec(
+            sequence_id,
+            tuple(range(prompt)),
             max_tokens=max_tokens,
             eos_ids=(EOS,),
         )
@@ -175,7 +176,9 @@ class Schedules(RuleBasedStateMachine):
             self.ring_down()
         self.ring_up(kv=40, micro_batches=3, batch_tokens=5)
         assert self.ring is not None
-        for _ in range(sum(len(s.prompt_ids) + s.max_tokens + 3 for s in self.specs.values())):
+        for _ in range(
+            sum(len(s.request.prompt_ids) + s.request.max_tokens + 3 for s in self.specs.values())
+        ):
             self.send()
             self.send()
             if self.ring.flights:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.engine.control.messages import Sampling
 from pipeline.engine.errors import StageViolation
 from pipeline.engine.ring.batch import Batch, Close, Item, Open
 from pipeline.engine.ring.table import ItemRows, SequenceTable
+from proofs.sampling.settings import SamplingSettings
 
 A, B = b"a" * 16, b"b" * 16
 
 
 def opened(sequence_id: bytes, prompt: int = 3, capacity: int = 8) -> Open:
-    return Open(sequence_id, prompt, capacity, Sampling())
+    return Open(sequence_id, prompt, capacity, SamplingSettings())
 
 
 def table_with(*batches: Batch) -> SequenceTable:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_inquiries
-from node.roles.validator.judging.replay import rows_request, to_measures
+from node.roles.validator.judging.replay import rows_request
 from node.roles.validator.judging.rows import CannotJudge
-from pipeline.engine.control.replay_messages import Replayed, ReplayedSequence, SamplingMeasure
-from proofs.verdict.blame import Inquiry, Revealed, RevealedRowsCheck
+from pipeline.engine.control.replay_messages import Replayed, ReplayedSequence
+from proofs.thresholds.measures import RevealedRowsCheck, SamplingMeasure, SequenceMeasure
+from proofs.verdict.blame import Inquiry, Revealed
 from proofs.verdict.message import StageVerdict, Verdict
 from tests.proofs.units import bundle
 
@@ -36,7 +37,7 @@ async def ruled(needed: list[int], given: dict[int, float | None], rounds: int) 
 
     async def reveal(asked: Inquiry) -> RevealedRowsCheck | None:
         error = given[asked.stage]
-        return None if error is None else RevealedRowsCheck(error)
+        return None if error is None else RevealedRowsCheck(error=error)
 
     return await resolve_inquiries(opinion, reveal, rounds)
 
@@ -78,20 +79,21 @@ def test_the_engine_measures_what_the_stage_before_sent() -> None:
     asked = Inquiry(2, 1, unit.stages[2].evidence[1].received)
     request = rows_request(unit, "/model", "cpu", asked, Path("/blobs/x.rows"))
     (sequence,) = request.sequences
-    assert sequence.sequence_id == unit.sequences[1].sequence_id
+    assert sequence.sequence == unit.sequences[1]
     assert sequence.proofs[2] == unit.stages[2].evidence[1].proofs
     (rows,) = sequence.revealed
     assert (rows.boundary, rows.path) == (1, "/blobs/x.rows")
-    length = len(sequence.prompt_ids) + len(sequence.output_ids) - 1
+    length = sequence.sequence.token_count - 1
     assert most_bytes(unit, 1, 576) == length * 576 * 8
 
 
 def test_measures_leave_revealed_rows_out() -> None:
-    item = ReplayedSequence(
+    measured = SequenceMeasure(
         sequence_id=bytes(16),
         stages=((), ()),
         sampling=SamplingMeasure(tokens=1, matches=1, scores=(0.0,)),
-        rows_errors=(0.5,),
     )
-    (measure,) = to_measures(Replayed(items=(item,), seconds=0.0))
+    item = ReplayedSequence(measure=measured, revealed=(RevealedRowsCheck(error=0.5),))
+    (measure,) = Replayed(items=(item,), seconds=0.0).measures
+    assert measure == measured
     assert measure.sequence_id == bytes(16)

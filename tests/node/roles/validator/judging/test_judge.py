@@ -16,9 +16,10 @@ from node.roles.validator.judging.noise_check import NoiseCheck, NoiseFault
 from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.rows import CannotJudge
 from node.wire.blobs import BlobStore
+from pipeline.engine.control.operations import REPLAY, Operation
 from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
 from proofs.evidence.bundle import UnitBundle
-from tests.proofs.units import DOMAIN, NULL, bundle, measures, sequence
+from tests.proofs.units import DOMAIN, NULL, bundle, changed, measures, sequence
 
 
 class Engine:
@@ -31,11 +32,13 @@ class Engine:
         if spoilt >= 0:
             bad = tuple((NULL,) * len(chunks) for chunks in found[spoilt].stages)
             found[spoilt] = found[spoilt].model_copy(update={"stages": bad})
-        self._items = {m.sequence_id: ReplayedSequence(**m.model_dump()) for m in found}
+        self._items = {m.sequence_id: ReplayedSequence(measure=m) for m in found}
 
-    async def request(self, name: str, body: Replay, timeout: float) -> Replayed:
-        assert name == "replay"
-        ids = tuple(item.sequence_id for item in body.sequences)
+    async def request(
+        self, operation: Operation[Replay, Replayed], body: Replay, timeout: float
+    ) -> Replayed:
+        assert operation is REPLAY
+        ids = tuple(item.sequence.sequence_id for item in body.sequences)
         self.asked.append(ids)
         items = tuple(self._items[sequence_id] for sequence_id in ids)
         return Replayed(items=items + items[:1] if self.extra else items, seconds=1.0)
@@ -88,7 +91,7 @@ async def test_nothing_chosen_asks_no_engine_and_still_checks_words(judge_with: 
     ruling = await judge_with(engine).rule(MADE, JudgingPlan(()), nobody)
     assert engine.asked == []
     assert ruling.verdict.accepted
-    longer = MADE.sequences[0].model_copy(update={"max_tokens": 5})
+    longer = changed(MADE.sequences[0], max_tokens=5)
     told = MADE.model_copy(update={"sequences": (longer, *MADE.sequences[1:])})
     assert not (await judge_with(engine).rule(told, JudgingPlan(()), nobody)).verdict.accepted
 

@@ -10,8 +10,10 @@ import pytest
 
 from node.onchain.blocks import Blocks
 from node.roles.validator.judging.noise_check import NoiseFault, check_beacons, refusal
-from proofs.evidence.bundle import BundleSequence, NoiseSource, Sampling, UnitBundle
+from proofs.evidence.bundle import UnitBundle
+from proofs.evidence.sequence import BundleSequence, NoiseSource
 from proofs.sampling.noise import noise_key
+from proofs.sampling.settings import SamplingSettings
 from proofs.verdict.message import StageStatus
 from tests.node.roles.chains import Chain, block_hash, open_context
 from tests.proofs.units import PROMPT, bundle, sequence
@@ -24,7 +26,7 @@ def sampled(number: int, block: int, **changes: Any) -> BundleSequence:
     fields = {"beacon": block_hash(block), "block": block, "request_id": bytes([number]) * 16}
     source = NoiseSource.model_validate(fields | changes)
     key = noise_key(source.beacon, source.request_id, PROMPT, source.sample_index)
-    sampling = Sampling(temperature=0.7, noise_key=key)
+    sampling = SamplingSettings(temperature=0.7, noise_key=key)
     return sequence(number, 4, noise=source, sampling=sampling)
 
 
@@ -50,7 +52,7 @@ async def test_a_true_beacon_is_sound(blocks: Blocks, chain: Chain) -> None:
 
 
 async def test_greedy_and_seeded_sequences_name_no_block(blocks: Blocks, chain: Chain) -> None:
-    greedy = sequence(1, 4, noise=NoiseSource(beacon=b"?", block=5), sampling=Sampling())
+    greedy = sequence(1, 4, noise=NoiseSource(beacon=b"?", block=5), sampling=SamplingSettings())
     seeded = sampled(2, 0, beacon=bytes(8), request_id=b"")
     for known in (blocks, None):
         assert await check_beacons(unit(greedy, seeded), known) == await check_beacons(

@@ -1,4 +1,4 @@
-"""Stop strings and finished text, with the tokenizers of real models."""
+"""Stop strings, with the tokenizers of real models."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.engine.control.messages import SequenceSpec
-from pipeline.engine.ring.text import StopStringWatch
+from pipeline.engine.ring.stop_strings import StopStringWatch
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
+from tests.pipeline.engine.sequences import make_spec
 
 EOS = 2
 
@@ -20,10 +20,9 @@ def tokenizer(tiny_model: Callable[[str], PreparedModel]) -> ChatTokenizer:
 
 
 def watch(tokenizer: ChatTokenizer, *stop: str, generated: str = "") -> StopStringWatch:
-    spec = SequenceSpec(
-        sequence_id=bytes(16),
-        unit_id=bytes(32),
-        prompt_ids=(5,),
+    spec = make_spec(
+        bytes(16),
+        (5,),
         generated=tuple(tokenizer.encode(generated)),
         max_tokens=1000,
         stop=stop,
@@ -62,9 +61,3 @@ def test_a_stop_string_may_begin_in_the_text_of_an_earlier_ring(tokenizer: ChatT
     assert not watched.stopped
     assert push_until_stopped(watched, tokenizer.encode("nd")) == 2
     assert watch(tokenizer, "end", generated="the end").stopped
-
-
-def test_text_ends_before_the_first_stop_string_and_the_end_token(tokenizer: ChatTokenizer) -> None:
-    ids = tokenizer.encode("one two three")
-    assert watch(tokenizer, "three", "two").text(ids) == "one "
-    assert watch(tokenizer).text([*ids, EOS]) == "one two three"

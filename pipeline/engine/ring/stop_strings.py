@@ -1,4 +1,4 @@
-"""Text of a running sequence: does a stop string come, and what does the finished output say?
+"""Text of a running sequence: has one of its stop strings come?
 
 Tokens are pieces of UTF-8, so text can only be read from a growing run of them; the tokenizer's
 stream decoder gives what is final and holds back what may still change. A stop string may span
@@ -6,8 +6,6 @@ tokens: the last characters of the text so far are kept and searched with each n
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 from pipeline.engine.control.messages import SequenceSpec
 from pipeline.models.tokenizer import ChatTokenizer
@@ -17,11 +15,9 @@ class StopStringWatch:
     """Follows one sequence's output. `stopped` says whether a stop string was seen."""
 
     def __init__(self, reader: ChatTokenizer, spec: SequenceSpec) -> None:
-        self._reader = reader
-        self._eos = frozenset(spec.eos_ids)
-        self._stops = spec.stop
-        self._stream = reader.stream() if spec.stop else None
-        self._keep = max((len(stop) for stop in spec.stop), default=1) - 1
+        self._stops = spec.request.stop
+        self._stream = reader.stream() if self._stops else None
+        self._keep = max((len(stop) for stop in self._stops), default=1) - 1
         self._tail = ""
         self.stopped = False
         for token in spec.generated:
@@ -34,12 +30,3 @@ class StopStringWatch:
             self.stopped = any(stop in text for stop in self._stops)
             self._tail = text[-self._keep :] if self._keep else ""
         return self.stopped
-
-    def text(self, ids: Iterable[int]) -> str:
-        """The output as text: without a final end-of-sequence token, cut before a stop string."""
-        kept = list(ids)
-        if kept and kept[-1] in self._eos:
-            kept.pop()
-        text = self._reader.decode(kept)
-        ends = [at for stop in self._stops if (at := text.find(stop)) >= 0]
-        return text[: min(ends)] if ends else text
