@@ -25,6 +25,7 @@ from node.roles.orchestrator.coordinator.events import (
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.service import Orchestrator
+from proofs.evidence.sequence import FinishReason
 from tests.adversarial.harness import Node, eventually, make_orchestrator, open_node, running, until
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import POOL
@@ -66,7 +67,9 @@ async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
         return
     only = unit.sequences[0].sequence_id
     await orchestrator.feed(
-        PeerFinished(group.generation, unit.unit_id, only, "length", (10, 11, 12, 13), "t")
+        PeerFinished(
+            group.generation, unit.unit_id, only, FinishReason.LENGTH, (10, 11, 12, 13), "t"
+        )
     )
     if state is UnitState.PRODUCED:
         return
@@ -82,7 +85,9 @@ async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
         current = pool.units[unit.unit_id]
         if current.state is not UnitState.VERIFYING:
             await orchestrator.feed(
-                PeerFinished(group.generation, unit.unit_id, only, "length", (10, 11, 12, 13), "t")
+                PeerFinished(
+                    group.generation, unit.unit_id, only, FinishReason.LENGTH, (10, 11, 12, 13), "t"
+                )
             )
             for stage in range(2):
                 await orchestrator.feed(
