@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from chain.calls.caller import ContractCaller
 from chain.calls.providers import Providers
-from chain.encoding.views import NodeRecord, known
+from chain.encoding.views import NodeRecord, address_or_none
 from chain.endpoint.concurrency import for_each
 from chain.errors import InvalidInput
 from chain.transactions.manager import TxResult
@@ -93,7 +93,7 @@ class Nodes:
 
     async def owner_of(self, node: str) -> str | None:
         """The provider that registered a node first and owns it for good; None for a stranger."""
-        return known(await self._caller.read("ComputeRegistry", "ownerOf", node))
+        return address_or_none(await self._caller.read("ComputeRegistry", "ownerOf", node))
 
     async def owners_of(self, nodes: Iterable[str]) -> dict[str, str]:
         """`owner_of` by node, for as many as there are; strangers are left out."""

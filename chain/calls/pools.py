@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from chain.calls.caller import Call, ContractCaller
 from chain.encoding.hexdata import parse_address
-from chain.encoding.views import (
-    Pool,
-    PoolFunds,
-    PoolState,
-    Strategy,
-    known,
-)
+from chain.encoding.views import Pool, PoolFunds, PoolState, Strategy, address_or_none
 from chain.errors import InvalidInput, Reverted
 from chain.transactions.manager import TxResult
 from proofs.encoding.receipts import PoolInvite
@@ -116,7 +110,7 @@ class Pools:
     async def funds(self, pool_id: int) -> PoolFunds:
         """A pool's books."""
         book = await self._caller.read("RewardsDistributor", "bookOf", pool_id)
-        settlement = known(book.settlement)
+        settlement = address_or_none(book.settlement)
         committed = 0
         if settlement is not None:
             # Another domain may settle elsewhere; what its contract has promised counts as well.

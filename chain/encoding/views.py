@@ -64,14 +64,14 @@ class Pool:
             pool_id=pool_id,
             creator=value.creator,
             state=PoolState(value.state),
-            inviter=known(value.inviter),
+            inviter=address_or_none(value.inviter),
             created_at=value.createdAt,
             started_at=value.startedAt,
             ended_at=value.endedAt,
             member_count=value.memberCount,
             compute_units=value.computeUnits,
             domain_id=value.domainId,
-            settlement=known(value.settlement),
+            settlement=address_or_none(value.settlement),
             name=value.name,
             uri=value.uri,
         )
@@ -98,7 +98,7 @@ class PoolFunds:
         """From `RewardsDistributor.bookOf`, and the settlement's `committed`."""
         return PoolFunds(
             strategy=Strategy(value.strategy),
-            settlement=known(value.settlement),
+            settlement=address_or_none(value.settlement),
             rate=value.rate,
             funded=value.funded,
             paid=value.paid,
@@ -150,6 +150,6 @@ class StakeStatus:
     slashable: int
 
 
-def known(address: str) -> str | None:
+def address_or_none(address: str) -> str | None:
     """An address, or None for the zero address, which contracts return for "nobody"."""
     return None if address == ZERO_ADDRESS else address

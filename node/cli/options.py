@@ -41,7 +41,7 @@ StoreOption = Annotated[
     typer.Option(
         "--model-store",
         envvar="PRIME_NODE_MODEL_STORE",
-        help=f"Where prepared models lie (default {DEFAULT_MODEL_STORE}).",
+        help=f"Where prepared models are kept (default {DEFAULT_MODEL_STORE}).",
     ),
 ]
 

@@ -47,12 +47,12 @@ def confirm(question: str, *, agreed: bool) -> None:
     if agreed:
         return
     if not sys.stdin.isatty():
-        raise InputError(f"{question} nobody is here to ask", "add --yes")
+        raise InputError(f"{question} there is nobody here to ask", "add --yes")
     if not typer.confirm(question, err=True):
         raise NodeError("nothing was sent")
 
 
 def _hidden(text: str, variable: str, *, twice: bool = False) -> str:
     if not sys.stdin.isatty():
-        raise InputError(f"{text}: nobody is here to ask", f"set {variable}")
+        raise InputError(f"{text}: there is nobody here to ask", f"set {variable}")
     return str(typer.prompt(text, hide_input=True, confirmation_prompt=twice, err=True))

@@ -104,7 +104,7 @@ def verify(network_file: NetworkFileOption = DEFAULT_FILE, as_json: JsonOption =
     if failed:
         raise NodeError(
             f"{len(failed)} of {len(checks)} checks do not hold",
-            "do not join with this network file before you know why",
+            "do not join with this network file until you know why",
         )
 
 

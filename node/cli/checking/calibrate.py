@@ -237,7 +237,7 @@ def _show(profile: Profile, as_json: bool, path: Path | None = None) -> None:
         f"measured   {profile.sequences} honest sequences, {profile.chunks} chunks, "
         f"{profile.tokens} tokens in {profile.stages} stages"
     )
-    support = f"supported  a false-positive rate of {profile.supported_fpr:.2g} a sequence"
+    support = f"supported  a false-positive rate of {profile.supported_fpr:.2g} per sequence"
     if not profile.is_supported:
         support += f"; {profile.fpr:g} was asked for and needs more sequences"
     typer.echo(support)

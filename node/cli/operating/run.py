@@ -86,11 +86,12 @@ def command(
         str | None, typer.Option("--model", help="Model to serve.", rich_help_panel=_POOL)
     ] = None,
     stages: Annotated[
-        str | None, typer.Option("--stages", help="Stages a group, or auto.", rich_help_panel=_POOL)
+        str | None,
+        typer.Option("--stages", help="Stages per group, or auto.", rich_help_panel=_POOL),
     ] = None,
     unit_size: Annotated[
         int | None,
-        typer.Option("--unit-size", help="Prompts a work unit.", rich_help_panel=_POOL),
+        typer.Option("--unit-size", help="Prompts per work unit.", rich_help_panel=_POOL),
     ] = None,
     log_format: Annotated[
         str | None,

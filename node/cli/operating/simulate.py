@@ -21,11 +21,14 @@ def command(
         int, typer.Option("--limit", min=0, help="Only the first N prompts (0: all).")
     ] = 0,
     max_tokens: Annotated[
-        int, typer.Option("--max-tokens", min=1, help="Most tokens an answer, where not given.")
+        int,
+        typer.Option(
+            "--max-tokens", min=1, help="Most tokens per answer, where a prompt does not say."
+        ),
     ] = 48,
     model: Annotated[str, typer.Option("--model", help="Model to serve.")] = "smollm2",
     stages: Annotated[
-        int, typer.Option("--stages", min=0, max=64, help="Stages a group (0: one a worker).")
+        int, typer.Option("--stages", min=0, max=64, help="Stages per group (0: one per worker).")
     ] = 0,
     topology: Annotated[
         Path | None,
@@ -43,7 +46,7 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of plan and sampling.")] = 0,
     timeout: Annotated[
-        float, typer.Option("--timeout", min=1.0, help="Give up after so many seconds.")
+        float, typer.Option("--timeout", min=1.0, help="Give up after this many seconds.")
     ] = 900.0,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave the network running until Ctrl-C.")

@@ -17,11 +17,12 @@ def command(
     units: Annotated[
         int,
         typer.Option(
-            "--units", min=0, max=2**32 - 1, help="Compute units, one a GiB (0: by the device)."
+            "--units", min=0, max=2**32 - 1, help="Compute units, one per GiB (0: by the device)."
         ),
     ] = 0,
     hours: Annotated[
-        int, typer.Option("--hours", min=1, max=720, help="How long the consent counts.")
+        int,
+        typer.Option("--hours", min=1, max=720, help="How long the consent is valid, in hours."),
     ] = 24,
     *,
     options: WalletOptions,
@@ -70,7 +71,7 @@ def command(
     typer.echo(consent.to_text())
     typer.echo(
         f"node {consent.node} would belong to provider {consent.provider} with "
-        f"{consent.compute_units} compute units; counts until {moment(consent.deadline)}\n"
+        f"{consent.compute_units} compute units; valid until {moment(consent.deadline)}\n"
         "next, where the provider's key lies: prime-node stake register-node CONSENT",
         err=True,
     )

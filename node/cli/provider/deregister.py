@@ -28,7 +28,7 @@ def command(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All nodes of the provider.")] = False,
     unstake: Annotated[
-        bool, typer.Option("--unstake", help="Also ask back all stake that no node needs.")
+        bool, typer.Option("--unstake", help="Also ask for all stake back that no node needs.")
     ] = False,
     *,
     options: SendingOptions,
@@ -108,7 +108,7 @@ def _check(wallet: Wallet, named: str | None, every: bool, as_provider: bool) ->
 
 def _agree(nodes: list[str], unstake: bool, agreed: bool) -> None:
     what = f"node {nodes[0]}" if len(nodes) == 1 else f"{len(nodes)} nodes"
-    tail = " and ask the stake back" if unstake else ""
+    tail = " and ask for the stake back" if unstake else ""
     ask.confirm(f"Take {what} off the network{tail}?", agreed=agreed)
 
 

@@ -31,18 +31,18 @@ SENTENCES: dict[str, Sentence] = {
     ),
     "NothingUnbonding": lambda: (
         "nothing is unbonding",
-        "ask stake back first: prime-node stake unstake AMOUNT",
+        "ask for stake back first: prime-node stake unstake AMOUNT",
     ),
     "StillUnbonding": lambda until: (
         f"too early: the stake is free at {moment(until)}",
         "run this again then",
     ),
     "SignatureExpired": lambda deadline: (
-        f"the consent counted until {moment(deadline)}",
+        f"the consent was valid until {moment(deadline)}",
         _FRESH_CONSENT,
     ),
     "InvalidSignature": lambda expected: (
-        f"this consent of {expected} counts no more: it was used, or others were since",
+        f"this consent of {expected} is no longer valid: it was used, or a later one was",
         _FRESH_CONSENT,
     ),
     "NodeOwnedBy": lambda node, owner: (

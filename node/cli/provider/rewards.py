@@ -67,7 +67,7 @@ def claim(
     pool: PoolOption = None,
     minimum: Annotated[
         str | None,
-        typer.Option("--min", help="Only pools with at least so many tokens to claim."),
+        typer.Option("--min", help="Only pools with at least this many tokens to claim."),
     ] = None,
     *,
     options: WalletOptions,
