@@ -30,6 +30,7 @@ from node.roles.orchestrator.coordinator.events import (
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import IllegalTransition, Member, MemberState
 from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
+from proofs.evidence.sequence import FinishReason
 from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
 
 
@@ -135,7 +136,11 @@ def test_a_unit_whose_evidence_died_is_proven_again() -> None:
     pool.validators(v1=1)
     group = pool.up()
     only = work.sequences[0].sequence_id
-    pool.feed(PeerFinished(group.generation, work.unit_id, only, "length", tuple(range(8)), "t"))
+    pool.feed(
+        PeerFinished(
+            group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)), "t"
+        )
+    )
     assert pool.pool.units[work.unit_id].state is UnitState.PRODUCED
     pool.feed(PeerGone("w3", "gone"))
     pool.build_done()

@@ -90,7 +90,11 @@ def test_a_stage_without_evidence_rests_and_another_build_proves_the_unit() -> N
     pool.feed(OperatorSubmitted((work,)))
     group = pool.up()
     only = work.sequences[0].sequence_id
-    pool.feed(PeerFinished(group.generation, work.unit_id, only, "length", tuple(range(8)), "t"))
+    pool.feed(
+        PeerFinished(
+            group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)), "t"
+        )
+    )
     pool.feed(ClaimsFailed(work.unit_id, group.generation, "nothing", ("w3",)))
     assert pool.pool.units[work.unit_id].state is UnitState.PRODUCED
     pool.now += 1.0
