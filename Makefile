@@ -11,12 +11,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CONSTRAINTS := constraints.txt
-# One pytest process for a module's tests or a group's; tests/conftest.py says how many there are,
-# which tests stay together, and that the longest start first.
+# tests/conftest.py says in how many processes, which tests stay together, and what comes first.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 SUBMAKE := $(MAKE) --no-print-directory
 
-.PHONY: demo test test-fast lint bench contracts model clean
+.PHONY: demo test test-fast lint bench contracts npm model clean
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -57,8 +56,12 @@ contracts: $(VENV)/.dev
 		(cd contracts && npx --no-install forge test) && contracts/tools/audit.sh; \
 	else echo "skipped: contract tests need Node (forge comes from npm)"; fi
 
+# What contracts/ needs from npm: its own tests, and anvil, without which chain tests are skipped.
+npm: $(VENV)/.dev
+	@$(BIN)/python scripts/build_contracts.py --install || test $$? -eq 3
+
 # Lint, contracts and tests do not wait for each other; it fails when any of them does.
-test: model $(VENV)/.dev
+test: model npm $(VENV)/.dev
 	$(BIN)/python scripts/side_by_side.py "$(SUBMAKE) lint" "$(SUBMAKE) contracts" "$(PYTEST)"
 
 test-fast: $(VENV)/.dev

@@ -8,6 +8,7 @@ compiler is the npm build of solc at the version that `contracts/package-lock.js
 
     python scripts/build_contracts.py            write the artifacts
     python scripts/build_contracts.py --check    recompile and compare, exit 1 on a difference
+    python scripts/build_contracts.py --install  only install what npm has for contracts/
 
 Exit status 3 means that Node is not there and nothing was compiled or compared: a caller for which
 the check is optional can tell that from a failed check.
@@ -76,6 +77,7 @@ def install(npm: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    parser.add_argument("--install", action="store_true", help="compile nothing")
     arguments = parser.parse_args()
     try:
         node, npm = find_tools()
@@ -83,6 +85,8 @@ def main() -> int:
     except BuildError as error:
         print(f"build_contracts: {error}", file=sys.stderr)
         return NO_NODE if isinstance(error, NodeMissing) else 1
+    if arguments.install:
+        return 0
     command = [node, "tools/compile.js", *(["--check"] if arguments.check else [])]
     done = subprocess.run(command, cwd=CONTRACTS, check=False)
     if done.returncode != 0:

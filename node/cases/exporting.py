@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from node.config.datadir import DataDir
 from node.config.networkfile import NetworkFile
@@ -17,6 +16,8 @@ from node.config.schema import NodeConfig
 from node.errors import InputError
 from node.journal.reader import read_newest
 from node.onchain.receipt_domain import NO_CHAIN
+from node.roles.validator.bundle_store import BUNDLE
+from node.roles.validator.journal_events import AskedStage, LimitsUsed, RowsAsked, VerdictSigned
 from node.wire.blobs import ROWS
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import checksum_address
@@ -26,7 +27,6 @@ from proofs.thresholds.builtin import BUILTIN
 from proofs.verdict.casefile import AskedRows, CaseFile
 
 MIN_PREFIX = 8
-_BUNDLE = ".bundle"
 
 
 def find_bundle(data: DataDir, prefix: str) -> UnitBundle:
@@ -46,7 +46,7 @@ def find_bundle(data: DataDir, prefix: str) -> UnitBundle:
 def bundles_in(data: DataDir, newest_first: bool = False) -> Iterator[UnitBundle]:
     """The bundles of a folder by age, one in memory at a time; damaged files are left out."""
     paths = sorted(
-        data.blobs.glob(f"*{_BUNDLE}"), key=lambda path: path.stat().st_mtime, reverse=newest_first
+        data.blobs.glob(f"*{BUNDLE}"), key=lambda path: path.stat().st_mtime, reverse=newest_first
     )
     return (bundle for bundle in map(_read_bundle, paths) if bundle is not None)
 
@@ -56,14 +56,14 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
     key = bundle.content_id.hex()
     verdicts, asked = [], []
     which = config.validator.thresholds
-    kinds = ["self.verdict", "self.inquiry", "self.judged-by"]
-    for event in read_newest(data.journal, kinds, key):
-        if event.kind == "self.verdict":
-            verdicts.append(event.body)
-        elif event.kind == "self.judged-by":
-            which = event.body["limits"] or which
+    kinds = [event.kind for event in (VerdictSigned, RowsAsked, LimitsUsed)]
+    for stored in read_newest(data.journal, kinds, key):
+        if stored.kind == VerdictSigned.kind:
+            verdicts.append(VerdictSigned.from_stored(stored).verdict)
+        elif stored.kind == LimitsUsed.kind:
+            which = LimitsUsed.from_stored(stored).limits or which
         else:
-            asked += [_asked(data, item) for item in event.body]
+            asked += [_asked(data, item) for item in RowsAsked.from_stored(stored).stages]
     domain = _domain(config)
     try:
         case = CaseFile(
@@ -81,16 +81,15 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
     return case
 
 
-def _asked(data: DataDir, item: dict[str, Any]) -> AskedRows:
-    digest: bytes = item["digest"]
-    path = data.blobs / f"{digest.hex()}{ROWS}"
+def _asked(data: DataDir, item: AskedStage) -> AskedRows:
+    path = data.blobs / f"{item.digest.hex()}{ROWS}"
     rows = b""
-    if item["error"] is not None:
+    if item.error is not None:
         try:
             rows = path.read_bytes()
         except OSError as exc:
             raise InputError(f"{path}: the revealed rows are gone: {exc.strerror}") from exc
-    return AskedRows(stage=item["stage"], index=item["index"], digest=digest, rows=rows)
+    return AskedRows(stage=item.stage, index=item.index, digest=item.digest, rows=rows)
 
 
 def _domain(config: NodeConfig) -> Domain:

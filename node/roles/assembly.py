@@ -17,7 +17,8 @@ from node.context import NodeContext
 from node.onchain.registration import Provider, ensure_funds, register_worker
 from node.roles.orchestrator.opening.setup import open_orchestrator
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.validator.service import Validator, open_validator_engine
+from node.roles.validator.assembly import open_validator, open_validator_engine
+from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker, open_worker_engine, worker_device
 from node.settlement.follower import SettlementFollower
 from node.wire.blobs import BlobStore
@@ -109,7 +110,7 @@ async def open_roles(
                 terms = await context.chain.settlement.terms()
                 await ensure_funds(context.chain, table, key.address, terms.bond)
             replayer = await stack.enter_async_context(open_validator_engine(context))
-            validator = Validator(context, replayer, follower)
+            validator = open_validator(context, context.chain, replayer, follower)
         if "orchestrator" in wanted:
             orchestrator, pool_id = await open_orchestrator(context, context.chain, table, follower)
         roles = Roles(follower, worker, validator, orchestrator, pool_id)

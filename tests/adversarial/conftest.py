@@ -18,7 +18,6 @@ from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.validator.service import Validator
-from node.roles.validator.settlement.pending import EpochRules
 from node.roles.worker.service import Worker
 from tests.adversarial.court import open_court
 from tests.adversarial.harness import (
@@ -37,7 +36,6 @@ from tests.adversarial.signing import open_signing
 from tests.adversarial.standins import HIDDEN, LAYERS, POOL, Engine, Ring
 
 MANIFEST = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
-RULES = EpochRules(quiet=0.0, turn=0.5, set_aside=0.1)
 
 
 @dataclass
@@ -149,13 +147,6 @@ def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
         return SimpleNamespace(path=tmp_path, manifest=MANIFEST)
 
     monkeypatch.setattr("node.roles.worker.stage.open_model", found)
-    monkeypatch.setattr("node.roles.validator.judging.judge.open_model", found)
-    monkeypatch.setattr("node.roles.validator.settlement.settling.EpochRules", lambda: RULES)
-    monkeypatch.setattr("node.roles.validator.settlement.settling.RECHECK_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.validator.settlement.proposer.RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.validator.judging.rows.FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("node.roles.validator.settlement.convictions.RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.validator.settlement.convictions.TURN_SECONDS", 0.05)
     monkeypatch.setattr("node.roles.worker.rewards.LOOK_SECONDS", 0.05)
     monkeypatch.setattr("node.settlement.follower.FIRST_RETRY_SECONDS", 0.05)
     monkeypatch.setattr("node.settlement.follower.LAST_RETRY_SECONDS", 0.05)
@@ -164,12 +155,9 @@ def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def court(net: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+def court(net: object, tmp_path: Path) -> Callable[..., Any]:
     """`open_court`; of `net` it has the patches alone."""
-    for module in ("service", "judging.judge"):
-        for name in ("FIRST_RETRY_SECONDS", "LAST_RETRY_SECONDS"):
-            monkeypatch.setattr(f"node.roles.validator.{module}.{name}", 0.01)
-    return lambda: open_court(tmp_path)
+    return lambda **options: open_court(tmp_path, **options)
 
 
 @pytest.fixture

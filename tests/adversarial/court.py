@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from node.roles.validator.service import Validator
+from node.roles.validator.timing import ValidatorTiming
 from node.wire.messages.fields import Done
 from node.wire.messages.verification import VerdictNotice, VerifyRequest
 from node.wire.methods import VERDICT, VERIFY
@@ -20,7 +21,14 @@ from proofs.evidence.ring_terms import ring_digest
 from proofs.evidence.sequence import BundleSequence, FinishReason, SequenceRequest
 from proofs.evidence.statement import evidence_commitment
 from proofs.verdict.message import SignedVerdict, Verdict
-from tests.adversarial.harness import Node, eventually, make_validator, open_node, running
+from tests.adversarial.harness import (
+    VALIDATOR_TIMING,
+    Node,
+    eventually,
+    make_validator,
+    open_node,
+    running,
+)
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import (
     DOMAIN,
@@ -154,6 +162,7 @@ class Court:
     rejected: dict[bytes, Verdict] = field(default_factory=dict)
     judge: Node | None = None
     validator: Validator | None = None
+    timing: ValidatorTiming = VALIDATOR_TIMING
 
     @asynccontextmanager
     async def session(self, weight: int = 1) -> AsyncIterator[Court]:
@@ -163,7 +172,7 @@ class Court:
             5, self.folder / "judge", boot=self.owner, ledger=self.ledger, role="validator"
         ) as self.judge:
             self.ledger.weights[self.judge.address] = weight
-            self.validator = make_validator(self.judge, self.engine)
+            self.validator = make_validator(self.judge, self.engine, self.timing)
             async with running(self.judge, validator=self.validator):
                 yield self
 
@@ -191,7 +200,10 @@ class Court:
 
 
 @asynccontextmanager
-async def open_court(folder: Path) -> AsyncIterator[Court]:
+async def open_court(
+    folder: Path, timing: ValidatorTiming = VALIDATOR_TIMING
+) -> AsyncIterator[Court]:
+    """`timing` is that of the validator under test."""
     ledger = Ledger()
     async with AsyncExitStack() as stack:
         owner = await stack.enter_async_context(open_node(20, folder / "owner", ledger=ledger))
@@ -199,7 +211,7 @@ async def open_court(folder: Path) -> AsyncIterator[Court]:
             open_node(21, folder / "rival", boot=owner, ledger=ledger)
         )
         ledger.creators |= {POOL: owner.address, POOL + 1: rival.address}
-        court = Court(folder, owner, rival, ledger, Engine(Ring()))
+        court = Court(folder, owner, rival, ledger, Engine(Ring()), timing=timing)
 
         async def on_verdict(peer_id: str, notice: VerdictNotice) -> Done:
             if court.deaf:

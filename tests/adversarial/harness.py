@@ -29,7 +29,14 @@ from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
+from node.roles.validator.assembly import open_validator
+from node.roles.validator.judging.engine import ReplayTiming
+from node.roles.validator.judging.rows import RowsTiming
 from node.roles.validator.service import Validator
+from node.roles.validator.settlement.convictions import ConvictionTiming
+from node.roles.validator.settlement.pending import EpochRules
+from node.roles.validator.settlement.proposer import ProposalTiming
+from node.roles.validator.timing import JudgingTiming, SettlementTiming, ValidatorTiming
 from node.roles.worker.service import Worker
 from node.settlement.follower import SettlementFollower
 from node.wire.blobs import BlobStore
@@ -38,17 +45,39 @@ from node.wire.messages.fields import Body
 from node.wire.methods import Method
 from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
+from pipeline.models.manifest import Manifest
+from pipeline.models.prepared import PreparedModel
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.encoding.signing import address_of
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.ledger_client import Chain
-from tests.adversarial.standins import EOS, LAYERS, MODEL, POOL, VOCAB, Engine
+from tests.adversarial.standins import EOS, HIDDEN, LAYERS, MODEL, POOL, VOCAB, Engine
 
 SECONDS = 30.0
+VALIDATOR_TIMING = ValidatorTiming(
+    delivery=Backoff.every(0.01, most=20),
+    judging=JudgingTiming(
+        replays=ReplayTiming(attempts=Backoff.every(0.01, most=4)),
+        rows=RowsTiming(stage_tries=Backoff(first=0.01, last=0.08, most=5)),
+    ),
+    settlement=SettlementTiming(
+        rules=EpochRules(quiet=0.0, turn=0.5, set_aside=0.1),
+        proposals=ProposalTiming(retry=0.05),
+        recheck=0.05,
+    ),
+    convictions=ConvictionTiming(turn=0.05, attempts=Backoff.every(0.05, most=6)),
+)
+"""What takes seconds in the field takes moments here."""
 
 
 def key_of(number: int) -> bytes:
     return hashlib.sha256(f"adversarial {number}".encode()).digest()
+
+
+def named_model(store: Path, which: str) -> PreparedModel:
+    """A model that nobody has to load."""
+    manifest = Manifest.model_construct(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+    return PreparedModel(store, manifest)
 
 
 class Words:
@@ -165,8 +194,12 @@ def make_worker(node: Node, engine: Engine) -> Worker:
     return Worker(node.context, engine, Device("cpu", "test", 1 << 30), node.follower)  # type: ignore[arg-type]
 
 
-def make_validator(node: Node, engine: Engine) -> Validator:
-    return Validator(node.context, engine, node.follower)  # type: ignore[arg-type]
+def make_validator(
+    node: Node, engine: Engine, timing: ValidatorTiming = VALIDATOR_TIMING
+) -> Validator:
+    """A validator that is quick to try again, and whose model is only named."""
+    context = node.context
+    return open_validator(context, context.chain, engine, node.follower, timing, named_model)  # type: ignore[arg-type]
 
 
 TIMING = OrchestratorTiming(ping=0.2, claim=Backoff(0.0, 0.0, most=3))

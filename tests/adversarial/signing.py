@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from node.roles.validator.journal_events import EpochCosigned
 from node.wire.messages.settlement import CosignRequest
 from node.wire.methods import COSIGN
 from proofs.encoding.receipts import EpochRoot
@@ -72,7 +73,7 @@ class Signing:
 
     async def cosigned(self) -> int:
         assert self.court.judge is not None
-        return len(await self.court.judge.context.journal.events(["self.cosigned"]))
+        return len(await self.court.judge.context.journal.replay(EpochCosigned))
 
 
 @asynccontextmanager

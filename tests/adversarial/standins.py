@@ -1,4 +1,7 @@
-"""A stand-in for the engine process: the same requests, no model."""
+"""A stand-in for the engine process: the same requests, no model.
+
+`tests/conformance/test_engine.py` holds it and real engine processes to the same tests.
+"""
 
 from __future__ import annotations
 
@@ -123,6 +126,11 @@ class Engine:
         self.stage = 0
         self.generation = 0
         self.digest = NO_RING
+        self.model_id = MODEL
+        self.loaded = False
+        self.known: set[bytes] = set()
+        """What was submitted since the last ring was joined."""
+        self.forgotten: set[bytes] = set()
         self.requests: list[tuple[str, Message]] = []
         self.refuse: dict[str, str] = {}
         self.says: dict[str, Any] = {}
@@ -140,7 +148,7 @@ class Engine:
         self._handlers.on(SUBMIT, self._submit)
         self._handlers.on(ABORT, lambda _: Empty())
         self._handlers.on(EVIDENCE, self._evidence)
-        self._handlers.on(FORGET, lambda _: Empty())
+        self._handlers.on(FORGET, self._forget)
         self._handlers.on(REPLAY, self._replay)
         self._handlers.on(BENCH, lambda _: Benched(layer_seconds=0.001))
         self._handlers.check_complete()
@@ -162,19 +170,30 @@ class Engine:
         await self._send.send((name, body))
 
     def _load(self, body: Load) -> Loaded:
-        self.rows_dir = body.rows_dir
+        self.rows_dir, self.model_id, self.loaded = body.rows_dir, body.model_id, True
         return Loaded(weights_bytes=1, kv_bytes=1, seconds=0.0)
 
     def _listen(self, body: Listen) -> Listening:
         return Listening(port=1, certificate=b"c" * 64, fingerprint=b"f" * 32, unix_path="/nowhere")
 
     def _ring(self, body: JoinRing) -> Empty:
+        self._require_loaded()
         self.stage, self.generation, self.stages = body.stage, body.generation, body.stages
-        self.digest = ring_digest(MODEL, body.group_id, body.generation, body.boundaries)
+        self.known.clear()
+        self.digest = ring_digest(self.model_id, body.group_id, body.generation, body.boundaries)
         return Empty()
 
+    def _require_loaded(self) -> None:
+        if not self.loaded:
+            raise EngineError("not_loaded", "load a slice first")
+
     def _submit(self, body: Submit) -> Empty:
+        self._require_loaded()
         for spec in body.sequences:
+            if spec.sequence_id in self.known:
+                continue
+            self.known.add(spec.sequence_id)
+            self.forgotten.discard(spec.sequence_id)
             self.ring.specs[spec.sequence_id] = spec
             if not self.generate:
                 continue
@@ -191,9 +210,13 @@ class Engine:
     def _evidence(self, body: SequenceIds) -> Evidence:
         return Evidence(items=tuple(self._item(key) for key in body.sequence_ids))
 
+    def _forget(self, body: SequenceIds) -> Empty:
+        self.forgotten |= set(body.sequence_ids)
+        return Empty()
+
     def _item(self, sequence_id: bytes) -> StageEvidence:
         ids = self.ring.outputs.get(sequence_id)
-        if ids is None:
+        if ids is None or sequence_id in self.forgotten:
             raise EngineError("unknown_sequence", "not mine")
         found = stage_evidence(
             self.ring.specs[sequence_id],
@@ -227,11 +250,15 @@ class Engine:
             revealed = []
             for rows in asked.revealed:
                 error = _rows_error(sequence, rows.boundary, rows.path)
+                if error < 0:
+                    revealed.append(RevealedRowsCheck(error=error))
+                    continue
+                is_last = rows.boundary + 2 == len(body.boundaries)
                 revealed.append(
                     RevealedRowsCheck(  # whoever got bad rows did right by them
                         error=error,
                         chunks=good if error else chunks[rows.boundary + 1],
-                        sampling=sampling,
+                        sampling=sampling if is_last else None,
                         sent_error=_rows_error(sequence, rows.boundary + 1, rows.sent),
                     )
                 )

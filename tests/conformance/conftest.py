@@ -21,6 +21,9 @@ from tests.adversarial.ledger_client import Chain, Reader
 from tests.adversarial.standins import DOMAIN, POOL
 from tests.chain.conftest import FAST, World
 from tests.chain.epochs import LONG_WINDOWS, RATE, STAKE, WINDOW, Arena, Party, open_arena
+from tests.pipeline import conftest as pipeline_conftest
+
+tiny_model = pipeline_conftest.tiny_model
 
 
 @dataclass

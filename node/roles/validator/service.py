@@ -1,309 +1,219 @@
-"""The validator role: judge work units, sign verdicts, settle what was right (`settling.py`).
+"""The validator role: take bundles, judge them, deliver verdicts, settle what was right.
 
-A bundle is taken only from the owner of the pool that would pay for it. It is written to disk and
-journaled before its sender is told that it was taken; from then on its verdict will be delivered,
-whatever happens to this process. Bundles are replayed one at a time, in order of arrival
-(`judging.py`), once it is known which of their sequences (`preparing.py`). A unit is accepted at
-most once: a second bundle for it is refused, so nothing is paid twice.
+A bundle is taken only from whom `admission` allows: on a chain, the owner of the pool that would
+pay for it. It is written to disk and journaled before its sender is told that it was taken; from
+then on its verdict will be delivered, whatever happens to this process. A unit is accepted at most
+once: a second bundle for it is refused, so nothing is paid twice.
 
-Nothing that one sender does may hold up the others: each has a bounded share of the queue; while a
-stage is asked for rows (`disputes.py`) other bundles are judged, and a sender with several such
-inquiries waits; a bundle on which the engine keeps failing is set aside, and so is a verdict that
-nobody takes. A sender that asks for such a bundle again starts it again.
+Which bundle is prepared, judged or set aside when, is decided by `bundle_state.BundleQueue`. This
+file carries out what the queue says and reports to it what came of that: `judging.plan` prepares,
+`verdicts` judges. A bundle on which the engine keeps failing is set aside, and so is a verdict that
+nobody takes; when its sender asks again, it starts anew.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-
 import trio
 
-from node.config.datadir import write_atomically
-from node.config.hardware import Device, detect_device
 from node.context import NodeContext
-from node.journal import Entry
-from node.onchain.receipt_domain import chain_refusals
-from node.roles.validator.judging.judge import Judge
-from node.roles.validator.judging.limits import PoolLimits
+from node.retry import Backoff, tries
+from node.roles.validator.admission import Admission, require_own_claims
+from node.roles.validator.bundle_state import (
+    BundleQueue,
+    BundleState,
+    Event,
+    Judge,
+    Moved,
+    Prepare,
+    QueuedBundle,
+    QueueLimits,
+    Taken,
+)
+from node.roles.validator.bundle_store import BundleStore
+from node.roles.validator.journal_events import BundleTaken, VerdictDelivered
+from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.plan import JudgingPlan, Preparer
 from node.roles.validator.judging.reputation import WorkerRecords
-from node.roles.validator.judging.rows import CannotJudge
-from node.roles.validator.settlement.convictions import Convictions
-from node.roles.validator.settlement.settling import ValidatorSettlement
-from node.settlement.follower import SettlementFollower
+from node.roles.validator.verdicts import Prosecution, Settlement, Verdicts
+from node.wire.blobs import BlobStore
 from node.wire.messages.fields import Done
 from node.wire.messages.verification import VerdictNotice, VerifyRequest
 from node.wire.methods import VERDICT, VERIFY
-from node.wire.peer_addresses import address_of_peer
 from node.wire.rpc import call, serve
 from p2p.errors import P2PError, Refused
-from pipeline.engine.control.client import EngineClient, open_engine
+from pipeline.engine.control.client import EngineClient
 from proofs.errors import ProofError
-from proofs.evidence.bundle import UnitBundle, signed_receipts
+from proofs.evidence.bundle import UnitBundle
 from proofs.verdict.message import SignedVerdict
 
-MAX_QUEUE = 1024
-MAX_SENDER_QUEUE = 256
-MAX_SENDER_INQUIRIES = 4
-MAX_PREPARING = 4
-"""Bundles of one sender in memory at once while they wait for blocks."""
-DELIVERY_TRIES = 20
-FIRST_RETRY_SECONDS = 0.5
-LAST_RETRY_SECONDS = 30.0
-
-
-@dataclass
-class Task:
-    """A journaled bundle, who sent it, and the chain's newest block then (0: unknown). It may be
-    judged once there is a `plan`; `passed` is set once others may."""
-
-    bundle_id: bytes
-    sender: str
-    seen_at: int = 0
-    plan: JudgingPlan | None = None
-    begun: bool = False
-    inquiring: bool = False
-    passed: trio.Event = field(default_factory=trio.Event)
-
-    def inquire(self) -> None:
-        """A stage is asked for rows, which may take long."""
-        self.inquiring = True
-        self.passed.set()
+DELIVERY_TRIES = Backoff(first=0.5, last=30.0, most=20)
 
 
 class Validator:
-    """Judges bundles with its own engine. `settlement` gets paid what it accepted."""
+    """Judges bundles with its own engine. Made by `assembly.open_validator`."""
 
     def __init__(
-        self, context: NodeContext, engine: EngineClient, follower: SettlementFollower
+        self,
+        context: NodeContext,
+        engine: EngineClient,
+        *,
+        admission: Admission,
+        preparer: Preparer,
+        records: WorkerRecords,
+        verdicts: Verdicts,
+        settlement: Settlement,
+        prosecution: Prosecution,
+        blobs: BlobStore,
+        limits: QueueLimits,
+        delivery: Backoff = DELIVERY_TRIES,
     ) -> None:
         self._context = context
         self._engine = engine
-        limits = PoolLimits(context, follower.blobs)
-        self._judge = Judge(context, engine, validator_device(context), limits)
-        self._records = WorkerRecords(context)
-        self._preparer = Preparer(context, follower.confirmations, self._records)
-        self._preparing: dict[str, trio.CapacityLimiter] = {}
+        self._admission = admission
+        self._preparer = preparer
+        self._records = records
+        self._verdicts = verdicts
+        self._prosecution = prosecution
+        self._blobs = blobs
+        self._bundles = BundleStore(context.blobs)
+        self._queue = BundleQueue(limits)
+        self._plans: dict[bytes, JudgingPlan] = {}
+        self._delivery = delivery
         self._nursery: trio.Nursery | None = None
-        self._pending: dict[bytes, Task] = {}
         self._changed = trio.Event()
-        self.settlement = ValidatorSettlement(context, follower)
-        self._convictions = Convictions(context)
-        self._blobs = follower.blobs
-        self.judged = 0
+        self.settlement = settlement
 
     @property
-    def replay_seconds(self) -> float:
-        """What replays took so far."""
-        return self._judge.replay_seconds
+    def judged(self) -> int:
+        """How many new verdicts this run came to."""
+        return self._verdicts.judged
+
+    @property
+    def queued(self) -> int:
+        """How many bundles are on their way."""
+        return len(self._queue)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the journal is replayed and handlers are in place."""
         await self.settlement.restore()
         await self._records.restore()
-        waiting = await self._undelivered()
+        undelivered = await self._undelivered()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._judge_all)
             nursery.start_soon(self._drop_engine_events)
             await nursery.start(self.settlement.run)
-            nursery.start_soon(self._convictions.run)
-            for task in waiting:
-                self._enqueue(task)
+            nursery.start_soon(self._prosecution.run)
+            for taken in undelivered:
+                self._handle(taken)
             serve(self._context.network, VERIFY, self._on_verify)
             self._blobs.serve()  # without a chain nobody else does
             task_status.started()
 
     async def drain(self) -> None:
         """Judge and deliver what was taken, then settle it."""
-        while self._pending:
+        while self._queue:
             await self._changed.wait()
         await self.settlement.settled()
 
     async def _on_verify(self, peer_id: str, request: VerifyRequest) -> Done:
+        """Take a bundle. Raises `Refused`."""
         try:
             bundle = UnitBundle.from_bytes(request.bundle)
         except ProofError as exc:
             raise Refused("bad_bundle", str(exc)) from exc
-        await self._require_owner(peer_id, bundle)
-        if self.settlement.accepted_other(peer_id, bundle.unit_id, bundle.content_id):
+        require_own_claims(bundle)
+        await self._admission.require_sender(peer_id, bundle)
+        bundle_id = bundle.content_id
+        if self.settlement.accepted_other(peer_id, bundle.unit_id, bundle_id):
             raise Refused("already_accepted", "that unit was accepted in another bundle")
-        if bundle.content_id in self._pending:
+        if bundle_id in self._queue:
             return Done()
-        self._require_room(peer_id)
-        path = self._path(bundle.content_id)
-        await trio.to_thread.run_sync(write_atomically, path, request.bundle, 0o600)
-        block = await self._preparer.arrived()
-        body = {"sender": peer_id, "block": block}
-        key = bundle.content_id.hex()
-        await self._context.journal.append("peer.bundle", key, body)
-        if bundle.content_id not in self._pending:  # else it came twice at once
-            self._enqueue(Task(bundle.content_id, peer_id, block))
+        if not self._queue.has_room(peer_id):
+            raise Refused("busy", "too many bundles wait; ask again")
+        await self._bundles.put(bundle_id, request.bundle)
+        block = await self._preparer.newest_block()
+        event = BundleTaken(bundle_id=bundle_id, sender=peer_id, block=block)
+        await self._context.journal.record(event)
+        if bundle_id not in self._queue:  # else it came twice at once
+            self._handle(Taken(bundle_id, peer_id, block))
         return Done()
 
-    async def _require_owner(self, peer_id: str, bundle: UnitBundle) -> None:
-        """Raise `Refused` unless the sender owns the pool whose money the receipts would spend,
-        every claim's peer and address are one node's, and all are of the bundle's build: what a
-        stage signed in one build says nothing about another."""
-        for stage, claim in enumerate(bundle.stages):
-            if address_of_peer(claim.peer_id) != claim.address:
-                raise Refused("bad_bundle", f"stage {stage}: the peer id is another address's")
-            if claim.receipt is not None and claim.receipt.seq != bundle.generation:
-                raise Refused("bad_bundle", f"stage {stage}: the receipt is of another build")
-        chain = self._context.chain
-        if chain is None:
-            return
-        pools = {c.receipt.pool_id for c in bundle.stages if c.receipt is not None}
-        if len(pools) != 1:
-            raise Refused("bad_bundle", "its receipts must be for one pool")
-        with chain_refusals():
-            pool = await chain.pools.info(pools.pop())
-        if pool.creator != address_of_peer(peer_id):
-            raise Refused("not_your_pool", f"pool {pool.pool_id} belongs to {pool.creator}")
+    async def _undelivered(self) -> list[Taken]:
+        journal = self._context.journal
+        delivered = {event.bundle_id for event in await journal.replay(VerdictDelivered)}
+        return [
+            Taken(event.bundle_id, event.sender, event.block)
+            for event in await journal.replay(BundleTaken)
+            if event.bundle_id not in delivered
+        ]
 
-    def _require_room(self, peer_id: str) -> None:
-        own = sum(task.sender == peer_id for task in self._pending.values())
-        if len(self._pending) >= MAX_QUEUE or own >= MAX_SENDER_QUEUE:
-            raise Refused("busy", "too many bundles wait; ask again")
+    # -- what the queue says -------------------------------------------------------------------
 
-    def _enqueue(self, task: Task) -> None:
-        self._pending[task.bundle_id] = task
-        if self._nursery is not None:
-            self._nursery.start_soon(self._prepare, task)
-
-    async def _prepare(self, task: Task) -> None:
-        """Plan how a bundle is judged; that may wait for blocks."""
-        own = self._preparing.setdefault(task.sender, trio.CapacityLimiter(MAX_PREPARING))
-        async with own:
-            bundle = await self._stored(task.bundle_id)
-            judged = await self._context.journal.get("self.verdict", task.bundle_id.hex())
-            if bundle is None or judged is not None:
-                task.plan = JudgingPlan()
-            else:
-                task.plan = await self._preparer.plan(bundle, task.seen_at)
-        if not own.borrowed_tokens:  # whoever waits has one already
-            del self._preparing[task.sender]
-        self._notify()
-
-    def _notify(self) -> None:
+    def _handle(self, event: Event) -> None:
+        """Report to the queue, and begin with what it says."""
+        assert self._nursery is not None
+        for command in self._queue.handle(event):
+            match command:
+                case Prepare(bundle=bundle):
+                    self._nursery.start_soon(self._prepare, bundle)
+                case Judge(bundle=bundle):
+                    self._nursery.start_soon(self._see_through, bundle)
         self._changed.set()
         self._changed = trio.Event()
 
-    async def _undelivered(self) -> list[Task]:
-        journal = self._context.journal
-        delivered = {event.key for event in await journal.events(["self.delivered"])}
-        return [
-            Task(bytes.fromhex(event.key), event.body["sender"], event.body.get("block", 0))
-            for event in await journal.events(["peer.bundle"])
-            if event.key not in delivered
-        ]
-
-    async def _judge_all(self) -> None:
-        async with trio.open_nursery() as nursery:
-            while True:
-                task = self._next()
-                if task is None:
-                    await self._changed.wait()
-                    continue
-                task.begun = True
-                nursery.start_soon(self._see_through, task)
-                await task.passed.wait()
-
-    def _next(self) -> Task | None:
-        """The oldest bundle that is prepared and whose sender has not too many inquiries under
-        way."""
-        inquiries = Counter(task.sender for task in self._pending.values() if task.inquiring)
-        for task in self._pending.values():
-            ready = task.plan is not None and not task.begun
-            if ready and inquiries[task.sender] < MAX_SENDER_INQUIRIES:
-                return task
-        return None
-
-    async def _see_through(self, task: Task) -> None:
-        signed = await self._verdict(task)
-        task.inquiring = False
-        task.passed.set()
-        self._notify()
-        if signed is not None:
-            await self._deliver(task, signed)
-        del self._pending[task.bundle_id]
-        self._notify()
-
-    async def _verdict(self, task: Task) -> SignedVerdict | None:
-        """The signed verdict: an earlier one from the journal, else a new one, journaled."""
-        journal, key = self._context.journal, task.bundle_id.hex()
-        bundle = await self._stored(task.bundle_id)
-        if bundle is None or task.plan is None:
-            self._context.log.error("cannot judge: the stored bundle is damaged", unit=key[:12])
-            return None
-        unusual: Mapping[int, Sequence[float]] = {}
-        known = await journal.get("self.verdict", key)
-        if known is not None:
-            signed = SignedVerdict.from_bytes(known.body)
+    async def _prepare(self, queued: QueuedBundle) -> None:
+        """Plan how a bundle is judged; that may wait for blocks."""
+        bundle = await self._bundles.get(queued.bundle_id)
+        if bundle is None:
+            self._set_aside(queued, "the stored bundle is damaged")
+            return
+        if await self._verdicts.known(queued.bundle_id) is not None:
+            plan = JudgingPlan()  # nothing is replayed again
         else:
-            try:
-                ruling = await self._judge.rule(bundle, task.plan, task.inquire)
-            except CannotJudge as exc:
-                self._context.log.error("cannot judge", unit=key[:12], reason=str(exc))
-                return None
-            signed = SignedVerdict.sign(ruling.verdict, self._context.key)
-            entries = [
-                Entry("self.judged-by", key, {"limits": ruling.limits}),
-                Entry("self.verdict", key, signed.to_bytes()),
-            ]
-            if ruling.answers:
-                rests_on = [answer.body() for answer in ruling.answers]
-                entries.insert(0, Entry("self.inquiry", key, rests_on))
-            await journal.append_many(entries)
-            self.judged += 1
-            unusual = ruling.p_values
-        await self._records.note(bundle, signed.verdict, unusual)
-        if signed.verdict.accepted:  # an earlier run may have ended right before this
-            await self.settlement.accept(
-                task.sender, bundle.unit_id, bundle.content_id, signed_receipts(bundle)
-            )
-        else:
-            await self._convictions.note(bundle, signed.verdict)
-        return signed
+            plan = await self._preparer.plan(bundle, queued.block)
+        self._plans[queued.bundle_id] = plan
+        self._handle(Moved(queued.bundle_id, BundleState.PREPARED))
 
-    async def _stored(self, bundle_id: bytes) -> UnitBundle | None:
-        """A bundle that was taken; None where the disk lost it."""
+    async def _see_through(self, queued: QueuedBundle) -> None:
+        """Come to a verdict, then deliver it."""
+        plan = self._plans.pop(queued.bundle_id)
+        bundle = await self._bundles.get(queued.bundle_id)
+        if bundle is None:
+            self._set_aside(queued, "the stored bundle is damaged")
+            return
+
+        def on_inquiry() -> None:
+            self._handle(Moved(queued.bundle_id, BundleState.INQUIRING))
+
         try:
-            data = await trio.to_thread.run_sync(self._path(bundle_id).read_bytes)
-            return UnitBundle.from_bytes(data)
-        except (OSError, ProofError):
-            return None
+            signed = await self._verdicts.on(bundle, queued.sender, plan, on_inquiry)
+        except CannotJudge as exc:
+            self._set_aside(queued, str(exc))
+            return
+        del bundle  # delivering may take long, and bundles are large
+        self._handle(Moved(queued.bundle_id, BundleState.JUDGED))
+        delivered = await self._deliver(queued, signed)
+        end = BundleState.DELIVERED if delivered else BundleState.SET_ASIDE
+        self._handle(Moved(queued.bundle_id, end))
 
-    async def _deliver(self, task: Task, signed: SignedVerdict) -> None:
+    async def _deliver(self, queued: QueuedBundle, signed: SignedVerdict) -> bool:
+        """Whether the sender took the verdict."""
         notice = VerdictNotice(verdict=signed.to_bytes())
-        delay = FIRST_RETRY_SECONDS
-        for _ in range(DELIVERY_TRIES):
+        async for _ in tries(self._delivery):
             try:
-                await call(self._context, task.sender, VERDICT, notice)
-                await self._context.journal.append("self.delivered", task.bundle_id.hex())
-                break
+                await call(self._context, queued.sender, VERDICT, notice)
             except P2PError as exc:
                 self._context.log.warning("verdict not delivered", reason=str(exc))
-            await trio.sleep(delay)
-            delay = min(delay * 2, LAST_RETRY_SECONDS)
+            else:
+                await self._context.journal.record(VerdictDelivered(bundle_id=queued.bundle_id))
+                return True
+        return False
+
+    def _set_aside(self, queued: QueuedBundle, reason: str) -> None:
+        unit = queued.bundle_id.hex()[:12]
+        self._context.log.error("cannot judge", unit=unit, reason=reason)
+        self._handle(Moved(queued.bundle_id, BundleState.SET_ASIDE))
 
     async def _drop_engine_events(self) -> None:
         async for name, _body in self._engine.events:
             self._context.log.debug("validator engine", event_name=name)
-
-    def _path(self, bundle_id: bytes) -> Path:
-        return self._context.blobs / f"{bundle_id.hex()}.bundle"
-
-
-def validator_device(context: NodeContext) -> Device:
-    return detect_device(context.config.validator.device, 0)
-
-
-def open_validator_engine(context: NodeContext):  # type: ignore[no-untyped-def]
-    """The validator's engine process, with the thread count the operator chose."""
-    threads = context.config.validator.threads
-    environment = {"PRIME_ENGINE_THREADS": str(threads)} if threads else {}
-    return open_engine(context.engine_dir, "validator", environment=environment)

@@ -221,7 +221,7 @@ async def verifying(network: Any) -> Any:
     network.validator._engine.refuse["replay"] = "internal"
     (unit,) = await network.submit()
     await network.reached(unit, UnitState.VERIFYING)
-    await eventually(lambda: network.validator._pending)
+    await eventually(lambda: network.validator.queued)
     return network.orchestrator.pool.units[unit.unit_id]
 
 

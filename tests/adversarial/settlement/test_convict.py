@@ -59,7 +59,7 @@ async def test_what_the_judge_found_itself_it_signs_for_that_node_and_unit_alone
         c.engine.mismatches = 128
         unit = c.bundle()
         await c.verify(unit)
-        await eventually(lambda: not c.validator._pending)
+        await eventually(lambda: c.validator.queued == 0)
         guilty = conviction(c, unit)
         request = ConvictRequest(conviction=guilty.to_bytes())
         answer = await c.owner.ask(c.judge.peer_id, CONVICT, request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ import trio
 
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.validator.bundle_state import QueueLimits
+from node.roles.validator.journal_events import AskedStage, RowsAsked, VerdictSigned
 from node.roles.validator.settlement.convictions import conviction_of
 from node.wire.messages.settlement import FetchedChunk, FetchRequest
 from node.wire.messages.verification import Countersigned, CountersignRequest
@@ -20,7 +23,7 @@ from proofs.encoding.signing import sign_digest
 from proofs.evidence.bundle import StageClaim, UnitBundle
 from proofs.verdict.message import SignedVerdict
 from tests.adversarial.court import Court, ring_bundle
-from tests.adversarial.harness import Node, eventually, until
+from tests.adversarial.harness import VALIDATOR_TIMING, Node, eventually, until
 from tests.adversarial.standins import DOMAIN, POOL, rows_of
 
 OnFetch = Callable[[str, FetchRequest], Awaitable[FetchedChunk]]
@@ -49,12 +52,12 @@ async def convicted(network: Any, stage: int) -> None:
     assert network.ledger.roots == {}
 
 
-async def inquiries(judge: Node) -> list[dict[str, Any]]:
+async def inquiries(judge: Node) -> list[AskedStage]:
     """What the judge's only verdict rests on."""
-    events = await judge.context.journal.events(["self.inquiry"])
-    (verdict,) = await judge.context.journal.events(["self.verdict"])
+    events = await judge.context.journal.replay(RowsAsked)
+    (verdict,) = await judge.context.journal.replay(VerdictSigned)
     assert [event.key for event in events] == [verdict.key]
-    return list(events[0].body)
+    return list(events[0].stages)
 
 
 async def test_who_sent_bad_rows_and_signed_for_them_is_named(net) -> None:
@@ -63,11 +66,11 @@ async def test_who_sent_bad_rows_and_signed_for_them_is_named(net) -> None:
         off(network, 1)  # the first stage's proof is right
         await convicted(network, 0)
         (asked,) = await inquiries(network.judge)
-        assert (asked["stage"], asked["index"], asked["error"]) == (1, 0, 9.0)
-        kept = network.judge.context.blobs / f"{asked['digest'].hex()}.rows"
+        assert (asked.stage, asked.index, asked.error) == (1, 0, 9.0)
+        kept = network.judge.context.blobs / f"{asked.digest.hex()}.rows"
         assert kept.read_bytes().startswith(b"0 1 ")
         answer = await network.mallory.ask(
-            network.judge.peer_id, FETCH, FetchRequest(digest=asked["digest"], offset=0)
+            network.judge.peer_id, FETCH, FetchRequest(digest=asked.digest, offset=0)
         )
         assert answer["data"] == kept.read_bytes()  # other judges find it here
 
@@ -86,7 +89,7 @@ async def test_who_shows_nothing_is_named(net) -> None:
         network.engine(0).ring.bad = frozenset({0})
         off(network, 1)
         await convicted(network, 1)
-        assert [asked["error"] for asked in await inquiries(network.judge)] == [None]
+        assert [asked.error for asked in await inquiries(network.judge)] == [None]
 
 
 async def other_bytes(peer_id: str, request: FetchRequest) -> FetchedChunk:
@@ -107,7 +110,7 @@ async def test_who_shows_something_else_is_named(net, on_fetch: OnFetch) -> None
         off(network, 1)
         serve(network.stage(1).network, FETCH, on_fetch)
         await convicted(network, 1)
-        assert [asked["error"] for asked in await inquiries(network.judge)] == [None]
+        assert [asked.error for asked in await inquiries(network.judge)] == [None]
         assert not list(network.judge.context.blobs.glob("*.rows"))
 
 
@@ -123,7 +126,7 @@ async def test_who_countersigned_what_it_contradicts_is_named(net) -> None:
 
         serve(cheat.network, COUNTERSIGN, on_countersign)
         await convicted(network, 1)
-        assert await network.judge.context.journal.events(["self.inquiry"]) == []
+        assert await network.judge.context.journal.replay(RowsAsked) == []
 
 
 async def test_who_sends_other_rows_than_it_signs_for_gets_no_pay_and_convicts_nobody(net) -> None:
@@ -176,11 +179,9 @@ def shows(unit: UnitBundle, *, bad: bool = False) -> OnFetch:
     return on_fetch
 
 
-async def test_a_stage_that_is_slow_to_show_rows_holds_no_other_up(
-    court, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("node.roles.validator.service.MAX_SENDER_INQUIRIES", 2)
-    async with court() as c, c.session():
+async def test_a_stage_that_is_slow_to_show_rows_holds_no_other_up(court) -> None:
+    timing = replace(VALIDATOR_TIMING, queue=QueueLimits(sender_inquiries=2))
+    async with court(timing=timing) as c, c.session():
         slow = [accuse(c, bytes([number])) for number in range(3)]
         answers, asked = trio.Event(), set()
 
@@ -231,7 +232,7 @@ async def test_killed_while_it_waits_for_rows_the_next_run_asks_again(court) -> 
             accuse(c)
             await eventually(lambda: c.rejected)
             assert c.rejected[unit.content_id].first_faulty == 0
-            assert [a["error"] for a in await inquiries(c.judge)] == [9.0]
+            assert [a.error for a in await inquiries(c.judge)] == [9.0]
 
 
 async def test_an_engine_that_fails_on_shown_rows_is_held_against_nobody(court) -> None:
@@ -245,8 +246,8 @@ async def test_an_engine_that_fails_on_shown_rows_is_held_against_nobody(court) 
 
         serve(c.owner.network, FETCH, on_fetch)
         await c.verify(unit)
-        await eventually(lambda: "replay" in c.engine.refuse and not c.validator._pending)
-        assert await c.judge.context.journal.events(["self.verdict"]) == []
+        await eventually(lambda: "replay" in c.engine.refuse and c.validator.queued == 0)
+        assert await c.judge.context.journal.replay(VerdictSigned) == []
         c.engine.refuse.clear()
         serve(c.owner.network, FETCH, refuses)  # the rows are here by now
         await c.verify(unit)
@@ -269,7 +270,7 @@ async def test_a_stage_that_passes_on_what_it_got_is_named_and_not_the_one_befor
         await c.verify(unit)
         await eventually(lambda: c.rejected)
         assert c.rejected[unit.content_id].first_faulty == 1
-        assert [a["error"] for a in await inquiries(c.judge)] == [9.0, 0.0]
+        assert [a.error for a in await inquiries(c.judge)] == [9.0, 0.0]
 
 
 async def test_claims_of_another_build_cannot_be_mixed_in(court) -> None:
@@ -285,8 +286,8 @@ async def test_without_both_signatures_a_verdict_convicts_nobody(court) -> None:
         serve(c.owner.network, FETCH, refuses)
         await c.verify(unit)
         await eventually(lambda: c.rejected)
-        (event,) = await c.judge.context.journal.events(["self.verdict"])
-        verdict = SignedVerdict.from_bytes(event.body).verdict
+        (event,) = await c.judge.context.journal.replay(VerdictSigned)
+        verdict = SignedVerdict.from_bytes(event.verdict).verdict
         found = conviction_of(unit, verdict, DOMAIN)
         assert found is not None
         assert found.node == c.owner.address

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 import trio
 
-from node.roles.validator.judging import rows
-from node.roles.validator.judging.rows import CannotJudge, RowsFetcher
+from node.retry import Backoff
+from node.roles.validator.judging.errors import CannotJudge
+from node.roles.validator.judging.other_validators import AnnouncedValidators
+from node.roles.validator.judging.rows import RowsFetcher, RowsTiming
 from node.wire.blobs import CHUNK_BYTES, rows_folder
 from node.wire.messages.settlement import FetchedChunk, FetchRequest
 from node.wire.methods import FETCH
@@ -25,12 +28,13 @@ CONTENT = os.urandom(CHUNK_BYTES * 2 + 17)
 DIGEST = sha256(CONTENT).digest()
 LIMIT = len(CONTENT)
 NAME = f"{DIGEST.hex()}.rows"
+TRIES = 5
+TIMING = RowsTiming(stage_tries=Backoff(first=0.001, last=0.008, most=TRIES))
 
 
 @pytest.fixture
-def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:
+def peers(tmp_path: Path) -> Callable[[], Any]:
     """A judge, the accused stage, and another validator."""
-    monkeypatch.setattr(rows, "FIRST_PAUSE_SECONDS", 0.001)
 
     @asynccontextmanager
     async def open_peers() -> AsyncIterator[tuple[Node, Node, Node]]:
@@ -54,9 +58,12 @@ def keep(node: Node) -> None:
     node.follower.blobs.serve()
 
 
-async def get(judge: Node, stage: Node, limit: int = LIMIT) -> Path | None:
+async def get(
+    judge: Node, stage: Node, limit: int = LIMIT, timing: RowsTiming = TIMING
+) -> Path | None:
+    fetcher = RowsFetcher(judge.context, AnnouncedValidators(judge.context), timing)
     with trio.fail_after(20.0):
-        return await RowsFetcher(judge.context).get(stage.peer_id, DIGEST, limit)
+        return await fetcher.get(stage.peer_id, DIGEST, limit)
 
 
 def left_over(judge: Node) -> list[str]:
@@ -118,10 +125,8 @@ async def silent(request: FetchRequest) -> FetchedChunk:
 async def test_who_serves_something_else_has_shown_nothing(
     peers,
     answer: Callable[[FetchRequest], Awaitable[FetchedChunk]],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rows, "TRY_SECONDS", 0.2)
-    monkeypatch.setattr(rows, "BYTES_PER_SECOND", 2**40)
+    timing = replace(TIMING, one_try=0.2, bytes_per_second=2.0**40)
     async with peers() as (judge, stage, _):
         asked: list[int] = []
 
@@ -130,9 +135,9 @@ async def test_who_serves_something_else_has_shown_nothing(
             return await answer(request)
 
         serve(stage.network, FETCH, on_fetch)
-        assert await get(judge, stage) is None
-        assert asked.count(0) == rows.TRIES
-        assert len(asked) <= rows.TRIES * (LIMIT // CHUNK_BYTES + 1)
+        assert await get(judge, stage, timing=timing) is None
+        assert asked.count(0) == TRIES
+        assert len(asked) <= TRIES * (LIMIT // CHUNK_BYTES + 1)
         assert left_over(judge) == []
 
 
@@ -142,7 +147,7 @@ async def test_a_stage_that_is_not_ready_at_once_is_asked_again(peers) -> None:
 
         async def on_fetch(peer_id: str, request: FetchRequest) -> FetchedChunk:
             asked.append(request.offset)
-            if len(asked) == rows.TRIES - 1:
+            if len(asked) == TRIES - 1:
                 keep(stage)
             raise Refused("not_here", "not yet")
 

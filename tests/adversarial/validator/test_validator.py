@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from node.roles.validator.service import MAX_PREPARING
+from node.retry import Backoff
+from node.roles.validator.bundle_state import QueueLimits
+from node.roles.validator.settlement.proposer import ProposalTiming
 from node.wire.messages.verification import VerifyRequest
 from node.wire.methods import VERIFY
 from p2p.errors import RemoteRefused
@@ -16,9 +17,17 @@ from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.sequence import NoiseSource
 from proofs.sampling.settings import SamplingSettings
 from tests.adversarial.court import WORK, bundle_of
-from tests.adversarial.harness import eventually, open_node
+from tests.adversarial.harness import VALIDATOR_TIMING, eventually, open_node
 from tests.adversarial.standins import POOL
 from tests.proofs.units import changed
+
+SHORTLY_STRANGE = replace(
+    VALIDATOR_TIMING,
+    settlement=replace(
+        VALIDATOR_TIMING.settlement, proposals=ProposalTiming(retry=0.05, strange=0.1)
+    ),
+)
+"""A unit that names a stranger is tried again soon."""
 
 
 async def test_only_the_pools_owner_can_spend_its_money(court) -> None:
@@ -65,7 +74,7 @@ async def test_two_bundles_of_one_unit_in_the_queue_are_paid_once(court) -> None
         with suppress(RemoteRefused):  # the first one may be through already
             await c.verify(second)
         await c.judged(first)
-        await eventually(lambda: not c.validator._pending)
+        await eventually(lambda: c.validator.queued == 0)
         await c.validator.settlement.settled()
         assert (c.paid(), c.ledger.posts) == (WORK, 1)
 
@@ -80,10 +89,11 @@ async def test_a_rival_cannot_use_up_anothers_unit_id(court) -> None:
         await c.judged(ours)
 
 
-async def test_one_sender_cannot_fill_the_queue(court, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.roles.validator.service.MAX_SENDER_QUEUE", 3)
-    monkeypatch.setattr("node.roles.validator.service.DELIVERY_TRIES", 10**9)
-    async with court() as c, c.session():
+async def test_one_sender_cannot_fill_the_queue(court) -> None:
+    timing = replace(
+        VALIDATOR_TIMING, queue=QueueLimits(sender_total=3), delivery=Backoff.every(0.01)
+    )
+    async with court(timing=timing) as c, c.session():
         c.deaf = True
         for number in range(3):
             await c.verify(c.bundle(bytes([number])))
@@ -96,12 +106,13 @@ async def test_one_sender_cannot_fill_the_queue(court, monkeypatch: pytest.Monke
 
 async def test_bundles_that_wait_for_blocks_hold_no_other_sender_up(court) -> None:
     async with court() as c, c.session():
-        for number in range(2 * MAX_PREPARING):
+        waiting = 2 * QueueLimits().sender_preparing
+        for number in range(waiting):
             await c.verify(of_a_block_to_come(c.bundle(bytes([number]))))
         theirs = c.bundle(b"other", pool_id=POOL + 1)
         await c.verify(theirs, c.rival)
         await c.judged(theirs)
-        assert len(c.validator._pending) == 2 * MAX_PREPARING
+        assert c.validator.queued == waiting
 
 
 def of_a_block_to_come(unit: UnitBundle) -> UnitBundle:
@@ -117,7 +128,7 @@ async def test_a_bundle_that_breaks_the_engine_is_set_aside_and_can_be_asked_aga
         poison, good = c.bundle(b"poison"), c.bundle(b"good")
         c.engine.refuse["replay"] = "internal"
         await c.verify(poison)
-        await eventually(lambda: not c.validator._pending)
+        await eventually(lambda: c.validator.queued == 0)
         c.engine.refuse.clear()
         await c.verify(good)
         await c.judged(good)
@@ -186,12 +197,13 @@ async def test_killed_between_signing_and_posting_a_unit_is_paid_once(court) -> 
         assert c.ledger.posts == 1
 
 
-async def test_work_that_a_stranger_countersigned_holds_no_other_up(
-    court, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_work_that_a_stranger_countersigned_holds_no_other_up(court, tmp_path: Path) -> None:
     """No root could be defended with it, so it is left out until the stranger is registered."""
-    monkeypatch.setattr("node.roles.validator.settlement.proposer.STRANGE_SECONDS", 0.1)
-    async with court() as c, c.session(), open_node(60, tmp_path / "x") as stranger:
+    async with (
+        court(timing=SHORTLY_STRANGE) as c,
+        c.session(),
+        open_node(60, tmp_path / "x") as stranger,
+    ):
         odd, good = c.bundle(b"odd", boss=stranger), c.bundle(b"good")
         for unit in (odd, good):
             await c.verify(unit)
@@ -202,11 +214,8 @@ async def test_work_that_a_stranger_countersigned_holds_no_other_up(
         await eventually(lambda: c.paid() == 2 * WORK)
 
 
-async def test_a_worker_without_a_provider_holds_no_other_up(
-    court, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("node.roles.validator.settlement.proposer.STRANGE_SECONDS", 0.1)
-    async with court() as c, c.session():
+async def test_a_worker_without_a_provider_holds_no_other_up(court) -> None:
+    async with court(timing=SHORTLY_STRANGE) as c, c.session():
         home = c.ledger.owners.pop(c.rival.address)
         homeless = c.bundle(b"homeless")
         good = bundle_of(c.judge, c.owner, b"good", POOL, 13)

@@ -7,17 +7,21 @@ the others go on without it. It neither disputes nor answers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 
 import trio
 
+from chain.client import ChainClient
 from node.context import NodeContext
+from node.roles.validator.settlement.auditor import Auditor
 from node.roles.validator.settlement.chain_reads import ChainFacts
+from node.roles.validator.settlement.cosigner import Accepted, Cosigner
 from node.roles.validator.settlement.disputes import Guard
 from node.roles.validator.settlement.pending import EpochRules, PendingPool
 from node.roles.validator.settlement.proposer import Proposer
-from node.roles.validator.settlement.settling import ValidatorSettlement
+from node.roles.validator.settlement.settling import SettlementParts, ValidatorSettlement
 from node.settlement.follower import SettlementFollower
 from node.wire.messages.settlement import Cosigned, CosignRequest
 from p2p.errors import Refused
@@ -44,27 +48,44 @@ class Cheat(StrEnum):
     """All is right, but nobody gets to see it."""
 
 
-class CheatingSettlement(ValidatorSettlement):
+def cheating_settlement(
+    context: NodeContext,
+    chain: ChainClient,
+    follower: SettlementFollower,
+    rules: EpochRules,
+    cheat: Cheat,
+    begin: int,
+) -> ValidatorSettlement:
     """A validator's settlement that cheats from epoch `begin` on, while its stake is enough."""
+    facts = ChainFacts(chain)
+    parts = SettlementParts(
+        CheatingProposer(context, chain, follower, facts, rules, cheat, begin),
+        _RefusingCosigner(context, chain, follower, facts, begin),
+        _NoGuard(context, follower, Auditor(context, chain, follower, facts)),
+    )
+    return ValidatorSettlement(context, follower, parts)
+
+
+class _RefusingCosigner(Cosigner):
+    """Signs nobody else's roots from epoch `begin` on."""
 
     def __init__(
         self,
         context: NodeContext,
+        chain: ChainClient,
         follower: SettlementFollower,
-        rules: EpochRules,
-        cheat: Cheat,
+        facts: ChainFacts,
         begin: int,
     ) -> None:
-        super().__init__(context, follower, rules)
-        facts = ChainFacts(context)
+        super().__init__(context, chain, follower, facts)
         self._begin = begin
-        self._proposer = CheatingProposer(context, follower, facts, rules, cheat, begin)
-        self.guard = _NoGuard(context, follower, facts)
 
-    async def _on_cosign(self, peer_id: str, request: CosignRequest) -> Cosigned:
+    async def on_cosign(
+        self, peer_id: str, request: CosignRequest, accepted_in: Callable[[int], Accepted]
+    ) -> Cosigned:
         if EpochRoot.from_bytes(request.root).epoch >= self._begin:
             raise Refused("no", "I have other plans")
-        return await super()._on_cosign(peer_id, request)
+        return await super().on_cosign(peer_id, request, accepted_in)
 
 
 class _NoGuard(Guard):
@@ -78,13 +99,14 @@ class CheatingProposer(Proposer):
     def __init__(
         self,
         context: NodeContext,
+        chain: ChainClient,
         follower: SettlementFollower,
         facts: ChainFacts,
         rules: EpochRules,
         cheat: Cheat,
         begin: int,
     ) -> None:
-        super().__init__(context, follower, facts, rules)
+        super().__init__(context, chain, follower, facts, rules)
         self._cheat = cheat
         self._begin = begin
 

@@ -35,8 +35,9 @@ from node.logs import configure_logging
 from node.metrics import NodeMetrics
 from node.onchain.receipt_domain import receipt_domain
 from node.roles.assembly import Roles
+from node.roles.validator.assembly import open_settlement
 from node.roles.validator.settlement.pending import EpochRules
-from node.roles.validator.settlement.settling import ValidatorSettlement
+from node.roles.validator.timing import SettlementTiming
 from node.roles.worker.rewards import Rewards
 from node.settlement.follower import SettlementFollower
 from node.wire.blobs import BlobStore
@@ -44,7 +45,7 @@ from node.wire.messages.fields import Done
 from node.wire.rpc import serve
 from p2p.network import NetworkConfig, open_network
 from proofs.encoding.signing import keccak256
-from tests.integration.settlement.cheating import Cheat, CheatingSettlement
+from tests.integration.settlement.cheating import Cheat, cheating_settlement
 from tests.integration.settlement.feeding import FEED, FeedRequest, receipts_of
 
 CHAIN_POLL_SECONDS = 0.5
@@ -156,6 +157,8 @@ async def start_validator(
     follower: SettlementFollower,
     nursery: trio.Nursery,
 ) -> None:
+    chain = context.chain
+    assert chain is not None
     rules = EpochRules(
         max_units=options.max_units,
         quiet=options.quiet,
@@ -163,9 +166,10 @@ async def start_validator(
         set_aside=options.set_aside,
     )
     if options.cheat is None:
-        settlement = ValidatorSettlement(context, follower, rules)
+        settlement = open_settlement(context, chain, follower, SettlementTiming(rules))
     else:
-        settlement = CheatingSettlement(context, follower, rules, options.cheat, options.cheat_from)
+        begin = options.cheat_from
+        settlement = cheating_settlement(context, chain, follower, rules, options.cheat, begin)
 
     async def on_feed(peer_id: str, request: FeedRequest) -> Done:
         async with trio.open_nursery() as accepting:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import structlog
 import trio
 
+from chain.encoding.records import Block
+from chain.encoding.views import PoolFunds, Strategy
 from chain.errors import ChainUnreachable
+from node.config.schema import NodeConfig
+from node.context import NodeContext
 from node.journal import open_journal
 from node.metrics import NodeMetrics
+from node.onchain.receipt_domain import NO_CHAIN
+from p2p.identity import peer_id_of
+from proofs.encoding.signing import address_of
 
 
 def block_hash(number: int) -> bytes:
@@ -37,7 +44,7 @@ class Chain:
         passed = trio.current_time() - self._made
         return self._first + (int(passed / self._interval) if self._interval else 0)
 
-    async def block(self, tag: object) -> Any:
+    async def block(self, tag: int | str) -> Block | None:
         await trio.lowlevel.checkpoint()
         self.asked += 1
         if self.down:
@@ -47,7 +54,12 @@ class Chain:
         if number > head:
             return None
         timestamp = self._made + (number - self._first) * self._interval
-        return SimpleNamespace(number=number, hash=block_hash(number), timestamp=int(timestamp))
+        return Block(
+            number=number,
+            hash=block_hash(number),
+            parent_hash=block_hash(number - 1),
+            timestamp=max(int(timestamp), 0),
+        )
 
     async def block_hash(self, number: int) -> bytes | None:
         block = await self.block(number)
@@ -60,20 +72,47 @@ class Chain:
         await self.block("latest")
         return self.loss
 
-    async def funds(self, pool_id: int) -> Any:
-        return SimpleNamespace(rate=self.rate)
+    async def funds(self, pool_id: int) -> PoolFunds:
+        return PoolFunds(
+            strategy=Strategy.WORK, settlement=None, rate=self.rate, funded=0, paid=0, committed=0
+        )
+
+
+@dataclass(frozen=True)
+class TrioContext(NodeContext):
+    """A node's context whose clocks are trio's."""
+
+    def now(self) -> float:
+        return trio.current_time()
+
+    def wall(self) -> float:
+        return trio.current_time()
 
 
 @asynccontextmanager
-async def open_context(folder: Path, chain: Chain | None, **validator: Any) -> AsyncIterator[Any]:
-    settings = SimpleNamespace(check_rate=validator.get("check_rate", "auto"))
+async def open_context(
+    folder: Path, chain: Chain | None, **validator: Any
+) -> AsyncIterator[NodeContext]:
+    """The context of a node that has a journal and maybe a chain, but no peers; `validator` are
+    settings of the validator's."""
+    key = sha256(b"a node without peers").digest()
+    address = address_of(key)
+    nobody: Any = None
+    client: Any = chain
     async with open_journal(folder / "journal.db") as journal:
-        yield SimpleNamespace(
-            chain=chain,
+        yield TrioContext(
+            config=NodeConfig.model_validate({"data_dir": folder, "validator": validator}),
+            network_name="test",
+            key=key,
+            peer_id=peer_id_of(key),
+            address=address,
+            provider=address,
+            network=nobody,
             journal=journal,
-            log=structlog.get_logger("test"),
+            chain=client,
+            receipt_domain=NO_CHAIN,
             metrics=NodeMetrics(),
-            config=SimpleNamespace(validator=settings),
-            now=trio.current_time,
-            wall=trio.current_time,
+            engine_dir=folder,
+            blobs=folder,
+            log=structlog.get_logger("test"),
         )

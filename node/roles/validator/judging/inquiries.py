@@ -1,50 +1,49 @@
-"""From an inquiry to a verdict: whoever is accused shows the rows that it received, or does not.
+"""From an inquiry to a verdict: an accused stage shows the rows that it received, or does not.
 
-`proofs.verdict.judge.judge` names the rows that it needs. They are fetched by their hash, measured,
-and the unit is judged again, until there is a verdict: at most once for every stage. What was asked
-and what came of it is journaled with the verdict, so that bundle, rows and verdict can be checked
-by others.
+`proofs.verdict.judge.judge` names the rows that it needs. They are fetched by their hash and
+measured, and the unit is judged again, until there is a verdict. No rows are asked for twice. What
+was asked for and what came of it is journaled with the verdict, so that others can check bundle,
+rows and verdict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-from node.roles.validator.judging.rows import CannotJudge
+from node.roles.validator.journal_events import AskedStage
+from node.roles.validator.judging.errors import CannotJudge
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.measures import RevealedRowsCheck
 from proofs.verdict.blame import Inquiry, Revealed
 from proofs.verdict.message import Verdict
 
 Opinion = Callable[[Revealed], Verdict | Inquiry]
+"""What follows from the rows that were revealed so far."""
 Reveal = Callable[[Inquiry], Awaitable[RevealedRowsCheck | None]]
-"""What came of the rows, None where nobody showed them."""
+"""What came of rows; None where nobody showed them."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An inquiry and what it brought: how far the rows are off, None where it brought none."""
+    """An inquiry and by how much the rows were off; `error` is None where nobody showed them."""
 
     inquiry: Inquiry
     error: float | None
 
-    def body(self) -> dict[str, Any]:
-        """For the journal. `error` is null where the rows were asked for in vain; otherwise they
-        lie in the blob folder, `<digest in hex>.rows`."""
-        return {
-            "stage": self.inquiry.stage,
-            "index": self.inquiry.index,
-            "digest": self.inquiry.digest,
-            "error": self.error,
-        }
+    def to_event(self) -> AskedStage:
+        """The answer as it is journaled."""
+        asked = self.inquiry
+        return AskedStage(
+            stage=asked.stage, index=asked.index, digest=asked.digest, error=self.error
+        )
 
 
 @dataclass(frozen=True)
 class Ruling:
-    """A verdict and the inquiries that it rests on, in order; by which limits it was judged, and
-    how unusual each stage's figures were by them (`node.roles.validator.judging.reputation`)."""
+    """A verdict and what it rests on: the inquiries in order, and the name of the limits ("" where
+    nothing was measured). `p_values` says by stage how unusual its figures were
+    (`node.roles.validator.judging.reputation`)."""
 
     verdict: Verdict
     answers: tuple[Answer, ...] = ()
@@ -53,8 +52,8 @@ class Ruling:
 
 
 async def resolve_inquiries(opinion: Opinion, reveal: Reveal, rounds: int) -> Ruling:
-    """Ask for rows until `opinion` is a verdict. Raises `CannotJudge`, also where it is none after
-    so many `rounds`."""
+    """Ask for rows until `opinion` is a verdict. Raises `CannotJudge`, also where that takes more
+    than `rounds` inquiries or the same one again."""
     revealed: dict[Inquiry, RevealedRowsCheck | None] = {}
     answers: list[Answer] = []
     while isinstance(found := opinion(revealed), Inquiry):
@@ -66,6 +65,6 @@ async def resolve_inquiries(opinion: Opinion, reveal: Reveal, rounds: int) -> Ru
 
 
 def most_bytes(bundle: UnitBundle, index: int, hidden_size: int) -> int:
-    """What the rows of a sequence can have at most: 8 bytes for each value."""
+    """The size that the rows of the sequence at `index` have at most: 8 bytes a value."""
     rows = bundle.sequences[index].token_count - 1
     return rows * hidden_size * 8

@@ -1,10 +1,10 @@
-"""Is the noise of a bundle chance, as it says?
+"""Is the noise of a bundle as random as the bundle claims?
 
 `proofs.verdict.judge` checks that every noise key follows from its beacon. Whether a beacon is the
-hash of the block that it names only the chain tells. A false one is the word of whoever assembled
-the bundle, so it rejects the unit and blames no stage.
+hash of the block that it names, only the chain can tell. Whoever assembled the bundle vouches for
+its beacons, so a false one rejects the unit and blames no stage.
 
-A block that this node's endpoint does not have yet, or not deep enough, is no fault: ask again.
+A block that this node's endpoint does not have yet, or not deep enough, is not a fault: ask again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
+from chain.errors import ChainError
 from node.onchain.blocks import Blocks
 from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.sequence import NoiseSource
@@ -20,11 +21,11 @@ from proofs.verdict.findings import Findings
 from proofs.verdict.message import Verdict
 
 MAX_BLOCKS = 16
-"""Different blocks that a unit may name; each is a question to the chain. A job has one."""
+"""Different blocks that a unit may name; each costs a question to the chain. A job has one."""
 
 
 class NoiseFault(StrEnum):
-    """Why a bundle's noise is not what it says."""
+    """Why a bundle's noise is not what the bundle claims."""
 
     NO_CHAIN = "names a block, and this network has no chain"
     OTHER_REQUEST = "its noise is for another request than the sequence"
@@ -35,8 +36,9 @@ class NoiseFault(StrEnum):
 
 @dataclass(frozen=True)
 class NoiseCheck:
-    """`fault` None: nothing speaks against it. `unknown` says what could not be found out yet, and
-    is "" once everything is known."""
+    """What came of a check. `fault` is the first one found, in the sequence at `index`; None where
+    there is none so far. `unknown` says what could not be found out yet, "" where nothing is left
+    open."""
 
     fault: NoiseFault | None = None
     index: int = 0
@@ -44,22 +46,19 @@ class NoiseCheck:
 
     @property
     def reason(self) -> str:
-        """For a verdict, "" without a fault."""
+        """The fault in a verdict's words, "" without one."""
         return "" if self.fault is None else f"sequence {self.index}: {self.fault.value}"
 
 
-async def check_beacons(bundle: UnitBundle, blocks: Blocks | None) -> NoiseCheck:
-    """Hold a bundle's beacons against the chain. `blocks` None: this network has no chain."""
-    from chain.errors import ChainError
-
+async def check_beacons(bundle: UnitBundle, blocks: Blocks) -> NoiseCheck:
+    """Compare a bundle's beacons with the hashes of the blocks that they name."""
     hashes: dict[int, bytes] = {}
-    for index, source in _of_blocks(bundle):
-        if fault := _form_fault(bundle, index, source, blocks):
+    for index, source in _beacons(bundle):
+        if fault := _form_fault(bundle, index, source):
             return NoiseCheck(fault, index)
         if source.block not in hashes:
             if len(hashes) == MAX_BLOCKS:
                 return NoiseCheck(NoiseFault.MANY_BLOCKS, index)
-            assert blocks is not None
             try:
                 found = await blocks.hash_of(source.block)
             except ChainError as exc:
@@ -72,24 +71,28 @@ async def check_beacons(bundle: UnitBundle, blocks: Blocks | None) -> NoiseCheck
     return NoiseCheck()
 
 
+def check_without_chain(bundle: UnitBundle) -> NoiseCheck:
+    """The check in a network that has no blocks, so that nobody can name one."""
+    for index, _ in _beacons(bundle):
+        return NoiseCheck(NoiseFault.NO_CHAIN, index)
+    return NoiseCheck()
+
+
 def refusal(bundle: UnitBundle, check: NoiseCheck) -> Verdict:
     """The verdict on a bundle whose noise has a fault: rejected, and nobody is to blame."""
     return Findings(bundle, [None] * len(bundle.sequences)).unattributed(check.reason)
 
 
-def _of_blocks(bundle: UnitBundle) -> Iterator[tuple[int, NoiseSource]]:
-    """Sampled sequences whose noise is a block's, and their numbers."""
+def _beacons(bundle: UnitBundle) -> Iterator[tuple[int, NoiseSource]]:
+    """The index and the noise of every sampled sequence whose noise follows from a block."""
     for index, sequence in enumerate(bundle.sequences):
         source = sequence.noise
         if source is not None and source.block and sequence.request.sampling.temperature > 0.0:
             yield index, source
 
 
-def _form_fault(
-    bundle: UnitBundle, index: int, source: NoiseSource, blocks: Blocks | None
-) -> NoiseFault | None:
-    if blocks is None:
-        return NoiseFault.NO_CHAIN
+def _form_fault(bundle: UnitBundle, index: int, source: NoiseSource) -> NoiseFault | None:
+    """A fault that needs no block to be seen."""
     if source.request_id != bundle.sequences[index].sequence_id:
         return NoiseFault.OTHER_REQUEST
     if bundle.committed_at and source.block > bundle.committed_at:

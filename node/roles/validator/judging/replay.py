@@ -1,4 +1,4 @@
-"""Between a proof bundle and the engine's replay: the requests, and what revealed rows came to."""
+"""Between a proof bundle and the engine's replay: requests one way, measurements the other."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ from pipeline.engine.control.replay_messages import (
 )
 from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.sequence import BundleSequence
-from proofs.thresholds.measures import (
-    RevealedRowsCheck,
-)
+from proofs.thresholds.measures import RevealedRowsCheck
 from proofs.verdict.blame import Inquiry
 
 
 def replay_request(
     bundle: UnitBundle, model_dir: str, device: str, chosen: Sequence[int] | None = None
 ) -> Replay:
-    """What the engine must replay to judge `bundle` by its sequences with the numbers `chosen`
-    (None: all)."""
-    numbers = range(len(bundle.sequences)) if chosen is None else chosen
+    """What the engine must replay to judge `bundle` by its sequences at the indices `chosen` (None:
+    all of them)."""
+    indices = range(len(bundle.sequences)) if chosen is None else chosen
     return Replay(
         model_dir=model_dir,
         model_id=bundle.model_id,
         device=device,
         boundaries=bundle.boundaries,
-        sequences=tuple(_sequence(bundle, bundle.sequences[number]) for number in numbers),
+        sequences=tuple(_sequence(bundle, bundle.sequences[index]) for index in indices),
     )
 
 
@@ -42,9 +40,9 @@ def rows_request(
     path: Path,
     sent: Path | None = None,
 ) -> Replay:
-    """What the engine must replay to measure the rows at `path`, which the stage that `inquiry`
-    names revealed, and that stage's work from them: its proofs, its tokens, and the rows at `sent`,
-    which its successor revealed."""
+    """What the engine must replay to measure the rows in the file `path`, which the accused stage
+    of `inquiry` revealed, and what that stage made of them: its proofs, its tokens, and the rows in
+    the file `sent`, which its successor revealed."""
     sequence = bundle.sequences[inquiry.index]
     rows = RevealedRows(
         boundary=inquiry.stage - 1, path=str(path), sent="" if sent is None else str(sent)

@@ -1,12 +1,12 @@
 """What this validator knows of each worker from its own checks.
 
-Every unit that was replayed, in part or whole, adds to the records of its stages: one more without
-a fault, and how unusual its figures were (`proofs.thresholds.drift`). Two things follow, and both
-only make checks stricter: a worker with few checked units is a newcomer, one whose figures drift is
-a suspect, and either has all of its sequences replayed. Nobody is rejected, banned or slashed for
-what stands here.
+Every unit that was replayed, in part or as a whole, adds to the records of its stages: one more
+unit without a fault, and how unusual its figures were (`proofs.thresholds.drift`). Two things
+follow, and both only make checks stricter. A worker with few checked units is a newcomer, one whose
+figures drift is a suspect, and all sequences of either are replayed. Nobody is rejected, banned or
+slashed because of a record.
 
-A bundle counts once, however often it comes; its entry and the records that it changes go to disk
+A bundle counts once, however often it comes. Its event and the records that it changes go to disk
 together.
 """
 
@@ -18,78 +18,88 @@ from typing import Any
 
 import trio
 
-from node.context import NodeContext
-from node.journal import Entry
+from node.journal import AsyncJournal
+from node.metrics import NodeMetrics
+from node.roles.validator.journal_events import BundleCounted, WorkerDrifted
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.drift import DriftState, DriftTest, observe
 from proofs.thresholds.measures import SequenceMeasure
 from proofs.thresholds.profiles import Profile, distance
-from proofs.thresholds.spotcheck import DEFAULT_TERMS
+from proofs.thresholds.spotcheck import DEFAULT_TERMS, CheckTerms
 from proofs.verdict.message import StageStatus, Verdict
 
 SUSPECT_UNITS = 64
-"""Checked units after an alarm that are replayed whole."""
-CHECKED = "self.checked"
-DRIFTED = "self.drifted"
+"""How many checked units after an alarm are replayed whole."""
 
 
 @dataclass(frozen=True)
 class WorkerRecord:
-    """`verified` checked units without a fault since the last fault."""
+    """`verified` is the number of checked units since the last one with a fault."""
 
     verified: int = 0
     drift: DriftState = field(default_factory=DriftState)
 
-    @property
-    def newcomer(self) -> bool:
-        return self.verified < DEFAULT_TERMS.probation
+    def is_newcomer(self, terms: CheckTerms = DEFAULT_TERMS) -> bool:
+        """Whether the worker is still on probation."""
+        return self.verified < terms.probation
 
     @property
     def suspect(self) -> bool:
+        """Whether its figures began to drift not long ago."""
         drift = self.drift
         return bool(drift.alarms) and drift.units - drift.alarmed_at < SUSPECT_UNITS
 
     def to_plain(self) -> dict[str, Any]:
+        """The record as the journal keeps it."""
         return {"verified": self.verified, "drift": self.drift.to_plain()}
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> WorkerRecord:
+        """The reverse of `to_plain`."""
         return cls(int(plain["verified"]), DriftState.from_plain(plain["drift"]))
 
 
 class WorkerRecords:
-    """Records by address, in the journal."""
+    """Records by address, in the journal. `suspects` are the addresses of all suspects."""
 
-    def __init__(self, context: NodeContext, test: DriftTest | None = None) -> None:
-        self._context = context
+    def __init__(
+        self,
+        journal: AsyncJournal,
+        metrics: NodeMetrics,
+        log: Any,
+        test: DriftTest | None = None,
+    ) -> None:
+        self._journal = journal
+        self._metrics = metrics
+        self._log = log
         self._test = test or DriftTest()
         self._writing = trio.Lock()
         self.suspects: set[str] = set()
 
     async def restore(self) -> None:
-        """Find out who is a suspect."""
-        for event in await self._context.journal.events([DRIFTED]):
-            address = str(event.body["worker"])
-            self._show(address, await self.of(address))
+        """Learn from the journal who is a suspect."""
+        for event in await self._journal.replay(WorkerDrifted):
+            self._show(event.worker, await self.of(event.worker))
 
     async def of(self, address: str) -> WorkerRecord:
         """The record of a worker; that of a stranger is empty."""
-        plain = await self._context.journal.state(_name(address))
+        plain = await self._journal.state(_name(address))
         return WorkerRecord() if plain is None else WorkerRecord.from_plain(plain)
 
     async def note(
         self, bundle: UnitBundle, verdict: Verdict, p_values: Mapping[int, Sequence[float]]
     ) -> None:
-        """Add a judged bundle to the records of its stages. `p_values` are of each stage's figures
-        among honest ones; stages without any are counted all the same.
+        """Add a judged bundle to the records of its stages. `p_values` says for each stage how
+        unusual its figures are among honest ones; a stage without any counts all the same.
 
-        Stages that were not found honest, in doubt or faulty, and bundles of which nothing was
-        replayed, add nothing.
+        A stage that the verdict left unchecked adds nothing to its record, and neither does a
+        bundle of which nothing was replayed.
         """
-        key = bundle.content_id.hex()
+        counted = BundleCounted(bundle_id=bundle.content_id)
         async with self._writing:
-            if not verdict.replayed or await self._context.journal.get(CHECKED, key) is not None:
+            known = await self._journal.find(BundleCounted, counted.key)
+            if not verdict.replayed or known is not None:
                 return
             before: dict[str, WorkerRecord] = {}
             after: dict[str, WorkerRecord] = {}
@@ -100,13 +110,13 @@ class WorkerRecords:
                 status = verdict.stages[stage].status
                 after[claim.address] = self._judged(old, status, p_values.get(stage, ()))
             drifted = [a for a in after if after[a].drift.alarms > before[a].drift.alarms]
-            alarms = [Entry(DRIFTED, f"{a}:{key}", {"worker": a}) for a in drifted]
+            alarms = [WorkerDrifted(worker=a, bundle_id=bundle.content_id) for a in drifted]
             state = {_name(address): record.to_plain() for address, record in after.items()}
-            await self._context.journal.commit([Entry(CHECKED, key), *alarms], state)
+            await self._journal.record(counted, *alarms, state=state)
         for address, record in after.items():
             self._show(address, record)
             if address in drifted:
-                self._context.log.warning(
+                self._log.warning(
                     "a worker's figures drift: all of its sequences are replayed for a while",
                     worker=address,
                     units=record.drift.units,
@@ -123,9 +133,9 @@ class WorkerRecords:
         try:
             drift, _ = observe(record.drift, p_values, self._test)
         except ProofError as exc:
-            self._context.log.error("figures that cannot be compared", reason=str(exc))
+            self._log.error("figures that cannot be compared", reason=str(exc))
             drift, _ = observe(record.drift, (), self._test)
-        # Who is in doubt is a newcomer again: all of its sequences are replayed for a while.
+        # A worker in doubt starts again as a newcomer: all of its work is replayed for a while.
         return WorkerRecord(0 if status is StageStatus.DOUBTED else record.verified + 1, drift)
 
     def _show(self, address: str, record: WorkerRecord) -> None:
@@ -134,17 +144,18 @@ class WorkerRecords:
             self.suspects.add(address)
         else:
             self.suspects.discard(address)
-        self._context.metrics.suspects.set(len(self.suspects))
+        self._metrics.suspects.set(len(self.suspects))
 
 
 def p_values(
     profile: Profile, measures: Sequence[SequenceMeasure | None]
 ) -> dict[int, tuple[float, ...]]:
-    """How unusual each stage's figures in a unit are, by a profile of honest ones: the distance of
-    its proofs in every replayed sequence, and for the last stage its sampling, too.
+    """By stage, how unusual its figures in a unit are when measured against a profile of honest
+    ones: the distance of its proofs in every replayed sequence and, for the last stage, its
+    sampling.
 
-    The profile's distances are each the largest of several stages, so one stage's p-values err on
-    its side.
+    Each distance in the profile is the largest of several stages, so the p-values of a single stage
+    err in its favour.
     """
     found: dict[int, tuple[float, ...]] = {}
     for measure in measures:

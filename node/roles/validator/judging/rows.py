@@ -13,78 +13,86 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import trio
 
 from node.context import NodeContext
+from node.retry import Backoff, tries
+from node.roles.validator.judging.errors import CannotJudge
+from node.roles.validator.judging.other_validators import OtherValidators
 from node.wire.blobs import CHUNK_BYTES, ROWS
 from node.wire.messages.settlement import FetchRequest
 from node.wire.methods import FETCH
-from node.wire.peer_addresses import peers_by_address
 from node.wire.rpc import call
 from p2p.errors import P2PError
 
-FIRST_PAUSE_SECONDS = 2.0
-TRIES = 5
-TRY_SECONDS = 15.0
-STAGE_SECONDS = 75.0
-OTHERS_SECONDS = 20.0
-BYTES_PER_SECOND = 2 * 2**20
-"""What a slow peer may take longer for large rows."""
-MAX_OTHERS = 32
+STAGE_TRIES = Backoff(first=2.0, last=16.0, most=5)
 
 
-class CannotJudge(Exception):
-    """This node cannot come to a verdict, for a reason that is held against nobody."""
+@dataclass(frozen=True)
+class RowsTiming:
+    """How long rows are asked for, in seconds.
+
+    `stage_tries` are the tries with the accused stage, each of at most `one_try`, all of them
+    within `stage`. Other validators, `most_others` of them, are asked once each within `others`.
+    Each limit is longer by the time that a slow peer may take for large rows,
+    `bytes_per_second` being the least that is expected of it.
+    """
+
+    stage_tries: Backoff = STAGE_TRIES
+    one_try: float = 15.0
+    stage: float = 75.0
+    others: float = 20.0
+    most_others: int = 32
+    bytes_per_second: float = 2.0 * 2**20
+
+
+class RowsSource(Protocol):
+    """Whoever finds rows by their sha256."""
+
+    def path(self, digest: bytes) -> Path:
+        """Where rows are kept once they were found."""
+        ...
+
+    async def get(self, peer_id: str, digest: bytes, limit: int) -> Path | None:
+        """A file of the rows, of at most `limit` bytes; None where nobody gives them. `peer_id` is
+        the stage's. Raises `CannotJudge`."""
+        ...
 
 
 class RowsFetcher:
-    """Fetches and keeps rows by their hash."""
+    """Fetches rows by their hash and keeps them."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(
+        self, context: NodeContext, others: OtherValidators, timing: RowsTiming | None = None
+    ) -> None:
         self._context = context
+        self._others = others
+        self._timing = timing or RowsTiming()
 
     def path(self, digest: bytes) -> Path:
-        """Where rows are kept."""
+        """Where rows of this sha256 are kept."""
         return self._context.blobs / f"{digest.hex()}{ROWS}"
 
     async def get(self, peer_id: str, digest: bytes, limit: int) -> Path | None:
         """A file of the rows, of at most `limit` bytes; None where nobody gives them. `peer_id` is
         the stage's. Raises `CannotJudge`."""
-        path = self.path(digest)
+        path, timing = self.path(digest), self._timing
         if await trio.to_thread.run_sync(is_content, path, digest):
             return path
-        extra, pause = limit / BYTES_PER_SECOND, FIRST_PAUSE_SECONDS
-        with trio.move_on_after(STAGE_SECONDS + extra):
-            for attempt in range(TRIES):
-                if attempt:
-                    await trio.sleep(pause)
-                    pause *= 2
-                if await self._try(peer_id, path, digest, limit, TRY_SECONDS + extra):
+        extra = limit / timing.bytes_per_second
+        with trio.move_on_after(timing.stage + extra):
+            async for _ in tries(timing.stage_tries):
+                if await self._try(peer_id, path, digest, limit, timing.one_try + extra):
                     return path
-        with trio.move_on_after(OTHERS_SECONDS + extra):
-            for other in (await self._validators())[:MAX_OTHERS]:
-                if await self._try(other, path, digest, limit, TRY_SECONDS + extra):
+        with trio.move_on_after(timing.others + extra):
+            for other in (await self._others.peer_ids())[: timing.most_others]:
+                if await self._try(other, path, digest, limit, timing.one_try + extra):
                     return path
         return None
-
-    async def _validators(self) -> list[str]:
-        """Other validators; none where the chain does not say who they are."""
-        context = self._context
-        if context.chain is None:
-            known = [r.peer_id for r in context.network.records.all() if "validator" in r.roles]
-        else:
-            from chain.errors import ChainError
-
-            peers = peers_by_address(context.network)
-            try:
-                known = [peers[v] for v in await context.chain.validators.addresses() if v in peers]
-            except ChainError as exc:
-                context.log.warning("no validator asked for rows", reason=str(exc))
-                return []
-        return [peer_id for peer_id in known if peer_id != context.peer_id]
 
     async def _try(
         self, peer_id: str, path: Path, digest: bytes, limit: int, seconds: float

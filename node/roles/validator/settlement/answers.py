@@ -1,8 +1,9 @@
-"""Seeing every dispute through to its end, whoever asked: answered, upheld, or the bond taken back.
+"""Seeing every dispute through to its end, whoever opened it.
 
-A dispute about a root that passes the audit is answered: its signers lose stake where nobody does.
-One about a root that does not is upheld once its time is over, though its challenger be gone. One
-about a root that was voided otherwise is over, and only its challenger wants something: the bond.
+If the root passes the audit, the dispute is answered: without an answer the root's signers would
+lose stake. If it does not, the dispute is upheld once the time for answers is over, even if its
+challenger is gone. If the root was voided for another reason, all that is left to do is up to the
+challenger, who takes the bond back.
 
 Validators take turns. Nothing is remembered but what the follower journals, so a restart goes on
 where it stopped.
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from chain.encoding.structs import DisputeKind
+from chain.errors import ChainError, Reverted
 from node.context import NodeContext
 from node.errors import InputError
-from node.roles.validator.settlement.auditor import LOOK_SECONDS, TURN_SECONDS, Auditor
+from node.roles.validator.settlement.auditor import Auditor
 from node.settlement.follower import SettlementFollower
 from node.settlement.history import PoolHistory, PostedEpoch
 from proofs.encoding.leaves import PostedRoot
@@ -26,9 +29,6 @@ from proofs.errors import ProofError
 if TYPE_CHECKING:
     from chain.encoding.structs import Dispute
 
-RETRY_SECONDS = 3.0
-EARLY_SECONDS = 1.0
-"""The chain's clock may be behind ours."""
 NO_ROOT = PostedRoot(
     EpochRoot(
         pool_id=0,
@@ -43,7 +43,7 @@ NO_ROOT = PostedRoot(
     ),
     (),
 )
-"""Where the contract does not look at the root."""
+"""For calls in which the contract does not look at the root."""
 
 
 class Answers:
@@ -55,6 +55,7 @@ class Answers:
         self._context = context
         self._follower = follower
         self._auditor = auditor
+        self._timing = auditor.timing
         self._busy: set[int] = set()
 
     async def run(self) -> None:
@@ -68,16 +69,14 @@ class Answers:
                     nursery.start_soon(self._see_through, dispute_id)
 
     async def _see_through(self, dispute_id: int) -> None:
-        """Until it is over: a chain that does not answer now answers later."""
-        from chain.errors import ChainError
-
+        """Go on until the dispute is over; a chain that does not answer now may answer later."""
         log = self._context.log.bind(dispute=dispute_id)
         while dispute_id in self._follower.disputes:
             try:
                 pause = await self._step(dispute_id)
             except ChainError as exc:
                 log.warning("dispute not over yet", reason=str(exc))
-                pause = RETRY_SECONDS
+                pause = self._timing.retry
             except (InputError, ProofError) as exc:
                 log.error("dispute left alone", reason=str(exc))
                 return
@@ -89,59 +88,55 @@ class Answers:
         chain = self._auditor.chain
         dispute = await chain.disputes.find(dispute_id)
         if dispute is None:
-            return RETRY_SECONDS  # over; the follower will see it
+            return self._timing.retry  # over; the follower will see it
         if await chain.settlement.root_hash(dispute.pool_id, dispute.epoch) != dispute.root:
             if dispute.challenger == self._context.address:
                 await chain.disputes.uphold(dispute_id, NO_ROOT)
                 self._context.log.info("bond taken back", dispute=dispute_id)
-            return RETRY_SECONDS
+            return self._timing.retry
         history = self._follower.history(dispute.pool_id)
         entry = history.get(dispute.epoch)
         if entry is None or self._auditor.hash_of(entry) != dispute.root:
-            return RETRY_SECONDS
+            return self._timing.retry
         right = await self._right(history, entry, dispute)
         if right is None:
-            return RETRY_SECONDS
+            return self._timing.retry
         delay = await self._auditor.delay(dispute.pool_id, dispute.epoch)
         left = dispute.answer_by - self._follower.now()
         if right and left > 0:
             await trio.sleep(min(delay, left / 4))
             if await chain.disputes.find(dispute_id) is not None:
                 await self._answer(dispute_id, dispute, history, entry)
-            return RETRY_SECONDS
+            return self._timing.retry
         if left > -1.0:
-            return min(left + 1.0, LOOK_SECONDS)
+            return min(left + 1.0, self._timing.look)
         if dispute.challenger != self._context.address:
-            await trio.sleep(TURN_SECONDS + delay)
+            await trio.sleep(self._timing.turn + delay)
         return await self._uphold(dispute_id, entry)
 
     async def _right(
         self, history: PoolHistory, entry: PostedEpoch, dispute: Dispute
     ) -> bool | None:
         """Whether the root passes the audit; its data are waited for as long as an answer is of
-        use. None where that cannot be told, or the root is gone."""
+        use. None if that cannot be told, or the root is gone."""
         filled = await self._auditor.with_data(history, entry, dispute.answer_by)
         if self._auditor.gone(history, entry) or not history.complete(entry.number - 1):
             return None
         return not await self._auditor.faults(history, filled)
 
     async def _uphold(self, dispute_id: int, entry: PostedEpoch) -> float:
-        from chain.errors import Reverted
-
         try:
             if await self._auditor.chain.disputes.uphold(dispute_id, entry.posted) is not None:
                 self._context.log.warning("root voided", dispute=dispute_id, epoch=entry.number)
         except Reverted as exc:
             if exc.name != "AnswerTooEarly":
                 raise
-            return EARLY_SECONDS
-        return RETRY_SECONDS
+            return self._timing.early
+        return self._timing.retry
 
     async def _answer(
         self, dispute_id: int, dispute: Dispute, history: PoolHistory, entry: PostedEpoch
     ) -> None:
-        from chain.encoding.structs import DisputeKind
-
         chain, filled = self._auditor.chain, history.get(entry.number)
         epoch = filled.epoch if filled is not None else None
         if epoch is None:

@@ -1,15 +1,15 @@
-"""Looking at one posted root: waiting for its data, finding its faults, taking turns about it."""
+"""Auditing one posted root: waiting for its data, finding its faults, and whose turn it is."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from node.context import NodeContext
-from node.errors import InputError
 from node.roles.validator.settlement.chain_reads import ChainFacts
-from node.roles.validator.settlement.pending import turn_of
+from node.roles.validator.settlement.turns import turn_of
 from node.settlement.follower import SettlementFollower
 from node.settlement.history import PoolHistory, PostedEpoch
 from proofs.settlement.audit import Fault, audit
@@ -17,64 +17,72 @@ from proofs.settlement.audit import Fault, audit
 if TYPE_CHECKING:
     from chain.client import ChainClient
 
-TURN_SECONDS = 1.5
-LOOK_SECONDS = 5.0
-"""How long is slept at most: the chain's clock need not go like ours."""
-GRACE_SECONDS = 10.0
-"""How long a node that comes late to a root waits for its data, if the window allows."""
+
+@dataclass(frozen=True)
+class AuditTiming:
+    """Seconds. Validators' turns lie `turn` apart. Nothing is slept on for longer than `look`, as
+    the chain's clock may run differently from ours. A node that comes late to a root waits `grace`
+    for its data if the window allows. What failed is tried again after `retry`, and what came too
+    early for the chain's clock after `early`."""
+
+    turn: float = 1.5
+    look: float = 5.0
+    grace: float = 10.0
+    retry: float = 3.0
+    early: float = 1.0
 
 
 class Auditor:
     """What the guard and the answers share. Raises `ChainError`s."""
 
     def __init__(
-        self, context: NodeContext, follower: SettlementFollower, facts: ChainFacts
+        self,
+        context: NodeContext,
+        chain: ChainClient,
+        follower: SettlementFollower,
+        facts: ChainFacts,
+        timing: AuditTiming | None = None,
     ) -> None:
         self._context = context
+        self.chain = chain
         self._follower = follower
         self._facts = facts
-
-    @property
-    def chain(self) -> ChainClient:
-        chain = self._context.chain
-        if chain is None:
-            raise InputError("this network has no chain")
-        return chain
+        self.timing = timing or AuditTiming()
 
     def hash_of(self, entry: PostedEpoch) -> bytes:
-        """As the contract has it."""
+        """The root's hash as the contract has it."""
         return entry.posted.hash(self._context.receipt_domain)
 
     def gone(self, history: PoolHistory, entry: PostedEpoch) -> bool:
-        """Whether the root stands no more."""
+        """Whether the root no longer stands."""
         known = history.get(entry.number)
         return known is None or known.posted != entry.posted
 
     async def with_data(
         self, history: PoolHistory, entry: PostedEpoch, until: float
     ) -> PostedEpoch:
-        """The entry with its data, once they and those of all epochs before it are here; without
-        them when the root is gone, or they are not here at `until` (Unix seconds)."""
+        """The entry with its data, once these and the data of all earlier epochs are here. Without
+        them where the root is gone, or where they are still missing at `until` (Unix seconds)."""
         while not history.complete(entry.number) and not self.gone(history, entry):
             left = until - self._follower.now()
             if left <= 0:
                 break
             version = self._follower.version
-            with trio.move_on_after(min(left, LOOK_SECONDS)):
+            with trio.move_on_after(min(left, self.timing.look)):
                 await self._follower.wait_changed(version)
         known = history.get(entry.number)
         return known if known is not None and not self.gone(history, entry) else entry
 
     async def patience(self, entry: PostedEpoch) -> float:
-        """Until when (Unix seconds) the data of a root are waited for: half of its window, or a
-        while from now where that is over, but never beyond the half of what is left."""
+        """Until when (Unix seconds) the data of a root are waited for: for half of its window or,
+        where that is over, a while from now, though for no more than half of what is left."""
         terms = await self.chain.settlement.terms()
         now = self._follower.now()
-        late = now + min(GRACE_SECONDS, max(entry.claimable_at - now, 0.0) / 2)
+        late = now + min(self.timing.grace, max(entry.claimable_at - now, 0.0) / 2)
         return max(entry.claimable_at - terms.challenge_window / 2, late)
 
     async def faults(self, history: PoolHistory, entry: PostedEpoch) -> list[Fault]:
-        """What is wrong with a root; the data of the epochs before it must be here."""
+        """What is wrong with a root; the data of the earlier epochs must be here."""
         epoch = entry.epoch
         receipts = [item.signed for item in epoch.data.receipts] if epoch is not None else []
         facts = await self._facts.before(history, entry.number, receipts)
@@ -83,4 +91,4 @@ class Auditor:
     async def delay(self, pool_id: int, epoch: int) -> float:
         """Seconds by which this node lets other validators go first."""
         validators = await self.chain.validators.addresses()
-        return turn_of(self._context.address, validators, pool_id, epoch) * TURN_SECONDS
+        return turn_of(self._context.address, validators, pool_id, epoch) * self.timing.turn

@@ -1,6 +1,6 @@
-"""What a validator must know of the chain to judge an epoch: owners, the creator, the budget.
+"""What a validator must read from the chain to judge an epoch: owners, the creator, the budget.
 
-Owners of nodes never change once they are there, so they are asked for once.
+The owner of a node never changes once it is set, so it is asked for once.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from node.context import NodeContext
-from node.errors import InputError
 from node.settlement.history import PoolHistory
 from proofs.encoding.leaves import SignedReceipt
 from proofs.settlement.audit import Facts
@@ -21,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a pool pays a unit (`price`, wei), and what of its funds no root has promised (wei)."""
+    """What a pool can pay: `price` wei a unit of work, and `available` wei that no root has
+    promised yet."""
 
     price: int
     available: int
@@ -30,8 +29,8 @@ class Budget:
 class ChainFacts:
     """Reads facts; raises `ChainError`s."""
 
-    def __init__(self, context: NodeContext) -> None:
-        self._context = context
+    def __init__(self, chain: ChainClient) -> None:
+        self._chain = chain
         self._owners: dict[str, str] = {}
         self._creators: dict[int, str] = {}
 
@@ -45,7 +44,7 @@ class ChainFacts:
         return {node: self._owners[node] for node in nodes if node in self._owners}
 
     async def budget(self, pool_id: int, committed: int) -> Budget:
-        """Of a pool whose roots have promised `committed` wei so far."""
+        """The budget of a pool whose roots have promised `committed` wei so far."""
         funds = await self._chain.pools.funds(pool_id)
         return Budget(funds.rate, funds.funded - committed)
 
@@ -56,8 +55,8 @@ class ChainFacts:
         return self._creators[pool_id]
 
     async def settled_until(self, history: PoolHistory) -> bool:
-        """Whether the last epoch known here stands on chain, and nothing can undo it any more. What
-        is signed before that could come to stand on another root than was meant."""
+        """Whether the last epoch known here stands on chain and cannot be undone any more. A root
+        that is signed earlier might come to follow another root than was meant."""
         newest = history.newest
         if newest is None:
             return True
@@ -78,10 +77,3 @@ class ChainFacts:
             earned=history.earned(number - 1),
             paid=history.paid(number - 1),
         )
-
-    @property
-    def _chain(self) -> ChainClient:
-        chain = self._context.chain
-        if chain is None:
-            raise InputError("this network has no chain")
-        return chain

@@ -1,25 +1,29 @@
-"""Having cheats slashed: what a quorum of validators found, each by its own replay, is punished.
+"""Having cheats slashed: a node is punished for what a quorum of validators found, each by itself.
 
-A validator whose verdict convicts a stage asks the others to sign the conviction; each signs only
-what its own verdict on the very same bundle says. Rows that were not shown are not taken on
-another's word either: each asked for them itself. With the quorum's signatures anybody can have the
-node's provider slashed, once for a unit. One validator's word does nothing.
+A validator whose verdict convicts a stage asks the others to sign the conviction. Each signs only
+what its own verdict on the very same bundle says. That also holds for rows that were not shown:
+each validator has asked for them itself. With the quorum's signatures anybody can have the node's
+provider slashed, once for a unit. The word of a single validator does nothing.
 
-Validators that have not judged the bundle yet are asked again for a while. What did not find enough
-signatures is dropped: the unit is not paid and the node is out of the pool all the same.
+Validators that have not judged the bundle yet are asked again for a while. A conviction that does
+not find enough signatures is dropped: even so the unit is not paid and the node is out of the pool.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
+from chain.errors import ChainError
 from node.context import NodeContext
 from node.errors import InputError
 from node.onchain.receipt_domain import chain_refusals
-from node.roles.validator.settlement.pending import turn_of
+from node.retry import Backoff, tries
+from node.roles.validator.journal_events import ConvictionFound, VerdictSigned
 from node.roles.validator.settlement.quorum import NotEnough, collect
+from node.roles.validator.settlement.turns import turn_of
 from node.wire.messages.settlement import ConvictRequest
 from node.wire.messages.verification import Countersigned
 from node.wire.methods import CONVICT
@@ -36,15 +40,24 @@ from proofs.verdict.message import SignedVerdict, Verdict
 if TYPE_CHECKING:
     from chain.client import ChainClient
 
-TRIES = 6
-RETRY_SECONDS = 10.0
-TURN_SECONDS = 3.0
+ATTEMPTS = Backoff.every(10.0, most=6)
 MAX_WAITING = 256
+"""Convictions that wait for signatures; more are dropped."""
+
+
+@dataclass(frozen=True)
+class ConvictionTiming:
+    """Validators' turns lie `turn` seconds apart. `attempts` says how often the others are asked
+    for signatures."""
+
+    turn: float = 3.0
+    attempts: Backoff = ATTEMPTS
 
 
 def conviction_of(bundle: UnitBundle, verdict: Verdict, domain: Domain) -> Conviction | None:
-    """What a verdict on a bundle convicts, None where it blames nobody, or a stage by what is not
-    bound by its own signature and its neighbour's: that may be anybody's writing."""
+    """The conviction that follows from a verdict on a bundle. None if the verdict blames nobody, or
+    if what it rests on is not bound by the signatures of the stage and its neighbour, since then
+    anybody may have written it."""
     if verdict.first_faulty is None or check_claims(bundle, domain):
         return None
     claim = bundle.stages[verdict.first_faulty]
@@ -61,20 +74,21 @@ def conviction_of(bundle: UnitBundle, verdict: Verdict, domain: Domain) -> Convi
 class Convictions:
     """Collects, gives and posts signatures on convictions."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(
+        self, context: NodeContext, chain: ChainClient, timing: ConvictionTiming | None = None
+    ) -> None:
         self._context = context
+        self._chain = chain
+        self._timing = timing or ConvictionTiming()
         self._send, self._receive = trio.open_memory_channel[Conviction](MAX_WAITING)
 
     async def note(self, bundle: UnitBundle, verdict: Verdict) -> None:
-        """Take a verdict of this node's in, which is journaled already; repeating is harmless."""
-        chain = self._context.chain
-        if chain is None:
-            return
+        """Take in a verdict of this node that is journaled already; repeating is harmless."""
         conviction = conviction_of(bundle, verdict, self._context.receipt_domain)
         if conviction is None:
             return
-        await self._context.journal.append(
-            "self.conviction", bundle.content_id.hex(), conviction.to_bytes()
+        await self._context.journal.record(
+            ConvictionFound(bundle_id=bundle.content_id, conviction=conviction.to_bytes())
         )
         try:
             self._send.send_nowait(conviction)
@@ -83,30 +97,28 @@ class Convictions:
 
     async def run(self) -> None:
         """See convictions through until cancelled."""
-        chain = self._context.chain
-        if chain is None:
-            return
         serve(self._context.network, CONVICT, self._on_convict)
         async with trio.open_nursery() as nursery:
             async for conviction in self._receive:
-                nursery.start_soon(self._see_through, chain, conviction)
+                nursery.start_soon(self._see_through, conviction)
 
-    async def _see_through(self, chain: ChainClient, conviction: Conviction) -> None:
-        from chain.errors import ChainError
-
+    async def _see_through(self, conviction: Conviction) -> None:
+        """Have it signed and posted when this node's turn comes, if enough others found the
+        same."""
+        chain = self._chain
         request = ConvictRequest(conviction=conviction.to_bytes())
 
         async def ask(peer_id: str) -> bytes:
             return (await call(self._context, peer_id, CONVICT, request)).signature
 
         log = self._context.log.bind(node=conviction.node, unit=conviction.job_id.hex()[:12])
-        digest = conviction.digest(chain.domain("ReceiptSettlement"))
+        digest = conviction.digest(self._context.receipt_domain)
         try:
             validators = await chain.validators.addresses()
             salt = int.from_bytes(conviction.job_id[:4], "big")
             turn = turn_of(self._context.address, validators, conviction.pool_id, salt)
-            for attempt in range(TRIES):
-                await trio.sleep(RETRY_SECONDS if attempt else turn * TURN_SECONDS)
+            await trio.sleep(turn * self._timing.turn)
+            async for _ in tries(self._timing.attempts):
                 try:
                     signatures = await collect(self._context, chain, digest, ask)
                 except NotEnough as exc:
@@ -121,24 +133,21 @@ class Convictions:
 
     async def _on_convict(self, peer_id: str, request: ConvictRequest) -> Countersigned:
         """Sign what this node's own verdict says. Raises `Refused`."""
-        chain = self._context.chain
-        if chain is None:
-            raise Refused("no_chain", "this network slashes nobody")
         with chain_refusals():
-            if not await chain.validators.weight_of(address_of_peer(peer_id)):
+            if not await self._chain.validators.weight_of(address_of_peer(peer_id)):
                 raise Refused("not_a_validator", "only validators ask for convictions")
         try:
             conviction = Conviction.from_bytes(request.conviction)
         except (ProofError, ValueError) as exc:
             raise Refused("bad_conviction", str(exc)) from exc
         key = conviction.evidence.hex()
-        own = await self._context.journal.get("self.conviction", key)
+        own = await self._context.journal.find(ConvictionFound, key)
         if own is None:
-            verdict = await self._context.journal.get("self.verdict", key)
-            known = verdict is not None and SignedVerdict.from_bytes(verdict.body).verdict.accepted
+            event = await self._context.journal.find(VerdictSigned, key)
+            known = event is not None and SignedVerdict.from_bytes(event.verdict).verdict.accepted
             code = "not_found_guilty" if known else "not_judged"
             raise Refused(code, "my own verdict does not say so")
-        if own.body != request.conviction:
+        if own.conviction != request.conviction:
             raise Refused("not_found_guilty", "my own verdict convicts another node")
-        digest = conviction.digest(chain.domain("ReceiptSettlement"))
+        digest = conviction.digest(self._context.receipt_domain)
         return Countersigned(signature=sign_digest(self._context.key, digest))

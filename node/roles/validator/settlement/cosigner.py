@@ -1,22 +1,24 @@
 """Signing another validator's epoch: only what this node can rebuild from its own verdicts.
 
-The proposer sends a root; its data are fetched from it by hash. They are signed when they rebuild
-exactly that root, follow the last epoch, pay at the right rate and pass the audit, and when every
-receipt is one that this node's own verdict accepted, to the byte. Anything else is refused with its
-reason, and units not accepted here are named, so that the proposer can leave them out. What is
-signed is kept and published by this node, too, before the signature leaves it.
+The proposer sends a root, and its data are fetched from the proposer by hash. The root is signed if
+the data rebuild exactly that root, follow the last epoch, pay at the right rate and pass the audit,
+and if this node's own verdicts accepted every receipt, to the byte. Anything else is refused with
+its reason; units that were not accepted here are named, so that the proposer can leave them out.
+This node keeps and serves the data itself before the signature leaves it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import trio
 
 from node.context import NodeContext
 from node.errors import InputError
 from node.onchain.receipt_domain import chain_refusals
+from node.roles.validator.journal_events import EpochCosigned
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.settlement.follower import SettlementFollower
 from node.wire.messages.settlement import Cosigned, CosignRequest
@@ -29,6 +31,9 @@ from proofs.errors import ProofError
 from proofs.settlement.audit import audit
 from proofs.settlement.epoch import rate_is_fair
 from proofs.settlement.epoch_data import Epoch, rebuild
+
+if TYPE_CHECKING:
+    from chain.client import ChainClient
 
 Accepted = Mapping[bytes, tuple[SignedReceipt, ...]]
 """What this node has accepted in a pool and no epoch has paid: receipts by unit id."""
@@ -59,9 +64,14 @@ class Cosigner:
     """Answers `cosign`."""
 
     def __init__(
-        self, context: NodeContext, follower: SettlementFollower, facts: ChainFacts
+        self,
+        context: NodeContext,
+        chain: ChainClient,
+        follower: SettlementFollower,
+        facts: ChainFacts,
     ) -> None:
         self._context = context
+        self._chain = chain
         self._follower = follower
         self._facts = facts
         self._busy = trio.Lock()
@@ -89,8 +99,8 @@ class Cosigner:
             self._asking.discard(peer_id)
 
     async def _content(self, peer_id: str, root: EpochRoot) -> bytes:
-        """The epoch's data from whoever wants it signed: nobody else is asked, and nobody waits for
-        that one. Raises `Refused`."""
+        """The epoch's data. Only the proposer is asked for them, so that whoever withholds them
+        keeps nobody waiting but itself. Raises `Refused`."""
         await self._require_next(root)
         content = await self._follower.blobs.fetch_from(peer_id, root.data_hash)
         if content is None:
@@ -135,14 +145,14 @@ class Cosigner:
         except InputError as exc:
             raise Refused("disk", str(exc)) from exc
         digest = root.digest(domain)
-        key = f"{root.pool_id}:{root.epoch}:{digest.hex()}"
-        await self._context.journal.append("self.cosigned", key, root.to_bytes())
+        await self._context.journal.record(
+            EpochCosigned(
+                pool_id=root.pool_id, epoch=root.epoch, digest=digest, root=root.to_bytes()
+            )
+        )
         return Cosigned(signature=sign_digest(self._context.key, digest), unknown=())
 
     async def _require_validator(self, peer_id: str) -> None:
-        chain = self._context.chain
-        if chain is None:
-            raise Refused("no_chain", "this network settles nothing")
         address = address_of_peer(peer_id)
-        if not address or not await chain.validators.weight_of(address):
+        if not address or not await self._chain.validators.weight_of(address):
             raise Refused("not_a_validator", f"{address or peer_id} does not validate on chain")

@@ -1,14 +1,15 @@
-"""Standing by the truth about posted roots: wrong ones are disputed.
+"""Auditing every posted root, and disputing the wrong ones.
 
-Every root whose data arrive is audited. One with a fault is disputed at once: a receipt counted
-twice proves itself, other faults are asked about. What becomes of a question is seen to in
-`answering.py`, whoever asked it. Honest validators all find the same, so each waits for its turn
-and looks whether the very same is asked already; that another question about the root is open says
-nothing, since the root's signers could have asked what they can answer.
+Every root is audited as soon as its data arrive. If it has a fault, it is disputed at once: that a
+receipt is counted twice can be proven, and about any other fault a question is raised, which
+`answers.py` sees through to its end. All honest validators find the same faults, so each waits for
+its turn and looks whether the very same question is open already. Another question about the root
+is no reason to keep silent: its signers could have raised one that they can answer.
 
-Most faults cannot be answered away, so one is enough. A missing signature can: the signers may have
-published another than they hold. Of those, and of roots whose data cannot be had, several leaves
-are asked about that nobody could foresee.
+Most faults cannot be answered away, so one of them is enough. A missing signature can be: the
+signers may hold another one than they published. Therefore several missing signatures are asked
+about, and nobody can foresee which. A root whose data cannot be had is asked about at a random
+leaf.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ from random import SystemRandom
 
 import trio
 
+from chain.encoding.structs import DisputeKind
+from chain.errors import ChainError, Reverted
 from node.context import NodeContext
 from node.errors import InputError
+from node.retry import Backoff, tries
 from node.roles.validator.settlement.answers import Answers
 from node.roles.validator.settlement.auditor import Auditor
-from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.settlement.follower import SettlementFollower
 from node.settlement.history import PoolHistory, PostedEpoch
 from proofs.encoding.leaves import PostedRoot
 from proofs.errors import ProofError
 from proofs.settlement.audit import UNSIGNED, BadPayout, BadReceipt, CountedTwice, Fault, Unfounded
 
-RETRY_SECONDS = 3.0
 MAX_DOUBTS = 8
-"""Questions about signatures of one root; each costs a bond if it is answered."""
+"""Most questions about missing signatures of one root; each costs a bond if it is answered."""
 
 
 def plain_and_doubtful(faults: list[Fault]) -> tuple[list[Fault], list[Fault]]:
@@ -45,17 +47,16 @@ def plain_and_doubtful(faults: list[Fault]) -> tuple[list[Fault], list[Fault]]:
 
 
 class Guard:
-    """Audits and disputes. `disputed` counts the wrong roots it found."""
+    """Audits posted roots and disputes the wrong ones."""
 
     def __init__(
-        self, context: NodeContext, follower: SettlementFollower, facts: ChainFacts
+        self, context: NodeContext, follower: SettlementFollower, auditor: Auditor
     ) -> None:
         self._context = context
         self._follower = follower
-        self._auditor = Auditor(context, follower, facts)
-        self._answers = Answers(context, follower, self._auditor)
+        self._auditor = auditor
+        self._answers = Answers(context, follower, auditor)
         self._seen: set[tuple[PostedRoot, int]] = set()
-        self.disputed = 0
 
     async def run(self) -> None:
         """Look at every new root and dispute until cancelled."""
@@ -73,12 +74,12 @@ class Guard:
                         nursery.start_soon(self._audit, history, entry)
 
     async def _audit(self, history: PoolHistory, entry: PostedEpoch) -> None:
-        """Until it is done: a chain that does not answer now answers later, and data that were
-        asked for may come after all."""
-        from chain.errors import ChainError
-
+        """Go on until the root is judged or can no longer be disputed. A chain that does not answer
+        now may answer later, and data that were asked for may come after all."""
         asked = False
-        while not self._over(history, entry):
+        async for _ in tries(Backoff.every(self._auditor.timing.retry)):
+            if self._over(history, entry):
+                return
             try:
                 if not asked:
                     until = await self._auditor.patience(entry)
@@ -101,10 +102,9 @@ class Guard:
             except (InputError, ProofError) as exc:
                 self._context.log.error("posted root not disputed", reason=str(exc))
                 return
-            await trio.sleep(RETRY_SECONDS)
 
     def _over(self, history: PoolHistory, entry: PostedEpoch) -> bool:
-        """Whether nothing can be asked any more: the root is gone, or its window is over."""
+        """Whether it is too late for a dispute: the root is gone, or its window is over."""
         late = self._follower.now() >= entry.claimable_at
         return late or self._auditor.gone(history, entry)
 
@@ -113,7 +113,6 @@ class Guard:
         log.warning(
             "posted root is wrong", pool=root.pool_id, epoch=root.epoch, fault=str(faults[0])
         )
-        self.disputed += 1
         left = max(entry.claimable_at - self._follower.now(), 0.0)
         await trio.sleep(min(await self._auditor.delay(root.pool_id, root.epoch), left / 4))
         standing = await self._auditor.chain.settlement.root_hash(root.pool_id, root.epoch)
@@ -133,8 +132,6 @@ class Guard:
 
     async def _asked(self, standing: bytes, fault: Fault) -> bool:
         """Whether an open dispute asks about this very fault."""
-        from chain.encoding.structs import DisputeKind
-
         for dispute_id, root in list(self._follower.disputes.items()):
             dispute = (
                 await self._auditor.chain.disputes.find(dispute_id) if root == standing else None
@@ -155,9 +152,7 @@ class Guard:
         return False
 
     async def _raise(self, history: PoolHistory, entry: PostedEpoch, fault: Fault) -> bool:
-        """Bring one fault to the chain; whether that could be done."""
-        from chain.errors import Reverted
-
+        """Bring one fault before the chain; whether that worked."""
         chain, posted, epoch = self._auditor.chain, entry.posted, entry.epoch
         try:
             match fault:
@@ -189,7 +184,8 @@ class Guard:
     async def _dispute_payout(
         self, history: PoolHistory, entry: PostedEpoch, fault: BadPayout
     ) -> None:
-        """By the wrong leaf where there is one, else by what the epoch before had granted."""
+        """Dispute the wrong leaf where there is one, else show what the epoch before had
+        granted."""
         chain, posted, account = self._auditor.chain, entry.posted, fault.account
         if fault.amount is not None and entry.epoch is not None:
             for payout in entry.epoch.payouts_of(account):

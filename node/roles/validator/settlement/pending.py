@@ -1,25 +1,28 @@
 """Accepted units that no epoch has paid yet, and when an epoch should be closed over them. Pure.
 
 Units wait until there are `max_units` of them, or none has come for `quiet` seconds, or the oldest
-has waited `longest`. Every validator of a pool waits alike, so each proposes at its own turn only:
-the first in an order that changes with every epoch at once, the others a while later each, in case
-those before them are gone. Units that other validators have not accepted are left out for a while
-instead of holding up the rest.
+has waited `longest` seconds. All validators of a pool wait alike, so each proposes at its own turn
+(`node.roles.validator.settlement.turns`). Units that other validators have not accepted are left
+out for a while, so that they do not hold up the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from proofs.encoding.leaves import SignedReceipt
-from proofs.encoding.signing import keccak256
 from proofs.settlement.epoch_data import MAX_RECEIPTS
 
 
 @dataclass(frozen=True)
 class EpochRules:
-    """When to close an epoch. Seconds, but for `max_units` and `max_receipts`."""
+    """When to close an epoch, and over what.
+
+    An epoch holds at most `max_units` units and `max_receipts` receipts; `quiet` and `longest` are
+    above. The validators' turns lie `turn` seconds apart, and units that the others do not know are
+    left out for `set_aside` seconds.
+    """
 
     max_units: int = 256
     max_receipts: int = MAX_RECEIPTS // 4
@@ -31,7 +34,11 @@ class EpochRules:
 
 @dataclass
 class PendingPool:
-    """A pool's accepted, unpaid units by id. Times are monotonic seconds."""
+    """A pool's accepted, unpaid units by id. Times are monotonic seconds.
+
+    `aside` says until when a unit is left out; `oldest` and `newest` when the first and the last
+    unit came; nothing is proposed before `retry_at`.
+    """
 
     pool_id: int
     units: dict[bytes, tuple[SignedReceipt, ...]] = field(default_factory=dict)
@@ -47,7 +54,7 @@ class PendingPool:
         self.units[unit_id] = receipts
 
     def paid(self, units: Collection[bytes], now: float) -> None:
-        """An epoch paid these units."""
+        """Drop the units that an epoch paid."""
         before = len(self.units)
         for unit_id in units:
             self.units.pop(unit_id, None)
@@ -94,15 +101,3 @@ def payable(receipts: Collection[SignedReceipt], owners: Mapping[str, str], crea
         and (item.receipt.counterparty in owners or item.receipt.counterparty == creator)
         for item in receipts
     )
-
-
-def turn_of(address: str, validators: Sequence[str], pool_id: int, epoch: int) -> int:
-    """How many validators are before `address` in the order of proposers; it is theirs to agree
-    on without a word, so it follows from public facts alone."""
-
-    def place(validator: str) -> bytes:
-        seed = f"prime-node/proposer/1:{pool_id}:{epoch}:{validator.lower()}"
-        return keccak256(seed.encode())
-
-    order = sorted(validators, key=place)
-    return order.index(address) if address in order else len(order)

@@ -3,21 +3,24 @@
 When an epoch falls due and it is this node's turn, it settles what is pending
 (`proofs.settlement.epoch`), publishes the data, has the other validators sign, and posts the root
 once the signatures carry the quorum. What others have not accepted is left out for a while. A
-proposal is nothing until it is on chain: a crash loses none of it, because units stay pending until
-the chain itself says that an epoch paid them, and one epoch of a pool can be posted once only.
+proposal counts for nothing until it is on chain. A crash loses nothing: units stay pending until
+the chain itself says that an epoch paid them, and an epoch of a pool can be posted only once.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
+from chain.errors import ChainError
 from node.context import NodeContext
 from node.errors import InputError
 from node.roles.validator.settlement.chain_reads import ChainFacts
-from node.roles.validator.settlement.pending import EpochRules, PendingPool, payable, turn_of
+from node.roles.validator.settlement.pending import EpochRules, PendingPool, payable
 from node.roles.validator.settlement.quorum import NotEnough, collect
+from node.roles.validator.settlement.turns import turn_of
 from node.settlement.follower import SettlementFollower
 from node.wire.messages.settlement import CosignRequest
 from node.wire.methods import COSIGN
@@ -29,12 +32,18 @@ from proofs.settlement.epoch_data import Epoch
 if TYPE_CHECKING:
     from chain.client import ChainClient
 
-RETRY_SECONDS = 2.0
-FAULT_RETRY_SECONDS = 15.0
-STRANGE_SECONDS = 60.0
-"""How long a unit is left out that names somebody who is no provider's node."""
-POST_SECONDS = 90.0
-"""Longer than a proposal normally takes to be final; after that its turn has passed."""
+
+@dataclass(frozen=True)
+class ProposalTiming:
+    """Seconds. A proposal may take `post`, which is longer than a root normally takes to be final;
+    after that its turn has passed. The next one follows after `retry`, or after `fault_retry` where
+    the epoch itself could not be made. A unit that names somebody who is no provider's node is left
+    out for `strange`."""
+
+    post: float = 90.0
+    retry: float = 2.0
+    fault_retry: float = 15.0
+    strange: float = 60.0
 
 
 class Proposer:
@@ -43,27 +52,30 @@ class Proposer:
     def __init__(
         self,
         context: NodeContext,
+        chain: ChainClient,
         follower: SettlementFollower,
         facts: ChainFacts,
         rules: EpochRules,
+        timing: ProposalTiming | None = None,
     ) -> None:
         self._context = context
+        self._chain = chain
         self._follower = follower
         self._facts = facts
         self._rules = rules
+        self._timing = timing or ProposalTiming()
 
     async def wait_turn(self, pool: PendingPool) -> float:
         """Seconds until this node should propose; infinity where it cannot."""
         history = self._follower.history(pool.pool_id)
         due = pool.due_at(self._context.now(), self._rules)
-        chain = self._context.chain
-        if due == float("inf") or chain is None or not history.complete(history.last):
+        if due == float("inf") or not history.complete(history.last):
             return float("inf")
         if history.newest is not None:
             # Nobody can go before the last root is final; turns are counted from then on.
             now = self._context.now()
             due = max(due, now + history.newest.claimable_at - self._follower.now())
-        validators = await chain.validators.addresses()
+        validators = await self._chain.validators.addresses()
         turn = turn_of(self._context.address, validators, pool.pool_id, history.last + 1)
         if turn == len(validators):
             return float("inf")
@@ -71,27 +83,25 @@ class Proposer:
 
     async def propose(self, pool: PendingPool) -> None:
         """Try to settle what is ready. What fails is tried again after a while."""
-        from chain.errors import ChainError
-
-        log, now = self._context.log, self._context.now
+        log, now, timing = self._context.log, self._context.now, self._timing
         unknown: set[bytes] = set()
         try:
             epoch = await self._make(pool)
             if epoch is None:
-                pool.retry_at = now() + RETRY_SECONDS
+                pool.retry_at = now() + timing.retry
                 return
-            with trio.move_on_after(POST_SECONDS):
+            with trio.move_on_after(timing.post):
                 await self._sign_and_post(epoch, unknown)
-            pool.retry_at = now() + RETRY_SECONDS  # by then the chain's event is here
+            pool.retry_at = now() + timing.retry  # by then the chain's event is here
         except NotEnough as exc:
             pool.put_aside(unknown, now() + self._rules.set_aside)
-            pool.retry_at = now() + RETRY_SECONDS
+            pool.retry_at = now() + timing.retry
             log.info("epoch not signed by enough", pool=pool.pool_id, reason=str(exc))
         except (EpochError, InputError) as exc:
-            pool.retry_at = now() + FAULT_RETRY_SECONDS
+            pool.retry_at = now() + timing.fault_retry
             log.error("cannot settle", pool=pool.pool_id, reason=str(exc))
         except (ChainError, ProofError) as exc:
-            pool.retry_at = now() + RETRY_SECONDS
+            pool.retry_at = now() + timing.retry
             log.warning("root not posted", pool=pool.pool_id, reason=str(exc))
 
     async def _make(self, pool: PendingPool) -> Epoch | None:
@@ -104,7 +114,7 @@ class Proposer:
         units = {u: pool.units[u] for u in pool.choose(now, number, self._rules)}
         facts = await self._facts.before(history, number, [i for u in units.values() for i in u])
         strange = {u for u, i in units.items() if not payable(i, facts.owners, facts.creator)}
-        pool.put_aside(strange, now + STRANGE_SECONDS)
+        pool.put_aside(strange, now + self._timing.strange)
         receipts = [item for u, items in units.items() if u not in strange for item in items]
         if not receipts:
             return None
@@ -155,10 +165,3 @@ class Proposer:
                 transaction="0x" + result.hash.hex(),
                 gas=result.gas_used,
             )
-
-    @property
-    def _chain(self) -> ChainClient:
-        chain = self._context.chain
-        if chain is None:
-            raise InputError("this network has no chain")
-        return chain

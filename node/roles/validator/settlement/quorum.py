@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from chain.errors import ChainError
 from node.context import NodeContext
 from node.errors import InputError
 from node.wire.peer_addresses import peers_by_address
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from chain.client import ChainClient
 
 Ask = Callable[[str], Awaitable[bytes]]
-"""Ask the validator with this peer id; its signature, or b"" where it gives none."""
+"""Asks the validator with this peer id for its signature; b"" where it gives none."""
 
 
 class NotEnough(Exception):
@@ -33,11 +34,10 @@ async def collect(
 ) -> dict[str, bytes]:
     """Signatures by address, this node's own among them.
 
-    All other validators whose records are here are asked at once; what is enough is not waited
-    beyond. Raises `NotEnough`, `InputError` where this node is no staked validator, `ChainError`.
+    All other validators whose records are here are asked at once, and nobody is waited for once the
+    quorum is there. Raises `NotEnough`, `InputError` if this node is no staked validator, and
+    `ChainError`.
     """
-    from chain.errors import ChainError
-
     quorum = (await chain.settlement.terms()).quorum
     needed = -(-await chain.validators.total_weight() * quorum // 10_000)
     own = await chain.validators.weight_of(context.address)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from node.roles.validator.journal_events import AskedStage
+from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_inquiries
 from node.roles.validator.judging.replay import rows_request
-from node.roles.validator.judging.rows import CannotJudge
 from pipeline.engine.control.replay_messages import Replayed, ReplayedSequence
 from proofs.thresholds.measures import RevealedRowsCheck, SamplingMeasure, SequenceMeasure
 from proofs.verdict.blame import Inquiry, Revealed
@@ -49,8 +50,8 @@ async def test_without_an_inquiry_nobody_is_asked() -> None:
 async def test_the_ruling_has_every_answer_in_order() -> None:
     ruling = await ruled([3, 2, 1], {3: 9.0, 2: 0.0, 1: None}, 3)
     assert ruling.verdict is VERDICT
-    assert [a.body() for a in ruling.answers] == [
-        {"stage": s, "index": 0, "digest": bytes([s]) * 32, "error": error}
+    assert [a.to_event() for a in ruling.answers] == [
+        AskedStage(stage=s, index=0, digest=bytes([s]) * 32, error=error)
         for s, error in ((3, 9.0), (2, 0.0), (1, None))
     ]
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import structlog
 
 from node.config.hardware import Device
+from node.roles.validator.judging.engine import ReplayEngine
+from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.judge import Judge
-from node.roles.validator.judging.limits import PoolLimits
+from node.roles.validator.judging.limits import NoPoolThresholds, PoolLimits
 from node.roles.validator.judging.noise_check import NoiseCheck, NoiseFault
 from node.roles.validator.judging.plan import JudgingPlan
-from node.roles.validator.judging.rows import CannotJudge
-from node.wire.blobs import BlobStore
 from pipeline.engine.control.operations import REPLAY, Operation
 from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
+from pipeline.models.manifest import Manifest
+from pipeline.models.prepared import PreparedModel
 from proofs.evidence.bundle import UnitBundle
 from tests.proofs.units import DOMAIN, NULL, bundle, changed, measures, sequence
 
@@ -44,25 +45,39 @@ class Engine:
         return Replayed(items=items + items[:1] if self.extra else items, seconds=1.0)
 
 
+class NoRows:
+    """Nobody is asked for rows here."""
+
+    def path(self, digest: bytes) -> Path:
+        raise AssertionError("no rows are here")
+
+    async def get(self, peer_id: str, digest: bytes, limit: int) -> Path | None:
+        raise AssertionError("no stage was to be asked")
+
+
+class NoContents:
+    """Nobody has any profile."""
+
+    async def fetch(self, digest: bytes) -> bytes | None:
+        return None
+
+
+JudgeWith = Callable[[Engine], Judge]
+
+
 @pytest.fixture
-def judge_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    found = SimpleNamespace(
-        path=tmp_path, manifest=SimpleNamespace(layers=30, hidden_size=8, dtype="float32")
-    )
-    monkeypatch.setattr("node.roles.validator.judging.judge.open_model", lambda *_: found)
-    monkeypatch.setattr("node.roles.validator.judging.judge.receipt_domain", lambda _: DOMAIN)
-    context: Any = SimpleNamespace(
-        config=SimpleNamespace(
-            validator=SimpleNamespace(thresholds="fp32"), model_store=tmp_path, data_dir=tmp_path
-        ),
-        chain=None,
-        blobs=tmp_path,
-        network=None,
-        journal=None,
-        log=structlog.get_logger("test"),
-    )
-    limits = PoolLimits(context, BlobStore(context))
-    return lambda engine: Judge(context, engine, Device("cpu", "test", 1 << 30), limits)
+def judge_with(tmp_path: Path) -> JudgeWith:
+    """A judge with this engine, whose model is only named."""
+    log = structlog.get_logger("test")
+    manifest = Manifest.model_construct(layers=30, hidden_size=8, dtype="float32")
+    model = PreparedModel(tmp_path, manifest)
+    limits = PoolLimits(NoPoolThresholds(), NoContents(), "fp32", tmp_path, log)
+
+    def make(engine: Engine) -> Judge:
+        replays = ReplayEngine(engine, Device("cpu", "test", 1 << 30), log)  # type: ignore[arg-type]
+        return Judge(replays, lambda _model_id: model, limits, NoRows(), DOMAIN, log)
+
+    return make
 
 
 MADE = bundle(3, [sequence(n, 10) for n in range(1, 6)])
@@ -72,7 +87,7 @@ def nobody() -> None:
     raise AssertionError("no stage was to be asked")
 
 
-async def test_the_chosen_alone_are_replayed_and_named(judge_with: Any) -> None:
+async def test_the_chosen_alone_are_replayed_and_named(judge_with: JudgeWith) -> None:
     engine = Engine(MADE)
     ruling = await judge_with(engine).rule(MADE, JudgingPlan((1, 3)), nobody)
     assert engine.asked == [(bytes([2]) * 16, bytes([4]) * 16)]
@@ -80,13 +95,13 @@ async def test_the_chosen_alone_are_replayed_and_named(judge_with: Any) -> None:
     assert ruling.verdict.replayed == (1, 3)
 
 
-async def test_a_fault_is_found_where_one_looks(judge_with: Any) -> None:
+async def test_a_fault_is_found_where_one_looks(judge_with: JudgeWith) -> None:
     for chosen, accepted in (((0, 1, 2, 3, 4), False), ((2,), False), ((0, 4), True)):
         ruling = await judge_with(Engine(MADE, spoilt=2)).rule(MADE, JudgingPlan(chosen), nobody)
         assert ruling.verdict.accepted is accepted
 
 
-async def test_nothing_chosen_asks_no_engine_and_still_checks_words(judge_with: Any) -> None:
+async def test_nothing_chosen_asks_no_engine_and_still_checks_words(judge_with: JudgeWith) -> None:
     engine = Engine(MADE)
     ruling = await judge_with(engine).rule(MADE, JudgingPlan(()), nobody)
     assert engine.asked == []
@@ -96,7 +111,7 @@ async def test_nothing_chosen_asks_no_engine_and_still_checks_words(judge_with: 
     assert not (await judge_with(engine).rule(told, JudgingPlan(()), nobody)).verdict.accepted
 
 
-async def test_false_noise_rejects_without_a_replay(judge_with: Any) -> None:
+async def test_false_noise_rejects_without_a_replay(judge_with: JudgeWith) -> None:
     engine = Engine(MADE)
     plan = JudgingPlan((), NoiseCheck(NoiseFault.OTHER_HASH, 3))
     verdict = (await judge_with(engine).rule(MADE, plan, nobody)).verdict
@@ -104,13 +119,13 @@ async def test_false_noise_rejects_without_a_replay(judge_with: Any) -> None:
     assert verdict.reason == f"sequence 3: {NoiseFault.OTHER_HASH.value}"
 
 
-async def test_noise_that_cannot_be_looked_up_gives_no_verdict(judge_with: Any) -> None:
+async def test_noise_that_cannot_be_looked_up_gives_no_verdict(judge_with: JudgeWith) -> None:
     plan = JudgingPlan((), NoiseCheck(unknown="block 7 is not deep enough yet"))
     with pytest.raises(CannotJudge, match="block 7"):
         await judge_with(Engine(MADE)).rule(MADE, plan, nobody)
 
 
-async def test_an_engine_that_measures_too_much_is_not_believed(judge_with: Any) -> None:
+async def test_an_engine_that_measures_too_much_is_not_believed(judge_with: JudgeWith) -> None:
     engine = Engine(MADE)
     engine.extra = True
     with pytest.raises(CannotJudge, match="other sequences"):

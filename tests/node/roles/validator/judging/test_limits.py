@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import structlog
@@ -13,8 +12,13 @@ from chain.errors import ChainUnreachable
 from node.config.profiles import profiles_folder, read_profile
 from node.errors import InputError
 from node.roles.pool_terms import PoolTerms
-from node.roles.validator.judging.limits import PoolLimits
-from node.roles.validator.judging.rows import CannotJudge
+from node.roles.validator.judging.errors import CannotJudge
+from node.roles.validator.judging.limits import (
+    NoPoolThresholds,
+    PoolLimits,
+    PoolThresholds,
+    ThresholdsOnChain,
+)
 from proofs.thresholds.builtin import FP32, PUBLISHED
 from proofs.thresholds.profiles import Profile, QuantileTable, Side, limits_of
 from tests.proofs.units import bundle
@@ -50,6 +54,13 @@ class Blobs:
         return self.content
 
 
+@dataclass(frozen=True)
+class PoolRecord:
+    """What of a pool on chain is looked at."""
+
+    uri: str
+
+
 class Chain:
     def __init__(self, thresholds: str | None) -> None:
         terms = PoolTerms(model_id="0" * 64, model="tiny", thresholds=thresholds or "")
@@ -57,17 +68,17 @@ class Chain:
         self.down = False
         self.pools = self
 
-    async def info(self, pool_id: int) -> Any:
+    async def info(self, pool_id: int) -> PoolRecord:
         if self.down:
             raise ChainUnreachable("http://test", "down")
-        return SimpleNamespace(uri=self.uri)
+        return PoolRecord(self.uri)
 
 
 def limits(folder: Path, chain: Chain | None, blobs: Blobs, own: str = "published") -> PoolLimits:
-    config = SimpleNamespace(data_dir=folder, validator=SimpleNamespace(thresholds=own))
-    log = structlog.get_logger("test")
-    context: Any = SimpleNamespace(chain=chain, config=config, log=log)
-    return PoolLimits(context, blobs)  # type: ignore[arg-type]
+    pools: PoolThresholds = NoPoolThresholds()
+    if chain is not None:
+        pools = ThresholdsOnChain(chain)  # type: ignore[arg-type]
+    return PoolLimits(pools, blobs, own, folder, structlog.get_logger("test"))
 
 
 @pytest.mark.parametrize("terms", [None, "", "no chain"])

@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from node.onchain.blocks import Blocks
-from node.roles.validator.judging.noise_check import NoiseFault, check_beacons, refusal
+from node.roles.validator.judging.noise_check import (
+    NoiseCheck,
+    NoiseFault,
+    check_beacons,
+    check_without_chain,
+    refusal,
+)
 from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.sequence import BundleSequence, NoiseSource
 from proofs.sampling.noise import noise_key
@@ -54,10 +60,8 @@ async def test_a_true_beacon_is_sound(blocks: Blocks, chain: Chain) -> None:
 async def test_greedy_and_seeded_sequences_name_no_block(blocks: Blocks, chain: Chain) -> None:
     greedy = sequence(1, 4, noise=NoiseSource(beacon=b"?", block=5), sampling=SamplingSettings())
     seeded = sampled(2, 0, beacon=bytes(8), request_id=b"")
-    for known in (blocks, None):
-        assert await check_beacons(unit(greedy, seeded), known) == await check_beacons(
-            unit(greedy), known
-        )
+    assert await check_beacons(unit(greedy, seeded), blocks) == NoiseCheck()
+    assert check_without_chain(unit(greedy, seeded)) == NoiseCheck()
     assert chain.asked == 0
 
 
@@ -82,8 +86,8 @@ async def test_faults_are_named_and_nobody_is_blamed(
     assert {stage.status for stage in verdict.stages} == {StageStatus.UNCHECKED}
 
 
-async def test_without_a_chain_no_block_can_be_named() -> None:
-    assert (await check_beacons(unit(sampled(1, 98)), None)).fault is NoiseFault.NO_CHAIN
+def test_without_a_chain_no_block_can_be_named() -> None:
+    assert check_without_chain(unit(sampled(1, 98))).fault is NoiseFault.NO_CHAIN
 
 
 async def test_questions_to_the_chain_are_bounded(blocks: Blocks, chain: Chain) -> None:

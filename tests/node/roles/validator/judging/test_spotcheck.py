@@ -58,15 +58,19 @@ async def establish(
         await records.note(unit(1000 + number), verdict, {0: p})
 
 
-async def choose(
-    folder: Path, chain: Chain | None, made: UnitBundle, **how: Any
-) -> tuple[int, ...]:
+def records_of(context: Any, test: DriftTest | None = None) -> WorkerRecords:
+    return WorkerRecords(context.journal, context.metrics, context.log, test)
+
+
+async def choose(folder: Path, chain: Chain, made: UnitBundle, **how: Any) -> tuple[int, ...]:
     """What one validator chooses; its workers are established unless `units` says otherwise."""
     await trio.Path(folder).mkdir(exist_ok=True)
-    async with open_context(folder, chain, check_rate=how.get("check_rate", "auto")) as context:
-        records = WorkerRecords(context)
+    async with open_context(folder, chain) as context:
+        records = records_of(context)
         await establish(records, how.get("units", PROBATION))
-        chooser = Chooser(context, Blocks(context, how.get("confirmations", 1)), records)
+        blocks = Blocks(context, how.get("confirmations", 1))
+        setting = how.get("check_rate", "auto")
+        chooser = Chooser(chain, blocks, records, setting, context.log)  # type: ignore[arg-type]
         return await chooser.choose(made, how.get("seen_at", HEAD))
 
 
@@ -94,7 +98,6 @@ async def test_validators_choose_alike_and_as_anybody_can_repeat(
         {"committed_at": 0},
         {"seen_at": HEAD + MAX_AGE + 1},
         {"seen_at": 0},
-        {"lone": True},
         {"loss": 0},
         {"down": True},
         {"interval": 0.0},  # the block that decides never comes
@@ -104,11 +107,10 @@ async def test_validators_choose_alike_and_as_anybody_can_repeat(
 async def test_in_doubt_everything_is_replayed(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, how: dict[str, Any]
 ) -> None:
-    chain: Chain | None = Chain(HEAD, how.get("interval", 2.0), trio.current_time())
-    assert chain is not None
+    chain = Chain(HEAD, how.get("interval", 2.0), trio.current_time())
     chain.down, chain.loss = how.get("down", False), how.get("loss", chain.loss)
     made = unit(committed_at=how.get("committed_at", HEAD))
-    found = await choose(tmp_path, None if "lone" in how else chain, made, **how)
+    found = await choose(tmp_path, chain, made, **how)
     assert found == EVERYTHING
 
 
@@ -150,31 +152,31 @@ async def test_records_count_a_bundle_once_and_survive_a_restart(tmp_path: Path)
     made = unit()
     worker = made.stages[0].address
     async with open_context(tmp_path, None) as context:
-        records = WorkerRecords(context)
+        records = records_of(context)
         for _ in range(3):
             await records.note(made, verdict_on(made), {0: (0.5,)})
         await records.note(unit(1), verdict_on(unit(1), replayed=False), {})
         record = await records.of(worker)
         assert (record.verified, record.drift.units) == (1, 1)
-        assert record.newcomer
+        assert record.is_newcomer()
         assert not record.suspect
     async with open_context(tmp_path, None) as context:
-        records = WorkerRecords(context)
+        records = records_of(context)
         await records.restore()
         assert await records.of(worker) == record
         await establish(records, PROBATION - 1)
-        assert not (await records.of(worker)).newcomer
+        assert not (await records.of(worker)).is_newcomer()
         verdict = verdict_on(unit(2), spoilt=True)
         assert verdict.first_faulty == 0
         await records.note(unit(2), verdict, {})
-        assert (await records.of(worker)).newcomer
+        assert (await records.of(worker)).is_newcomer()
 
 
 async def test_drift_makes_a_suspect_and_nothing_else(tmp_path: Path) -> None:
     made = unit()
     worker, other = made.stages[0].address, made.stages[1].address
     async with open_context(tmp_path, None) as context:
-        records = WorkerRecords(context, DriftTest(alpha=1e-3))
+        records = records_of(context, DriftTest(alpha=1e-3))
         await establish(records, PROBATION, (0.4, 0.6))
         assert records.suspects == set()
         for number in range(4):
@@ -184,7 +186,7 @@ async def test_drift_makes_a_suspect_and_nothing_else(tmp_path: Path) -> None:
         assert b"prime_node_suspects 1.0" in context.metrics.exposition()
         assert not (await records.of(other)).suspect
     async with open_context(tmp_path, None) as context:
-        records = WorkerRecords(context)
+        records = records_of(context)
         await records.restore()
         assert records.suspects == {worker}
         await establish(records, SUSPECT_UNITS)
@@ -210,6 +212,6 @@ def test_p_values_are_of_each_stage_and_the_last_one_samples() -> None:
 async def test_figures_that_are_none_are_not_held_against_anybody(tmp_path: Path) -> None:
     made = unit()
     async with open_context(tmp_path, None) as context:
-        records = WorkerRecords(context)
+        records = records_of(context)
         await records.note(made, verdict_on(made), {0: (float("nan"),)})
         assert await records.of(made.stages[0].address) == WorkerRecord(1, DriftState(units=1))

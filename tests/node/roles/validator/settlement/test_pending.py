@@ -7,7 +7,8 @@ from itertools import permutations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.roles.validator.settlement.pending import EpochRules, PendingPool, turn_of
+from node.roles.validator.settlement.pending import EpochRules, PendingPool
+from node.roles.validator.settlement.turns import turn_of
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_of

@@ -1,0 +1,203 @@
+"""The life of a bundle at a validator, and who is next, as a pure state machine.
+
+```
+TAKEN → PREPARING → PREPARED → JUDGING ─────────────→ JUDGED → DELIVERED
+            │                     ├─→ INQUIRING ─────────↑  │
+            └─────────────────────┴───────┴──→ SET_ASIDE ←──┘
+```
+A bundle is TAKEN once it rests on disk. While it is PREPARING it may wait for blocks of the chain;
+once it is PREPARED it waits for its turn on the engine. One bundle at a time is JUDGING. A stage
+that is asked for rows may take minutes, so a bundle that begins to ask is INQUIRING from then on
+and gives its turn away; it does not get the turn back, because a verdict follows the last answer.
+JUDGED means that a verdict is on disk, and DELIVERED that the sender has it. What cannot be judged,
+or is taken by nobody, is SET_ASIDE: its sender may send it again.
+
+`BundleQueue` holds all bundles that are on their way and is changed by events alone. `handle` says
+what to do next: prepare a bundle, or judge one. Nothing that one sender does may hold up another,
+so the queue bounds how many bundles of one sender wait, prepare and inquire at the same time; among
+those that may go, the oldest goes first. An event that a bundle's state does not allow raises
+`IllegalTransition` and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class BundleState(StrEnum):
+    """Where a bundle stands."""
+
+    TAKEN = "taken"
+    PREPARING = "preparing"
+    PREPARED = "prepared"
+    JUDGING = "judging"
+    INQUIRING = "inquiring"
+    JUDGED = "judged"
+    DELIVERED = "delivered"
+    SET_ASIDE = "set aside"
+
+
+S = BundleState
+TRANSITIONS: dict[BundleState, frozenset[BundleState]] = {
+    S.TAKEN: frozenset({S.PREPARING}),
+    S.PREPARING: frozenset({S.PREPARED, S.SET_ASIDE}),
+    S.PREPARED: frozenset({S.JUDGING}),
+    S.JUDGING: frozenset({S.INQUIRING, S.JUDGED, S.SET_ASIDE}),
+    S.INQUIRING: frozenset({S.INQUIRING, S.JUDGED, S.SET_ASIDE}),
+    S.JUDGED: frozenset({S.DELIVERED, S.SET_ASIDE}),
+    S.DELIVERED: frozenset(),
+    S.SET_ASIDE: frozenset(),
+}
+OVER = frozenset({S.DELIVERED, S.SET_ASIDE})
+"""Nothing follows; the queue forgets such a bundle."""
+
+
+class IllegalTransition(RuntimeError):
+    """An event that the bundle's state does not allow: a fault in the caller. Nothing changed."""
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """How many bundles may be on their way: `total` of all senders together, the others of one.
+
+    `sender_total` counts all of its bundles, `sender_preparing` those in memory at once while they
+    wait for blocks, `sender_inquiries` those for which a stage is asked for rows.
+    """
+
+    total: int = 1024
+    sender_total: int = 256
+    sender_preparing: int = 4
+    sender_inquiries: int = 4
+
+
+@dataclass(frozen=True)
+class QueuedBundle:
+    """A journaled bundle. `sender` is the peer id that gets the verdict; `block` is the chain's
+    newest block when the bundle came, 0 where that is unknown."""
+
+    bundle_id: bytes
+    sender: str
+    block: int = 0
+    state: BundleState = S.TAKEN
+
+    def to(self, state: BundleState) -> QueuedBundle:
+        """The bundle one step later. Raises `IllegalTransition`."""
+        if state not in TRANSITIONS[self.state]:
+            raise IllegalTransition(f"bundle {self.bundle_id.hex()[:12]}: {self.state} → {state}")
+        return replace(self, state=state)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A bundle of `sender` was journaled when `block` was the chain's newest (0: unknown)."""
+
+    bundle_id: bytes
+    sender: str
+    block: int = 0
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A bundle has reached `state`: what a command led to, or the next thing after it."""
+
+    bundle_id: bytes
+    state: BundleState
+
+
+Event = Taken | Moved
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Find out how the bundle is to be judged; report PREPARED or SET_ASIDE."""
+
+    bundle: QueuedBundle
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Come to a verdict; report INQUIRING whenever a stage is asked for rows, then JUDGED or
+    SET_ASIDE. After JUDGED deliver it; report DELIVERED or SET_ASIDE."""
+
+    bundle: QueuedBundle
+
+
+Command = Prepare | Judge
+
+_COMMANDED = frozenset({S.PREPARING, S.JUDGING})
+"""The queue alone decides who gets there; no event says so."""
+
+
+class BundleQueue:
+    """All bundles on their way, oldest first."""
+
+    def __init__(self, limits: QueueLimits | None = None) -> None:
+        self._limits = limits or QueueLimits()
+        self._bundles: dict[bytes, QueuedBundle] = {}
+
+    def __len__(self) -> int:
+        return len(self._bundles)
+
+    def __contains__(self, bundle_id: bytes) -> bool:
+        return bundle_id in self._bundles
+
+    @property
+    def bundles(self) -> Collection[QueuedBundle]:
+        """The bundles as they stand now, oldest first."""
+        return tuple(self._bundles.values())
+
+    def has_room(self, sender: str) -> bool:
+        """Whether another bundle of this sender may be taken."""
+        own = sum(bundle.sender == sender for bundle in self._bundles.values())
+        return len(self) < self._limits.total and own < self._limits.sender_total
+
+    def handle(self, event: Event) -> list[Command]:
+        """Take an event in; what is to be done now. Raises `IllegalTransition`."""
+        match event:
+            case Taken(bundle_id=bundle_id, sender=sender, block=block):
+                if bundle_id in self._bundles:
+                    raise IllegalTransition(f"bundle {bundle_id.hex()[:12]} was taken already")
+                self._bundles[bundle_id] = QueuedBundle(bundle_id, sender, block)
+            case Moved(bundle_id=bundle_id, state=state):
+                known = self._bundles.get(bundle_id)
+                if known is None or state in _COMMANDED:
+                    raise IllegalTransition(f"bundle {bundle_id.hex()[:12]}: {state} by itself")
+                moved = known.to(state)
+                if state in OVER:
+                    del self._bundles[bundle_id]
+                else:
+                    self._bundles[bundle_id] = moved
+        return [*self._prepare(), *self._judge()]
+
+    def _prepare(self) -> list[Command]:
+        """Begin with whatever its sender has not too many of under way."""
+        under_way = self._count(S.PREPARING)
+        commands: list[Command] = []
+        for bundle in self.bundles:
+            if bundle.state is S.TAKEN and under_way[bundle.sender] < self._limits.sender_preparing:
+                under_way[bundle.sender] += 1
+                commands.append(Prepare(self._begin(bundle, S.PREPARING)))
+        return commands
+
+    def _judge(self) -> list[Command]:
+        """Give the turn to the oldest bundle whose sender has not too many inquiries under way."""
+        if any(bundle.state is S.JUDGING for bundle in self._bundles.values()):
+            return []
+        inquiries = self._count(S.INQUIRING)
+        for bundle in self._bundles.values():
+            if bundle.state is not S.PREPARED:
+                continue
+            if inquiries[bundle.sender] < self._limits.sender_inquiries:
+                return [Judge(self._begin(bundle, S.JUDGING))]
+        return []
+
+    def _begin(self, bundle: QueuedBundle, state: BundleState) -> QueuedBundle:
+        begun = self._bundles[bundle.bundle_id] = bundle.to(state)
+        return begun
+
+    def _count(self, state: BundleState) -> Counter[str]:
+        """How many bundles of each sender are in a state."""
+        return Counter(b.sender for b in self._bundles.values() if b.state is state)

@@ -1,0 +1,154 @@
+"""What a validator writes to its journal, one class for each kind.
+
+A bundle's events follow one another: taken, then (in one transaction) the rows that were asked for,
+the limits and the verdict, then what the verdict leads to (a unit that is accepted, or a
+conviction), and that it was delivered. Their key is the bundle's content id, so a bundle that comes
+twice changes nothing. Others read them, too: `node.cases.exporting` makes case files of them.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from node.journal import JournalEvent
+
+
+class BundleTaken(JournalEvent, kind="peer.bundle"):
+    """A bundle that rests in the blob folder. `sender` is who gets the verdict, `block` the chain's
+    newest block when the bundle came (0: unknown)."""
+
+    bundle_id: bytes
+    sender: str
+    block: int
+
+    @property
+    def key(self) -> str:
+        """The bundle."""
+        return self.bundle_id.hex()
+
+
+class AskedStage(BaseModel):
+    """An inquiry and what came of it: the rows that `stage` received of the sequence at `index`,
+    their sha256, and by how much they are off; `error` is None where nobody showed them. Rows that
+    were shown lie in the blob folder, `<digest in hex>.rows`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    stage: int
+    index: int
+    digest: bytes
+    error: float | None
+
+
+class RowsAsked(JournalEvent, kind="self.inquiry"):
+    """All inquiries that a verdict rests on, in the order in which they were made."""
+
+    bundle_id: bytes
+    stages: tuple[AskedStage, ...]
+
+    @property
+    def key(self) -> str:
+        """The bundle."""
+        return self.bundle_id.hex()
+
+
+class LimitsUsed(JournalEvent, kind="self.judged-by"):
+    """The limits that a bundle was judged by: a shipped name, a profile's id in hex, or "" where
+    the verdict rests on no measurement."""
+
+    bundle_id: bytes
+    limits: str
+
+    @property
+    def key(self) -> str:
+        """The bundle."""
+        return self.bundle_id.hex()
+
+
+class VerdictSigned(JournalEvent, kind="self.verdict"):
+    """This node's verdict; `verdict` are the bytes of a `SignedVerdict`."""
+
+    bundle_id: bytes
+    verdict: bytes
+
+    @property
+    def key(self) -> str:
+        """The bundle."""
+        return self.bundle_id.hex()
+
+
+class VerdictDelivered(JournalEvent, kind="self.delivered"):
+    """The bundle's sender has the verdict."""
+
+    bundle_id: bytes
+
+    @property
+    def key(self) -> str:
+        """The bundle."""
+        return self.bundle_id.hex()
+
+
+class UnitAccepted(JournalEvent, kind="self.accepted"):
+    """A unit that an epoch is to pay. `receipts` holds of each receipt its bytes, the worker's
+    signature and the counterparty's; none where a pool's owner ordered from itself."""
+
+    sender: str
+    unit_id: bytes
+    bundle_id: bytes
+    receipts: tuple[tuple[bytes, bytes, bytes], ...]
+
+    @property
+    def key(self) -> str:
+        """The unit; senders choose the ids of their units, so the sender is part of it."""
+        return f"{self.sender}:{self.unit_id.hex()}"
+
+
+class ConvictionFound(JournalEvent, kind="self.conviction"):
+    """This node's own verdict convicts a stage; `conviction` are the bytes of a `Conviction`."""
+
+    bundle_id: bytes
+    conviction: bytes
+
+    @property
+    def key(self) -> str:
+        """The bundle."""
+        return self.bundle_id.hex()
+
+
+class EpochCosigned(JournalEvent, kind="self.cosigned"):
+    """Another validator's epoch that this node signed. `root` are the bytes of an `EpochRoot`,
+    `digest` is what was signed."""
+
+    pool_id: int
+    epoch: int
+    digest: bytes
+    root: bytes
+
+    @property
+    def key(self) -> str:
+        """The root: of one epoch there may be several."""
+        return f"{self.pool_id}:{self.epoch}:{self.digest.hex()}"
+
+
+class BundleCounted(JournalEvent, kind="self.checked"):
+    """A judged bundle was added to the records of its workers."""
+
+    bundle_id: bytes
+
+    @property
+    def key(self) -> str:
+        """The bundle."""
+        return self.bundle_id.hex()
+
+
+class WorkerDrifted(JournalEvent, kind="self.drifted"):
+    """With this bundle a worker's figures came to drift from what honest ones are. `worker` is its
+    address."""
+
+    worker: str
+    bundle_id: bytes
+
+    @property
+    def key(self) -> str:
+        """The worker and the bundle: a worker may be noticed more than once."""
+        return f"{self.worker}:{self.bundle_id.hex()}"

@@ -1,0 +1,7 @@
+"""Why there is no verdict."""
+
+from __future__ import annotations
+
+
+class CannotJudge(Exception):
+    """This node cannot come to a verdict, for a reason that is held against nobody."""

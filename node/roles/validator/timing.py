@@ -1,0 +1,52 @@
+"""How long a validator waits for what, and how much it takes on at once.
+
+The defaults are what nodes run with; each part is explained where it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from node.retry import Backoff
+from node.roles.validator.bundle_state import QueueLimits
+from node.roles.validator.judging.engine import ReplayTiming
+from node.roles.validator.judging.plan import NOISE_TRIES
+from node.roles.validator.judging.rows import RowsTiming
+from node.roles.validator.service import DELIVERY_TRIES
+from node.roles.validator.settlement.auditor import AuditTiming
+from node.roles.validator.settlement.convictions import ConvictionTiming
+from node.roles.validator.settlement.pending import EpochRules
+from node.roles.validator.settlement.proposer import ProposalTiming
+from node.roles.validator.settlement.settling import RECHECK_SECONDS
+
+
+@dataclass(frozen=True)
+class JudgingTiming:
+    """`replays` on the engine, tries to see a block that `noise` names, `rows` of accused
+    stages."""
+
+    replays: ReplayTiming = field(default_factory=ReplayTiming)
+    noise: Backoff = NOISE_TRIES
+    rows: RowsTiming = field(default_factory=RowsTiming)
+
+
+@dataclass(frozen=True)
+class SettlementTiming:
+    """`rules` say when an epoch is closed, `proposals` how long that may take, `audits` how posted
+    roots are looked at. Every `recheck` seconds is looked whether a root became final."""
+
+    rules: EpochRules = field(default_factory=EpochRules)
+    proposals: ProposalTiming = field(default_factory=ProposalTiming)
+    audits: AuditTiming = field(default_factory=AuditTiming)
+    recheck: float = RECHECK_SECONDS
+
+
+@dataclass(frozen=True)
+class ValidatorTiming:
+    """All of it. `queue` are limits of what is taken, `delivery` the tries to deliver a verdict."""
+
+    queue: QueueLimits = field(default_factory=QueueLimits)
+    delivery: Backoff = DELIVERY_TRIES
+    judging: JudgingTiming = field(default_factory=JudgingTiming)
+    settlement: SettlementTiming = field(default_factory=SettlementTiming)
+    convictions: ConvictionTiming = field(default_factory=ConvictionTiming)

@@ -1,0 +1,121 @@
+"""From a bundle to a journaled verdict and what follows from it.
+
+This is where judging and settlement meet: they know nothing of one another. A verdict is journaled
+together with what it rests on, and only then acted upon: the records of its workers, the payment
+of an accepted unit, the conviction of a faulty stage. Each of these steps may be repeated, so after
+a crash between them the whole is done again from the verdict in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import trio
+
+from node.context import NodeContext
+from node.journal import JournalEvent
+from node.roles.validator.journal_events import LimitsUsed, RowsAsked, VerdictSigned
+from node.roles.validator.judging.inquiries import Ruling
+from node.roles.validator.judging.judge import Judge
+from node.roles.validator.judging.plan import JudgingPlan
+from node.roles.validator.judging.reputation import WorkerRecords
+from proofs.encoding.leaves import SignedReceipt
+from proofs.evidence.bundle import UnitBundle, signed_receipts
+from proofs.verdict.message import SignedVerdict, Verdict
+
+
+class Settlement(Protocol):
+    """What becomes of accepted units (`settlement.settling`, or `settlement.unpaid`)."""
+
+    def accepted_other(self, sender: str, unit_id: bytes, bundle_id: bytes) -> bool:
+        """Whether the sender's unit was accepted in another bundle than this one."""
+        ...
+
+    async def accept(
+        self, sender: str, unit_id: bytes, bundle_id: bytes, receipts: Sequence[SignedReceipt]
+    ) -> None:
+        """Take in an accepted unit; repeating is harmless."""
+        ...
+
+    async def restore(self) -> None:
+        """Read the journal; before `run`."""
+        ...
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Settle until cancelled."""
+        ...
+
+    async def settled(self) -> None:
+        """Wait until nothing accepted is unpaid."""
+        ...
+
+
+class Prosecution(Protocol):
+    """What becomes of faulty stages (`settlement.convictions`, or `settlement.unpaid`)."""
+
+    async def note(self, bundle: UnitBundle, verdict: Verdict) -> None:
+        """Take in a verdict that rejects; repeating is harmless."""
+        ...
+
+    async def run(self) -> None:
+        """See convictions through until cancelled."""
+        ...
+
+
+class Verdicts:
+    """Comes to verdicts and acts on them. `judged` counts the new ones of this run."""
+
+    def __init__(
+        self,
+        context: NodeContext,
+        judge: Judge,
+        records: WorkerRecords,
+        settlement: Settlement,
+        prosecution: Prosecution,
+    ) -> None:
+        self._context = context
+        self._judge = judge
+        self._records = records
+        self._settlement = settlement
+        self._prosecution = prosecution
+        self.judged = 0
+
+    async def known(self, bundle_id: bytes) -> SignedVerdict | None:
+        """The verdict that the journal holds."""
+        event = await self._context.journal.find(VerdictSigned, bundle_id.hex())
+        return None if event is None else SignedVerdict.from_bytes(event.verdict)
+
+    async def on(
+        self, bundle: UnitBundle, sender: str, plan: JudgingPlan, on_inquiry: Callable[[], None]
+    ) -> SignedVerdict:
+        """The verdict on a bundle, acted upon: an earlier one from the journal, else a new one.
+        `on_inquiry` is called when a stage is asked for rows. Raises `CannotJudge`."""
+        unusual: Mapping[int, Sequence[float]] = {}
+        signed = await self.known(bundle.content_id)
+        if signed is None:
+            ruling = await self._judge.rule(bundle, plan, on_inquiry)
+            signed = await self._sign(bundle.content_id, ruling)
+            unusual = ruling.p_values
+        await self._records.note(bundle, signed.verdict, unusual)
+        if signed.verdict.accepted:  # an earlier run may have ended right before this
+            await self._settlement.accept(
+                sender, bundle.unit_id, bundle.content_id, signed_receipts(bundle)
+            )
+        else:
+            await self._prosecution.note(bundle, signed.verdict)
+        return signed
+
+    async def _sign(self, bundle_id: bytes, ruling: Ruling) -> SignedVerdict:
+        """Journal a ruling's verdict with what it rests on, in one transaction."""
+        signed = SignedVerdict.sign(ruling.verdict, self._context.key)
+        events: list[JournalEvent] = [
+            LimitsUsed(bundle_id=bundle_id, limits=ruling.limits),
+            VerdictSigned(bundle_id=bundle_id, verdict=signed.to_bytes()),
+        ]
+        if ruling.answers:
+            asked = tuple(answer.to_event() for answer in ruling.answers)
+            events.insert(0, RowsAsked(bundle_id=bundle_id, stages=asked))
+        await self._context.journal.record(*events)
+        self.judged += 1
+        return signed
