@@ -33,8 +33,9 @@ from pipeline.models.errors import ModelError
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.replay import LOGIT_ROWS, MAX_PACKED, SequenceReplay, WholeModelReplay
 from proofs.evidence.sequence import BundleSequence
+from proofs.sampling.choosing import SamplingError
 from proofs.sampling.surprise import surprise
-from proofs.sampling.token_score import SCORE_CLIP, SamplingError, measure_tokens
+from proofs.sampling.token_score import SCORE_CLIP, measure_tokens
 from proofs.thresholds.measures import (
     ChunkMeasure,
     RevealedRowsCheck,

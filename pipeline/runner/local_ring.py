@@ -19,7 +19,7 @@ from pipeline.models.slice import ModelSlice, load_slice
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.stage import StageRunner, StepItem
 from proofs.evidence.sequence import SequenceRequest
-from proofs.sampling.token_score import choose_batch
+from proofs.sampling.choosing import choose_batch
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ async def test_a_running_node_keeps_its_key_to_itself(
         assert (await onchain.json("rewards", "list", "--data-dir", folder))["pools"]
         # The provider's key sends nothing for a running node, so it may.
         (folder / "config.toml").unlink()
-        save_key(folder / "provider.key", NodeKey(arena.workers[0].client._key))
+        save_key(folder / "provider.key", NodeKey(arena.workers[0].key))
         paid = await onchain.json("rewards", "claim", "--data-dir", folder)
         assert paid["claimed"] == str(UNITS * RATE)
 
