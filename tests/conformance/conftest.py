@@ -88,7 +88,7 @@ def ledger_ground() -> Ground:
     ledger.members |= {(POOL, worker.node) for worker in workers}
     nowhere: Any = None
     arena = LedgerArena(nowhere, owner, POOL, validators, workers, DOMAIN, ledger)
-    return Ground(arena, Reader(owner.rpc))
+    return Ground(arena, Reader(ledger))
 
 
 @pytest.fixture(params=["chain", "stand-in"])
