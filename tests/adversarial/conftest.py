@@ -16,10 +16,12 @@ from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
 from tests.adversarial.court import open_court
 from tests.adversarial.harness import (
+    TIMING,
     Node,
     make_orchestrator,
     make_validator,
@@ -91,7 +93,11 @@ class Net:
 
 @asynccontextmanager
 async def open_net(
-    folder: Path, *, judges: Sequence[int] = (1,), policy: Policy | None = None
+    folder: Path,
+    *,
+    judges: Sequence[int] = (1,),
+    policy: Policy | None = None,
+    timing: OrchestratorTiming = TIMING,
 ) -> AsyncIterator[Net]:
     """`judges` are the stakes of the validators."""
     ledger, ring = Ledger(), Ring()
@@ -106,7 +112,7 @@ async def open_net(
         boss = await node(0, "orchestrator", None)
         ledger.creators[POOL] = boss.address
         mallory = await node(9, "worker", boss)
-        orchestrator = make_orchestrator(boss, policy)
+        orchestrator = make_orchestrator(boss, policy, timing)
         net = Net(boss, orchestrator, mallory, ledger, {}, {}, {})
         await stack.enter_async_context(running(boss, orchestrator=orchestrator))
         for number in (1, 2):
@@ -144,7 +150,6 @@ def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     monkeypatch.setattr("node.roles.worker.rewards.LOOK_SECONDS", 0.05)
     monkeypatch.setattr("node.settlement.follower.FIRST_RETRY_SECONDS", 0.05)
     monkeypatch.setattr("node.settlement.follower.LAST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.orchestrator.workers.watch.PING_EVERY_SECONDS", 0.2)
     monkeypatch.setattr("node.roles.worker.stage.StageHost._endpoint", _no_data_plane, raising=True)
     return lambda **options: open_net(tmp_path, **options)
 
