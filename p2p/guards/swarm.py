@@ -7,7 +7,7 @@ What the stock swarm does wrong, and what replaces it:
   progress are bounded apart from it, so that half-open sockets cannot use up the places.
 * Dialling tries one address per transport, waits a fixed 250 ms, and after a failure refuses the
   peer for 60 s. Here all addresses are tried, each started when the one before failed or took
-  `DialTiming.stagger` seconds (`p2p.guards.dialling`); the first connection wins and the call returns at once.
+  a moment (`p2p.guards.dialling`); the first connection wins and the call returns at once.
 * Two nodes that dial each other at the same moment keep both connections. Here both sides apply
   the same rule (`keeps_new`) and one connection stays.
 * Nothing asks whether a peer may connect. Here `admits(peer_id)` does, after the handshake has
