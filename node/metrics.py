@@ -39,9 +39,11 @@ METHODS = (
     "forget",
     "verify",
     "verdict",
-    "settled",
-    "records",
+    "cosign",
+    "convict",
+    "fetch",
 )
+"""Names of `node.wire.methods`."""
 ROUTES = (
     "/healthz",
     "/readyz",

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,11 +30,8 @@ from tests.adversarial.harness import (
     until,
 )
 from tests.adversarial.ledger import Ledger
-from tests.adversarial.ledger_client import Reader
 from tests.adversarial.signing import open_signing
-from tests.adversarial.standins import HIDDEN, LAYERS, POOL, Engine, Ring
-
-MANIFEST = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+from tests.adversarial.standins import POOL, Engine, Ring
 
 
 @dataclass
@@ -134,39 +130,19 @@ async def open_net(
         yield net
 
 
-@pytest.fixture(autouse=True)
-def _events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chain.events.reader.EventReader", Reader)
-
-
 @pytest.fixture
-def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
-    """`open_net`, with models that are only named and settlement that does not wait long."""
-
-    def found(store: object, model_id: str) -> Any:
-        return SimpleNamespace(path=tmp_path, manifest=MANIFEST)
-
-    monkeypatch.setattr("node.roles.worker.stage.open_model", found)
-    monkeypatch.setattr("node.roles.worker.rewards.LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("node.settlement.follower.FIRST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.settlement.follower.LAST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.worker.stage.StageHost._endpoint", _no_data_plane, raising=True)
+def net(tmp_path: Path) -> Callable[..., Any]:
+    """`open_net` in a folder of its own."""
     return lambda **options: open_net(tmp_path, **options)
 
 
 @pytest.fixture
-def court(net: object, tmp_path: Path) -> Callable[..., Any]:
-    """`open_court`; of `net` it has the patches alone."""
+def court(tmp_path: Path) -> Callable[..., Any]:
+    """`open_court` in a folder of its own."""
     return lambda **options: open_court(tmp_path, **options)
 
 
 @pytest.fixture
-def signing(court: object, tmp_path: Path) -> Callable[[], Any]:
-    """`open_signing`; of `court` it has the patches alone."""
+def signing(tmp_path: Path) -> Callable[[], Any]:
+    """`open_signing` in a folder of its own."""
     return lambda: open_signing(tmp_path)
-
-
-async def _no_data_plane(host: object, assignment: object, answer: Any) -> Any:
-    from pipeline.engine.control.messages import Endpoint
-
-    return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)

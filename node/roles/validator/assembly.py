@@ -121,7 +121,7 @@ def _with_chain(
     records: WorkerRecords,
     timing: ValidatorTiming,
 ) -> _ChainParts:
-    blocks = Blocks(context, follower.confirmations)
+    blocks = Blocks(context, chain, follower.confirmations)
     rate = context.config.validator.check_rate
     chooser = Chooser(chain, blocks, records, rate, context.log)
     return _ChainParts(

@@ -11,7 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from node.onchain.blocks import IDLE_SECONDS, Blocks
+from node.context import NodeContext
+from node.onchain.blocks import Blocks, BlockTiming
 from node.roles.orchestrator.bundling.making import bundle_sequence
 from node.roles.orchestrator.coordinator.events import BeaconDrawn, OperatorSubmitted
 from node.roles.orchestrator.coordinator.units import UnitState, WorkSequence
@@ -31,11 +32,11 @@ def key_of(sequence: WorkSequence) -> int:
     return sequence.request.sampling.noise_key
 
 
-def beacons(context: Any, confirmations: int) -> Beacons:
-    """As the orchestrator of a node with this context draws them."""
+def beacons(context: NodeContext, chain: Any, confirmations: int) -> Beacons:
+    """As the orchestrator of a node with this context draws them, on `chain` or without one."""
     source: BeaconSource = RandomBeacons()
-    if context.chain is not None:
-        source = BlockBeacons(Blocks(context, confirmations))
+    if chain is not None:
+        source = BlockBeacons(Blocks(context, chain, confirmations))
     return Beacons(source, context.journal, context.log, OrchestratorTiming().beacon)
 
 
@@ -95,23 +96,26 @@ async def test_the_beacon_is_the_first_block_after_the_job(
     chain = Chain(head=100, interval=12.0, made=trio.current_time())
     async with open_context(tmp_path, chain) as context:
         begun = trio.current_time()
-        beacon = await beacons(context, confirmations).draw("job")
+        beacon = await beacons(context, chain, confirmations).draw("job")
         assert (beacon.value, beacon.block) == (block_hash(101), 101)
         assert trio.current_time() - begun <= 12.0 * confirmations + 2.0
         await trio.sleep(100.0)
-        assert await beacons(context, confirmations).draw("job") == beacon  # as after a restart
+        assert (
+            await beacons(context, chain, confirmations).draw("job") == beacon
+        )  # as after a restart
 
 
 async def test_a_chain_that_makes_no_blocks_gives_its_newest(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with open_context(tmp_path, Chain(head=100, made=trio.current_time())) as context:
+    chain = Chain(head=100, made=trio.current_time())
+    async with open_context(tmp_path, chain) as context:
         begun = trio.current_time()
-        beacon = await beacons(context, 1).draw("job")
+        beacon = await beacons(context, chain, 1).draw("job")
         assert (beacon.value, beacon.block) == (block_hash(100), 100)
-        assert trio.current_time() - begun < IDLE_SECONDS + 5.0
+        assert trio.current_time() - begun < BlockTiming().idle + 5.0
         begun = trio.current_time()
-        assert (await beacons(context, 3).draw("other")).block == 98
+        assert (await beacons(context, chain, 3).draw("other")).block == 98
         assert trio.current_time() == begun  # that its newest block is old is known at once
 
 
@@ -124,7 +128,7 @@ async def test_a_chain_that_does_not_answer_is_asked_again(
         found, done = [], trio.Event()
 
         async def draw() -> None:
-            found.append(await beacons(context, 1).draw("job"))
+            found.append(await beacons(context, chain, 1).draw("job"))
             done.set()
 
         nursery.start_soon(draw)
@@ -137,8 +141,11 @@ async def test_a_chain_that_does_not_answer_is_asked_again(
 
 async def test_without_a_chain_it_is_chance_of_ones_own(tmp_path: Path) -> None:
     async with open_context(tmp_path, None) as context:
-        one, other = await beacons(context, 1).draw("a"), await beacons(context, 1).draw("b")
+        one, other = (
+            await beacons(context, None, 1).draw("a"),
+            await beacons(context, None, 1).draw("b"),
+        )
         assert one.block == other.block == 0
         assert len(one.value) == 32
         assert one.value != other.value
-        assert await beacons(context, 1).draw("a") == one
+        assert await beacons(context, None, 1).draw("a") == one

@@ -130,6 +130,7 @@ class WorkSequence:
         return sampled_from(self.segments, generation, len(self.output_ids))
 
     def restarted(self) -> WorkSequence:
+        """With nothing generated."""
         return replace(self, output_ids=(), segments=(), reason=None, text="")
 
     def reopened(self) -> WorkSequence:

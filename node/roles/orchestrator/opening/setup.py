@@ -46,7 +46,7 @@ async def open_orchestrator(
     pool_id, parts = 0, parts_without_chain()
     if chain is not None and table is not None:
         pool_id = await open_pool(context, chain, table, model, follower.blobs)
-        blocks = Blocks(context, follower.confirmations)
+        blocks = Blocks(context, chain, table.confirmations)
         parts = parts_on_chain(chain, blocks, pool_id, context.log)
     kv_tokens = section.sequences_in_flight * section.tokens_per_sequence
     terms = GroupTerms(
