@@ -8,7 +8,8 @@ where the parts meet:
     GuardedHost ── Peers (connections, scores, events)
         ├── Dht            finding peers and providers
         ├── Gossip ── RecordExchange ── RecordTable
-        ├── Service (one per served protocol)
+        ├── StreamOpener   streams to peers, for requests and for the application
+        ├── Service        one per served protocol
         └── Upkeep         bootstrap, greeting, dialling
 
 Names on the wire carry the network's name: protocols ``/prime/<name>/1`` become
@@ -25,14 +26,9 @@ from functools import partial
 import trio
 from libp2p.abc import INetStream
 from libp2p.crypto.secp256k1 import create_new_key_pair
-from libp2p.host.exceptions import StreamFailure
-from libp2p.io.exceptions import IOException
-from libp2p.network.exceptions import SwarmException
-from libp2p.protocol_muxer.exceptions import MultiselectClientError
-from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamError
 
 from p2p.config import NetworkConfig, wire_protocol
-from p2p.errors import PeerUnreachable, ProtocolViolation, RemoteRefused
+from p2p.errors import ProtocolViolation
 from p2p.guards.host import GuardedHost
 from p2p.guards.quiet import quiet_libp2p
 from p2p.host import running_host
@@ -54,10 +50,10 @@ from p2p.peering.addresses import (
     announced,
     interface_addresses,
     parse_address,
-    peer_id_object,
 )
 from p2p.peering.dht import Dht
 from p2p.peering.events import PeerEvent
+from p2p.peering.opening import StreamOpener
 from p2p.peering.peers import Peers
 from p2p.peering.scores import Offence, PeerScores
 from p2p.peering.upkeep import DIAL_TIMEOUT, Upkeep
@@ -125,6 +121,7 @@ class Network:
             find_peer=self._dht.find_peer,
             clock=config.clock,
         )
+        self._opener = StreamOpener(self._host, self._peers, self._name)
         self._upkeep = Upkeep(
             self.peer_id,
             config.bootstrap,
@@ -286,25 +283,7 @@ class Network:
             PeerUnreachable, PeerBanned: no connection within `timeout` seconds.
             RemoteRefused: with code ``unsupported_protocol``.
         """
-        wire = wire_protocol(protocol, self._name)
-        last: Exception | None = None
-        for _ in range(2):  # a simultaneous dial may close the first connection under us
-            await self._peers.connect_peer(peer_id, timeout)
-            try:
-                with trio.fail_after(timeout):
-                    raw = await self._host.new_stream(peer_id_object(peer_id), [wire])
-                return Stream(raw, peer_id)
-            except StreamFailure as exc:
-                if _says_unsupported(exc):
-                    raise RemoteRefused(
-                        "unsupported_protocol", f"{peer_id} does not serve {protocol}"
-                    ) from exc
-                last = exc
-            except trio.TooSlowError as exc:
-                raise PeerUnreachable(f"{peer_id} opened no stream in {timeout:g} s") from exc
-            except (SwarmException, IOException, MuxedConnError, MuxedStreamError) as exc:
-                last = exc
-        raise PeerUnreachable(f"no stream to {peer_id}: {last}") from last
+        return await self._opener.open(peer_id, protocol, timeout)
 
     # -- DHT, records, topics -------------------------------------------------------------------
 
@@ -353,8 +332,3 @@ class Network:
 
     def _on_fault(self, peer_id: str, protocol: str, error: Exception) -> None:
         self._peers.offend(peer_id, Offence.STREAM_FAULT, f"{protocol}: {error!r}"[:200])
-
-
-def _says_unsupported(failure: StreamFailure) -> bool:
-    cause = failure.__cause__
-    return isinstance(cause, MultiselectClientError) and "not supported" in str(cause).lower()

@@ -75,6 +75,7 @@ def install(npm: str) -> None:
 
 
 def main() -> int:
+    """Build the artifacts or compare them; 0 when they are right."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="compare instead of writing")
     parser.add_argument("--install", action="store_true", help="compile nothing")

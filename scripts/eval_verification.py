@@ -51,12 +51,12 @@ def plan(
     block = block or batch
     others = []
     for start in range(0, attack, block):
-        places = range(start, min(start + block, attack))
+        numbers = range(start, min(start + block, attack))
         for name in jobs:
             if name in HONEST:
-                others.append((name, [HONEST[name] + place for place in places]))
+                others.append((name, [HONEST[name] + number for number in numbers]))
             elif name != "honest":
-                others.append((name, [2 * place + 1 for place in places]))
+                others.append((name, [2 * number + 1 for number in numbers]))
     planned, honest_blocks = honest_blocks[:2], honest_blocks[2:]
     for number, other in enumerate(others):
         planned.append(other)
@@ -84,11 +84,12 @@ def collect(options: argparse.Namespace) -> None:
 
 
 def measure_all(collector: Collector, planned: list[tuple[str, list[int]]]) -> None:
-    for place, (name, prompts) in enumerate(planned):
+    """Collect every planned block that the journal does not have yet."""
+    for index, (name, prompts) in enumerate(planned):
         started = time.perf_counter()
         if collector.collect(JOBS[name], prompts):
             seconds = time.perf_counter() - started
-            done = f"{place + 1}/{len(planned)}"
+            done = f"{index + 1}/{len(planned)}"
             print(f"{done} {name} {len(prompts)} in {seconds:.0f} s", file=sys.stderr, flush=True)
 
 
@@ -132,6 +133,7 @@ def evaluate_small(model: PreparedModel, output: Path, tokens: int = 64) -> Eval
 
 
 def main() -> None:
+    """Collect honest work and attacks, or report on what was collected."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -11,23 +11,10 @@ from __future__ import annotations
 
 import re
 
-from proofs.encoding.signing import ZERO_ADDRESS, checksum_address
-from proofs.encoding.signing import keccak256 as keccak
+from proofs.encoding.signing import checksum_address
 
 _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 _DATA = re.compile(r"0x([0-9a-fA-F]{2})*")
-
-__all__ = [
-    "ZERO_ADDRESS",
-    "address_bytes",
-    "checksum_address",
-    "keccak",
-    "parse_address",
-    "parse_data",
-    "parse_quantity",
-    "to_data",
-    "to_quantity",
-]
 
 
 def to_quantity(value: int) -> str:

@@ -27,7 +27,6 @@ from chain.errors import (
     ChainError,
     InvalidInput,
     StoreError,
-    TransactionDropped,
     TransactionPending,
 )
 from chain.transactions.fees import FeePolicy
@@ -49,6 +48,7 @@ from chain.transactions.machine import (
 )
 from chain.transactions.network import Network, Survey
 from chain.transactions.nonces import IN_FLIGHT, hole, in_order, nonce_for
+from chain.transactions.outcome import TransactionOutcome, dropped
 from chain.transactions.store import TransactionStore
 
 T = TypeVar("T")
@@ -69,27 +69,6 @@ class SenderSettings:
     fees: FeePolicy = field(default_factory=FeePolicy)
     poll: float = 1.0
     in_flight: int = 16
-
-
-class TransactionOutcome:
-    """What callers waiting for one key wait on."""
-
-    def __init__(self) -> None:
-        self._ready = trio.Event()
-        self._result: Transaction | ChainError | None = None
-
-    def set(self, result: Transaction | ChainError) -> None:
-        """Wake everybody who waits, with the final transaction or the error to raise."""
-        self._result = result
-        self._ready.set()
-
-    async def wait(self) -> Transaction:
-        """The final transaction; raises the ChainError that ended or interrupted it."""
-        await self._ready.wait()
-        if isinstance(self._result, ChainError):
-            raise self._result
-        assert self._result is not None
-        return self._result
 
 
 @dataclass(frozen=True)
@@ -164,7 +143,7 @@ class Sender:
         tx = await self.in_store(partial(self._store.get, request.key))
         assert tx is not None, "transactions are stored before they are asked for"
         if tx.state is State.CONFIRMED or (tx.state in FINAL and not request.again):
-            self._tell(tx.key, _dropped(tx) or tx)
+            self._tell(tx.key, dropped(tx) or tx)
             return
         if tx.state in FINAL:
             self._again.add(tx.key)
@@ -207,7 +186,7 @@ class Sender:
             return
         if tx is not None and tx.state in FINAL:
             self._forget(key)
-            self._tell(key, _dropped(tx) or tx)
+            self._tell(key, dropped(tx) or tx)
 
     def _forget(self, key: str) -> None:
         del self._live[key]
@@ -307,16 +286,3 @@ class Sender:
     async def in_store(self, work: Callable[[], T]) -> T:
         """Run blocking `work` on the store's database."""
         return await self._store.database.run(work)
-
-
-def _dropped(tx: Transaction) -> TransactionDropped | None:
-    if tx.state is State.REPLACED:
-        return TransactionDropped(
-            f"nonce {tx.nonce} of {tx.key!r} was used by a transaction that is not ours; is the "
-            "key used elsewhere? Sending again takes a new nonce"
-        )
-    if tx.state is State.DROPPED:
-        return TransactionDropped(
-            f"{tx.key!r} was refused: {tx.refusal}; put that right (funds?) and send it again"
-        )
-    return None

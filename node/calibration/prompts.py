@@ -57,12 +57,15 @@ SEED = 20
 
 def prompt_texts(count: int, offset: int = 0) -> list[str]:
     """Prompts number `offset` to `offset + count`. Raises ValueError beyond the last one."""
-    places = [(topic, task, manner) for topic in TOPICS for task in TASKS for manner in MANNERS]
-    random.Random(SEED).shuffle(places)
-    if offset + count > len(places):
-        raise ValueError(f"there are {len(places)} prompts, not {offset + count}")
+    combinations = [
+        (topic, task, manner) for topic in TOPICS for task in TASKS for manner in MANNERS
+    ]
+    random.Random(SEED).shuffle(combinations)
+    if offset + count > len(combinations):
+        raise ValueError(f"there are {len(combinations)} prompts, not {offset + count}")
     return [
-        f"{task.format(topic)}. {manner}" for topic, task, manner in places[offset : offset + count]
+        f"{task.format(topic)}. {manner}"
+        for topic, task, manner in combinations[offset : offset + count]
     ]
 
 

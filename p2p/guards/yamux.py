@@ -33,14 +33,13 @@ from noise.exceptions import (
 )
 
 from p2p.guards.yamux_frames import (
-    HEADER_SIZE,
     INITIAL_WINDOW,
     Flag,
     FrameType,
     GoAway,
     Header,
     YamuxViolation,
-    decode,
+    cut_frames,
     encode,
 )
 from p2p.guards.yamux_outbox import Outbox
@@ -212,25 +211,12 @@ class GuardedYamux(IMuxedConn):
                 # a size it would wait until that many bytes have come.
                 pending += await self.secured_conn.read()
                 self._unanswered = 0
-                self._cut_frames(pending)
+                for header, payload in cut_frames(pending, self._check_announced):
+                    self._handle(header, payload)
         except YamuxViolation as violation:
             self._end(str(violation))
         except _DEAD_CONNECTION:
             self._end()
-
-    def _cut_frames(self, pending: bytearray) -> None:
-        start = 0
-        while len(pending) - start >= HEADER_SIZE:
-            header = decode(pending, start)
-            size = header.length if header.type is FrameType.DATA else 0
-            if size:
-                self._check_announced(header)
-            if len(pending) - start < HEADER_SIZE + size:
-                break
-            body = start + HEADER_SIZE
-            self._handle(header, bytes(memoryview(pending)[body : body + size]))
-            start = body + size
-        del pending[:start]
 
     def _check_announced(self, header: Header) -> None:
         """Refuse a payload before it is gathered, so that `pending` stays below one window."""

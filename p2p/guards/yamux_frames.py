@@ -9,6 +9,7 @@ and the reason of a GO_AWAY. Source: github.com/hashicorp/yamux/blob/master/spec
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
@@ -84,3 +85,25 @@ def decode(buffer: bytes | bytearray, offset: int = 0) -> Header:
     if of_a_stream != (stream_id != 0):
         raise YamuxViolation(f"yamux frame type {kind} with stream id {stream_id}")
     return Header(FrameType(kind), Flag(flags), stream_id, length)
+
+
+def cut_frames(
+    pending: bytearray, check: Callable[[Header], None]
+) -> Iterator[tuple[Header, bytes]]:
+    """Whole frames at the front of `pending`, which keeps the rest once they are all taken.
+
+    `check` sees the header of a payload before the payload is waited for, and raises
+    YamuxViolation where there is no room for it.
+    """
+    start = 0
+    while len(pending) - start >= HEADER_SIZE:
+        header = decode(pending, start)
+        size = header.length if header.type is FrameType.DATA else 0
+        if size:
+            check(header)
+        if len(pending) - start < HEADER_SIZE + size:
+            break
+        body = start + HEADER_SIZE
+        yield header, bytes(memoryview(pending)[body : body + size])
+        start = body + size
+    del pending[:start]

@@ -57,10 +57,12 @@ class StructType:
 
     @cached_property
     def type_string(self) -> str:
+        """encodeType of EIP-712: the name and the fields with their types."""
         return f"{self.name}({','.join(f'{kind} {name}' for kind, name in self.fields)})"
 
     @cached_property
     def type_hash(self) -> bytes:
+        """typeHash, 32 bytes."""
         return keccak256(self.type_string.encode("ascii"))
 
     def hash(self, values: Sequence[int | bytes | str]) -> bytes:
@@ -80,6 +82,7 @@ class Domain:
 
     @cached_property
     def separator(self) -> bytes:
+        """domainSeparator, 32 bytes."""
         return keccak256(
             keccak256(_DOMAIN_TYPE.encode("ascii"))
             + keccak256(DOMAIN_NAME.encode("ascii"))

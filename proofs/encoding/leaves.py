@@ -19,7 +19,7 @@ Proof = tuple[bytes, ...]
 
 @dataclass(frozen=True)
 class WorkLeaf:
-    """A receipt's place in its epoch.
+    """A receipt as a numbered leaf of its epoch.
 
     `account_units` and `epoch_units` are running sums up to and with this leaf, `receipt` is the
     receipt's EIP-712 digest.

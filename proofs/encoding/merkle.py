@@ -30,8 +30,8 @@ def payout_leaf(account: str, cumulative: int) -> bytes:
 class MerkleTree:
     """An immutable tree over distinct 32-byte leaves."""
 
-    def __init__(self, nodes: list[bytes], places: list[int]) -> None:
-        self._nodes, self._places = nodes, places
+    def __init__(self, nodes: list[bytes], leaf_nodes: list[int]) -> None:
+        self._nodes, self._leaf_nodes = nodes, leaf_nodes
 
     @classmethod
     def of(cls, leaves: Sequence[bytes], *, ordered: bool = False) -> MerkleTree:
@@ -45,23 +45,24 @@ class MerkleTree:
             raise MerkleError("leaves must be distinct hashes of 32 bytes")
         count = len(leaves)
         nodes = [b""] * (count - 1) + (list(leaves) if ordered else sorted(leaves))[::-1]
-        for place in range(count - 2, -1, -1):
-            nodes[place] = _pair(nodes[2 * place + 1], nodes[2 * place + 2])
-        where = {leaf: place for place, leaf in enumerate(nodes[count - 1 :], count - 1)}
+        for node in range(count - 2, -1, -1):
+            nodes[node] = _pair(nodes[2 * node + 1], nodes[2 * node + 2])
+        where = {leaf: node for node, leaf in enumerate(nodes[count - 1 :], count - 1)}
         return cls(nodes, [where[leaf] for leaf in leaves])
 
     @property
     def root(self) -> bytes:
+        """The hash that stands for all leaves, 32 bytes."""
         return self._nodes[0]
 
     def proof(self, index: int) -> tuple[bytes, ...]:
         """Siblings from the leaf that was given at `index` up to the root. Raises MerkleError."""
-        if not 0 <= index < len(self._places):
-            raise MerkleError(f"leaf {index} of {len(self._places)} does not exist")
-        place, siblings = self._places[index], []
-        while place > 0:
-            siblings.append(self._nodes[place - 1 if place % 2 == 0 else place + 1])
-            place = (place - 1) // 2
+        if not 0 <= index < len(self._leaf_nodes):
+            raise MerkleError(f"leaf {index} of {len(self._leaf_nodes)} does not exist")
+        node, siblings = self._leaf_nodes[index], []
+        while node > 0:
+            siblings.append(self._nodes[node - 1 if node % 2 == 0 else node + 1])
+            node = (node - 1) // 2
         return tuple(siblings)
 
 

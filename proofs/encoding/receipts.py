@@ -3,18 +3,18 @@
 Field order and types equal the Solidity structs; Python names are snake_case. A receipt says that
 `worker` served stage `stage` of job `job_id` for `units` units of work; the worker signs it and so
 does its downstream neighbour, the `counterparty`. `commitment` binds the stage's evidence
-(`proofs.evidence.bundle.evidence_commitment`), so a paid receipt can be held against its proofs
-later.
+(`proofs.evidence.statement.evidence_commitment`), so a paid receipt can be held against its
+proofs later.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from proofs.encoding.eip712 import Domain, EncodingError, StructType, unword, word
-from proofs.encoding.signing import Address, sign_digest, signed_by
+from proofs.encoding.signing import Address, SigningError, sign_digest, signed_by
 
 Bytes32 = Annotated[bytes, Field(min_length=32, max_length=32)]
 Uint32 = Annotated[int, Field(ge=0, lt=2**32)]
@@ -90,6 +90,21 @@ class Receipt(TypedMessage):
     epoch: Uint64
     units: Uint128
     commitment: Bytes32
+
+
+def _receipt_from(value: object) -> object:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return Receipt.from_bytes(value)
+    except (EncodingError, SigningError) as exc:
+        raise ValueError(str(exc)) from exc  # pydantic collects ValueErrors
+
+
+EncodedReceipt = Annotated[
+    Receipt, BeforeValidator(_receipt_from), PlainSerializer(lambda receipt: receipt.to_bytes())
+]
+"""A receipt inside another message: its ABI bytes."""
 
 
 class EpochRoot(TypedMessage):

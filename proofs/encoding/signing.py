@@ -17,14 +17,13 @@ from typing import Annotated
 
 from coincurve import PrivateKey, PublicKey
 from Crypto.Hash import keccak as _keccak
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from proofs.errors import ProofError
 
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 SIGNATURE_LENGTH = 65
 ZERO_ADDRESS = "0x" + "0" * 40
-
 
 KNOWN_ADDRESSES = 1 << 14
 """The same few addresses stand in every receipt of an epoch; hashing them anew is most of the work
@@ -75,6 +74,10 @@ def _is_address(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_is_address)]
+"""An EIP-55 address as text."""
+
+Signature = Annotated[bytes, Field(min_length=SIGNATURE_LENGTH, max_length=SIGNATURE_LENGTH)]
+"""r || s || v."""
 
 
 def address_of(private_key: bytes) -> str:

@@ -1,1 +1,1 @@
-"""What a ring says of its work: statements of its stages, and the bundle of one unit."""
+"""What a ring says about its work: the statements of its stages, and the bundle of one unit."""

@@ -15,36 +15,21 @@ import hashlib
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, FailFast, Field, PlainSerializer, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from proofs.encoding.canonical import CanonicalModel
-from proofs.encoding.eip712 import Domain, EncodingError
+from proofs.encoding.eip712 import Domain
 from proofs.encoding.fields import Count, Id32
 from proofs.encoding.leaves import SignedReceipt
-from proofs.encoding.receipts import Receipt
-from proofs.encoding.signing import SIGNATURE_LENGTH, Address, SigningError
+from proofs.encoding.receipts import EncodedReceipt
+from proofs.encoding.signing import Address, Signature
 from proofs.evidence.ring_terms import ring_digest
 from proofs.evidence.sequence import BundleSequence
 from proofs.evidence.statement import StageEvidence, evidence_commitment
 
 MAX_BUNDLE_BYTES = 8 * 2**20
 
-Signature = Annotated[bytes, Field(min_length=SIGNATURE_LENGTH, max_length=SIGNATURE_LENGTH)]
 PeerId = Annotated[str, Field(min_length=1, max_length=128)]
-
-
-def _receipt_from(value: object) -> object:
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return Receipt.from_bytes(value)
-    except (EncodingError, SigningError) as exc:
-        raise ValueError(str(exc)) from exc  # pydantic collects ValueErrors
-
-
-EncodedReceipt = Annotated[
-    Receipt, BeforeValidator(_receipt_from), PlainSerializer(lambda receipt: receipt.to_bytes())
-]
 
 
 class StageClaim(CanonicalModel):

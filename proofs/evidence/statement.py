@@ -1,8 +1,8 @@
-"""What one stage says of the sequences of a unit, and the one commitment that it signs.
+"""What one stage says about the sequences of a unit, and the one commitment that it signs.
 
-A stage speaks of a sequence once, when it is finished: proofs of the rows that gave tokens, and
-hashes of everything that came in and went out. The statements of a unit are leaves of a Merkle
-tree; the root is in the stage's receipt, which the stage signs and its downstream neighbour
+A stage makes one statement about a sequence, when it is finished: proofs of the rows that gave
+tokens, and hashes of everything that came in and went out. The statements of a unit are leaves of a
+Merkle tree; the root is in the stage's receipt, which the stage signs and its downstream neighbour
 countersigns. So one signature of each, off the token path, covers every hand-over of a unit, and a
 single statement can be shown to others with a path of hashes.
 

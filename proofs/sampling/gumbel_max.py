@@ -1,4 +1,4 @@
-"""Who wins: the token with the highest logit + T * g, without drawing all of the noise exactly.
+"""The token with the highest logit + T * g (Gumbel-max), without drawing all noise exactly.
 
 Over a large vocabulary the noise is most of the cost of sampling, for the prover and again for the
 verifier. Most tokens cannot win, and that shows in integers:
@@ -33,7 +33,7 @@ TokenIds: TypeAlias = npt.NDArray[np.int64]
 def winner(
     logits: Logits, ids: TokenIds, temperature: float, key: int, position: int
 ) -> tuple[int, float]:
-    """The place in `ids` of the winning token and its score.
+    """The index in `ids` of the winning token, and its score.
 
     `logits` [n] float32 are finite or -inf and belong to the distinct ascending `ids` [n]; the
     temperature is above 0. Ties go to the lower id.

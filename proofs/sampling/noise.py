@@ -2,7 +2,8 @@
 
 Sampling adds noise T * g_v to every logit and takes the largest (the Gumbel-max trick), so a token
 is a deterministic function of logits and noise, and a verifier with the same noise checks it. The
-noise therefore depends on nothing but its place: it is a counter-based generator, Philox-4x32-10
+noise therefore depends on nothing but key, position and token: it comes from a counter-based
+generator, Philox-4x32-10
 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), whose output for one token
 of one position needs no other draw and no state. The same bits come out on every device, in any
 batch layout; only the two logarithms, in double precision, may differ in their last bit.
@@ -11,8 +12,8 @@ Layout: the 64-bit key is (low word, high word). The counter is (token_id >> 2, 
 the token's word is lane token_id & 3 of the four. `x` is that word's top 24 bits,
 u = (x + 1/2) / 2**24 lies strictly inside (0, 1), and g = -ln(-ln u).
 
-`beacon` must be fixed only after a worker took the job: whoever could choose the key could try keys
-until cheap tokens pass.
+The beacon must not be known before a worker has taken the job: whoever can choose the key can try
+keys until cheap tokens pass.
 """
 
 from __future__ import annotations

@@ -30,13 +30,14 @@ def surprise(excess: float, variance: float) -> float:
 
 
 def information(
-    logits: npt.NDArray[np.float32], temperature: float, place: int
+    logits: npt.NDArray[np.float32], temperature: float, index: int
 ) -> tuple[float, float]:
     """I(y) - E I and Var I of one position.
 
-    `logits` [n] are those of the support and y is the entry at `place`; a token outside the support
-    (-1) counts as the least likely one in it, since its score says the rest already. In float32
-    with sums in float64: no array product, whose threads would cost more than they save here.
+    `logits` [n], float32, are those of the support and y is the entry at `index`; a token outside
+    the support (-1) counts as the least likely one in it, since its score says the rest already.
+    Computed in float32 with sums in float64, and without array products, whose threads would cost
+    more than they save here.
     """
     scaled = (logits - logits.max()) / np.float32(temperature)
     weights = np.exp(scaled)
@@ -46,5 +47,5 @@ def information(
     mean = float(weights.sum(dtype=np.float64)) / total
     weights *= nats
     square = float(weights.sum(dtype=np.float64)) / total
-    own = float(nats[place]) if place >= 0 else float(nats.max())
+    own = float(nats[index]) if index >= 0 else float(nats.max())
     return own - mean, max(square - mean * mean, 0.0)

@@ -1,7 +1,7 @@
-"""The temperatures there are: 0, which is greedy, and 0.001 to 10.
+"""Which temperatures are allowed: 0, which means greedy decoding, and 0.001 to 10.
 
-Below that the division of logits by a temperature leaves float32, and nothing but the largest logit
-could be sampled anyway.
+Dividing logits by anything smaller overflows float32, and would sample nothing but the largest
+logit anyway.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-LEAST = 1e-3
+MIN_TEMPERATURE = 1e-3
 
 
 def _not_tiny(value: float) -> float:
-    if 0.0 < value < LEAST:
-        raise ValueError(f"temperature is 0 (greedy) or at least {LEAST}")
+    if 0.0 < value < MIN_TEMPERATURE:
+        raise ValueError(f"temperature is 0 (greedy) or at least {MIN_TEMPERATURE}")
     return value
 
 
 Temperature = Annotated[float, Field(ge=0.0, le=10.0), AfterValidator(_not_tiny)]
+"""By what logits are divided before sampling."""

@@ -1,4 +1,4 @@
-"""Is a posted root right? What is wrong with it, as something the chain can be asked or shown.
+"""Whether a posted root is right, and if not, what the chain can be asked or shown about it.
 
 Pure: facts of the chain (the root, who owns which node, what earlier epochs paid) come in as
 arguments. A root that passes here can answer every dispute; one that does not has a fault that
@@ -110,7 +110,7 @@ def _receipts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadReceipt]:
     found = []
     before: tuple[bytes, bytes] | None = None
     for leaf, item in zip(epoch.leaves, epoch.data.receipts, strict=True):
-        receipt, place = item.receipt, (address_bytes(leaf.account), leaf.receipt)
+        receipt, rank = item.receipt, (address_bytes(leaf.account), leaf.receipt)
         known = receipt.counterparty in facts.owners or receipt.counterparty == facts.creator
         checks = {
             "it is for another pool": receipt.pool_id == root.pool_id,
@@ -119,10 +119,10 @@ def _receipts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadReceipt]:
             UNSIGNED: item.signed.valid(facts.domain),
             "it pays another account": facts.owners.get(receipt.worker) == leaf.account,
             "a stranger countersigned it": known,
-            "it is out of order": before is None or before < place,
+            "it is out of order": before is None or before < rank,
         }
         found += [BadReceipt(leaf.index, reason) for reason, held in checks.items() if not held]
-        before = place
+        before = rank
     last = epoch.leaves[-1]
     if last.epoch_units != root.total_units:
         found.append(BadReceipt(last.index, "the total of units is another"))
@@ -130,8 +130,8 @@ def _receipts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadReceipt]:
 
 
 def _payouts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadPayout]:
-    """Every leaf that grants something else than is due, and every account left without one. Of
-    two equal leaves there cannot be; of two different ones, one is wrong."""
+    """Every leaf that grants something else than is due, and every account left without one. No
+    two leaves can be equal, and of two different ones for an account one is wrong."""
     granted: dict[str, list[int]] = {}
     for item in epoch.data.payouts:
         granted.setdefault(item.account, []).append(item.cumulative)

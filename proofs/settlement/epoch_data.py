@@ -1,4 +1,4 @@
-"""What stands behind an epoch root, published under its hash.
+"""The data behind an epoch root, published under its hash.
 
 Anyone who has these bytes can rebuild both trees, find an account's leaf, check every signature and
 sum, and answer or raise a dispute. The order is part of the content: receipts by account and
@@ -18,40 +18,26 @@ from pydantic import FailFast, Field, PlainSerializer
 from pydantic.functional_validators import BeforeValidator
 
 from proofs.encoding.canonical import CanonicalModel
-from proofs.encoding.eip712 import Domain, EncodingError
+from proofs.encoding.eip712 import Domain
 from proofs.encoding.leaves import PayoutAnswer, ProvenLeaf, ProvenPayout, SignedReceipt, WorkLeaf
 from proofs.encoding.merkle import MerkleTree, payout_leaf
-from proofs.encoding.receipts import EpochRoot, Receipt, Uint64, Uint256
-from proofs.encoding.signing import SIGNATURE_LENGTH, Address, SigningError, address_bytes
+from proofs.encoding.receipts import EncodedReceipt, EpochRoot, Uint64, Uint256
+from proofs.encoding.signing import Address, Signature, address_bytes
 from proofs.errors import ProofError
 
 MAX_RECEIPTS = 1 << 14
 MAX_ACCOUNTS = 1 << 14
 MAX_DATA_BYTES = 12 * 2**20
 
-Signature = Annotated[bytes, Field(min_length=SIGNATURE_LENGTH, max_length=SIGNATURE_LENGTH)]
-
 
 class EpochDataError(ProofError):
     """Published data of which no trees can be made; the message says why."""
-
-
-def _receipt_from(value: object) -> object:
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return Receipt.from_bytes(value)
-    except (EncodingError, SigningError) as exc:
-        raise ValueError(str(exc)) from exc  # pydantic collects ValueErrors
 
 
 def _wide_from(value: object) -> object:
     return int.from_bytes(value, "big") if isinstance(value, bytes) and len(value) == 32 else value
 
 
-EncodedReceipt = Annotated[
-    Receipt, BeforeValidator(_receipt_from), PlainSerializer(lambda receipt: receipt.to_bytes())
-]
 Wide = Annotated[
     Uint256, BeforeValidator(_wide_from), PlainSerializer(lambda value: value.to_bytes(32, "big"))
 ]
@@ -68,6 +54,7 @@ class PaidReceipt(CanonicalModel):
 
     @property
     def signed(self) -> SignedReceipt:
+        """The receipt as disputes and answers take it."""
         return SignedReceipt(self.receipt, self.worker_signature, self.counter_signature)
 
 
@@ -101,7 +88,7 @@ class EpochData(CanonicalModel):
 
 
 def data_hash(data: bytes) -> bytes:
-    """Under which published bytes are found: their sha256."""
+    """The hash under which published bytes are found: their sha256."""
     return hashlib.sha256(data).digest()
 
 
@@ -126,10 +113,12 @@ class Epoch:
 
     @cached_property
     def receipts_tree(self) -> MerkleTree:
+        """The tree over the work leaves, in their order."""
         return MerkleTree.of([leaf.hash() for leaf in self.leaves], ordered=True)
 
     @cached_property
     def payouts_tree(self) -> MerkleTree:
+        """The tree over (account, cumulative payout), sorted by hash."""
         return MerkleTree.of([payout_leaf(i.account, i.cumulative) for i in self.data.payouts])
 
     def leaf(self, index: int) -> ProvenLeaf:
@@ -138,16 +127,16 @@ class Epoch:
 
     def payout(self, account: str) -> ProvenPayout | None:
         """The account's payout with its proof, if it has ever earned anything."""
-        place = self._places.get(account)
-        if place is None:
+        index = self._payout_index.get(account)
+        if index is None:
             return None
-        return ProvenPayout(self.data.payouts[place].cumulative, self.payouts_tree.proof(place))
+        return ProvenPayout(self.data.payouts[index].cumulative, self.payouts_tree.proof(index))
 
     def payouts_of(self, account: str) -> list[ProvenPayout]:
         """All payouts under the account's name; an honest epoch has one at most."""
         return [
-            ProvenPayout(item.cumulative, self.payouts_tree.proof(place))
-            for place, item in enumerate(self.data.payouts)
+            ProvenPayout(item.cumulative, self.payouts_tree.proof(index))
+            for index, item in enumerate(self.data.payouts)
             if item.account == account
         ]
 
@@ -179,8 +168,8 @@ class Epoch:
         )
 
     @cached_property
-    def _places(self) -> dict[str, int]:
-        return {item.account: place for place, item in enumerate(self.data.payouts)}
+    def _payout_index(self) -> dict[str, int]:
+        return {item.account: index for index, item in enumerate(self.data.payouts)}
 
 
 def make(data: EpochData, domain: Domain) -> Epoch:

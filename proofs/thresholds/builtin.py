@@ -66,5 +66,5 @@ def builtin(name: str) -> Thresholds:
 
 
 def floor_of(dtype: str) -> Thresholds:
-    """The shipped thresholds for a model's dtype, by which a validator convicts at the tightest."""
+    """The built-in thresholds for a model's dtype; validators convict by none that are tighter."""
     return FP32 if dtype == "float32" else PUBLISHED

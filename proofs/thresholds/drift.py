@@ -17,10 +17,10 @@ among, so no single unit says more than its calibration can support.
 **Two tests, of which the first is used.**
 
 - *Detector* (`restart` true): M_t = max(1, M_{t-1}) · e_t, the CUSUM e-detector of Shin, Ramdas and
-  Rinaldo, "E-detectors" (2023). It forgets a good past, so who turns bad late is found as soon as
-  who always was. An alarm at M_t >= 1/alpha comes after 1/alpha or more units of honest work *on
-  average*. So an honest worker that works for ever will raise one some day, and an alarm is a
-  reason to look, never to punish.
+  Rinaldo, "E-detectors" (2023). It forgets a good past, so a worker that turns bad late is found as
+  soon as one that always was. An alarm at M_t >= 1/alpha comes after 1/alpha or more units of
+  honest work *on average*. So an honest worker that works for ever will raise one some day, and an
+  alarm is a reason to look, never to punish.
 - *One-sided SPRT* (`restart` false): M_t = M_{t-1} · e_t from M_0 = 1. By Ville's inequality honest
   work *ever* raises an alarm with probability at most alpha. But the past counts: each good unit
   must be paid back by bad ones first.
@@ -41,7 +41,7 @@ from proofs.errors import ProofError
 _NEAR_ONE = 1e-3
 
 
-class SequentialError(ProofError):
+class DriftError(ProofError):
     """A p-value that is none, or a state that cannot be; the message says which."""
 
 
@@ -55,7 +55,7 @@ class DriftTest:
 
     def __post_init__(self) -> None:
         if not (0.0 < self.alpha < 1.0 and 0.0 < self.floor <= 1.0):
-            raise SequentialError("alpha lies inside 0 and 1, the floor above 0 and at most 1")
+            raise DriftError("alpha lies inside 0 and 1, the floor above 0 and at most 1")
 
 
 @dataclass(frozen=True)
@@ -79,22 +79,22 @@ class DriftState:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, int | float]) -> DriftState:
-        """The reverse of `to_plain`. Raises SequentialError."""
+        """The reverse of `to_plain`. Raises DriftError."""
         try:
             counts = [plain[name] for name in ("units", "alarms", "alarmed_at")]
             level = float(plain["level"])
         except (KeyError, TypeError, ValueError) as exc:
-            raise SequentialError(f"no state of a sequential test: {exc!r}") from exc
+            raise DriftError(f"no state of a sequential test: {exc!r}") from exc
         if not (math.isfinite(level) and all(type(n) is int and n >= 0 for n in counts)):
-            raise SequentialError("no state of a sequential test: a figure is out of range")
+            raise DriftError("no state of a sequential test: a figure is out of range")
         units, alarms, alarmed_at = (int(n) for n in counts)
         return cls(units, level, alarms, alarmed_at)
 
 
 def e_value(p: float, floor: float) -> float:
-    """The e-value of a p-value, which counts as `floor` at least. Raises SequentialError."""
+    """The e-value of a p-value, which counts as `floor` at least. Raises DriftError."""
     if not 0.0 <= p <= 1.0:  # NaN is not
-        raise SequentialError(f"a p-value is 0 to 1, not {p}")
+        raise DriftError(f"a p-value is 0 to 1, not {p}")
     p = max(p, floor)
     if 1.0 - p < _NEAR_ONE:  # the formula is 0/0 at 1; its series is 1/2 + (1-p)/6 + ...
         return 0.5 + (1.0 - p) / 6.0
@@ -112,7 +112,7 @@ def unit_evidence(p_values: Sequence[float], floor: float) -> float:
 def observe(
     state: DriftState, p_values: float | Sequence[float], test: DriftTest
 ) -> tuple[DriftState, bool]:
-    """The state after one more unit, and whether that raised an alarm. Raises SequentialError."""
+    """The state after one more unit, and whether that raised an alarm. Raises DriftError."""
     values = (p_values,) if isinstance(p_values, int | float) else p_values
     before = max(state.level, 0.0) if test.restart else state.level
     level = before + math.log(unit_evidence(values, test.floor))

@@ -19,7 +19,7 @@ them):
   with `score_growth` = ln E exp(8 score) of an honest token, 8 S - n score_growth must be at most
   ln(1 / tail) (Markov). One or two unlucky tokens of a short output stay possible: P(X >= 1) =
   1 - (1 - p)^n is far above `tail`. `score_max` bounds a single token's score and `surprise` the
-  standardised surprise (see `proofs.sampling.token_score`), two-sided.
+  standardised surprise (`proofs.sampling.surprise`), two-sided.
 
 `eos_score` bounds the score of an end-of-sequence token by itself, because ending early costs a
 single token; 0.5, where scores are clipped, switches it off.
@@ -30,8 +30,9 @@ verifier's own y, [N, H] over all positions of a sequence, each channel by its o
     e = sqrt(mean_ij(((x_ij - y_ij) / (c_j + tiny))^2)),   c_j = mean_i |y_ij|
 
 Exceeding a limit is reason to refuse pay: it happens to honest work at the rate for which the
-limits were calibrated. Taking stake needs more. `convicting` are limits far outside that noise, and
-what lies between the two is doubted only: not paid, and counted (`proofs.thresholds.drift`).
+limits were calibrated. Taking stake needs more. `convicting` gives limits far outside that noise;
+what lies between the two is only doubted: it is not paid, and it is counted
+(`proofs.thresholds.drift`).
 
 Unit-wide limits (`score_mean`, `match_rate`) apply to all tokens of a unit together, where `spare`
 tokens may be anything.

@@ -31,7 +31,7 @@ class SamplingMeasure(CanonicalModel):
     """Output tokens against the verifier's own sampling at each position.
 
     `matches` of `tokens` were equal. `scores` are Token-DiFR deltas clipped to 0.5, one a token.
-    `surprise` is the standardised surprise of the whole output (see `proofs.sampling.token_score`).
+    `surprise` is the standardised surprise of the whole output (`proofs.sampling.surprise`).
     """
 
     tokens: Count

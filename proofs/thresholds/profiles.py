@@ -159,6 +159,7 @@ class Profile(CanonicalModel):
 
     @property
     def thresholds(self) -> Thresholds:
+        """The limits as what is held against work."""
         return Thresholds(**self.limits.model_dump())
 
     @property
@@ -198,6 +199,7 @@ class Profile(CanonicalModel):
 
 
 def limits_of(thresholds: Thresholds) -> ProfileLimits:
+    """Thresholds as a profile holds them."""
     return ProfileLimits(**asdict(thresholds))
 
 

@@ -22,8 +22,8 @@ all who know the same figures come to the same rate, whatever their floating poi
 **Which.** A sequence is chosen where a hash of the beacon, the bundle and the sequence's number
 lies below the rate. The beacon is the hash of the first block after `committed_at`, the block at
 which the workers had signed, so no worker could know the choice before, and anybody can repeat it.
-Who assembles the bundle names that block (at most `MAX_AGE` back) and could try other words of its
-own in it: against a pool's owner who cheats itself this is no protection.
+Whoever assembles the bundle names that block (at most `MAX_AGE` back) and could try other words of
+its own in the bundle, so this is no protection against a pool's owner that cheats.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class SpotCheckError(ProofError):
 @dataclass(frozen=True)
 class CheckTerms:
     """`saved` is the share of its pay that a cheat saves, `power` the probability that a replay
-    finds one, `margin` by how much the loss must outweigh the gain. No rate is below `floor`
+    finds one, `margin` how many times the gain the loss must be. No rate is below `floor`
     (65536ths). The first `probation` units of a worker are replayed whole.
 
     int4 weights save less than half of the work and are found in nearly every sequence. A worker

@@ -9,8 +9,8 @@ numbers without sending the numbers.
 Everything about the *proof* that is wrong is a `ChunkResult` with a reason. Only the caller's own
 rows (wrong dtype, NaN, no rows) raise `ProofInputError`. Rows may be on any device.
 
-A call has a price of its own, so the functions for many chunks or sequences cost less a chunk than
-those for one; results are the same.
+Every call has a fixed cost, so the functions for many chunks or sequences are cheaper per chunk
+than those for one; the results are the same.
 """
 
 from __future__ import annotations
@@ -126,15 +126,15 @@ def measure_sequences(
 def prove(groups: Sequence[Points]) -> list[bytes]:
     """One proof for each chunk of all groups. Raises ProofInputError where no modulus fits."""
     proofs = [b""] * _count(groups)
-    for places, (indices, bits, folded) in _batches(groups):
+    for chunks, (indices, bits, folded) in _batches(groups):
         numbers = np.empty((len(indices), 1 + indices.shape[1]), dtype=">u2")
         numbers[:, 0] = PRIME
         if folded:
             numbers[:, 0] = [find_injective_modulus(row) for row in indices]
             indices = indices % numbers[:, :1]
         numbers[:, 1:] = interpolate(indices, bits)
-        for place, row in zip(places, numbers, strict=True):
-            proofs[place] = row.tobytes()
+        for chunk, row in zip(chunks, numbers, strict=True):
+            proofs[chunk] = row.tobytes()
     return proofs
 
 
@@ -146,21 +146,21 @@ def measure(
     The median of an even number of errors is the upper of the middle two, or their mean.
     """
     results: dict[int, ChunkResult] = {}
-    for places, (indices, bits, folded) in _batches(groups):
-        given = [proofs[place] for place in places]
+    for chunks, (indices, bits, folded) in _batches(groups):
+        given = [proofs[chunk] for chunk in chunks]
         numbers, reasons = read_proofs(given, indices.shape[1], folded)
         if folded:
             indices = indices % numbers[:, :1].astype(np.int64)
         claimed = evaluate(numbers[:, 1:], indices)
-        for place, row, own in zip(places, claimed, bits, strict=True):
-            results[place] = compare(row, own, upper_median)
+        for chunk, row, own in zip(chunks, claimed, bits, strict=True):
+            results[chunk] = compare(row, own, upper_median)
         for row, reason in reasons.items():
-            results[places[row]] = _malformed(indices.shape[1], reason)
-    return [results[place] for place in range(len(results))]
+            results[chunks[row]] = _malformed(indices.shape[1], reason)
+    return [results[chunk] for chunk in range(len(results))]
 
 
 def compare(claimed: Ints, own: Ints, upper_median: bool = True) -> ChunkResult:
-    """Compare the bit patterns [k] that a proof gives with one's own at the same places."""
+    """Compare the bit patterns [k] that a proof gives with one's own at the same points."""
     differences = claimed ^ own
     agree = (differences & _EXPONENT) == 0
     errors = np.abs((claimed & _MANTISSA) - (own & _MANTISSA))[agree]
@@ -207,7 +207,7 @@ def _count(groups: Sequence[Points]) -> int:
 
 
 def _batches(groups: Sequence[Points]) -> Iterator[tuple[Sequence[int], Points]]:
-    """All chunks with their places, in batches of one k whose matrices [k, k] stay in cache."""
+    """All chunks with their indices, in batches of one k whose matrices [k, k] stay in cache."""
     if len(groups) == 1 and groups[0].indices.size * groups[0].indices.shape[1] <= _BATCH_NUMBERS:
         yield range(len(groups[0].indices)), groups[0]
         return
@@ -215,16 +215,16 @@ def _batches(groups: Sequence[Points]) -> Iterator[tuple[Sequence[int], Points]]
     start = 0
     for points in groups:
         end = start + len(points.indices)
-        places, pool = pools.setdefault((points.indices.shape[1], points.folded), ([], []))
-        places += range(start, end)
+        chunks, pool = pools.setdefault((points.indices.shape[1], points.folded), ([], []))
+        chunks += range(start, end)
         pool.append(points)
         start = end
-    for (k, folded), (places, pool) in pools.items():
+    for (k, folded), (chunks, pool) in pools.items():
         indices, bits = pool[0].indices, pool[0].bits
         if len(pool) > 1:
             indices = np.concatenate([points.indices for points in pool])
             bits = np.concatenate([points.bits for points in pool])
         step = max(1, _BATCH_NUMBERS // (k * k))
-        for at in range(0, len(places), step):
+        for at in range(0, len(chunks), step):
             run = slice(at, at + step)
-            yield places[run], Points(indices[run], bits[run], folded)
+            yield chunks[run], Points(indices[run], bits[run], folded)

@@ -143,8 +143,8 @@ class _Basis:
             monic[: size + 1] = (shifted + (PRIME - root) * monic[: size + 1]) % PRIME
         quotient = np.empty((k, k))  # row j: T(X) / (X - t_j), by synthetic division
         quotient[:, k - 1] = 1
-        for place in range(k - 1, 0, -1):
-            quotient[:, place - 1] = (monic[place] + t * quotient[:, place]) % PRIME
+        for degree in range(k - 1, 0, -1):
+            quotient[:, degree - 1] = (monic[degree] + t * quotient[:, degree]) % PRIME
         self.to_monomials: Floats = _EXP[-gaps % ORDER][:, None] * quotient % PRIME
         self.inverse_rows = np.lib.stride_tricks.sliding_window_view(_INVERSE_RUN[1:], k)
         self.log_rows = np.lib.stride_tricks.sliding_window_view(_LOG_RUN[1:], k)

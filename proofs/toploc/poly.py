@@ -94,6 +94,7 @@ class ProofPoly:
 
     @property
     def is_null(self) -> bool:
+        """Whether this is the null proof, which proves nothing."""
         return self.modulus == 0
 
     def to_bytes(self) -> bytes:
@@ -126,6 +127,7 @@ class ProofPoly:
         return cls(numbers[1:], numbers[0])
 
     def to_base64(self) -> str:
+        """`to_bytes` as standard base64 text."""
         return base64.b64encode(self.to_bytes()).decode("ascii")
 
     @classmethod

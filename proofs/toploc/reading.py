@@ -27,14 +27,14 @@ def read_proofs(
         folded: whether the chunks have more values than the field has elements.
 
     Returns:
-        [B, 1 + k] numbers, with a harmless proof in the place of a bad one, and reasons by place.
+        [B, 1 + k] numbers, with a harmless proof in place of each bad one, and reasons by index.
     """
     size = 2 + 2 * points
     reasons: dict[int, str] = {}
     texts: list[bytes] = []
-    for place, proof in enumerate(proofs):
+    for index, proof in enumerate(proofs):
         if not isinstance(proof, bytes) or len(proof) != size:
-            reasons[place] = _not_of_size(proof, size)
+            reasons[index] = _not_of_size(proof, size)
             proof = b"\xff\xd9" + bytes(size - 2)
         texts.append(proof)
     numbers = (
@@ -43,10 +43,10 @@ def read_proofs(
     moduli = numbers[:, 0]
     bad = np.maximum.reduce(numbers[:, 1:], axis=1) >= PRIME
     bad |= (moduli < MIN_MODULUS) | (moduli > PRIME) if folded else moduli != PRIME
-    for place in bad.nonzero()[0].tolist():
-        reasons[place] = _not_honest(int(moduli[place]))
-        numbers[place] = 0
-        numbers[place, 0] = PRIME
+    for index in bad.nonzero()[0].tolist():
+        reasons[index] = _not_honest(int(moduli[index]))
+        numbers[index] = 0
+        numbers[index, 0] = PRIME
     return numbers, reasons
 
 

@@ -13,7 +13,6 @@ hold magnitude and index together, and only k indices and values of each chunk c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import isqrt
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ import torch
 from proofs.errors import ProofError
 from proofs.toploc.field import MAX_POINTS, PRIME, Ints
 
-_DEVICE_VALUES = 1 << 23  # of which the keys of one selection take 8 bytes each
+DEVICE_VALUES = 1 << 23  # of which the keys of one selection take 8 bytes each
 _MAGNITUDE = np.uint16(0x7FFF)
 _NOT_FINITE = 0x7F80  # the least magnitude pattern that is infinity or NaN
 
@@ -85,9 +84,9 @@ def host_select(chunks: torch.Tensor, k: int) -> tuple[Ints, Ints]:
     """Indices and bits [B, k] of the largest magnitudes of each row of `chunks` on the CPU."""
     rows: Bits = chunks.contiguous().view(torch.uint16).numpy()
     indices, bits = np.empty((2, len(rows), k), dtype=np.int64)
-    for place, row in enumerate(rows):
-        indices[place] = top = top_indices(row, k)
-        bits[place] = row[top]
+    for chunk, row in enumerate(rows):
+        indices[chunk] = top = top_indices(row, k)
+        bits[chunk] = row[top]
     return indices, bits
 
 
@@ -121,9 +120,15 @@ def top_indices(bits: Bits, k: int) -> Ints:
     return kept_indices
 
 
-def device_select(chunks: torch.Tensor, k: int) -> tuple[Ints, Ints]:
-    """As `host_select`, on the tensor's device: one small copy to the host for many chunks."""
-    found = [_select_there(part, k) for part in _parts(chunks)]
+def device_select(
+    chunks: torch.Tensor, k: int, values_at_once: int = DEVICE_VALUES
+) -> tuple[Ints, Ints]:
+    """As `host_select`, on the tensor's device: one small copy to the host for many chunks.
+
+    At most `values_at_once` values, or one chunk, are selected from at a time.
+    """
+    parts = torch.split(chunks, max(1, values_at_once // chunks.shape[1]))
+    found = [_select_there(part, k) for part in parts]
     both = torch.cat(found, dim=1).cpu().numpy()
     _check_finite(both[1] & 0x7FFF)
     return both[0], both[1]
@@ -133,10 +138,6 @@ def _check_finite(magnitudes: Bits | Ints) -> None:
     """Raises ProofInputError unless the magnitudes, the largest among them, are of numbers."""
     if np.maximum.reduce(magnitudes, axis=None) >= _NOT_FINITE:
         raise ProofInputError("activations hold NaN or infinity; the model's output is unusable")
-
-
-def _parts(chunks: torch.Tensor) -> Iterator[torch.Tensor]:
-    return iter(torch.split(chunks, max(1, _DEVICE_VALUES // chunks.shape[1])))
 
 
 def _select_there(chunks: torch.Tensor, k: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""A case: one bundle, what was held of it, and all that it takes to hold it again.
+"""A case: one bundle, what was decided about it, and everything that it takes to decide it again.
 
 Whoever has the model can check a verdict from a case file alone, without a network: the bundle with
 every stage's signed statements, the rows that stages revealed, the thresholds, and the verdicts.
@@ -43,6 +43,7 @@ class AskedRows(CanonicalModel):
 
     @property
     def inquiry(self) -> Inquiry:
+        """What was asked for."""
         return Inquiry(self.stage, self.index, self.digest)
 
     @property
@@ -53,7 +54,7 @@ class AskedRows(CanonicalModel):
 
 class CaseFile(CanonicalModel):
     """See the module's docstring. `chain_id` and `contract` say for which chain receipts were
-    signed (0 and the zero address without one), `thresholds` which shipped ones, where there is no
+    signed (0 and the zero address without one), `thresholds` which built-in ones, where there is no
     `profile` (canonical bytes of `proofs.thresholds.profiles.Profile`)."""
 
     MAX_BYTES: ClassVar[int] = 1 << 28
@@ -73,6 +74,7 @@ class CaseFile(CanonicalModel):
 
     @property
     def domain(self) -> Domain:
+        """The domain under which the receipts were signed."""
         return Domain(chain_id=self.chain_id, verifying_contract=self.contract)
 
     def unit(self) -> UnitBundle:

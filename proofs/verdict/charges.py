@@ -47,9 +47,9 @@ def wrong_tokens(
 ) -> Iterator[Charge | str]:
     """Tokens that are not those that logits and noise give.
 
-    Charges against the last stage, which samples; a reason alone where an earlier build of the
-    group sampled those tokens, whose stages' statements are gone. Short outputs say little by
-    themselves, so all that the build sampled is taken together, too.
+    Charges against the last stage, which samples; a reason alone where an earlier
+    generation of the group sampled those tokens: its stages' statements are gone. Short outputs say
+    little by themselves, so all that the generation sampled is taken together, too.
     """
     last = len(bundle.stages) - 1
     tokens = matches = 0
@@ -63,7 +63,7 @@ def wrong_tokens(
                 last, index, ChargeSubject.TOKENS, f"sequence {index}: {found.reason}", found.gross
             )
         if found := token_fault(sequence, measure.sampling, slice(0, start), limits):
-            yield f"sequence {index}: {found.reason}, from an earlier build"
+            yield f"sequence {index}: {found.reason}, from an earlier generation"
         scores = measure.sampling.scores[start:]
         tokens, total = tokens + len(scores), total + sum(scores)
         matches += sum(score == 0.0 for score in scores)

@@ -1,7 +1,7 @@
-"""How figures exceed limits, in words: chunks of a stage, tokens of a sequence.
+"""By how much figures exceed limits, in words: chunks of a stage, tokens of a sequence.
 
-Two sets of limits are held against everything. Beyond `reject` work is not paid. Beyond `convict`,
-which lies far outside honest noise, its stage can be slashed.
+Everything is measured against two sets of limits. Work beyond `reject` is not paid. Beyond
+`convict`, which lies far outside honest noise, its stage can be slashed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class RejectConvictLimits:
 
     @classmethod
     def of(cls, thresholds: Thresholds, floor: Thresholds) -> RejectConvictLimits:
-        """Limits of a pool, or of a profile, and the shipped ones that a validator goes by."""
+        """Limits of a pool, or of a profile, and the built-in ones that a validator convicts by."""
         return cls(thresholds, thresholds.convicting().looser(floor.convicting()))
 
 

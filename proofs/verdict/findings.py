@@ -1,4 +1,4 @@
-"""What a verdict gathers on its way: faults, suspicions and figures of every stage."""
+"""What is gathered on the way to a verdict: faults, suspicions, and figures of every stage."""
 
 from __future__ import annotations
 

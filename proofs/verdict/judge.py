@@ -19,7 +19,7 @@ In order; the first rule that speaks decides:
    beyond the limits, and not beyond those of a conviction, leaves the stage in doubt: the unit is
    rejected, and nobody is convicted.
 6. **Sampling.** All boundaries pass but tokens are not those that logits and noise give: the last
-   stage, which samples, stands accused. Tokens that an earlier build of the group sampled reject
+   stage, which samples, stands accused. Tokens that an earlier generation sampled reject
    the unit and blame nobody: their stages' statements are gone.
 
 Where rows are needed that nobody has shown yet, the answer is an `Inquiry` instead of a verdict.

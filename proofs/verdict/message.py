@@ -15,13 +15,14 @@ from proofs.encoding.canonical import CanonicalModel
 from proofs.encoding.fields import Count, Id32
 from proofs.encoding.signing import (
     Address,
+    Signature,
     SignatureError,
     address_of,
     recover,
     sign_message,
     tagged_hash,
 )
-from proofs.evidence.bundle import PeerId, Signature
+from proofs.evidence.bundle import PeerId
 
 _DOMAIN = "verdict/2"
 Reason = Annotated[str, Field(max_length=1024)]
@@ -38,7 +39,7 @@ class StageStatus(StrEnum):
 
 
 class StageVerdict(CanonicalModel):
-    """What is held of one stage and why."""
+    """What was found about one stage, and why."""
 
     stage: Annotated[int, Field(ge=0, lt=256)]
     peer_id: PeerId

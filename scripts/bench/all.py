@@ -39,6 +39,8 @@ BENCHES: dict[str, list[str]] = {
 
 @dataclass(frozen=True)
 class Outcome:
+    """How one benchmark ended: exit code, its headline figures, and what ran beside it."""
+
     name: str
     code: int
     headlines: tuple[str, ...]
@@ -84,6 +86,7 @@ def bench(name: str, command: list[str]) -> Outcome:
 
 
 def main() -> int:
+    """Run the chosen benchmarks one after another; 1 if any failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", nargs="+", choices=BENCHES, default=list(BENCHES))
     options = parser.parse_args()

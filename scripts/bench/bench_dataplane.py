@@ -44,6 +44,7 @@ def echo_edge(edge: Edge) -> None:
 
 
 def serve_edges(pipe: Connection, fingerprint: bytes, folder: str) -> None:
+    """Echo over two edges of the data plane, until the pipe says to stop."""
     identity = Identity()
     listener = Listener(identity, "127.0.0.1", 0, str(Path(folder) / "bench.sock"))
     pipe.send((listener.port, identity.fingerprint))
@@ -55,6 +56,7 @@ def serve_edges(pipe: Connection, fingerprint: bytes, folder: str) -> None:
 
 
 def read_into(sock: socket.socket, view: memoryview) -> bool:
+    """Fill `view`; False where the socket ended first."""
     while view:
         count = sock.recv_into(view)
         if not count:
@@ -64,6 +66,7 @@ def read_into(sock: socket.socket, view: memoryview) -> bool:
 
 
 def serve_plain(pipe: Connection) -> None:
+    """Echo over plain TCP with the same framing: the floor to compare with."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         pipe.send(server.getsockname()[1])
         sock, _ = server.accept()
@@ -78,6 +81,7 @@ def serve_plain(pipe: Connection) -> None:
 
 
 def plain_exchange(sock: socket.socket) -> Exchange:
+    """Sends over a plain socket, and waits for the echo where one is asked for."""
     buffer = memoryview(bytearray(LARGE))
 
     def exchange(message: memoryview, echo: bool) -> None:
@@ -90,6 +94,8 @@ def plain_exchange(sock: socket.socket) -> Exchange:
 
 
 def edge_exchange(edge: Edge) -> Exchange:
+    """The same over an edge."""
+
     def exchange(message: memoryview, echo: bool) -> None:
         edge.send(b"echo" if echo else b"", message)
         if echo:
@@ -120,6 +126,7 @@ def throughput(exchange: Exchange, seconds: float) -> float:
 
 
 def main() -> None:
+    """Measure and print, as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="per figure and round")

@@ -82,6 +82,7 @@ class Audit:
 
 
 def prompts_of(count: int, vocab: int) -> list[list[int]]:
+    """`count` prompts of `PROMPT` random token ids, the same for the same count."""
     random_ids = random.Random(count)
     return [[random_ids.randrange(5, vocab) for _ in range(PROMPT)] for _ in range(count)]
 
@@ -112,6 +113,7 @@ def row(
     runs: Sequence[tuple[float, float, float | None]],
     seen: Sequence[Watched],
 ) -> Row:
+    """One row of a table, medians of `runs`: (decode rate, overall rate, share of idle time)."""
     decode, whole, idle = zip(*runs, strict=True)
     known = [share for share in idle if share is not None]
     return Row(
@@ -127,6 +129,7 @@ def row(
 
 
 async def generate(ring: Ring, micro_batches: int, prompts: list[list[int]]) -> Generated:
+    """Generate `NEW` tokens for each prompt in a ring joined anew."""
     await ring.join(micro_batches)
     generated = await ring.generate(prompts, NEW)
     await ring.forget(generated)
@@ -187,6 +190,7 @@ async def throughput(
 
 
 async def wire(ring: Ring, options: argparse.Namespace, say: Say) -> list[Wire]:
+    """Bytes that cross the network for each token, counted by relays before every stage."""
     found = []
     say(f"\n{'sequences':>9} {'micro-batches':>13} {'bytes on the wire a token':>26}")
     async with open_relays(ring) as relays:
@@ -205,6 +209,7 @@ async def wire(ring: Ring, options: argparse.Namespace, say: Say) -> list[Wire]:
 
 
 async def delayed(ring: Ring, options: argparse.Namespace, say: Say) -> list[Row]:
+    """Throughput with latency on every hop."""
     rows = []
     say(f"\nwith {options.delay_ms:g} ms one way on every hop\n\n{ROW_HEAD}")
     async with open_relays(ring, options.delay_ms / 1000) as relays:
@@ -228,6 +233,7 @@ async def delayed(ring: Ring, options: argparse.Namespace, say: Say) -> list[Row
 async def audits(
     ring: Ring, validator: EngineClient, options: argparse.Namespace, say: Say
 ) -> list[Audit]:
+    """What verifying costs beside generating."""
     say(f"\n{'sequences':>9} {'generate':>9} {'compute':>8} {'replay':>7} {'of generate':>11}")
     found = []
     for sequences in options.batch:
@@ -289,6 +295,7 @@ async def audit(ring: Ring, validator: EngineClient, sequences: int, repeat: int
 
 
 async def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
+    """All measurements, as a report for `--json`."""
     model = open_model(options.store, options.model)
     report: dict[str, object] = {"machine": machine(), "model": model.path.name}
     say(f"{report['machine']}; {report['model']}; {options.stages} stages, 1 thread each")
@@ -310,6 +317,7 @@ async def run(options: argparse.Namespace, say: Say) -> dict[str, object]:
 
 
 def main() -> None:
+    """Measure and print, as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--store", type=Path, default=Path.home() / ".cache/prime-node/models")
     parser.add_argument("--model", default="smollm2")

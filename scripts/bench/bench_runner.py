@@ -74,6 +74,7 @@ def run_generate(model: Any, ids: list[torch.Tensor]) -> float:
 
 
 def main() -> None:
+    """Measure and print, as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--store", type=Path, default=Path.home() / ".cache/prime-node/models")
     parser.add_argument("--model", default="smollm2")

@@ -69,10 +69,12 @@ class Row:
 
     @property
     def first(self) -> float:
+        """Gas a receipt in a pool's first epoch."""
         return self.post_first / self.receipts
 
     @property
     def later(self) -> float:
+        """Gas a receipt in later epochs."""
         return self.post_later / self.receipts
 
 
@@ -110,6 +112,7 @@ class Bench:
             await self.chain.validators.grant(address_of(key))
 
     def receipts(self, pool_id: int, count: int) -> list[SignedReceipt]:
+        """`count` receipts for the pool, each signed by a worker and its neighbour."""
         made = []
         for number in range(count):
             worker, neighbour = (self.workers[(number + step) % WORKERS] for step in (0, 1))
@@ -238,6 +241,7 @@ def _gas(result: TxResult | None) -> int:
 
 
 async def run(sizes: list[int], backend: Any) -> list[Row]:
+    """Measure every size on a chain made for it."""
     params = DeploymentParams(challenge_window=900, answer_window=900, unbonding_period=7_200)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -255,6 +259,7 @@ async def run(sizes: list[int], backend: Any) -> list[Row]:
 
 
 def show(rows: list[Row]) -> None:
+    """Print gas of posting, claiming and disputing."""
     posting = ("receipts", "post, first", "later", "a receipt", "later", "reference", "ratio")
     print(
         " ".join(f"{word:>{w}}" for word, w in zip(posting, (8, 12, 9, 10, 9, 10, 9), strict=True))
@@ -284,6 +289,7 @@ def show(rows: list[Row]) -> None:
 
 
 def main() -> None:
+    """Measure and print, as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sizes", nargs="+", type=int, default=[1, 16, 256, 4096])
     parser.add_argument("--backend", choices=["auto", "anvil", "py-evm"], default="auto")

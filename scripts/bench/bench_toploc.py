@@ -91,6 +91,7 @@ def of_width(layers: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def theirs(rows: torch.Tensor, near: torch.Tensor) -> Contender:
+    """The original package, all rows in one call."""
     return (
         lambda: original.build_proofs_bytes(rows, CHUNK_ROWS, TOPK, skip_prefill=True),
         lambda proofs: original.verify_proofs_bytes(
@@ -100,14 +101,17 @@ def theirs(rows: torch.Tensor, near: torch.Tensor) -> Contender:
 
 
 def ours(rows: torch.Tensor, near: torch.Tensor) -> Contender:
+    """`proofs.toploc`, all rows in one call."""
     return lambda: build_row_proofs(rows), lambda proofs: measure_rows(near, proofs)
 
 
 def ours_single(chunk: torch.Tensor, near: torch.Tensor) -> Contender:
+    """`proofs.toploc`, one chunk a call."""
     return lambda: [build_chunk_proof(chunk)], lambda proofs: [measure_chunk(near, proofs[0])]
 
 
 def plain(chunk: torch.Tensor, near: torch.Tensor) -> Contender:
+    """The textbook way in numpy, one chunk a call."""
     return (
         lambda: [toploc_plain.build(chunk)],
         lambda proofs: [toploc_plain.verify(near, proofs[0])],
@@ -127,6 +131,7 @@ def contenders(rows: torch.Tensor, near: torch.Tensor) -> dict[str, dict[str, li
 
 
 def tied(chunk: torch.Tensor) -> bool:
+    """Whether values tie at the cut-off, where contenders may choose differently."""
     ordered = chunk.abs().reshape(-1).sort(descending=True).values
     return bool(ordered[TOPK - 1] == ordered[TOPK])
 
@@ -195,6 +200,7 @@ def measure(layers: torch.Tensor, width: int, chunks: int, repeat: int) -> list[
 
 
 def report(rows: list[dict[str, Any]]) -> None:
+    """Print microseconds a proof beside ours."""
     for width in WIDTHS:
         some = [row for row in rows if row["hidden"] == width]
         print(f"\nH = {width}: {some[0]['compared']}; others used {some[0]['others']:.2f} cores")
@@ -215,6 +221,7 @@ def report(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
+    """Measure and print, as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--activations", type=Path)
     parser.add_argument("--store", type=Path, default=Path.home() / ".cache/prime-node/models")

@@ -119,6 +119,7 @@ def measure(
 
 
 def main() -> int:
+    """Measure and print, as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16, 64])
     parser.add_argument("--threads", type=int, default=2)

@@ -62,6 +62,7 @@ class Generated:
 
     @property
     def tokens(self) -> int:
+        """How many tokens arrived."""
         return len(self.arrivals)
 
     @property
@@ -99,6 +100,8 @@ class Ring:
         return [answers[stage] for stage in range(len(self.engines))]
 
     async def load(self, kv_tokens: int = KV_TOKENS) -> None:
+        """Load every stage's layers, with memory for `kv_tokens` positions."""
+
         async def one(stage: int) -> None:
             load = Load(
                 model_dir=str(self.model.path),
@@ -112,6 +115,7 @@ class Ring:
         await self.each(one)
 
     async def listen(self) -> list[Listening]:
+        """Have every stage listen; where each can be reached, stage 0 first."""
         listen = Listen(host="127.0.0.1")
         return await self.each(lambda stage: self.engines[stage].request(LISTEN, listen, WAIT))
 
@@ -140,6 +144,7 @@ class Ring:
         await self.each(one)
 
     async def status(self) -> list[EngineStatus]:
+        """Every engine's status, stage 0 first."""
         return await self.each(lambda stage: self.engines[stage].request(STATUS, Empty(), WAIT))
 
     async def generate(self, prompts: Sequence[Sequence[int]], new: int) -> Generated:
@@ -182,6 +187,7 @@ class Ring:
         return [{item.sequence_id: item.proofs for item in answer.items} for answer in answers]
 
     async def forget(self, generated: Generated) -> None:
+        """Drop what the stages keep of finished sequences."""
         ids = SequenceIds(sequence_ids=tuple(generated.outputs))
         await self.each(lambda stage: self.engines[stage].request(FORGET, ids, WAIT))
 

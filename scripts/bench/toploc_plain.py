@@ -25,6 +25,7 @@ def points(rows: torch.Tensor) -> tuple[Ints, Ints]:
 
 
 def injective_modulus(indices: Ints) -> int:
+    """The largest modulus that keeps the indices apart."""
     modulus = PRIME
     while len(np.unique(indices % modulus)) < len(indices):
         modulus -= 1

@@ -33,6 +33,7 @@ class Answer:
 
     @property
     def decode_rate(self) -> float:
+        """Tokens a second after the first one of each prompt."""
         return sum(len(output) - 1 for output in self.outputs) / (self.seconds - self.first)
 
 

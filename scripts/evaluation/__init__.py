@@ -1,0 +1,1 @@
+"""How well cheating is told from honest work: collecting records, judging them, reporting."""

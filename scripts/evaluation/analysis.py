@@ -34,14 +34,17 @@ class Rate:
 
     @property
     def value(self) -> float:
+        """The share itself; NaN of nothing."""
         return self.count / self.total if self.total else math.nan
 
     @property
     def upper(self) -> float:
+        """Upper confidence bound (`proofs.thresholds.fitting.rate_bound`)."""
         return rate_bound(self.count, self.total)
 
     @property
     def lower(self) -> float:
+        """Lower confidence bound."""
         return 1.0 - rate_bound(self.total - self.count, self.total)
 
 
@@ -70,11 +73,14 @@ class Costs:
 
     @property
     def ratio(self) -> float:
+        """Seconds of verifying over seconds of generating."""
         return self.verify_seconds / self.generate_seconds
 
 
 @dataclass(frozen=True)
 class Evaluation:
+    """Limits, on how many sequences they were set, and what they make of all the others."""
+
     calibration: Calibration
     calibrated_on: int
     results: tuple[Result, ...]
@@ -82,6 +88,7 @@ class Evaluation:
     honest: tuple[Honest, ...]
 
     def result(self, condition: str) -> Result:
+        """The result of one condition; there is one of each."""
         return next(one for one in self.results if one.condition == condition)
 
 

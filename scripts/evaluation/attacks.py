@@ -88,6 +88,7 @@ def random_proofs(proofs: Sequence[Proofs], seed: int) -> list[Proofs]:
 
 
 def negated_proofs(stages: Sequence[torch.Tensor]) -> list[Proofs]:
+    """Proofs of the same rows with every sign turned round, stage by stage."""
     return [tuple(build_row_proofs(-rows.to(torch.bfloat16))) for rows in stages]
 
 

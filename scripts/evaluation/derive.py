@@ -24,8 +24,9 @@ from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.runner.local_ring import Generated
 from pipeline.runner.replay import SequenceReplay
 from proofs.evidence.sequence import SequenceRequest
+from proofs.sampling.choosing import choose_batch
 from proofs.sampling.settings import SamplingSettings
-from proofs.sampling.token_score import choose_batch, measure_tokens
+from proofs.sampling.token_score import measure_tokens
 
 ASKED: dict[str, dict[str, float]] = {
     "temperature+0.1": {"temperature": -0.1},
@@ -50,6 +51,7 @@ class Case:
 
     @property
     def sampling(self) -> SamplingSettings:
+        """How the request is sampled."""
         return self.request.sampling
 
 

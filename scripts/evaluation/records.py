@@ -47,6 +47,7 @@ class Block:
 
 
 def to_json(record: Record) -> dict[str, Any]:
+    """A record as JSON; scores of 0 and digits that say nothing are left out."""
     measure = record.measure
     sampling = measure.sampling
     out = {name: value for name, value in asdict(record).items() if name != "measure"}
@@ -61,17 +62,18 @@ def to_json(record: Record) -> dict[str, Any]:
     out["sampling"] = {
         "tokens": sampling.tokens,
         "matches": sampling.matches,
-        "scores": [[place, score] for place, score in enumerate(sampling.scores) if score],
+        "scores": [[index, score] for index, score in enumerate(sampling.scores) if score],
         "surprise": sampling.surprise,
     }
     return out
 
 
 def from_json(value: dict[str, Any]) -> Record:
+    """Inverse of `to_json`."""
     sampling = value["sampling"]
     scores = [0.0] * sampling["tokens"]
-    for place, score in sampling["scores"]:
-        scores[place] = score
+    for index, score in sampling["scores"]:
+        scores[index] = score
     stages = tuple(
         tuple(
             ChunkMeasure(
@@ -116,6 +118,7 @@ class Journal:
         self.done = {block["key"] for block in self._lines()}
 
     def append(self, block: Block) -> None:
+        """Write one finished block as a line."""
         line = {**asdict(block), "records": [to_json(record) for record in block.records]}
         with self.path.open("a") as file:
             if file.tell() and not self.path.read_bytes().endswith(b"\n"):
@@ -124,6 +127,7 @@ class Journal:
         self.done.add(block.key)
 
     def blocks(self) -> Iterator[Block]:
+        """All finished blocks, in the order of the file."""
         for line in self._lines():
             yield Block(**{**line, "records": tuple(map(from_json, line["records"]))})
 

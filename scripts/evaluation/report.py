@@ -103,6 +103,7 @@ def roc_plot(name: str, evaluation: Evaluation) -> str:
 
 
 def as_json(evaluation: Evaluation, profile: Profile) -> dict[str, Any]:
+    """The report for programs; docs/reference/evaluation.json is one."""
     costs = evaluation.costs
     return {
         "profile_id": profile.profile_id.hex(),

@@ -8,7 +8,6 @@ from hashlib import sha256
 import trio
 
 from chain.calls.settlement import Claim
-from chain.encoding.hexdata import ZERO_ADDRESS
 from chain.encoding.records import Block
 from chain.encoding.structs import Dispute, PoolEpochs, SettlementTerms
 from chain.encoding.views import Pool, PoolFunds, PoolState, Strategy
@@ -21,7 +20,7 @@ from proofs.encoding.eip712 import Domain
 from proofs.encoding.leaves import PostedRoot, ProvenLeaf
 from proofs.encoding.merkle import payout_leaf, verify
 from proofs.encoding.receipts import Conviction, EpochRoot, Receipt
-from proofs.encoding.signing import sign_digest
+from proofs.encoding.signing import ZERO_ADDRESS, sign_digest
 from tests.adversarial.ledger import ANSWER_WINDOW, BOND, BUDGET, Ledger, Signatures, refuse
 from tests.adversarial.standins import DOMAIN, MODEL, PRICE
 
@@ -32,8 +31,8 @@ class Reader:
     """An `EventReader` that starts at the first event each time, as if the cursor had never been
     stored."""
 
-    def __init__(self, rpc: Rpc, *args: object, **options: object) -> None:
-        self._ledger = rpc.ledger
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
     async def batches(self) -> AsyncIterator[Batch]:
         seen = 0

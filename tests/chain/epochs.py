@@ -36,9 +36,10 @@ Signatures = list[tuple[str, bytes]]
 
 @dataclass
 class Party:
-    """A provider with one node; its client's key is the provider's."""
+    """A provider with one node; the client is of the provider's `key`."""
 
     client: ChainClient
+    key: bytes
     node_key: bytes
 
     @property
@@ -149,8 +150,9 @@ async def open_arena(world: World, *, validators: int = 3, workers: int = 2) -> 
     parties: list[Party] = []
 
     async def enrol() -> None:
-        client = await world.client()
-        party = Party(client, os.urandom(32))
+        key = os.urandom(32)
+        client = await world.client(key)
+        party = Party(client, key, os.urandom(32))
         await client.nodes.register(party.node_key, STAKE, 1)
         parties.append(party)
 

@@ -167,7 +167,8 @@ def ledger_ground() -> Ground:
         return Chain(ledger, key, address_of(key))
 
     owner = client(os.urandom(32))
-    parties = [Party(client(os.urandom(32)), os.urandom(32)) for _ in range(5)]
+    keys = [os.urandom(32) for _ in range(5)]
+    parties = [Party(client(key), key, os.urandom(32)) for key in keys]
     validators, workers = parties[:3], parties[3:]
     ledger.creators[POOL] = owner.address
     ledger.open_pools.add(POOL)
@@ -176,7 +177,7 @@ def ledger_ground() -> Ground:
     ledger.members |= {(POOL, worker.node) for worker in workers}
     nowhere: Any = None
     arena = LedgerArena(nowhere, owner, POOL, validators, workers, DOMAIN, ledger)
-    return Ground(arena, Reader(owner.rpc))
+    return Ground(arena, Reader(ledger))
 
 
 @pytest.fixture(params=["chain", "stand-in"])

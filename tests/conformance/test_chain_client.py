@@ -7,10 +7,9 @@ import time
 
 import pytest
 
-from chain.encoding.hexdata import ZERO_ADDRESS
 from chain.encoding.views import PoolState
 from chain.errors import Reverted
-from proofs.encoding.signing import address_of
+from proofs.encoding.signing import ZERO_ADDRESS, address_of
 from tests.chain.epochs import RATE, STAKE, WINDOW
 from tests.conformance.conftest import Ground
 

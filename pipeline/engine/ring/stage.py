@@ -28,7 +28,7 @@ from pipeline.runner.conduct import StageConduct
 from pipeline.runner.errors import KvExhausted
 from pipeline.runner.stage import StepItem
 from proofs.evidence.ring_terms import terms_digest
-from proofs.sampling.token_score import SamplingError, choose_batch
+from proofs.sampling.choosing import SamplingError, choose_batch
 
 
 @dataclass(frozen=True)

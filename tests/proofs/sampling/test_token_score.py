@@ -10,19 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from proofs.sampling.choosing import SamplingError, choose, choose_batch, support
 from proofs.sampling.noise import gumbel
 from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.surprise import INFORMATION_CLIP, surprise
-from proofs.sampling.token_score import (
-    SCORE_CLIP,
-    Logits,
-    SamplingError,
-    choose,
-    choose_batch,
-    measure_tokens,
-    support,
-    token_score,
-)
+from proofs.sampling.token_score import SCORE_CLIP, Logits, measure_tokens, token_score
 
 
 def picks(

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proofs.thresholds.drift import (
+    DriftError,
     DriftState,
     DriftTest,
-    SequentialError,
     e_value,
     observe,
     unit_evidence,
@@ -105,9 +105,9 @@ def test_no_unit_says_more_than_its_calibration(p_values: list[float]) -> None:
 
 @pytest.mark.parametrize("p", [float("nan"), -1e-9, 1.0001, float("inf"), -float("inf")])
 def test_what_is_no_p_value_is_refused(p: float) -> None:
-    with pytest.raises(SequentialError, match="p-value"):
+    with pytest.raises(DriftError, match="p-value"):
         observe(DriftState(), p, TEST)
-    with pytest.raises(SequentialError, match="p-value"):
+    with pytest.raises(DriftError, match="p-value"):
         observe(DriftState(), (0.5, p), TEST)
 
 
@@ -136,11 +136,11 @@ def test_states_go_through_a_journal() -> None:
         {**state.to_plain(), "level": float("nan")},
         {**state.to_plain(), "level": "x"},
     ):
-        with pytest.raises(SequentialError, match="no state"):
+        with pytest.raises(DriftError, match="no state"):
             DriftState.from_plain(spoilt)  # type: ignore[arg-type]
 
 
 def test_terms_out_of_range_are_refused() -> None:
     for alpha, floor in ((0.0, 0.1), (1.0, 0.1), (0.1, 0.0), (0.1, 1.1)):
-        with pytest.raises(SequentialError):
+        with pytest.raises(DriftError):
             DriftTest(alpha=alpha, floor=floor)

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proofs.toploc import ProofInputError, build_row_proofs, measure_rows
-from proofs.toploc import topk as selection
-from proofs.toploc.topk import check_activations, device_select, host_select, top_points
+from proofs.toploc import TOPK, ProofInputError, build_row_proofs, measure_rows
+from proofs.toploc.chunks import measure, prove
+from proofs.toploc.field import PRIME
+from proofs.toploc.topk import Points, check_activations, device_select, host_select, top_points
 
 
 def by_sorting(chunk: torch.Tensor, k: int) -> list[int]:
@@ -52,21 +53,24 @@ def test_one_large_channel_in_every_row() -> None:
     )
 
 
-def test_device_selection_in_parts_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_selection_in_parts_is_the_same() -> None:
     chunks = random_chunks(7, 500, 60, 1)
     whole = device_select(chunks, 20)
-    monkeypatch.setattr(selection, "_DEVICE_VALUES", 1000)
-    parts = device_select(chunks, 20)
+    parts = device_select(chunks, 20, values_at_once=1000)
     np.testing.assert_array_equal(whole, parts)
 
 
-def test_proofs_of_a_device_equal_those_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def device_points(rows: torch.Tensor) -> list[Points]:
+    """What a device selects of rows [70, H]: two full chunks and a ragged one."""
+    parts = [rows[:64].reshape(2, -1), rows[64:].reshape(1, -1)]
+    return [Points(*device_select(part, TOPK), part.shape[1] > PRIME) for part in parts]
+
+
+def test_proofs_of_a_device_equal_those_of_the_cpu() -> None:
     rows = random_chunks(70, 576, 90, 5)
     proofs, near = build_row_proofs(rows), rows * 1.02
-    results = measure_rows(near, proofs)
-    monkeypatch.setattr(selection, "host_select", device_select)
-    assert build_row_proofs(rows) == proofs
-    assert measure_rows(near, proofs) == results
+    assert prove(device_points(rows)) == proofs
+    assert measure(device_points(near), proofs) == measure_rows(near, proofs)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -98,7 +98,7 @@ def do_work(
 ) -> Work:
     """Run a unit through stages that do `deeds`; `asked` hold the prompts and the honest output.
 
-    The first `known` tokens are wrong ones that an earlier build of the group sampled.
+    The first `known` tokens are wrong ones that an earlier generation of the group sampled.
     """
     evidence: list[list[StageEvidence]] = [[] for _ in deeds]
     received: list[list[Rows | None]] = [[] for _ in deeds]

@@ -39,9 +39,9 @@ def shown(
     guilty = 0.0 <= error <= limit
     count = len(unit.sequences[asked.index].output_ids)
     return RevealedRowsCheck(
-        error,
-        (chunk if guilty else GOOD,) * unit.sequences[asked.index].chunks,
-        SamplingMeasure(
+        error=error,
+        chunks=(chunk if guilty else GOOD,) * unit.sequences[asked.index].chunks,
+        sampling=SamplingMeasure(
             tokens=count,
             matches=0 if guilty else count,
             scores=((0.5 if guilty else 0.0),) * count,

@@ -212,7 +212,7 @@ def with_tokens(start: int, output: tuple[int, ...] | None = None) -> UnitBundle
     return unit
 
 
-def test_tokens_of_an_earlier_build_blame_nobody() -> None:
+def test_tokens_of_an_earlier_generation_blame_nobody() -> None:
     unit = with_tokens(10)
     assert ruled(unit, measures(unit)).accepted
     early = (0.5,) * 10
@@ -230,7 +230,7 @@ def test_tokens_of_an_earlier_build_blame_nobody() -> None:
         verdict = ruled(unit, found)
         assert not verdict.accepted
         assert blamed(verdict) == blame
-        assert ("earlier build" in verdict.reason) == (not blame)
+        assert ("earlier generation" in verdict.reason) == (not blame)
 
 
 def test_tokens_that_the_bundle_alone_holds_blame_nobody() -> None:

@@ -172,7 +172,7 @@ class Conspiracy(RuleBasedStateMachine):
             for stage in range(self.stages)
         )
         self.units += 1
-        known = data.draw(st.sampled_from([0, 0, 0, 20]), label="tokens of an earlier build")
+        known = data.draw(st.sampled_from([0, 0, 0, 20]), label="tokens of an earlier generation")
         return do_work(sha256(b"%d" % self.units).digest(), ASKED, deeds, known)
 
     @rule(data=st.data())
