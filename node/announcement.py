@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from node.context import NodeContext
+from node.version import version
 from p2p.records.record import NodeRecord
 
 if TYPE_CHECKING:
     from node.roles.assembly import Roles
 
-AGENT = "prime-node/0.1.0"
 MAX_MODELS = 64
 
 
@@ -29,7 +29,7 @@ def make_record(context: NodeContext, roles: Roles, http: str) -> NodeRecord:
         addresses=context.network.addresses,
         roles=tuple(context.config.roles),
         pools=(str(roles.pool_id),) if roles.pool_id else (),
-        agent=AGENT,
+        agent=f"prime-node/{version()}",
         device=worker.device.name if worker else "",
         vram_bytes=worker.device.memory_bytes if worker else 0,
         layer_seconds=worker.layer_seconds if worker else 0.0,

@@ -13,6 +13,8 @@ from enum import StrEnum
 
 
 class NodeState(StrEnum):
+    """The states of the table at this module's head."""
+
     STARTING = "starting"
     REGISTERED = "registered"
     SERVING = "serving"
@@ -40,6 +42,7 @@ class Lifecycle:
         self.state = NodeState.STARTING
 
     def to(self, state: NodeState) -> None:
+        """Go to `state`. Raises `IllegalState` where the table has no such step."""
         if state not in TRANSITIONS[self.state]:
             raise IllegalState(f"node: {self.state} → {state}")
         self.state = state

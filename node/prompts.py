@@ -36,6 +36,8 @@ class PromptsError(InputError):
 
 
 class Message(BaseModel):
+    """One turn of a conversation."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     role: Literal["system", "user", "assistant"]

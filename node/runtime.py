@@ -96,7 +96,9 @@ async def _run(config: NodeConfig) -> None:
                 log=log,
             )
             roles = await stack.enter_async_context(
-                open_roles(context, key, provider, network_file)
+                open_roles(
+                    context, chain, key, provider, network_file.chain if network_file else None
+                )
             )
             lifecycle.to(NodeState.REGISTERED)
             await _serve(context, roles, lifecycle, data)

@@ -56,14 +56,14 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
     key = bundle.content_id.hex()
     verdicts, asked = [], []
     which = config.validator.thresholds
-    kinds = [event.kind for event in (VerdictSigned, RowsAsked, LimitsUsed)]
-    for stored in read_newest(data.journal, kinds, key):
-        if stored.kind == VerdictSigned.kind:
-            verdicts.append(VerdictSigned.from_stored(stored).verdict)
-        elif stored.kind == LimitsUsed.kind:
-            which = LimitsUsed.from_stored(stored).limits or which
-        else:
-            asked += [_asked(data, item) for item in RowsAsked.from_stored(stored).stages]
+    for event in read_newest(data.journal, VerdictSigned, RowsAsked, LimitsUsed, key=key):
+        match event:
+            case VerdictSigned(verdict=verdict):
+                verdicts.append(verdict)
+            case LimitsUsed(limits=limits):
+                which = limits or which
+            case RowsAsked(stages=stages):
+                asked += [_asked(data, item) for item in stages]
     domain = _domain(config)
     try:
         case = CaseFile(

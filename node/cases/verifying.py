@@ -56,6 +56,7 @@ class Report:
         return all(check.held is True for check in self.checks if check.counts)
 
     def add(self, name: str, held: bool | None, detail: str) -> None:
+        """Note a check that counts."""
         self.checks.append(Check(name, held, detail))
 
 

@@ -77,34 +77,42 @@ class DataDir:
 
     @property
     def config(self) -> Path:
+        """Settings, if there are any."""
         return self.path / "config.toml"
 
     @property
     def node_key(self) -> Path:
+        """The hot key."""
         return self.path / "node.key"
 
     @property
     def provider_key(self) -> Path:
+        """The provider's cold key, if it is kept here."""
         return self.path / "provider.key"
 
     @property
     def journal(self) -> Path:
+        """Accepted events."""
         return self.path / "journal.sqlite"
 
     @property
     def chain(self) -> Path:
+        """The node key's transactions."""
         return self.path / "chain.sqlite"
 
     @property
     def engine(self) -> Path:
+        """Sockets and logs of engine processes."""
         return self.path / "engine"
 
     @property
     def blobs(self) -> Path:
+        """Content by its hash."""
         return self.path / "blobs"
 
     @property
     def status(self) -> Path:
+        """Who uses the folder now."""
         return self.path / "status.json"
 
     def create(self) -> None:
@@ -178,6 +186,7 @@ class DataDir:
         return text
 
     def write_status(self, status: NodeStatusFile) -> None:
+        """Say who uses the folder; removed with the lock. Raises `InputError`."""
         write_atomically(self.status, json.dumps(asdict(status)).encode() + b"\n", 0o600)
 
     def read_status(self) -> NodeStatusFile:

@@ -23,6 +23,7 @@ class UnknownProfile(InputError):
 
 
 def profiles_folder(data_dir: Path) -> Path:
+    """Where the profiles of a data folder lie."""
     return data_dir / "profiles"
 
 

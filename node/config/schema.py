@@ -54,12 +54,13 @@ Source = dict[str, Any]
 
 
 class Section(BaseModel):
+    """Base of all tables of settings: frozen, without unknown keys."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class WorkerSection(Section):
-    """A worker's device. `vram` in bytes, 0 = what the device has; `threads` 0 = half
-    the cores.
+    """A worker's device. `vram` in bytes, 0 = what the device has; `threads` 0 = half the cores.
 
     `data_plane` "tunnel" sends hidden states over libp2p even where the data port can be reached.
     `fault` makes a simulated worker dishonest in a named way and is refused outside a simulation.
@@ -84,8 +85,8 @@ class OrchestratorSection(Section):
     `stages` "auto" lets the planner choose; a number waits `formation_wait` seconds for so many
     workers. `unit_size` is sequences a work unit. The KV cache is sized for `sequences_in_flight`
     sequences of `tokens_per_sequence` tokens. `micro_batches` 0 is the planner's choice. `pool_id`
-    0 opens a new pool. `thresholds` is what a new pool names for its
-    work to be judged by: a shipped name, or a profile's file or id.
+    0 opens a new pool. `thresholds` is what a new pool names for its work to be judged by: a
+    shipped name, or a profile's file or id.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=512)] = "smollm2"
@@ -103,9 +104,9 @@ class OrchestratorSection(Section):
 
 class ValidatorSection(Section):
     """A validator's replay device, and the thresholds or profile by which it judges work of pools
-    that name none. `stake` (10^-18
-    PRIME) is its voice; 0 is the least that registers a node. `check_rate` is the share of
-    sequences that are replayed; "auto" follows from what a cheat would gain and lose."""
+    that name none. `stake` (10^-18 PRIME) is its voice; 0 is the least that registers a node.
+    `check_rate` is the share of sequences that are replayed; "auto" follows from what a cheat would
+    gain and lose."""
 
     device: Device = "auto"
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -144,6 +145,7 @@ class NodeConfig(Section):
     validator: ValidatorSection = ValidatorSection()
 
     def model_post_init(self, context: Any) -> None:
+        """Make paths absolute, and name each role once."""
         for name in ("data_dir", "model_store", "network_file"):
             value = getattr(self, name)
             if value is not None:

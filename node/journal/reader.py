@@ -9,20 +9,30 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import msgpack
 
 from node.journal.schema import APPLICATION_ID, MIGRATIONS
 from node.journal.store import Event, JournalError, unpack
+from node.journal.typed import JournalEvent
 
 MAX_EVENTS = 100_000
 
+E = TypeVar("E", bound=JournalEvent)
 
-def read_newest(path: Path, kinds: Sequence[str], key: str | None = None) -> list[Event]:
-    """Events of these kinds (and this key), the newest first; none where there is no journal yet.
 
-    Raises `JournalError`.
+def read_newest(path: Path, *kinds: type[E], key: str | None = None) -> list[E]:
+    """Events of these classes (and this key), the newest first; none where there is no journal yet.
+
+    Raises `JournalError`, also for an event that is none of its class.
     """
+    by_name = {kind.kind: kind for kind in kinds}
+    return [by_name[e.kind].from_stored(e) for e in read_newest_stored(path, list(by_name), key)]
+
+
+def read_newest_stored(path: Path, kinds: Sequence[str], key: str | None = None) -> list[Event]:
+    """As `read_newest`, by the names of the kinds and without looking at bodies."""
     if not path.exists():
         return []
     marks = ", ".join("?" * len(kinds))

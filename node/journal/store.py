@@ -193,9 +193,11 @@ class Journal:
             return default if row is None else unpack(row[0])
 
     def set_state(self, name: str, value: Any) -> None:
+        """Set one value. Raises `JournalError`."""
         self.commit([], {name: value})
 
     def close(self) -> None:
+        """Close the file."""
         self._connection.close()
 
     def __enter__(self) -> Journal:

@@ -1,9 +1,9 @@
 """The journal under trio: one worker thread, and one fsync for all who wait.
 
-An fsync takes milliseconds and blocks, so it belongs in a thread. `AsyncJournal.commit` hands its
-entries to a committer task over a bounded channel and waits. The committer takes all that queued up
+An fsync takes milliseconds and blocks, so it belongs in a thread. `AsyncJournal.record` hands its
+events to a committer task over a bounded channel and waits. The committer takes all that queued up
 while the last fsync ran, writes it in a single transaction, and wakes everybody: under load many
-appends share one fsync (group commit), and an idle journal commits at once. Entries are encoded by
+appends share one fsync (group commit), and an idle journal commits at once. Events are encoded by
 the caller, so only the disk can fail a shared transaction, and then it fails for all of its
 members.
 
@@ -52,20 +52,50 @@ class AsyncJournal:
 
     @property
     def path(self) -> Path:
+        """The journal's file."""
         return self._journal.path
+
+    async def record(
+        self, *events: JournalEvent, state: Mapping[str, Any] | None = None
+    ) -> list[bool]:
+        """Append typed events (all or none) and set state with them, on disk on return; one bool
+        an event, False for one that was there already."""
+        return await self._commit([event.to_entry() for event in events], state)
+
+    async def find(self, kind: type[E], key: str) -> E | None:
+        """The event of this class and key."""
+        stored = await self._in_thread(lambda: self._journal.get(kind.kind, key))
+        return None if stored is None else kind.from_stored(stored)
+
+    async def replay(self, *kinds: type[E]) -> list[E]:
+        """All events of these classes, in the order in which they were written; for a start."""
+        by_name = {kind.kind: kind for kind in kinds}
+        stored = await self._in_thread(lambda: list(self._journal.events(list(by_name))))
+        return [by_name[event.kind].from_stored(event) for event in stored]
+
+    async def set_state(self, name: str, value: Any) -> None:
+        """Set one value, on disk on return."""
+        await self._commit([], {name: value})
+
+    async def state(self, name: str, default: Any = None) -> Any:
+        """The value last set under `name`."""
+        return await self._in_thread(lambda: self._journal.state(name, default))
 
     async def append(self, kind: str, key: str, body: Any = None) -> bool:
         """Append one event, on disk on return. False: it was there already."""
-        return (await self.commit([Entry(kind, key, body)]))[0]
+        return (await self._commit([Entry(kind, key, body)]))[0]
 
-    async def append_many(self, entries: Sequence[Entry]) -> list[bool]:
-        """Append all or none; one bool an entry."""
-        return await self.commit(entries)
+    async def get(self, kind: str, key: str) -> Event | None:
+        """The event of this kind and key."""
+        return await self._in_thread(lambda: self._journal.get(kind, key))
 
-    async def commit(
+    async def events(self, kinds: Sequence[str] | None = None) -> list[Event]:
+        """All such events."""
+        return await self._in_thread(lambda: list(self._journal.events(kinds)))
+
+    async def _commit(
         self, entries: Sequence[Entry], state: Mapping[str, Any] | None = None
     ) -> list[bool]:
-        """Append events and set state together, on disk on return."""
         packed = {name: pack(value) for name, value in (state or {}).items()}
         pending = _Pending(tuple(entries), packed)
         try:
@@ -76,42 +106,6 @@ class AsyncJournal:
         if pending.result is None:
             raise JournalError(f"{self.path}: not written") from pending.error
         return pending.result
-
-    async def record(
-        self, *events: JournalEvent, state: Mapping[str, Any] | None = None
-    ) -> list[bool]:
-        """Append typed events (all or none) and set state with them, on disk on return; one bool
-        an event, False for one that was there already."""
-        return await self.commit([event.to_entry() for event in events], state)
-
-    async def find(self, kind: type[E], key: str) -> E | None:
-        """The event of this class and key."""
-        stored = await self.get(kind.kind, key)
-        return None if stored is None else kind.from_stored(stored)
-
-    async def replay(self, *kinds: type[E]) -> list[E]:
-        """All events of these classes, in the order in which they were written; for a start."""
-        by_name = {kind.kind: kind for kind in kinds}
-        return [by_name[e.kind].from_stored(e) for e in await self.events(list(by_name))]
-
-    async def set_state(self, name: str, value: Any) -> None:
-        await self.commit([], {name: value})
-
-    async def state(self, name: str, default: Any = None) -> Any:
-        return await self._in_thread(lambda: self._journal.state(name, default))
-
-    async def get(self, kind: str, key: str) -> Event | None:
-        return await self._in_thread(lambda: self._journal.get(kind, key))
-
-    async def page(
-        self, kinds: Sequence[str] | None = None, after_id: int = 0, limit: int = 500
-    ) -> list[Event]:
-        """At most `limit` events with id > `after_id`, rising."""
-        return await self._in_thread(lambda: self._journal.page(kinds, after_id, limit))
-
-    async def events(self, kinds: Sequence[str] | None = None, after_id: int = 0) -> list[Event]:
-        """All such events. For replay at start; use `page` where there may be many."""
-        return await self._in_thread(lambda: list(self._journal.events(kinds, after_id)))
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
         return await trio.to_thread.run_sync(call, limiter=self._limiter)
@@ -143,13 +137,15 @@ class AsyncJournal:
 
 @asynccontextmanager
 async def open_journal(
-    path: Path, clock: Callable[[], float] = time.time
+    path: Path,
+    clock: Callable[[], float] = time.time,
+    store: Callable[[Path, Callable[[], float]], Journal] = Journal,
 ) -> AsyncIterator[AsyncJournal]:
     """Open or make the journal at `path`; ready on entry. Raises `JournalError`.
 
-    `clock` gives the unix seconds that events are stamped with.
+    `clock` gives the unix seconds that events are stamped with, `store` opens the file.
     """
-    journal = await trio.to_thread.run_sync(lambda: Journal(path, clock))
+    journal = await trio.to_thread.run_sync(store, path, clock)
     opened = AsyncJournal(journal)
     try:
         async with trio.open_nursery() as nursery:

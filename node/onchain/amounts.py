@@ -42,10 +42,12 @@ def decimal(amount: int) -> str:
 
 
 def tokens(amount: int) -> str:
+    """An amount of the token (10^-18 PRIME), with its name: `"12.5 PRIME"`."""
     return f"{decimal(amount)} {TOKEN}"
 
 
 def gas(wei: int) -> str:
+    """An amount of what pays for gas (wei), with its name: `"0.01 ETH"`."""
     return f"{decimal(wei)} {GAS}"
 
 

@@ -48,6 +48,7 @@ class Consent(BaseModel):
         )
 
     def to_text(self) -> str:
+        """One line to carry to where the provider's key lies."""
         encoded = base64.urlsafe_b64encode(self.model_dump_json().encode())
         return PREFIX + encoded.decode().rstrip("=")
 

@@ -12,15 +12,21 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from chain.deployment.deploying import deploy
+from chain.deployment.deployment import Deployment
+from chain.deployment.presets import changed, check_chain, find_preset
+from chain.deployment.verification import Check, check_deployment
+from chain.encoding.artifacts import error_table
+from chain.endpoint.rpc import open_rpc
+from chain.transactions.account import open_account
+from chain.transactions.machine import Rules
+from chain.transactions.sender import SenderSettings
 from node.config.keystore import Ask, KeyFileError, NodeKey, load_key, parse_key
 from node.config.networkfile import ChainTable, NetworkFile
 from node.errors import InputError
 from node.onchain.devchain import FUNDER_VARIABLE, deployer_key_path, grant_validators
-
-if TYPE_CHECKING:
-    from chain.deployment.verification import Check
 
 Say = Callable[[str], None]
 
@@ -63,13 +69,6 @@ async def deploy_network(
     Resumes what an earlier call with the same arguments left. The network file's other tables stay,
     but for the pool of another deployment. Raises `InputError` and `chain.errors`' types.
     """
-    from chain.deployment.deploying import deploy
-    from chain.deployment.presets import changed, check_chain, find_preset
-    from chain.endpoint.rpc import open_rpc
-    from chain.transactions.account import open_account
-    from chain.transactions.machine import Rules
-    from chain.transactions.sender import SenderSettings
-
     known = NetworkFile.load_or_new(network_file)
     preset = find_preset(plan.preset)
     params = changed(preset, plan.changes)
@@ -99,11 +98,6 @@ async def deploy_network(
 
 async def check_network(network_file: Path) -> list[Check]:
     """Compare what a network file names with what its chain holds."""
-    from chain.deployment.deployment import Deployment
-    from chain.deployment.verification import check_deployment
-    from chain.encoding.artifacts import error_table
-    from chain.endpoint.rpc import open_rpc
-
     table = _chain_of(network_file)
     deployment = Deployment.from_dict(table.deployment())
     async with open_rpc(table.rpc_url, errors=error_table()) as rpc:
@@ -118,8 +112,6 @@ async def grant_validator(
     The federator's key is in `key_file`, else that of the development chain running there, else the
     environment's as for `payer_key`.
     """
-    from chain.deployment.deployment import Deployment
-
     table = _chain_of(network_file)
     deployer = deployer_key_path(network_file)
     if key_file is None and deployer.exists():

@@ -2,28 +2,34 @@
 
 `open_roles` opens what the roles need (engine processes, the model, the pool on chain) and yields
 `Roles`, whose `run` serves all of them. Nothing is announced before `run` has started.
+
+Whether there is a chain is asked here and in each role's own composition, nowhere else: parts that
+need one take a `ChainClient` and exist only where there is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import trio
 
 from node.config.keystore import NodeKey
-from node.config.networkfile import NetworkFile
+from node.config.networkfile import ChainTable
 from node.context import NodeContext
 from node.onchain.registration import Provider, ensure_funds, register_worker
+from node.roles.orchestrator.opening.setup import open_orchestrator
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.orchestrator.setup import open_orchestrator
 from node.roles.validator.assembly import open_validator, open_validator_engine
 from node.roles.validator.service import Validator
-from node.roles.worker.service import Worker, open_worker_engine, worker_device
-from node.settlement.follower import SettlementFollower
+from node.roles.worker.service import Worker, build_worker, open_worker_engine, worker_device
+from node.settlement.chain_follower import CONTRACTS, CURSOR, ChainFollower, FollowerTiming
+from node.settlement.follower import NothingSettled, SettlementFollower
 from node.wire.blobs import BlobStore
 
-SETTLEMENT_POLL_SECONDS = 0.5
+if TYPE_CHECKING:
+    from chain.client import ChainClient
 
 
 class Roles:
@@ -78,19 +84,17 @@ def needs_all_epochs(roles: Collection[str]) -> bool:
 
 @asynccontextmanager
 async def open_roles(
-    context: NodeContext, key: NodeKey, provider: Provider, network_file: NetworkFile | None
+    context: NodeContext,
+    chain: ChainClient | None,
+    key: NodeKey,
+    provider: Provider,
+    table: ChainTable | None,
 ) -> AsyncIterator[Roles]:
-    """Open what the configured roles need. Raises `NodeError` and the packages' own errors."""
+    """Open what the configured roles need. `chain` is a client of the chain that `table` names, and
+    both are None where the network file names none. Raises `NodeError` and the packages' own
+    errors."""
     wanted = context.config.roles
-    table = network_file.chain if network_file is not None else None
-    confirmations = table.confirmations if table is not None else 1
-    follower = SettlementFollower(
-        context,
-        BlobStore(context),
-        all_epochs=needs_all_epochs(wanted),
-        poll=SETTLEMENT_POLL_SECONDS,
-        confirmations=confirmations,
-    )
+    follower = open_follower(context, chain, table)
     worker: Worker | None = None
     validator: Validator | None = None
     orchestrator: Orchestrator | None = None
@@ -99,20 +103,65 @@ async def open_roles(
         if "worker" in wanted:
             device = worker_device(context)
             engine = await stack.enter_async_context(open_worker_engine(context))
-            worker = Worker(context, engine, device, follower)
+            worker = build_worker(context, chain, engine, device, follower)
             await worker.measure()
-        if context.chain is not None and table is not None and {"worker", "validator"} & {*wanted}:
-            units = max(1, worker.device.memory_bytes // 2**30) if worker is not None else 1
-            stake = context.config.validator.stake if "validator" in wanted else 0
-            await register_worker(context.chain, table, provider, key, units, stake)
+        if chain is not None and table is not None:
+            await _register(context, chain, table, key, provider, worker)
         if "validator" in wanted:
-            if context.chain is not None and table is not None:
-                terms = await context.chain.settlement.terms()
-                await ensure_funds(context.chain, table, key.address, terms.bond)
             replayer = await stack.enter_async_context(open_validator_engine(context))
-            validator = open_validator(context, context.chain, replayer, follower)
+            validator = open_validator(context, chain, replayer, follower)
         if "orchestrator" in wanted:
-            orchestrator, pool_id = await open_orchestrator(context, table, follower)
+            orchestrator, pool_id = await open_orchestrator(context, chain, table, follower)
         roles = Roles(follower, worker, validator, orchestrator, pool_id)
         follower.wants = roles.wants
         yield roles
+
+
+def open_follower(
+    context: NodeContext, chain: ChainClient | None, table: ChainTable | None
+) -> SettlementFollower:
+    """A follower of the chain's settlement, or none of anything."""
+    blobs = BlobStore(context)
+    if chain is None or table is None:
+        return NothingSettled(blobs, context.wall)
+    # A node without a chain never imports web3.
+    from chain.events.reader import EventReader
+
+    timing = FollowerTiming()
+    return ChainFollower(
+        context,
+        chain,
+        EventReader(
+            chain.rpc,
+            chain.deployment,
+            chain.database,
+            CURSOR,
+            CONTRACTS,
+            confirmations=table.confirmations,
+            poll=timing.poll,
+        ),
+        blobs,
+        all_epochs=needs_all_epochs(context.config.roles),
+        confirmations=table.confirmations,
+        timing=timing,
+    )
+
+
+async def _register(
+    context: NodeContext,
+    chain: ChainClient,
+    table: ChainTable,
+    key: NodeKey,
+    provider: Provider,
+    worker: Worker | None,
+) -> None:
+    """Have the node registered, staked and funded as its roles need."""
+    wanted, stake = context.config.roles, 0
+    if "validator" in wanted:
+        stake = context.config.validator.stake
+    if "worker" in wanted or "validator" in wanted:
+        units = max(1, worker.device.memory_bytes // 2**30) if worker is not None else 1
+        await register_worker(chain, table, provider, key, units, stake)
+    if "validator" in wanted:
+        terms = await chain.settlement.terms()
+        await ensure_funds(chain, table, key.address, terms.bond)

@@ -17,6 +17,8 @@ SCHEME = "prime-terms:"
 
 
 class PoolTerms(BaseModel):
+    """`model_id` in hex, `model` the name in the orchestrator's store; `thresholds` as above."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     model_id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -24,6 +26,7 @@ class PoolTerms(BaseModel):
     thresholds: Annotated[str, Field(max_length=64, pattern=r"^[0-9a-z-]*$")] = ""
 
     def to_uri(self) -> str:
+        """The text for the pool's record."""
         return SCHEME + self.model_dump_json()
 
     @classmethod

@@ -1,10 +1,9 @@
 """What a provider has earned, as far as this data folder can prove it.
 
-A node that finds its provider's leaf in a posted root keeps it in its journal as an event of kind
-`chain.reward` with key `<pool>:<epoch>`: the cumulative amount, the proof, the root and its
-signers. Here such leaves are held against the chain: a root that stands no more counts for nothing,
-one that is final can be claimed from, one in its window is pending. Rewards are cumulative, so of
-each pool only the newest final and the newest pending leaf matter.
+A node that finds its provider's leaf in a posted root keeps it in its journal as a `Reward`. Here
+such leaves are held against the chain: a root that no longer stands counts for nothing, one that is
+final can be claimed from, and one in its window is pending. Rewards are cumulative, so of each pool
+only the newest final and the newest pending leaf matter.
 
 Pools that pay for time need no proofs: the chain is asked what a claim would pay.
 """
@@ -16,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chain.encoding.views import PoolState, Strategy
 from node.journal import read_newest
-from node.settlement.reward import REWARD, Reward
+from node.settlement.reward import Reward
 
 if TYPE_CHECKING:
     from chain.calls.settlement import Claim
@@ -54,8 +54,7 @@ async def find_earnings(
     """By pool. `pools` are looked at, too, besides those in the journal and those of the
     provider's nodes. Raises `JournalError` and ChainError."""
     rewards: dict[int, list[Reward]] = {}
-    for event in read_newest(journal, [REWARD]):
-        reward = Reward.from_event(event)
+    for reward in read_newest(journal, Reward):
         if reward.account == account:
             rewards.setdefault(reward.pool_id, []).append(reward)
     wanted = set(pools) | set(rewards)
@@ -73,8 +72,6 @@ async def find_earnings(
 async def _earning(
     chain: ChainClient, account: str, pool_id: int, rewards: list[Reward]
 ) -> Earning | None:
-    from chain.encoding.views import PoolState, Strategy
-
     if (await chain.pools.info(pool_id)).state is PoolState.NONE:
         return None
     if (await chain.pools.funds(pool_id)).strategy is not Strategy.WORK:

@@ -28,6 +28,7 @@ class PostedEpoch:
 
     @property
     def number(self) -> int:
+        """The epoch: 1 is the first of a pool."""
         return self.posted.root.epoch
 
 
@@ -58,6 +59,7 @@ class PoolHistory:
 
     @property
     def newest(self) -> PostedEpoch | None:
+        """The newest posted epoch, None before the first."""
         return self.entries[-1] if self.entries else None
 
     def get(self, number: int) -> PostedEpoch | None:

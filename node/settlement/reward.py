@@ -1,70 +1,65 @@
 """An account's leaf in a posted root, with all that claiming takes, as it lies in the journal.
 
-The worker role writes it (kind `chain.reward`), and claims; `prime-node rewards` reads it, whether
-or not the node runs.
+The worker role writes it, and claims; `prime-node rewards` reads it, whether or not the node runs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Self
 
-from node.journal import Event, JournalError
-from proofs.encoding.leaves import PostedRoot
+from node.journal import JournalEvent
+from node.journal.fields import AsBytes, AsDecimal
+from node.settlement.history import PostedEpoch
+from proofs.encoding.leaves import PostedRoot, ProvenPayout
 from proofs.encoding.receipts import EpochRoot
-from proofs.errors import ProofError
 
 if TYPE_CHECKING:
     from chain.calls.settlement import Claim
 
-REWARD = "chain.reward"
 
+class Reward(JournalEvent, kind="chain.reward"):
+    """`cumulative` is what the pool's epochs up to this one grant `account` in total, in the
+    token's smallest unit; `proof` leads from that leaf to the root's payouts. `transaction` posted
+    the root."""
 
-@dataclass(frozen=True)
-class Reward:
-    """`cumulative` in the token's smallest unit; `transaction` posted the root."""
-
-    posted: PostedRoot
+    root: Annotated[EpochRoot, AsBytes()]
+    signers: tuple[str, ...]
     account: str
-    cumulative: int
+    cumulative: Annotated[int, AsDecimal()]
     proof: tuple[bytes, ...]
-    transaction: str = ""
+    transaction: str
+
+    @classmethod
+    def of(cls, entry: PostedEpoch, account: str, payout: ProvenPayout) -> Self:
+        """The reward that a posted epoch's payout to `account` is."""
+        return cls(
+            root=entry.posted.root,
+            signers=entry.posted.signers,
+            account=account,
+            cumulative=payout.cumulative,
+            proof=payout.proof,
+            transaction=entry.transaction,
+        )
+
+    @property
+    def key(self) -> str:
+        """Pool, epoch, the transaction that posted the root, and account."""
+        return f"{self.pool_id}:{self.epoch}:{self.transaction}:{self.account}"
+
+    @property
+    def posted(self) -> PostedRoot:
+        """The root and its signers, as the contract refers to them."""
+        return PostedRoot(self.root, self.signers)
 
     @property
     def pool_id(self) -> int:
-        return self.posted.root.pool_id
+        """The pool that pays."""
+        return self.root.pool_id
 
     @property
     def epoch(self) -> int:
-        return self.posted.root.epoch
-
-    def to_body(self) -> dict[str, Any]:
-        """For the journal."""
-        return {
-            "pool_id": self.pool_id,
-            "epoch": self.epoch,
-            "account": self.account,
-            "cumulative": str(self.cumulative),
-            "proof": list(self.proof),
-            "root": self.posted.root.to_bytes(),
-            "signers": list(self.posted.signers),
-            "transaction": self.transaction,
-        }
-
-    @staticmethod
-    def from_event(event: Event) -> Reward:
-        """The reverse of `to_body`. Raises `JournalError` for a body that is not a reward."""
-        body: Any = event.body
-        try:
-            return Reward(
-                posted=PostedRoot(EpochRoot.from_bytes(body["root"]), tuple(body["signers"])),
-                account=str(body["account"]),
-                cumulative=int(body["cumulative"]),
-                proof=tuple(bytes(node) for node in body["proof"]),
-                transaction=str(body["transaction"]),
-            )
-        except (KeyError, TypeError, ValueError, ProofError) as exc:
-            raise JournalError(f"event {event.id} is no reward: {exc}") from exc
+        """Number of the epoch in its pool, 1 for the first."""
+        return self.root.epoch
 
     def to_claim(self) -> Claim:
         """For `ChainClient.claim_many`."""

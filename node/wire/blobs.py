@@ -11,6 +11,7 @@ asked.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -25,13 +26,17 @@ from p2p.errors import P2PError, Refused
 from proofs.settlement.epoch_data import MAX_DATA_BYTES, data_hash
 
 CHUNK_BYTES = 2 * 2**20
-PROVIDER_SECONDS = 5.0
-PEER_SECONDS = 60.0
 MAX_PEERS = 32
 MAX_CHUNKS = MAX_DATA_BYTES // CHUNK_BYTES + 1
-
-
 EPOCH, ROWS = ".epoch", ".rows"
+
+
+@dataclass(frozen=True)
+class FetchTiming:
+    """Seconds to spend on looking for providers in the DHT, and on one peer's whole content."""
+
+    providers: float = 5.0
+    peer: float = 60.0
 
 
 def rows_folder(data_dir: Path) -> Path:
@@ -42,8 +47,9 @@ def rows_folder(data_dir: Path) -> Path:
 class BlobStore:
     """The epoch data that this node has, and its answers to whoever asks for content."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(self, context: NodeContext, timing: FetchTiming | None = None) -> None:
         self._context = context
+        self._timing = timing or FetchTiming()
         self._shelves = (
             (context.blobs, EPOCH),
             (context.blobs, ROWS),  # what was revealed to this validator
@@ -113,12 +119,12 @@ class BlobStore:
 
     async def _providers(self, digest: bytes) -> list[str]:
         try:
-            return list(await self._context.network.find_providers(digest, PROVIDER_SECONDS))
+            return list(await self._context.network.find_providers(digest, self._timing.providers))
         except P2PError:
             return []
 
     async def _from_peer(self, peer_id: str, digest: bytes) -> bytes | None:
-        with trio.move_on_after(PEER_SECONDS):
+        with trio.move_on_after(self._timing.peer):
             try:
                 content = await self._read(peer_id, digest)
                 return content if data_hash(content) == digest else None

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +15,12 @@ from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
 from tests.adversarial.court import open_court
 from tests.adversarial.harness import (
+    TIMING,
     Node,
     make_orchestrator,
     make_validator,
@@ -29,16 +30,14 @@ from tests.adversarial.harness import (
     until,
 )
 from tests.adversarial.ledger import Ledger
-from tests.adversarial.ledger_client import Reader
 from tests.adversarial.signing import open_signing
-from tests.adversarial.standins import HIDDEN, LAYERS, POOL, Engine, Ring
-
-MANIFEST = SimpleNamespace(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
+from tests.adversarial.standins import POOL, Engine, Ring
 
 
 @dataclass
 class Net:
-    """`boss` orchestrates two workers; `stages` are their nodes in ring order."""
+    """`boss` orchestrates two workers; `stages` are their nodes in ring order. `judges` are the
+    validators' nodes, and `judge_engines` their engines."""
 
     boss: Node
     orchestrator: Orchestrator
@@ -49,6 +48,7 @@ class Net:
     engines: dict[str, Engine]
     judges: list[Node] = field(default_factory=list)
     validators: list[Validator] = field(default_factory=list)
+    judge_engines: list[Engine] = field(default_factory=list)
 
     @property
     def judge(self) -> Node:
@@ -91,7 +91,11 @@ class Net:
 
 @asynccontextmanager
 async def open_net(
-    folder: Path, *, judges: Sequence[int] = (1,), policy: Policy | None = None
+    folder: Path,
+    *,
+    judges: Sequence[int] = (1,),
+    policy: Policy | None = None,
+    timing: OrchestratorTiming = TIMING,
 ) -> AsyncIterator[Net]:
     """`judges` are the stakes of the validators."""
     ledger, ring = Ledger(), Ring()
@@ -106,7 +110,7 @@ async def open_net(
         boss = await node(0, "orchestrator", None)
         ledger.creators[POOL] = boss.address
         mallory = await node(9, "worker", boss)
-        orchestrator = make_orchestrator(boss, policy)
+        orchestrator = make_orchestrator(boss, policy, timing)
         net = Net(boss, orchestrator, mallory, ledger, {}, {}, {})
         await stack.enter_async_context(running(boss, orchestrator=orchestrator))
         for number in (1, 2):
@@ -119,49 +123,30 @@ async def open_net(
         for number, weight in enumerate(judges, 5):
             judge = await node(20 + number, "validator", boss)
             ledger.weights[judge.address] = weight
-            validator = make_validator(judge, Engine(ring))
+            replays = Engine(ring)
+            validator = make_validator(judge, replays)
             net.judges.append(judge)
             net.validators.append(validator)
+            net.judge_engines.append(replays)
             await stack.enter_async_context(running(judge, validator=validator))
             await judge.announce("validator")
         await net.formed()
         yield net
 
 
-@pytest.fixture(autouse=True)
-def _events(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chain.events.reader.EventReader", Reader)
-
-
 @pytest.fixture
-def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
-    """`open_net`, with models that are only named and settlement that does not wait long."""
-
-    def found(store: object, model_id: str) -> Any:
-        return SimpleNamespace(path=tmp_path, manifest=MANIFEST)
-
-    monkeypatch.setattr("node.roles.worker.stage.open_model", found)
-    monkeypatch.setattr("node.roles.worker.rewards.LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("node.settlement.follower.FIRST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.settlement.follower.LAST_RETRY_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.orchestrator.workers.watch.PING_EVERY_SECONDS", 0.2)
-    monkeypatch.setattr("node.roles.worker.stage.StageHost._endpoint", _no_data_plane, raising=True)
+def net(tmp_path: Path) -> Callable[..., Any]:
+    """`open_net` in a folder of its own."""
     return lambda **options: open_net(tmp_path, **options)
 
 
 @pytest.fixture
-def court(net: object, tmp_path: Path) -> Callable[..., Any]:
-    """`open_court`; of `net` it has the patches alone."""
+def court(tmp_path: Path) -> Callable[..., Any]:
+    """`open_court` in a folder of its own."""
     return lambda **options: open_court(tmp_path, **options)
 
 
 @pytest.fixture
-def signing(court: object, tmp_path: Path) -> Callable[[], Any]:
-    """`open_signing`; of `court` it has the patches alone."""
+def signing(tmp_path: Path) -> Callable[[], Any]:
+    """`open_signing` in a folder of its own."""
     return lambda: open_signing(tmp_path)
-
-
-async def _no_data_plane(host: object, assignment: object, answer: Any) -> Any:
-    from pipeline.engine.control.messages import Endpoint
-
-    return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)

@@ -18,15 +18,17 @@ from node.config.schema import NodeConfig
 from node.context import NodeContext
 from node.journal import open_journal
 from node.metrics import NodeMetrics
+from node.onchain.blocks import Blocks
 from node.onchain.receipt_domain import receipt_domain
 from node.retry import Backoff
 from node.roles.assembly import Roles, needs_all_epochs
+from node.roles.orchestrator.chain_parts import parts_on_chain, parts_without_chain
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.pool import Policy
-from node.roles.orchestrator.jobs.units_of_job import JobCutter
+from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
-from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.validator.assembly import open_validator
 from node.roles.validator.judging.engine import ReplayTiming
 from node.roles.validator.judging.rows import RowsTiming
@@ -35,20 +37,24 @@ from node.roles.validator.settlement.convictions import ConvictionTiming
 from node.roles.validator.settlement.pending import EpochRules
 from node.roles.validator.settlement.proposer import ProposalTiming
 from node.roles.validator.timing import JudgingTiming, SettlementTiming, ValidatorTiming
-from node.roles.worker.service import Worker
-from node.settlement.follower import SettlementFollower
-from node.wire.blobs import BlobStore
+from node.roles.worker.service import Worker, WorkerOptions, build_worker
+from node.roles.worker.timing import RewardTiming, WorkerTiming
+from node.settlement.chain_follower import ChainFollower, EventSource, FollowerTiming
+from node.settlement.follower import NothingSettled
+from node.wire.blobs import BlobStore, FetchTiming
 from node.wire.codec import encode
 from node.wire.messages.fields import Body
+from node.wire.messages.work import EdgeAnswer
 from node.wire.methods import Method
 from p2p.errors import RemoteRefused
 from p2p.network import Network, NetworkConfig, NodeRecord, open_network
+from pipeline.engine.control.messages import Endpoint
 from pipeline.models.manifest import Manifest
 from pipeline.models.prepared import PreparedModel
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.encoding.signing import address_of
 from tests.adversarial.ledger import Ledger
-from tests.adversarial.ledger_client import Chain
+from tests.adversarial.ledger_client import Chain, Reader
 from tests.adversarial.standins import EOS, HIDDEN, LAYERS, MODEL, POOL, VOCAB, Engine
 
 SECONDS = 30.0
@@ -66,6 +72,10 @@ VALIDATOR_TIMING = ValidatorTiming(
     convictions=ConvictionTiming(turn=0.05, attempts=Backoff.every(0.05, most=6)),
 )
 """What takes seconds in the field takes moments here."""
+WORKING = WorkerTiming()
+PAYING = RewardTiming(look=0.05)
+FOLLOWING = FollowerTiming(poll=0.05, leaves=Backoff.every(0.05))
+FETCHING = FetchTiming()
 
 
 def key_of(number: int) -> bytes:
@@ -100,19 +110,26 @@ def planner(candidates: Sequence[Candidate], previous: GroupPlan | None) -> Grou
 class Node:
     """One host with its context, before or after it got roles."""
 
-    def __init__(self, context: NodeContext) -> None:
+    def __init__(
+        self, context: NodeContext, chain: Any = None, source: EventSource | None = None
+    ) -> None:
         self.context = context
         self.peer_id = context.peer_id
         self.address = context.address
         self.network: Network = context.network
-        roles = context.config.roles
-        self.follower = SettlementFollower(
-            context,
-            BlobStore(context),
-            all_epochs=needs_all_epochs(roles),
-            poll=0.05,
-            confirmations=1,
-        )
+        self.chain = chain
+        blobs = BlobStore(context, FETCHING)
+        self.follower: ChainFollower | NothingSettled = NothingSettled(blobs, context.wall)
+        if chain is not None:
+            self.follower = ChainFollower(
+                context,
+                chain,
+                source or Reader(chain.ledger),
+                blobs,
+                all_epochs=needs_all_epochs(context.config.roles),
+                confirmations=1,
+                timing=FOLLOWING,
+            )
 
     async def ask(self, peer_id: str, method: Method[Any, Any], body: Body | bytes) -> Any:
         """Send a body, or raw bytes in its place; the decoded map of the answer."""
@@ -150,9 +167,11 @@ async def open_node(
     *,
     boot: Node | None = None,
     ledger: Ledger | None = None,
+    source: EventSource | None = None,
     role: str = "worker",
 ) -> AsyncIterator[Node]:
-    """A host whose journal and blobs live in `folder`; with a ledger it is its own provider's."""
+    """A host whose journal and blobs live in `folder`; with a ledger it is its own provider's, and
+    its follower reads `source` (the ledger's events unless another is given)."""
     await trio.Path(folder / "blobs").mkdir(parents=True, exist_ok=True)
     key = key_of(number)
     address = address_of(key)
@@ -183,12 +202,31 @@ async def open_node(
                 engine_dir=folder,
                 blobs=folder / "blobs",
                 log=structlog.get_logger("test"),
-            )
+            ),
+            chain,
+            source,
         )
 
 
-def make_worker(node: Node, engine: Engine) -> Worker:
-    return Worker(node.context, engine, Device("cpu", "test", 1 << 30), node.follower)  # type: ignore[arg-type]
+class DataPorts:
+    """A data plane that believes whatever address it is told; nothing is ever dialled."""
+
+    async def endpoint(self, peer_id: str, answer: EdgeAnswer) -> Endpoint:
+        return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)
+
+    async def run(
+        self, listener_for: object, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+
+def make_worker(
+    node: Node, engine: Engine, timing: WorkerTiming = WORKING, units_remembered: int = 4096
+) -> Worker:
+    device = Device("cpu", "test", 1 << 30)
+    options = WorkerOptions(timing, PAYING, units_remembered, named_model, DataPorts())
+    return build_worker(node.context, node.chain, engine, device, node.follower, options)  # type: ignore[arg-type]
 
 
 def make_validator(
@@ -196,10 +234,20 @@ def make_validator(
 ) -> Validator:
     """A validator that is quick to try again, and whose model is only named."""
     context = node.context
-    return open_validator(context, context.chain, engine, node.follower, timing, named_model)  # type: ignore[arg-type]
+    return open_validator(context, node.chain, engine, node.follower, timing, named_model)  # type: ignore[arg-type]
 
 
-def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
+TIMING = OrchestratorTiming(ping=0.2, claim=Backoff(0.0, 0.0, most=3))
+"""An orchestrator that looks often and asks again at once."""
+
+
+def make_orchestrator(
+    node: Node, policy: Policy | None = None, timing: OrchestratorTiming = TIMING
+) -> Orchestrator:
+    parts = parts_without_chain()
+    if node.chain is not None:
+        blocks = Blocks(node.context, node.chain, 1)
+        parts = parts_on_chain(node.chain, blocks, POOL, node.context.log)
     cutter = JobCutter(Words(), MODEL, "tiny", 512, 1, VOCAB)
     terms = GroupTerms(POOL, MODEL, "tiny", 4096, 256)
     return Orchestrator(
@@ -207,8 +255,9 @@ def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
         Coordinator(policy or Policy(stages=2), planner, identity=node.peer_id.encode()),
         cutter,
         Builder(node.context, terms),
-        Inviter(node.context, POOL, MODEL, "tiny"),
+        parts,
         node.follower,
+        timing,
     )
 
 

@@ -31,8 +31,8 @@ class Reader:
     """An `EventReader` that starts at the first event each time, as if the cursor had never been
     stored."""
 
-    def __init__(self, rpc: Rpc, *args: object, **options: object) -> None:
-        self._ledger = rpc.ledger
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
 
     async def batches(self) -> AsyncIterator[Batch]:
         seen = 0

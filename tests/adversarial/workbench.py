@@ -34,14 +34,12 @@ class Bench:
 
     async def invite(self, boss: Node, pool_id: int = POOL, **changes: Any) -> Invite:
         deadline = int(boss.context.wall()) + changes.pop("seconds", 600)
-        chain = boss.context.chain
-        assert chain is not None
         fields = {
             "pool_id": pool_id,
             "model_id": MODEL,
             "model_name": "tiny",
             "deadline": deadline,
-            "signature": await chain.pools.sign_invite(pool_id, self.first.address, deadline),
+            "signature": await boss.chain.pools.sign_invite(pool_id, self.first.address, deadline),
         }
         return Invite.model_validate(fields | changes)
 
@@ -65,10 +63,8 @@ class Bench:
 
     async def employed(self) -> None:
         for node in (self.first, self.second):
-            chain = self.boss.context.chain
-            assert chain is not None
             invite = await self.invite(self.boss)
-            signature = await chain.pools.sign_invite(POOL, node.address, invite.deadline)
+            signature = await self.boss.chain.pools.sign_invite(POOL, node.address, invite.deadline)
             invite = invite.model_copy(update={"signature": signature})
             await self.boss.ask(node.peer_id, INVITE, invite)
 

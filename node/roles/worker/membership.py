@@ -1,10 +1,9 @@
-"""Joining a pool: check an orchestrator's invite, join on chain, remember whom to obey.
+"""Joining a pool: check an orchestrator's invite, join, remember whom to obey.
 
-A worker serves one pool at a time and takes orders only from the peer whose invite it accepted. An
-invite counts when the pool's inviter on chain sent and signed it for this node; where the pool is
-open to all, when its creator sent it. Without a chain, the first inviter is believed (and nobody is
-paid). An orchestrator that was not heard of for `ABANDONED_SECONDS` has lost its worker to the next
-invite, so that a worker does not stay with one that is gone.
+A worker serves one pool at a time and takes orders only from the peer whose invite it accepted;
+which invites count is the `PoolRegister`'s business. An orchestrator that has been silent for
+`WorkerTiming.abandoned` seconds loses its worker to the next invite, so that a worker does not stay
+with one that is gone.
 """
 
 from __future__ import annotations
@@ -15,19 +14,15 @@ from dataclasses import dataclass
 import trio
 
 from node.context import NodeContext
-from node.onchain.receipt_domain import chain_refusals
+from node.roles.worker.pools import PoolRegister
 from node.wire.messages.work import Invite, Joined
 from node.wire.peer_addresses import address_of_peer
 from p2p.errors import Refused
-from proofs.encoding.signing import recover
-from proofs.errors import ProofError
-
-ABANDONED_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class JoinedPool:
-    """The pool this worker is in: its orchestrator's peer id and address."""
+    """The pool this worker is in: its orchestrator's peer id and address, and its model."""
 
     peer_id: str
     address: str
@@ -37,30 +32,38 @@ class JoinedPool:
 
 
 class Membership:
-    """The worker's place in a pool. `joined` is told the id of each pool."""
+    """The pool that this worker is in. `joined` is told the id of each pool, `abandoned` is
+    `WorkerTiming.abandoned`."""
 
-    def __init__(self, context: NodeContext, joined: Callable[[int], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        pools: PoolRegister,
+        joined: Callable[[int], Awaitable[None]],
+        abandoned: float,
+    ) -> None:
         self._context = context
+        self._pools = pools
         self._joined = joined
+        self._abandoned = abandoned
         self._lock = trio.Lock()
         self._heard_at = 0.0
         self.employer: JoinedPool | None = None
 
     async def on_invite(self, peer_id: str, invite: Invite) -> Joined:
-        """Answer an invite once this node is a member on chain. Raises `Refused`."""
+        """Answer an invite once this node is a member. Raises `Refused`."""
+        address = address_of_peer(peer_id)
+        if not address:
+            raise Refused("bad_invite", "that peer id is not of a secp256k1 key")
         async with self._lock:
             employer = self.employer
             other = employer is not None and employer.peer_id != peer_id
-            if other and self._context.now() - self._heard_at < ABANDONED_SECONDS:
+            if other and self._context.now() - self._heard_at < self._abandoned:
                 raise Refused("taken", "already in a pool")
-            with chain_refusals():
-                await self._check_and_join(peer_id, invite)
+            left = None if employer is None else employer.pool_id
+            await self._pools.join(invite, address, left)
             self.employer = JoinedPool(
-                peer_id,
-                address_of_peer(peer_id),
-                invite.pool_id,
-                invite.model_id,
-                invite.model_name,
+                peer_id, address, invite.pool_id, invite.model_id, invite.model_name
             )
             self._heard_at = self._context.now()
         await self._joined(invite.pool_id)
@@ -74,30 +77,8 @@ class Membership:
         self._heard_at = self._context.now()
         return self.employer
 
-    def leave(self) -> None:
-        self.employer = None
-
-    async def _check_and_join(self, peer_id: str, invite: Invite) -> None:
-        chain = self._context.chain
-        if chain is None:
-            return
-        if invite.deadline <= self._context.wall():
-            raise Refused("expired", "the invite's deadline has passed")
-        pool = await chain.pools.info(invite.pool_id)
-        sender = address_of_peer(peer_id)
-        if pool.inviter is None and sender != pool.creator:
-            raise Refused("bad_invite", f"pool {invite.pool_id} belongs to {pool.creator}")
-        if pool.inviter is not None:
-            digest = await chain.pools.invite_digest(
-                invite.pool_id, self._context.address, invite.deadline
-            )
-            try:
-                signer = recover(digest, invite.signature)
-            except ProofError as exc:
-                raise Refused("bad_invite", str(exc)) from exc
-            if signer != pool.inviter or signer != sender:
-                raise Refused("bad_invite", f"signed by {signer}, the pool's is {pool.inviter}")
-        left = self.employer
-        if left is not None and left.pool_id != invite.pool_id:
-            await chain.pools.leave(left.pool_id)
-        await chain.pools.join(invite.pool_id, invite.signature, invite.deadline)
+    async def leave(self) -> None:
+        """Obey nobody any more, and leave the pool."""
+        employer, self.employer = self.employer, None
+        if employer is not None:
+            await self._pools.leave(employer.pool_id)

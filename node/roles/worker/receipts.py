@@ -6,9 +6,9 @@ one: stage 0) countersign, and answers with all of it. A lone stage has nobody t
 receipt is journaled before it is signed, so that a node which is killed and asked again gives the
 same one.
 
-A countersignature is agreement. It says: this neighbour was upstream of me in this build of the
-group, the units it claims are its layers times the tokens that I, too, was told of, and what its
-evidence says of what passed between us (sequences, rows, terms, hashes) is what mine says. So a
+A countersignature is agreement. It says: this neighbour was upstream of me in this generation of
+the group, the units it claims are its layers times the tokens that I, too, was told of, and what
+its evidence says of what passed between us (sequences, rows, terms, hashes) is what mine says. So a
 stage that has both signatures under statements that differ contradicts itself, and an honest one
 never has. Whether the rows were right is the validator's business.
 """
@@ -20,9 +20,11 @@ from dataclasses import dataclass, field
 import trio
 
 from node.context import NodeContext
+from node.roles.worker.journal_events import ReceiptSigned
 from node.roles.worker.membership import Membership
 from node.roles.worker.stage import Assignment, StageHost, engine_refusals
 from node.roles.worker.statements import Statements
+from node.roles.worker.timing import WorkerTiming
 from node.wire.messages.fields import Done, StageRef
 from node.wire.messages.verification import (
     ClaimAnswer,
@@ -43,8 +45,7 @@ from proofs.evidence.bundle import StageClaim
 from proofs.evidence.statement import evidence_commitment
 from proofs.verdict.handover import difference
 
-COUNTERSIGN_WAIT_SECONDS = 15.0
-MAX_UNITS_REMEMBERED = 4096
+UNITS_REMEMBERED = 4096
 
 
 @dataclass
@@ -59,13 +60,23 @@ class _UnitFacts:
 
 
 class Receipts:
-    """Signs this stage's receipts and countersigns its upstream neighbour's."""
+    """Signs this stage's receipts and countersigns its upstream neighbour's. What was told of
+    units is kept of the newest `units_remembered`."""
 
-    def __init__(self, context: NodeContext, membership: Membership, stage: StageHost) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        membership: Membership,
+        stage: StageHost,
+        timing: WorkerTiming,
+        units_remembered: int = UNITS_REMEMBERED,
+    ) -> None:
         self._context = context
         self._membership = membership
         self._stage = stage
-        self._statements = Statements(context, stage)
+        self._timing = timing
+        self._units_remembered = units_remembered
+        self._statements = Statements(context, stage, timing)
         self._facts: dict[tuple[bytes, int], _UnitFacts] = {}
 
     async def on_claim(self, peer_id: str, request: ClaimRequest) -> ClaimAnswer:
@@ -131,7 +142,7 @@ class Receipts:
             commitment=(receipt.commitment, evidence_commitment(claim.evidence)),
         )
         facts = self._facts_of(receipt.job_id, own.generation)
-        with trio.move_on_after(COUNTERSIGN_WAIT_SECONDS):
+        with trio.move_on_after(self._timing.countersign):
             await facts.known.wait()
         if not facts.known.is_set():
             raise Refused("unknown_unit", "the orchestrator has not asked me about that unit")
@@ -150,12 +161,12 @@ class Receipts:
         return Countersigned(signature=sign_digest(self._context.key, digest))
 
     async def on_forget(self, peer_id: str, request: Forget) -> Done:
+        """Drop evidence that nobody will ask for any more."""
         self._membership.require_employer(peer_id)
         self._require_own(request.ref)
         with engine_refusals():
-            await self._stage.engine.request(
-                FORGET, SequenceIds(sequence_ids=request.sequence_ids), timeout=20.0
-            )
+            body = SequenceIds(sequence_ids=request.sequence_ids)
+            await self._stage.engine.request(FORGET, body, timeout=self._timing.engine)
         return Done()
 
     def _require_own(self, ref: StageRef) -> Assignment:
@@ -165,18 +176,16 @@ class Receipts:
         return assignment
 
     def _facts_of(self, unit_id: bytes, generation: int) -> _UnitFacts:
-        while len(self._facts) >= MAX_UNITS_REMEMBERED:
+        while len(self._facts) >= self._units_remembered:
             del self._facts[next(iter(self._facts))]
         return self._facts.setdefault((unit_id, generation), _UnitFacts())
 
     async def _journaled(self, receipt: Receipt) -> Receipt:
-        """The receipt to sign for this unit and build: the first one ever journaled."""
-        key = f"{receipt.job_id.hex()}:{receipt.seq}:{receipt.stage}"
-        body = {"receipt": receipt.to_bytes()}
-        if await self._context.journal.append("self.receipt", key, body):
-            return receipt
-        known = await self._context.journal.get("self.receipt", key)
-        first = receipt if known is None else Receipt.from_bytes(known.body["receipt"])
+        """The receipt to sign for this unit and generation: the first one ever journaled."""
+        signed, journal = ReceiptSigned(receipt=receipt), self._context.journal
+        (fresh,) = await journal.record(signed)
+        known = None if fresh else await journal.find(ReceiptSigned, signed.key)
+        first = receipt if known is None else known.receipt
         if first.model_copy(update={"epoch": receipt.epoch}) != receipt:
             raise Refused("conflict", "I signed another receipt for that unit")
         return first

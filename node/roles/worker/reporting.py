@@ -1,8 +1,9 @@
 """Stage 0's reports to the orchestrator: tokens as they come, finished sequences, trouble.
 
-The engine's events are gathered for up to `GATHER_SECONDS` into one `progress` request and kept
-until it is answered, so a slow orchestrator sees fewer, larger reports, in order. Reports repeat
-harmlessly: tokens carry their offset. What belongs to an older build of the group is dropped.
+The engine's events are gathered for up to `WorkerTiming.gather` seconds into one `progress` request
+and kept until it is answered, so a slow orchestrator sees fewer, larger reports, in order. Reports
+repeat harmlessly: tokens carry their offset. What belongs to an older generation of the group is
+dropped.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import trio
 
 from node.context import NodeContext
+from node.retry import tries
 from node.roles.worker.membership import Membership
 from node.roles.worker.stage import Assignment, StageHost
+from node.roles.worker.timing import WorkerTiming
 from node.wire.messages.work import FinishedRun, Progress, TokenRun, Trouble
 from node.wire.methods import PROGRESS, TROUBLE
 from node.wire.rpc import call
@@ -19,9 +22,6 @@ from p2p.errors import P2PError
 from pipeline.engine.control.client import Exited, Restarted
 from pipeline.engine.control.messages import EdgeDown, Failed, Finished, Message, Tokens
 
-GATHER_SECONDS = 0.05
-RETRY_SECONDS = 0.5
-MAX_RETRY_SECONDS = 5.0
 MAX_PENDING = 4096
 MAX_FINISHED = 256
 """Finished sequences a report; they carry all their tokens."""
@@ -30,10 +30,17 @@ MAX_FINISHED = 256
 class Reporter:
     """Turns engine events into reports."""
 
-    def __init__(self, context: NodeContext, membership: Membership, stage: StageHost) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        membership: Membership,
+        stage: StageHost,
+        timing: WorkerTiming,
+    ) -> None:
         self._context = context
         self._membership = membership
         self._stage = stage
+        self._timing = timing
         self._tokens: list[Tokens] = []
         self._finished: list[Finished] = []
         self._something = trio.Event()
@@ -71,7 +78,7 @@ class Reporter:
     async def _send_progress(self) -> None:
         while True:
             await self._something.wait()
-            await trio.sleep(GATHER_SECONDS)
+            await trio.sleep(self._timing.gather)
             self._something = trio.Event()
             assignment = self._stage.assignment
             tokens, self._tokens = self._tokens[:MAX_PENDING], self._tokens[MAX_PENDING:]
@@ -98,18 +105,17 @@ class Reporter:
                 if f.generation == generation
             ),
         )
-        delay = RETRY_SECONDS
-        while self._stage.assignment is assignment and (report.tokens or report.finished):
+        if not report.tokens and not report.finished:
+            return
+        async for _ in tries(self._timing.report):
             employer = self._membership.employer
-            if employer is None:
+            if employer is None or self._stage.assignment is not assignment:
                 return
             try:
                 await call(self._context, employer.peer_id, PROGRESS, report)
                 return
             except P2PError as exc:
                 self._context.log.warning("progress not delivered", reason=str(exc))
-            await trio.sleep(delay)
-            delay = min(delay * 2, MAX_RETRY_SECONDS)
 
     async def trouble(self, kind: str, reason: str) -> None:
         """Tell the orchestrator that this stage cannot go on, and why."""

@@ -10,37 +10,79 @@ worth more than the gas, and claims of several pools share one transaction.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from chain.errors import ChainError
 from node.context import NodeContext
+from node.roles.worker.journal_events import PoolJoined
+from node.roles.worker.timing import RewardTiming
 from node.settlement.follower import SettlementFollower
 from node.settlement.history import PostedEpoch
-from node.settlement.reward import REWARD, Reward
+from node.settlement.reward import Reward
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
 
-LOOK_SECONDS = 1.0
-"""A root becomes final by time alone; no event tells."""
-RETRY_SECONDS = 15.0
 CLAIM_GAS = 110_000
 """Of one claim in a transaction of its own, with a deep proof; see contracts/snapshots/Gas.json."""
 
 
+class WorkerRewards(Protocol):
+    """What the worker role asks of its pay."""
+
+    def wants(self, pool_id: int) -> bool:
+        """Whether this node ever worked in a pool."""
+        ...
+
+    async def restore(self) -> None:
+        """The pools that the journal says this node joined."""
+        ...
+
+    async def joined(self, pool_id: int) -> None:
+        """This node works in a pool from now on."""
+        ...
+
+    async def run(self) -> None:
+        """Get paid, until cancelled or for ever."""
+        ...
+
+
+class Unpaid:
+    """A worker's pay where there is no chain."""
+
+    def wants(self, pool_id: int) -> bool:
+        """Nobody posts epochs."""
+        return False
+
+    async def restore(self) -> None:
+        """Nothing was kept."""
+
+    async def joined(self, pool_id: int) -> None:
+        """Nothing follows from it."""
+
+    async def run(self) -> None:
+        """Nothing to do."""
+
+
 class Rewards:
     """Finds and claims what `accounts` have earned: this node's provider, unless others are named
-    (anyone may claim for anyone). `claimed` is the last total, wei."""
+    (anyone may claim for anyone). `claimed` is the total after the last claim, in the token's
+    smallest unit."""
 
     def __init__(
         self,
         context: NodeContext,
-        follower: SettlementFollower,
+        chain: ChainClient,
+        settled: SettlementFollower,
         accounts: Collection[str] | None = None,
+        timing: RewardTiming | None = None,
     ) -> None:
         self._context = context
-        self._follower = follower
+        self._chain = chain
+        self._settled = settled
+        self._timing = timing or RewardTiming()
         self._accounts = (context.provider,) if accounts is None else tuple(accounts)
         self._pools: set[int] = set()
         self._noted: dict[tuple[int, str], bytes] = {}
@@ -53,28 +95,24 @@ class Rewards:
 
     async def restore(self) -> None:
         """The pools that the journal says this node joined."""
-        for event in await self._context.journal.events(["self.joined"]):
-            self._pools.add(int(event.key))
+        self._pools |= {e.pool_id for e in await self._context.journal.replay(PoolJoined)}
 
     async def joined(self, pool_id: int) -> None:
         """This node works in a pool from now on; its epochs are looked at for good."""
         if pool_id not in self._pools:
-            await self._context.journal.append("self.joined", str(pool_id))
+            await self._context.journal.record(PoolJoined(pool_id=pool_id))
             self._pools.add(pool_id)
-            self._follower.look_again()
+            self._settled.look_again()
 
     async def run(self) -> None:
         """Note leaves as they come, and claim what is due, until cancelled."""
-        chain = self._context.chain
-        if chain is None:
-            return
         version = -1
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._claim_due, chain)
+            nursery.start_soon(self._claim_due)
             while True:
-                version = await self._follower.wait_changed(version)
+                version = await self._settled.wait_changed(version)
                 for pool_id in list(self._pools):
-                    history = self._follower.history(pool_id)
+                    history = self._settled.history(pool_id)
                     if history.newest is not None:
                         for account in self._accounts:
                             await self._note(history.newest, account)
@@ -83,64 +121,58 @@ class Rewards:
         """Journal an account's leaf of a posted epoch, where it has one."""
         if entry.epoch is None:
             return
-        root, place = entry.posted.root, (entry.posted.root.pool_id, account)
+        root, known_as = entry.posted.root, (entry.posted.root.pool_id, account)
         standing = entry.posted.signers_hash + root.receipts_root + root.payouts_root
         payout = entry.epoch.payout(account)
-        if payout is None or self._noted.get(place) == standing:
+        if payout is None or self._noted.get(known_as) == standing:
             return
-        self._noted[place] = standing
-        reward = Reward(entry.posted, account, payout.cumulative, payout.proof, entry.transaction)
-        key = f"{root.pool_id}:{root.epoch}:{entry.transaction}"
-        if account != self._context.provider:
-            key += f":{account}"
-        await self._context.journal.append(REWARD, key, reward.to_body())
+        self._noted[known_as] = standing
+        await self._context.journal.record(Reward.of(entry, account, payout))
         units = entry.epoch.units_of(account)
         self._context.log.info(
             "reward noted", pool=root.pool_id, epoch=root.epoch, units=units, wei=payout.cumulative
         )
 
-    async def _claim_due(self, chain: ChainClient) -> None:
-        from chain.errors import ChainError
-
+    async def _claim_due(self) -> None:
         while True:
-            pause = LOOK_SECONDS
+            pause = self._timing.look
             try:
                 due = [reward for p in list(self._pools) for reward in self._final_rewards(p)]
-                await self._claim(chain, due)
+                await self._claim(due)
             except ChainError as exc:
                 self._context.log.warning("claim not possible yet", reason=str(exc))
-                pause = RETRY_SECONDS
+                pause = self._timing.retry
             await trio.sleep(pause)
 
     def _final_rewards(self, pool_id: int) -> list[Reward]:
         """The newest final leaves of a pool that are here and above what is known to be paid."""
-        history = self._follower.history(pool_id)
+        history = self._settled.history(pool_id)
         for entry in reversed(history.entries):
-            if entry.epoch is None or not self._follower.is_final(history, entry):
+            if entry.epoch is None or not self._settled.is_final(history, entry):
                 continue
             earned = entry.epoch.earned
             return [
-                Reward(entry.posted, account, payout.cumulative, payout.proof, entry.transaction)
+                Reward.of(entry, account, payout)
                 for account in self._accounts
                 if earned.get(account, 0) > self._known_claimed.get((pool_id, account), -1)
                 and (payout := entry.epoch.payout(account)) is not None
             ]
         return []
 
-    async def _claim(self, chain: ChainClient, rewards: list[Reward]) -> None:
+    async def _claim(self, rewards: list[Reward]) -> None:
         """Claim what is above what was claimed, if together it is worth its gas."""
         open_rewards, gain = [], 0
         for reward in rewards:
             total = reward.cumulative
             pool_id = reward.pool_id
-            claimed = await chain.settlement.claimed(pool_id, reward.account)
+            claimed = await self._chain.settlement.claimed(pool_id, reward.account)
             self._known_claimed[pool_id, reward.account] = claimed
             if claimed < total:
                 open_rewards.append(reward)
                 gain += total - claimed
-        if not open_rewards or gain < await self._worth(chain, len(open_rewards)):
+        if not open_rewards or gain < await self._worth(len(open_rewards)):
             return
-        await chain.settlement.claim_many([reward.to_claim() for reward in open_rewards])
+        await self._chain.settlement.claim_many([reward.to_claim() for reward in open_rewards])
         for reward in open_rewards:
             self.claimed = reward.cumulative
             self._known_claimed[reward.pool_id, reward.account] = self.claimed
@@ -151,10 +183,10 @@ class Rewards:
                 amount=self.claimed,
             )
 
-    async def _worth(self, chain: ChainClient, count: int) -> int:
+    async def _worth(self, count: int) -> int:
         """The least gain that is worth claiming now, wei of the token."""
         section = self._context.config.worker
-        head = await chain.rpc.block("latest")
-        price = (head.base_fee if head is not None else 0) + await chain.rpc.tip()
+        head = await self._chain.rpc.block("latest")
+        price = (head.base_fee if head is not None else 0) + await self._chain.rpc.tip()
         cost = CLAIM_GAS * count * price
         return max(section.claim_above, int(cost * section.tokens_per_ether))

@@ -1,23 +1,33 @@
 """The worker role: announce the device, join a pool, serve a stage, get paid.
 
-`run` owns everything of the role: the engine process, the handlers of the orchestrator's orders,
-the reports back, and the claims on chain. Its parts, one idea each: `membership` (whom to obey),
-`stage` (slice and ring), `reporting` (tokens and trouble), `receipts` (what is owed), `rewards`
-(getting paid).
+`run` owns everything of the role: the handlers of the orchestrator's orders, the reports back, and
+the claims on chain. Its parts, one idea each: `membership` (whom to obey), `stage` (slice and
+ring), `reporting` (tokens and trouble), `receipts` (what is owed), `rewards` (getting paid).
+
+`build_worker` is where the role is put together: whether there is a chain decides which register of
+pools and which pay it gets, and is asked nowhere else.
 """
 
 from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import trio
 
 from node.config.hardware import Device, detect_device
 from node.context import NodeContext
+from node.roles.worker.dataplane import DataPlane, DirectOrTunnelled
 from node.roles.worker.membership import Membership
-from node.roles.worker.receipts import Receipts
+from node.roles.worker.pools import ChainlessPools, ChainPools, PoolRegister
+from node.roles.worker.receipts import UNITS_REMEMBERED, Receipts
 from node.roles.worker.reporting import Reporter
-from node.roles.worker.rewards import Rewards
-from node.roles.worker.stage import StageHost
+from node.roles.worker.rewards import Rewards, Unpaid, WorkerRewards
+from node.roles.worker.stage import FindModel, StageHost
+from node.roles.worker.timing import RewardTiming, WorkerTiming
 from node.settlement.follower import SettlementFollower
+from node.wire.blobs import BlobStore
 from node.wire.messages.work import Ping, Pong
 from node.wire.methods import ASSIGN, CLAIM, COUNTERSIGN, EDGE, FORGET, INVITE, LOAD, PING, RING
 from node.wire.rpc import serve
@@ -25,32 +35,58 @@ from pipeline.engine.control.client import EngineClient, open_engine
 from pipeline.engine.control.messages import Bench, EngineStatus
 from pipeline.engine.control.operations import BENCH
 from pipeline.engine.errors import EngineError
-from pipeline.models.store import list_models
+from pipeline.models.store import list_models, open_model
 
-BENCH_SECONDS = 120.0
+if TYPE_CHECKING:
+    from chain.client import ChainClient
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What a test may want otherwise: how long to wait, of how many units to remember what was
+    told, where models come from, and how engines reach one another (None: by a data port or a
+    tunnel)."""
+
+    timing: WorkerTiming = field(default_factory=WorkerTiming)
+    rewards: RewardTiming = field(default_factory=RewardTiming)
+    units_remembered: int = UNITS_REMEMBERED
+    find_model: FindModel = open_model
+    data_plane: DataPlane | None = None
 
 
 class Worker:
-    """One worker. `device` and `layer_seconds` go into the node's record."""
+    """One worker. `device`, `models` (ids of what is in the store) and `layer_seconds` (the time
+    that one token takes in one layer here, 0 where it was not measured) go into the node's record.
+    """
 
     def __init__(
         self,
         context: NodeContext,
         engine: EngineClient,
         device: Device,
-        follower: SettlementFollower,
+        blobs: BlobStore,
+        pools: PoolRegister,
+        rewards: WorkerRewards,
+        options: WorkerOptions,
     ) -> None:
+        timing = options.timing
         self._context = context
         self._engine = engine
+        self._timing = timing
+        self._blobs = blobs
         self.device = device
         self.layer_seconds = 0.0
         self.models: tuple[bytes, ...] = ()
-        self._blobs = follower.blobs
-        self.rewards = Rewards(context, follower)
-        self.membership = Membership(context, self.rewards.joined)
-        self.stage = StageHost(context, self.membership, engine, device)
-        self._receipts = Receipts(context, self.membership, self.stage)
-        self._reporter = Reporter(context, self.membership, self.stage)
+        self.rewards = rewards
+        self.membership = Membership(context, pools, rewards.joined, timing.abandoned)
+        data_plane = options.data_plane or DirectOrTunnelled(context, timing)
+        self.stage = StageHost(
+            context, self.membership, engine, device, data_plane, options.find_model, timing
+        )
+        self._receipts = Receipts(
+            context, self.membership, self.stage, timing, options.units_remembered
+        )
+        self._reporter = Reporter(context, self.membership, self.stage, timing)
 
     async def measure(self) -> None:
         """Learn which models are in the store and how fast one of their layers runs here."""
@@ -61,7 +97,7 @@ class Worker:
             return
         request = Bench(model_dir=str(models[0].path), device=self.device.torch_name)
         try:
-            measured = await self._engine.request(BENCH, request, timeout=BENCH_SECONDS)
+            measured = await self._engine.request(BENCH, request, timeout=self._timing.bench)
             self.layer_seconds = measured.layer_seconds
         except EngineError as exc:
             self._context.log.warning("speed not measured", reason=exc.message)
@@ -88,23 +124,12 @@ class Worker:
 
     async def drain(self) -> None:
         """Leave the pool: tell the orchestrator, then leave on chain. Rewards stay claimable."""
-        employer, assignment = self.membership.employer, self.stage.assignment
-        if employer is None:
-            return
-        if assignment is not None:
+        if self.membership.employer is not None and self.stage.assignment is not None:
             await self._reporter.trouble("leaving", "the worker is shutting down")
-        self.membership.leave()
-        chain = self._context.chain
-        if chain is None:
-            return
-        from chain.errors import ChainError
-
-        try:
-            await chain.pools.leave(employer.pool_id)
-        except ChainError as exc:
-            self._context.log.warning("not left on chain", reason=str(exc))
+        await self.membership.leave()
 
     async def engine_status(self) -> EngineStatus | None:
+        """What the engine says of itself; None while it is down. The metrics follow."""
         metrics = self._context.metrics
         try:
             status = await self.stage.status()
@@ -127,12 +152,31 @@ class Worker:
         )
 
 
+def build_worker(
+    context: NodeContext,
+    chain: ChainClient | None,
+    engine: EngineClient,
+    device: Device,
+    settled: SettlementFollower,
+    options: WorkerOptions | None = None,
+) -> Worker:
+    """A worker whose pools and pay are on chain, or one that takes every invite and is not paid."""
+    options = options or WorkerOptions()
+    pools: PoolRegister = ChainlessPools()
+    rewards: WorkerRewards = Unpaid()
+    if chain is not None:
+        pools = ChainPools(context, chain)
+        rewards = Rewards(context, chain, settled, timing=options.rewards)
+    return Worker(context, engine, device, settled.blobs, pools, rewards, options)
+
+
 def worker_device(context: NodeContext) -> Device:
+    """The device that the settings name, and how much of its memory may be used."""
     section = context.config.worker
     return detect_device(section.device, section.vram)
 
 
-def open_worker_engine(context: NodeContext):  # type: ignore[no-untyped-def]
+def open_worker_engine(context: NodeContext) -> AbstractAsyncContextManager[EngineClient]:
     """The worker's engine process, with the thread count the operator chose."""
     threads = context.config.worker.threads
     environment = {"PRIME_ENGINE_THREADS": str(threads)} if threads else {}

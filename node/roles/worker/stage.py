@@ -8,17 +8,19 @@ told. A newer generation replaces an older one; whatever names an older one is r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 
 from node.config.hardware import Device
 from node.context import NodeContext
+from node.roles.worker.dataplane import DataPlane
 from node.roles.worker.membership import Membership
 from node.roles.worker.orders import check_order
-from node.roles.worker.tunnel import Tunnels, reachable
+from node.roles.worker.timing import WorkerTiming
 from node.wire.blobs import rows_folder
 from node.wire.messages.fields import Done, StageRef
 from node.wire.messages.work import (
@@ -35,7 +37,6 @@ from p2p.errors import P2PError, Refused
 from pipeline.engine.control.client import EngineClient
 from pipeline.engine.control.messages import (
     Empty,
-    Endpoint,
     EngineStatus,
     JoinRing,
     Listen,
@@ -47,10 +48,10 @@ from pipeline.engine.control.messages import (
 from pipeline.engine.control.operations import JOIN_RING, LISTEN, LOAD, STATUS, SUBMIT
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
-from pipeline.models.store import open_model
+from pipeline.models.prepared import PreparedModel
 
-EDGE_WAIT_SECONDS = 30.0
-LOAD_SECONDS = 280.0
+FindModel = Callable[[Path, str], PreparedModel]
+"""`open_model`: a prepared model of a store, by its id in hex. Raises `ModelError`."""
 
 
 @contextmanager
@@ -64,7 +65,8 @@ def engine_refusals() -> Iterator[None]:
 
 @dataclass
 class Assignment:
-    """One build of a group as this stage was told of it."""
+    """One generation of a group as this stage was told of it: the order, where our engine listens,
+    and the upstream stage's certificate once that asked for ours."""
 
     order: LoadStage
     listening: Listening
@@ -73,14 +75,17 @@ class Assignment:
 
     @property
     def me(self) -> StagePeer:
+        """This stage."""
         return self.order.stages[self.order.ref.stage]
 
     @property
     def upstream(self) -> StagePeer:
+        """The stage before this one; of stage 0, the last."""
         return self.order.stages[self.order.ref.stage - 1]
 
     @property
     def downstream(self) -> StagePeer:
+        """The stage after this one; of the last one, stage 0."""
         return self.order.stages[(self.order.ref.stage + 1) % len(self.order.stages)]
 
 
@@ -88,27 +93,32 @@ class StageHost:
     """Carries out the orders about this worker's stage."""
 
     def __init__(
-        self, context: NodeContext, membership: Membership, engine: EngineClient, device: Device
+        self,
+        context: NodeContext,
+        membership: Membership,
+        engine: EngineClient,
+        device: Device,
+        data_plane: DataPlane,
+        find_model: FindModel,
+        timing: WorkerTiming,
     ) -> None:
         self._context = context
         self._device = device
         self._membership = membership
+        self._data_plane = data_plane
+        self._find_model = find_model
+        self._timing = timing
         self.engine = engine
         self._loading = trio.Lock()
-        self._tunnels = Tunnels(context, self._tunnel_end)
-        self._nursery: trio.Nursery | None = None
         self._generations: dict[str, int] = {}
         self.assignment: Assignment | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the tunnels' tasks until cancelled."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self._tunnels.serve()
-            task_status.started()
-            await trio.sleep_forever()
+        """Serve the data plane until cancelled."""
+        await self._data_plane.run(self._listener_for, task_status=task_status)
 
     async def on_load(self, peer_id: str, order: LoadStage) -> StageLoaded:
+        """Load the layers that the order names, in place of what was loaded before."""
         employer = self._membership.require_employer(peer_id)
         check_order(order, employer, self._context.peer_id)
         async with self._loading:
@@ -120,7 +130,7 @@ class StageHost:
             loaded = await self._load(order)
             with engine_refusals():
                 listening = await self.engine.request(
-                    LISTEN, Listen(host=self._listen_host()), timeout=20.0
+                    LISTEN, Listen(host=self._listen_host()), timeout=self._timing.engine
                 )
             self.assignment = assignment = Assignment(order, listening)
         with engine_refusals():
@@ -170,19 +180,23 @@ class StageHost:
         if len(order.stages) > 1:
             ring = await self._with_edges(assignment, ring)
         with engine_refusals():
-            await self.engine.request(JOIN_RING, ring, timeout=EDGE_WAIT_SECONDS)
+            await self.engine.request(JOIN_RING, ring, timeout=self._timing.edge)
         return Done()
 
     async def on_assign(self, peer_id: str, order: Assign) -> Done:
+        """Give sequences to the engine to generate."""
         self._membership.require_employer(peer_id)
         if self.require(order.ref).order.ref.stage != 0:
             raise Refused("bad_request", "sequences go to stage 0")
         with engine_refusals():
-            await self.engine.request(SUBMIT, Submit(sequences=order.sequences), timeout=20.0)
+            await self.engine.request(
+                SUBMIT, Submit(sequences=order.sequences), timeout=self._timing.engine
+            )
         return Done()
 
     async def status(self) -> EngineStatus:
-        return await self.engine.request(STATUS, Empty(), timeout=20.0)
+        """The engine's. Raises `EngineError`."""
+        return await self.engine.request(STATUS, Empty(), timeout=self._timing.engine)
 
     def require(self, ref: StageRef) -> Assignment:
         """The assignment that `ref` names (whatever its stage). Raises `Refused`."""
@@ -191,7 +205,7 @@ class StageHost:
             assignment.order.ref.group_id != ref.group_id
             or assignment.order.ref.generation != ref.generation
         ):
-            raise Refused("stale", "I hold no stage of that build of the group")
+            raise Refused("stale", "I hold no stage of that generation of the group")
         return assignment
 
     def require_upstream(self, peer_id: str) -> None:
@@ -212,7 +226,7 @@ class StageHost:
         request = EdgeRequest(ref=ref, certificate=assignment.listening.certificate)
         try:
             answer = await call(self._context, assignment.downstream.peer_id, EDGE, request)
-            with trio.fail_after(EDGE_WAIT_SECONDS):
+            with trio.fail_after(self._timing.edge):
                 await assignment.upstream_known.wait()
         except P2PError as exc:
             raise Refused("edge", f"stage {ref.stage} cannot reach the next: {exc}") from exc
@@ -221,21 +235,13 @@ class StageHost:
         return ring.model_copy(
             update={
                 "upstream_certificate": assignment.upstream_certificate,
-                "downstream": await self._endpoint(assignment, answer),
+                "downstream": await self._data_plane.endpoint(
+                    assignment.downstream.peer_id, answer
+                ),
             }
         )
 
-    async def _endpoint(self, assignment: Assignment, answer: EdgeAnswer) -> Endpoint:
-        """Where our engine dials the next one: its data port, or our end of a tunnel to it."""
-        tunnelled = self._context.config.worker.data_plane == "tunnel"
-        if not tunnelled and await reachable(answer.host, answer.port):
-            return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)
-        if self._nursery is None:
-            raise Refused("closing", "this worker is leaving")
-        path = await self._nursery.start(self._tunnels.open, assignment.downstream.peer_id)
-        return Endpoint(unix_path=path, fingerprint=answer.fingerprint)
-
-    def _tunnel_end(self, peer_id: str) -> str | None:
+    def _listener_for(self, peer_id: str) -> str | None:
         assignment = self.assignment
         if assignment is None or assignment.upstream.peer_id != peer_id:
             return None
@@ -246,7 +252,7 @@ class StageHost:
         config = self._context.config
         try:
             model = await trio.to_thread.run_sync(
-                open_model, config.model_store, order.model_id.hex()
+                self._find_model, config.model_store, order.model_id.hex()
             )
         except ModelError as exc:
             raise Refused("no_model", f"{exc}; prime-node model get {order.model_name}") from exc
@@ -263,7 +269,7 @@ class StageHost:
             rows_bytes=config.worker.rows_keep,
         )
         with engine_refusals():
-            return await self.engine.request(LOAD, load, timeout=LOAD_SECONDS)
+            return await self.engine.request(LOAD, load, timeout=self._timing.load)
 
     def _listen_host(self) -> str:
         parts = self._context.config.listen[0].split("/") if self._context.config.listen else []

@@ -15,60 +15,53 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import trio
 
-from node.context import NodeContext
 from p2p.errors import P2PError
+from p2p.network import Network
 
 PROTOCOL = "/prime/data/1"
-PROBE_SECONDS = 3.0
 CHUNK = 256 * 1024
 
 
-async def reachable(host: str, port: int) -> bool:
-    """Whether a TCP connection to the data port can be opened from here, within a few seconds."""
-    try:
-        with trio.fail_after(PROBE_SECONDS):
-            stream = await trio.open_tcp_stream(host, port)
-    except (OSError, trio.TooSlowError):
-        return False
-    await stream.aclose()
-    return True
-
-
 class Tunnels:
-    """Both ends of this node's tunnels. `allowed(peer_id)` gives the Unix path of our engine's
-    listener where `peer_id` is the current upstream stage, else None."""
+    """Both ends of this node's tunnels. Sockets of ours lie in `folder`; a stream to the neighbour
+    is opened within `timeout` seconds."""
 
-    def __init__(self, context: NodeContext, allowed: Callable[[str], str | None]) -> None:
-        self._context = context
-        self._allowed = allowed
+    def __init__(self, network: Network, folder: Path, log: Any, timeout: float) -> None:
+        self._network = network
+        self._folder = folder
+        self._log = log
+        self._timeout = timeout
         self._count = 0
 
-    def serve(self) -> None:
-        """Answer the upstream stage's streams."""
-        self._context.network.serve_stream(PROTOCOL, self._on_stream)
+    def serve(self, allowed: Callable[[str], str | None]) -> None:
+        """Answer the upstream stage's streams. `allowed(peer_id)` gives the Unix path of our
+        engine's listener where `peer_id` is that stage, else None."""
 
-    async def _on_stream(self, stream: trio.abc.Stream, peer_id: str) -> None:
-        path = self._allowed(peer_id)
-        if path is None:
-            await stream.aclose()
-            return
-        try:
-            local = await trio.open_unix_socket(path)
-        except OSError as exc:
-            self._context.log.warning("tunnel: engine does not listen", reason=str(exc))
-            await stream.aclose()
-            return
-        await _splice(stream, local)
+        async def on_stream(stream: trio.abc.Stream, peer_id: str) -> None:
+            path = allowed(peer_id)
+            if path is None:
+                await stream.aclose()
+                return
+            try:
+                local = await trio.open_unix_socket(path)
+            except OSError as exc:
+                self._log.warning("tunnel: engine does not listen", reason=str(exc))
+                await stream.aclose()
+                return
+            await _splice(stream, local)
+
+        self._network.serve_stream(PROTOCOL, on_stream)
 
     async def open(
         self, peer_id: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Listen on a fresh Unix path, started with it, and carry one connection to `peer_id`."""
         self._count += 1
-        path = self._context.engine_dir / f"tunnel-{self._count}.sock"
+        path = self._folder / f"tunnel-{self._count}.sock"
         listener = await _listen_unix(path)
         try:
             async with listener:
@@ -80,12 +73,12 @@ class Tunnels:
 
     async def _carry(self, local: trio.SocketStream, peer_id: str) -> None:
         try:
-            remote = await self._context.network.open_stream(peer_id, PROTOCOL, timeout=15.0)
+            remote = await self._network.open_stream(peer_id, PROTOCOL, timeout=self._timeout)
         except P2PError as exc:
-            self._context.log.warning("tunnel not opened", peer=peer_id, reason=str(exc))
+            self._log.warning("tunnel not opened", peer=peer_id, reason=str(exc))
             await local.aclose()
             return
-        self._context.log.info("data plane runs over a libp2p tunnel", peer=peer_id)
+        self._log.info("data plane runs over a libp2p tunnel", peer=peer_id)
         await _splice(remote, local)
 
 

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from node.roles.worker.journal_events import PoolJoined
+from node.roles.worker.timing import WorkerTiming
 from node.wire.messages.fields import StageRef
 from node.wire.messages.verification import ClaimRequest
-from node.wire.messages.work import Assign, EdgeRequest
+from node.wire.messages.work import Assign, EdgeRequest, Invite
 from node.wire.methods import ASSIGN, CLAIM, COUNTERSIGN, EDGE, INVITE, LOAD
 from proofs.evidence.bundle import StageClaim
-from tests.adversarial.harness import Node, make_worker, open_node, running
+from tests.adversarial.harness import WORKING, Node, make_worker, open_node, running
 from tests.adversarial.ledger import Ledger
-from tests.adversarial.standins import POOL, Engine, Ring
+from tests.adversarial.standins import MODEL, POOL, Engine, Ring
 from tests.adversarial.workbench import GROUP, SEQUENCE, TOKENS, Bench
+
+IMPATIENT = replace(WORKING, countersign=0.05)
 
 
 @pytest.fixture
-def bench(net, tmp_path: Path) -> Any:
-    """`net` patches the model store; nothing else of it is used here."""
+def bench(tmp_path: Path) -> Any:
+    """A `Bench`; its workers' timing and memory may be chosen."""
 
     @asynccontextmanager
-    async def open_bench() -> AsyncIterator[Bench]:
+    async def open_bench(
+        timing: WorkerTiming = WORKING, units_remembered: int = 4096
+    ) -> AsyncIterator[Bench]:
         ledger, ring = Ledger(), Ring()
         async with AsyncExitStack() as stack:
             nodes: dict[str, Node] = {}
@@ -37,7 +44,7 @@ def bench(net, tmp_path: Path) -> Any:
             ledger.creators[POOL] = nodes["boss"].address
             engines = [Engine(ring), Engine(ring)]
             for name, engine in zip(("first", "second"), engines, strict=True):
-                worker = make_worker(nodes[name], engine)
+                worker = make_worker(nodes[name], engine, timing, units_remembered)
                 await stack.enter_async_context(running(nodes[name], worker=worker))
             yield Bench(nodes, ledger, engines)
 
@@ -65,13 +72,10 @@ async def test_only_the_pools_owner_may_invite(bench) -> None:
         assert await b.mallory.refused(first, INVITE, other) == "taken"
 
 
-async def test_an_orchestrator_that_went_silent_loses_its_worker(
-    bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with bench() as b:
+async def test_an_orchestrator_that_went_silent_loses_its_worker(bench) -> None:
+    async with bench(replace(WORKING, abandoned=0.0)) as b:
         await b.loaded()
         b.ledger.creators[POOL + 1] = b.mallory.address
-        monkeypatch.setattr("node.roles.worker.membership.ABANDONED_SECONDS", 0.0)
         await b.mallory.ask(b.first.peer_id, INVITE, await b.invite(b.mallory, POOL + 1))
         assert (POOL, b.first.address) not in b.ledger.members
         order = b.order(0, 9)
@@ -192,10 +196,9 @@ async def test_a_countersignature_is_given_once_and_only_for_what_was_seen(bench
     ],
 )
 async def test_what_differs_from_what_came_in_is_not_countersigned(
-    bench, upstream: int, says: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    bench, upstream: int, says: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("node.roles.worker.receipts.COUNTERSIGN_WAIT_SECONDS", 0.05)
-    async with bench() as b:
+    async with bench(IMPATIENT) as b:
         await b.loaded()
         asking, asked = (b.first, b.second) if upstream == 0 else (b.second, b.first)
         # The asked one learns of the unit; its neighbour does not, and signs nothing.
@@ -206,12 +209,9 @@ async def test_what_differs_from_what_came_in_is_not_countersigned(
         await asking.ask(asked.peer_id, COUNTERSIGN, b.countersign(upstream=upstream))
 
 
-async def test_a_sequence_that_is_run_again_does_not_make_a_stage_contradict_itself(
-    bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_sequence_that_is_run_again_does_not_make_a_stage_contradict_itself(bench) -> None:
     """Stage 0 has the sequence run twice: after the claim, and before what it asks to sign."""
-    monkeypatch.setattr("node.roles.worker.receipts.COUNTERSIGN_WAIT_SECONDS", 0.05)
-    async with bench() as b:
+    async with bench(IMPATIENT) as b:
         await b.loaded()
         second = b.second.peer_id
         assert await b.boss.refused(second, CLAIM, b.claim(1)) == "no_countersignature"
@@ -223,12 +223,8 @@ async def test_a_sequence_that_is_run_again_does_not_make_a_stage_contradict_its
         await b.first.ask(second, COUNTERSIGN, b.countersign())
 
 
-async def test_a_unit_that_nobody_spoke_of_is_not_countersigned(
-    bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("node.roles.worker.receipts.COUNTERSIGN_WAIT_SECONDS", 0.05)
-    monkeypatch.setattr("node.roles.worker.receipts.MAX_UNITS_REMEMBERED", 8)
-    async with bench() as b:
+async def test_a_unit_that_nobody_spoke_of_is_not_countersigned(bench) -> None:
+    async with bench(IMPATIENT, units_remembered=8) as b:
         await b.loaded()
         for number in range(20):
             request = b.countersign(job_id=bytes([number]) * 32)
@@ -248,3 +244,21 @@ async def test_a_lone_stage_leaves_its_receipt_for_the_pools_owner_to_countersig
         assert claim.receipt.counterparty == b.boss.address
         assert claim.receipt.units == 30 * TOKENS
         assert claim.counter_signature is None
+
+
+async def test_without_a_chain_an_invite_counts_unsigned_and_nothing_is_kept_of_it(
+    tmp_path: Path,
+) -> None:
+    async with AsyncExitStack() as stack:
+        boss = await stack.enter_async_context(open_node(20, tmp_path / "boss"))
+        node = await stack.enter_async_context(open_node(21, tmp_path / "worker", boot=boss))
+        worker = make_worker(node, Engine(Ring()))
+        await stack.enter_async_context(running(node, worker=worker))
+        invite = Invite(pool_id=0, model_id=MODEL, model_name="tiny", deadline=0, signature=b"")
+        joined = await boss.ask(node.peer_id, INVITE, invite)
+        assert joined["address"] == node.address
+        assert worker.membership.employer is not None
+        assert worker.membership.employer.address == boss.address
+        assert await node.context.journal.replay(PoolJoined) == []
+        await worker.drain()
+        assert worker.membership.employer is None

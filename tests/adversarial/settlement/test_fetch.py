@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from node.wire import blobs
+from node.wire.blobs import CHUNK_BYTES, MAX_CHUNKS, BlobStore, FetchTiming
 from node.wire.messages.settlement import FetchedChunk, FetchRequest
 from node.wire.methods import FETCH
 from node.wire.rpc import serve
@@ -50,7 +50,7 @@ async def test_strangers_may_read_and_absurd_questions_do_no_harm(library) -> No
             request = FetchRequest(digest=DIGEST, offset=len(read))
             chunk = await evil.ask(honest.peer_id, FETCH, request)
             assert chunk["total"] == len(CONTENT)
-            assert 0 < len(chunk["data"]) <= blobs.CHUNK_BYTES
+            assert 0 < len(chunk["data"]) <= CHUNK_BYTES
             read += chunk["data"]
         assert read == CONTENT
         for offset in (len(CONTENT), len(CONTENT) + 1, 2**63, 2**64 - 1):
@@ -87,7 +87,7 @@ def other(request: FetchRequest) -> FetchedChunk:
 
 
 def nearly(request: FetchRequest) -> FetchedChunk:
-    part = CONTENT[request.offset : request.offset + blobs.CHUNK_BYTES]
+    part = CONTENT[request.offset : request.offset + CHUNK_BYTES]
     return FetchedChunk(data=part[:-1] + b"\x00", total=len(CONTENT))
 
 
@@ -115,14 +115,11 @@ async def test_a_peer_that_serves_rubbish_is_given_up_and_the_next_one_asked(
         serve(evil.network, FETCH, on_fetch)
         first = (evil.peer_id, honest.peer_id)
         assert await reader.follower.blobs.fetch(DIGEST, first) == CONTENT
-        assert 1 <= len(asked) <= blobs.MAX_CHUNKS
+        assert 1 <= len(asked) <= MAX_CHUNKS
         assert await reader.follower.blobs.get(DIGEST) == CONTENT
 
 
-async def test_a_peer_that_never_answers_costs_a_bounded_time(
-    library, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(blobs, "PEER_SECONDS", 0.2)
+async def test_a_peer_that_never_answers_costs_a_bounded_time(library) -> None:
     async with library() as (reader, evil, honest):
 
         async def on_fetch(peer_id: str, request: FetchRequest) -> FetchedChunk:
@@ -131,7 +128,8 @@ async def test_a_peer_that_never_answers_costs_a_bounded_time(
 
         serve(evil.network, FETCH, on_fetch)
         with trio.fail_after(10.0):
-            found = await reader.follower.blobs.fetch(DIGEST, (evil.peer_id, honest.peer_id))
+            hasty = BlobStore(reader.context, FetchTiming(peer=1.0))
+            found = await hasty.fetch(DIGEST, (evil.peer_id, honest.peer_id))
         assert found == CONTENT
 
 

@@ -67,30 +67,30 @@ def batch(last: int, *events: ChainEvent, after: int | None = None) -> Batch:
 class Script:
     """Reads the batches of a test, then no more."""
 
-    batches_: tuple[Batch, ...] = ()
-    done = 0
-
-    def __init__(self, *args: object, **options: object) -> None:
-        pass
+    def __init__(self, batches: tuple[Batch, ...]) -> None:
+        self._batches = batches
+        self.done = 0
 
     async def batches(self) -> AsyncIterator[Batch]:
-        for item in type(self).batches_:
+        for item in self._batches:
             yield item
-            type(self).done += 1
+            self.done += 1
         await trio.sleep_forever()
 
 
 @pytest.fixture
-def life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def life(tmp_path: Path) -> Callable[..., Any]:
     """One run of a follower over these batches; the next one finds its journal."""
-    monkeypatch.setattr("chain.events.reader.EventReader", Script)
 
     @asynccontextmanager
     async def run(*batches: Batch) -> AsyncIterator[SettlementFollower]:
-        Script.batches_, Script.done = batches, 0
-        async with open_node(70, tmp_path, ledger=Ledger()) as node, trio.open_nursery() as nursery:
+        script = Script(batches)
+        async with (
+            open_node(70, tmp_path, ledger=Ledger(), source=script) as node,
+            trio.open_nursery() as nursery,
+        ):
             await nursery.start(node.follower.run)
-            await eventually(lambda: Script.done == len(batches))
+            await eventually(lambda: script.done == len(batches))
             yield node.follower
             nursery.cancel_scope.cancel()
 

@@ -59,14 +59,11 @@ class Payday:
         return self.ledger.paid.get((POOL, self.node.address), 0)
 
     async def noted(self) -> list[Reward]:
-        events = await self.node.context.journal.events(["chain.reward"])
-        return [Reward.from_event(event) for event in events]
+        return await self.node.context.journal.replay(Reward)
 
 
 @pytest.fixture
-def payday(net: object, tmp_path: Path) -> Callable[[], Any]:
-    """Of `net` it has the patches alone."""
-
+def payday(tmp_path: Path) -> Callable[[], Any]:
     @asynccontextmanager
     async def open_payday() -> AsyncIterator[Payday]:
         ledger = Ledger()
@@ -133,7 +130,7 @@ async def test_leaves_that_do_not_make_the_root_are_worth_nothing(payday) -> Non
         digest = wrong.data_hash
         blob = p.node.context.blobs / f"{digest.hex()}.epoch"
         await eventually(blob.exists)
-        await eventually(lambda: not p.node.follower._filling)
+        await eventually(lambda: not p.node.follower.fetching)
         assert await p.noted() == []
         p.ledger.void(POOL)
         await p.signer.follower.blobs.put(true.content)

@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from chain.client import open_chain
+from chain.client import ChainClient, open_chain
 from chain.deployment.deployment import Deployment
 from chain.transactions.machine import Rules
 from chain.transactions.sender import SenderSettings
@@ -34,13 +34,12 @@ from node.journal import open_journal
 from node.logs import configure_logging
 from node.metrics import NodeMetrics
 from node.onchain.receipt_domain import receipt_domain
-from node.roles.assembly import Roles
+from node.roles.assembly import Roles, open_follower
 from node.roles.validator.assembly import open_settlement
 from node.roles.validator.settlement.pending import EpochRules
 from node.roles.validator.timing import SettlementTiming
 from node.roles.worker.rewards import Rewards
 from node.settlement.follower import SettlementFollower
-from node.wire.blobs import BlobStore
 from node.wire.messages.fields import Done
 from node.wire.rpc import serve
 from p2p.network import NetworkConfig, open_network
@@ -49,7 +48,6 @@ from tests.integration.settlement.cheating import Cheat, cheating_settlement
 from tests.integration.settlement.feeding import FEED, FeedRequest, receipts_of
 
 CHAIN_POLL_SECONDS = 0.5
-FOLLOWER_POLL_SECONDS = 0.5
 
 
 def arguments() -> argparse.Namespace:
@@ -73,8 +71,8 @@ def arguments() -> argparse.Namespace:
 @asynccontextmanager
 async def open_context(
     options: argparse.Namespace, file: NetworkFile
-) -> AsyncIterator[NodeContext]:
-    """As `node.runtime` makes it."""
+) -> AsyncIterator[tuple[NodeContext, ChainClient]]:
+    """As `node.runtime` makes them."""
     table = file.chain
     assert table is not None
     config = NodeConfig(
@@ -105,7 +103,7 @@ async def open_context(
                 settings=settings,
             )
         )
-        yield NodeContext(
+        context = NodeContext(
             config=config,
             network_name=file.name,
             key=key.secret,
@@ -121,25 +119,20 @@ async def open_context(
             blobs=data.blobs,
             log=structlog.get_logger("node"),
         )
+        yield context, chain
 
 
 async def main(options: argparse.Namespace) -> None:
     configure_logging("json", "info")
     file = NetworkFile.load(options.network_file)
     assert file.chain is not None
-    async with open_context(options, file) as context, trio.open_nursery() as nursery:
-        follower = SettlementFollower(
-            context,
-            BlobStore(context),
-            all_epochs=options.role == "validator",
-            poll=FOLLOWER_POLL_SECONDS,
-            confirmations=file.chain.confirmations,
-        )
+    async with open_context(options, file) as (context, chain), trio.open_nursery() as nursery:
+        follower = open_follower(context, chain, file.chain)
         follower.wants = lambda pool_id: pool_id == options.pool
         if options.role == "validator":
-            await start_validator(options, context, follower, nursery)
+            await start_validator(options, context, chain, follower, nursery)
         else:
-            rewards = Rewards(context, follower, options.accounts)
+            rewards = Rewards(context, chain, follower, options.accounts)
             await rewards.restore()
             await nursery.start(follower.run)
             await rewards.joined(options.pool)
@@ -154,11 +147,10 @@ async def main(options: argparse.Namespace) -> None:
 async def start_validator(
     options: argparse.Namespace,
     context: NodeContext,
+    chain: ChainClient,
     follower: SettlementFollower,
     nursery: trio.Nursery,
 ) -> None:
-    chain = context.chain
-    assert chain is not None
     rules = EpochRules(
         max_units=options.max_units,
         quiet=options.quiet,

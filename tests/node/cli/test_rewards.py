@@ -12,7 +12,8 @@ from node.config.keystore import NodeKey, save_key
 from node.config.networkfile import NetworkFile
 from node.journal import Journal
 from node.onchain.amounts import UNIT
-from node.settlement.reward import REWARD
+from node.settlement.history import PostedEpoch
+from node.settlement.reward import Reward
 from proofs.encoding.leaves import PostedRoot
 from proofs.settlement.epoch_data import Epoch
 from tests.chain.epochs import RATE, UNITS, Arena, open_arena
@@ -23,19 +24,10 @@ def note(folder: Path, posted: PostedRoot, epoch: Epoch, account: str) -> None:
     """What a node journals when it finds its provider's leaf in a posted root."""
     payout = epoch.payout(account)
     assert payout is not None
-    root = posted.root
-    body = {
-        "pool_id": root.pool_id,
-        "epoch": root.epoch,
-        "account": account,
-        "cumulative": str(payout.cumulative),
-        "proof": list(payout.proof),
-        "root": root.to_bytes(),
-        "signers": list(posted.signers),
-        "transaction": "0x" + "00" * 32,
-    }
+    entry = PostedEpoch(posted, 0, 0, "0x" + posted.signers_hash.hex())
+    reward = Reward.of(entry, account, payout)
     with Journal(folder / "journal.sqlite", time.time) as journal:
-        journal.append(REWARD, f"{root.pool_id}:{root.epoch}:{posted.signers_hash.hex()}", body)
+        journal.commit([reward.to_entry()])
 
 
 @pytest.fixture

@@ -5,7 +5,9 @@ from __future__ import annotations
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from node.metrics import NodeMetrics
+from node.metrics import METHODS, NodeMetrics
+from node.wire import methods
+from node.wire.methods import Method
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -57,3 +59,8 @@ def test_nodes_in_one_process_do_not_mix() -> None:
     first.tokens.inc(5)
     assert b"prime_node_tokens_total 5.0" in first.exposition()
     assert b"prime_node_tokens_total 0.0" in second.exposition()
+
+
+def test_every_method_has_its_label() -> None:
+    table = {value.name for value in vars(methods).values() if isinstance(value, Method)}
+    assert set(METHODS) == table

@@ -16,14 +16,27 @@ WRITER = """
 import sys
 from pathlib import Path
 import trio
-from node.journal import Entry, open_journal
+from node.journal import JournalEvent, open_journal
+
+class A(JournalEvent, kind="self.a"):
+    name: str
+    n: int
+    @property
+    def key(self):
+        return self.name
+
+class B(JournalEvent, kind="self.b"):
+    name: str
+    n: int
+    @property
+    def key(self):
+        return self.name
 
 async def write(journal, lane):
     n = 0
     while True:
         key = f"{lane}-{n}"
-        entries = [Entry("self.a", key, n), Entry("self.b", key, n)]
-        await journal.commit(entries, {f"last-{lane}": n})
+        await journal.record(A(name=key, n=n), B(name=key, n=n), state={f"last-{lane}": n})
         sys.stdout.write(key + "\\n")
         sys.stdout.flush()
         n += 1

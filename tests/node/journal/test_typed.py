@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
+from pydantic import ValidationError
 
-from node.journal import Entry, JournalError, JournalEvent, open_journal
+from node.journal import Entry, Journal, JournalError, JournalEvent, open_journal
+from node.journal.fields import AsBytes, AsDecimal
+from proofs.encoding.receipts import Receipt
+from tests.proofs.settlement.epochs import signed
 
 
 class Taken(JournalEvent, kind="peer.test-taken"):
@@ -44,9 +49,11 @@ async def test_events_come_back_as_they_were_in_order(tmp_path: Path) -> None:
 
 
 async def test_the_origin_is_the_kinds_first_part(tmp_path: Path) -> None:
-    async with open_journal(tmp_path / "j.sqlite") as journal:
+    path = tmp_path / "j.sqlite"
+    async with open_journal(path) as journal:
         await journal.record(Taken(unit_id=b"u"), Left(name="n"))
-        assert [event.origin for event in await journal.events()] == ["peer", "self"]
+    with Journal(path, lambda: 0.0) as stored:
+        assert [event.origin for event in stored.events()] == ["peer", "self"]
 
 
 @pytest.mark.parametrize(
@@ -59,8 +66,10 @@ async def test_the_origin_is_the_kinds_first_part(tmp_path: Path) -> None:
     ],
 )
 async def test_a_body_that_does_not_fit_is_named(tmp_path: Path, key, body, reason) -> None:
-    async with open_journal(tmp_path / "j.sqlite") as journal:
-        await journal.append_many([Entry("peer.test-taken", key, body)])
+    path = tmp_path / "j.sqlite"
+    with Journal(path, lambda: 0.0) as stored:
+        stored.append("peer.test-taken", key, body)
+    async with open_journal(path) as journal:
         with pytest.raises(JournalError, match=rf"event 1 is no peer\.test-taken: .*{reason}"):
             await journal.replay(Taken)
 
@@ -76,3 +85,46 @@ def test_a_kind_belongs_to_one_class() -> None:
 
         class Other(JournalEvent, kind="peer.test-taken"):
             pass
+
+
+class Paid(JournalEvent, kind="self.test-paid"):
+    """Fields that MessagePack has no form for."""
+
+    receipt: Annotated[Receipt, AsBytes()]
+    amount: Annotated[int, AsDecimal()]
+
+    @property
+    def key(self) -> str:
+        return self.receipt.job_id.hex()
+
+
+RECEIPT = signed(1).receipt
+
+
+@pytest.mark.parametrize("amount", [0, 1, 2**64, 2**256 - 1])
+async def test_messages_and_large_numbers_come_back_as_they_were(
+    tmp_path: Path, amount: int
+) -> None:
+    paid = Paid(receipt=RECEIPT, amount=amount)
+    async with open_journal(tmp_path / "j.sqlite") as journal:
+        await journal.record(paid)
+        assert await journal.replay(Paid) == [paid]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"receipt": RECEIPT.to_bytes()[:-1]},
+        {"receipt": "text"},
+        {"receipt": None},
+        {"amount": -1},
+        {"amount": 2**256},
+        {"amount": "-1"},
+        {"amount": "1e3"},
+        {"amount": True},
+        {"amount": b"1"},
+    ],
+)
+def test_what_is_no_message_or_number_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Paid.model_validate({"receipt": RECEIPT.to_bytes(), "amount": "1"} | changes)

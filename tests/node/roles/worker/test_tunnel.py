@@ -6,20 +6,18 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import structlog
 import trio
 
 from node.config.keystore import generate_key
-from node.roles.worker.tunnel import Tunnels, reachable
+from node.roles.worker.dataplane import reachable
+from node.roles.worker.tunnel import Tunnels
 from p2p.network import Network, NetworkConfig, open_network
 
 
-def context_of(network: Network, folder: Path) -> Any:
-    """The three things of a node's context that a tunnel uses."""
-    return SimpleNamespace(network=network, engine_dir=folder, log=structlog.get_logger())
+def tunnels(network: Network, folder: Path) -> Tunnels:
+    return Tunnels(network, folder, structlog.get_logger(), timeout=15.0)
 
 
 @asynccontextmanager
@@ -51,10 +49,9 @@ async def test_bytes_go_through_both_ways_and_the_end_is_passed_on(tmp_path: Pat
     engine = tmp_path / "b" / "engine.sock"
     async with two_nodes(tmp_path) as (a, b), trio.open_nursery() as nursery:
         await nursery.start(serve_echo, engine)
-        Tunnels(
-            context_of(b, tmp_path / "b"), lambda peer: str(engine) if peer == a.peer_id else None
-        ).serve()
-        near = Tunnels(context_of(a, tmp_path / "a"), lambda peer: None)
+        far = tunnels(b, tmp_path / "b")
+        far.serve(lambda peer: str(engine) if peer == a.peer_id else None)
+        near = tunnels(a, tmp_path / "a")
         path = await nursery.start(near.open, b.peer_id)
         sent = bytes(range(256)) * 4096
         received = bytearray()
@@ -72,8 +69,8 @@ async def test_bytes_go_through_both_ways_and_the_end_is_passed_on(tmp_path: Pat
 async def test_a_stranger_gets_no_tunnel(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     async with two_nodes(tmp_path) as (a, b), trio.open_nursery() as nursery:
-        Tunnels(context_of(b, tmp_path), lambda peer: None).serve()
-        near = Tunnels(context_of(a, tmp_path / "a"), lambda peer: None)
+        tunnels(b, tmp_path).serve(lambda peer: None)
+        near = tunnels(a, tmp_path / "a")
         path = await nursery.start(near.open, b.peer_id)
         with trio.fail_after(30):
             async with await trio.open_unix_socket(path) as local:
@@ -86,5 +83,5 @@ async def test_reachable_means_that_a_connection_opens() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert await reachable("127.0.0.1", port)
-    assert not await reachable("127.0.0.1", port)
+        assert await reachable("127.0.0.1", port, 3.0)
+    assert not await reachable("127.0.0.1", port, 3.0)

@@ -48,7 +48,7 @@ def chain() -> Chain:
 @pytest.fixture
 async def blocks(chain: Chain, tmp_path: Path) -> AsyncIterator[Blocks]:
     async with open_context(tmp_path, chain) as context:
-        yield Blocks(context, confirmations=3)
+        yield Blocks(context, chain, confirmations=3)  # type: ignore[arg-type]
 
 
 async def test_a_true_beacon_is_sound(blocks: Blocks, chain: Chain) -> None:

@@ -27,7 +27,7 @@ from tests.node.roles.validator.judging.test_noise_check import sampled, unit
 def preparer(context: Any, chain: Any) -> ChainPreparer:
     """For a validator that has no records yet."""
     records = WorkerRecords(context.journal, context.metrics, context.log)
-    blocks = Blocks(context, 1)
+    blocks = Blocks(context, chain, 1)
     return ChainPreparer(blocks, Chooser(chain, blocks, records, "auto", context.log))
 
 
@@ -85,7 +85,7 @@ async def test_many_who_wait_ask_like_one(
 ) -> None:
     chain = Chain(head=100, interval=12.0, made=trio.current_time())
     async with open_context(tmp_path, chain) as context, trio.open_nursery() as nursery:
-        blocks, found = Blocks(context, 1), []
+        blocks, found = Blocks(context, chain, 1), []  # type: ignore[arg-type]
 
         async def wait() -> None:
             found.append(await blocks.wait_for(101))

@@ -68,7 +68,7 @@ async def choose(folder: Path, chain: Chain, made: UnitBundle, **how: Any) -> tu
     async with open_context(folder, chain) as context:
         records = records_of(context)
         await establish(records, how.get("units", PROBATION))
-        blocks = Blocks(context, how.get("confirmations", 1))
+        blocks = Blocks(context, chain, how.get("confirmations", 1))
         setting = how.get("check_rate", "auto")
         chooser = Chooser(chain, blocks, records, setting, context.log)  # type: ignore[arg-type]
         return await chooser.choose(made, how.get("seen_at", HEAD))

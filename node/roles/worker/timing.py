@@ -1,0 +1,40 @@
+"""How long a worker waits, and for what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.retry import Backoff
+
+
+@dataclass(frozen=True)
+class WorkerTiming:
+    """All in seconds.
+
+    `abandoned`: after so long a silence of its orchestrator a worker may join another pool.
+    `engine`, `load`, `bench`: for the engine's answer to an ordinary request, to loading a slice,
+    to measuring. `edge`: for both neighbours to connect. `probe`: for a neighbour's data port to
+    answer before a tunnel is opened instead, `tunnel`: for that tunnel. `countersign`: for the
+    orchestrator to tell of a unit that the neighbour asks about. `gather`: tokens are collected
+    into one report, `report`: the pauses between tries to deliver it.
+    """
+
+    abandoned: float = 120.0
+    engine: float = 20.0
+    load: float = 280.0
+    bench: float = 120.0
+    edge: float = 30.0
+    probe: float = 3.0
+    tunnel: float = 15.0
+    countersign: float = 15.0
+    gather: float = 0.05
+    report: Backoff = Backoff(0.5, 5.0)
+
+
+@dataclass(frozen=True)
+class RewardTiming:
+    """Seconds between looks for something to claim, since a root becomes final by time alone and
+    no event tells; and after a look that failed."""
+
+    look: float = 1.0
+    retry: float = 15.0
