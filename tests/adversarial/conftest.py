@@ -34,7 +34,8 @@ from tests.adversarial.standins import POOL, Engine, Ring
 
 @dataclass
 class Net:
-    """`boss` orchestrates two workers; `stages` are their nodes in ring order."""
+    """`boss` orchestrates two workers; `stages` are their nodes in ring order. `judges` are the
+    validators' nodes, and `judge_engines` their engines."""
 
     boss: Node
     orchestrator: Orchestrator
@@ -45,6 +46,7 @@ class Net:
     engines: dict[str, Engine]
     judges: list[Node] = field(default_factory=list)
     validators: list[Validator] = field(default_factory=list)
+    judge_engines: list[Engine] = field(default_factory=list)
 
     @property
     def judge(self) -> Node:
@@ -115,9 +117,11 @@ async def open_net(
         for number, weight in enumerate(judges, 5):
             judge = await node(20 + number, "validator", boss)
             ledger.weights[judge.address] = weight
-            validator = make_validator(judge, Engine(ring))
+            replays = Engine(ring)
+            validator = make_validator(judge, replays)
             net.judges.append(judge)
             net.validators.append(validator)
+            net.judge_engines.append(replays)
             await stack.enter_async_context(running(judge, validator=validator))
             await judge.announce("validator")
         await net.formed()

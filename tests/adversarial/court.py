@@ -15,6 +15,7 @@ from node.wire.messages.fields import Done
 from node.wire.messages.verification import VerdictNotice, VerifyRequest
 from node.wire.methods import VERDICT, VERIFY
 from node.wire.rpc import serve
+from proofs.encoding.eip712 import Domain
 from proofs.encoding.receipts import Receipt
 from proofs.evidence.bundle import StageClaim, UnitBundle
 from proofs.evidence.ring_terms import ring_digest
@@ -46,7 +47,9 @@ WORK = LAYERS * TOKENS * PRICE
 """What one unit earns, wei."""
 
 
-def bundle_of(worker: Node, boss: Node, unit: bytes, pool_id: int, last: int) -> UnitBundle:
+def bundle_of(
+    worker: Node, boss: Node, unit: bytes, pool_id: int, last: int, domain: Domain = DOMAIN
+) -> UnitBundle:
     """A unit that `worker` truly did alone for `boss`; `last` is its last token."""
     sequence = BundleSequence(
         request=SequenceRequest(
@@ -73,8 +76,8 @@ def bundle_of(worker: Node, boss: Node, unit: bytes, pool_id: int, last: int) ->
         address=worker.address,
         evidence=(evidence,),
         receipt=receipt,
-        receipt_signature=receipt.sign(worker.context.key, DOMAIN),
-        counter_signature=receipt.sign(boss.context.key, DOMAIN),
+        receipt_signature=receipt.sign(worker.context.key, domain),
+        counter_signature=receipt.sign(boss.context.key, domain),
     )
     return UnitBundle(
         unit_id=sha256(unit).digest(),

@@ -1,8 +1,8 @@
 """Putting a validator together. Whether there is a chain is asked here and nowhere else.
 
-With a chain, only pool owners send bundles, blocks choose what is replayed, pools name their
-limits, and accepted work is settled; without one, each of these parts is a small class that does
-without.
+With a chain, only pool owners may send bundles, blocks choose what is replayed, pools name their
+limits, and accepted work is settled. Without a chain, a small class takes the place of each of
+these parts.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ OpenModel = Callable[[Path, str], PreparedModel]
 
 @dataclass(frozen=True)
 class _ChainParts:
-    """What is one thing with a chain and another without."""
+    """The parts that differ with and without a chain."""
 
     admission: Admission
     preparer: Preparer

@@ -1,14 +1,14 @@
 """The validator role: take bundles, judge them, deliver verdicts, settle what was right.
 
-A bundle is taken only from whom `admission` allows: on a chain, the owner of the pool that would
-pay for it. It is written to disk and journaled before its sender is told that it was taken; from
-then on its verdict will be delivered, whatever happens to this process. A unit is accepted at most
-once: a second bundle for it is refused, so nothing is paid twice.
+A bundle is taken only from a sender that `admission` allows: where there is a chain, from the owner
+of the pool that would pay for it. It is written to disk and journaled before its sender is told
+that it was taken; from then on its verdict will be delivered, whatever happens to this process. A
+unit is accepted at most once: a second bundle for it is refused, so nothing is paid twice.
 
-Which bundle is prepared, judged or set aside when, is decided by `bundle_state.BundleQueue`. This
-file carries out what the queue says and reports to it what came of that: `judging.plan` prepares,
-`verdicts` judges. A bundle on which the engine keeps failing is set aside, and so is a verdict that
-nobody takes; when its sender asks again, it starts anew.
+`bundle_state.BundleQueue` decides which bundle is prepared or judged next. This file carries out
+what the queue says and reports back what came of it: `judging.plan` prepares, `verdicts` judges. A
+bundle on which the engine keeps failing is set aside, and so is a verdict that nobody takes; if its
+sender asks again, it starts anew.
 """
 
 from __future__ import annotations

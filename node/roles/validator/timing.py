@@ -1,4 +1,4 @@
-"""How long a validator waits for what, and how much it takes on at once.
+"""How long a validator waits, and for what, and how much it takes on at once.
 
 The defaults are what nodes run with; each part is explained where it is used.
 """
@@ -22,8 +22,8 @@ from node.roles.validator.settlement.settling import RECHECK_SECONDS
 
 @dataclass(frozen=True)
 class JudgingTiming:
-    """`replays` on the engine, tries to see a block that `noise` names, `rows` of accused
-    stages."""
+    """Times for `replays` on the engine, for blocks that the `noise` of a bundle names, and for
+    the `rows` of accused stages."""
 
     replays: ReplayTiming = field(default_factory=ReplayTiming)
     noise: Backoff = NOISE_TRIES
@@ -32,8 +32,8 @@ class JudgingTiming:
 
 @dataclass(frozen=True)
 class SettlementTiming:
-    """`rules` say when an epoch is closed, `proposals` how long that may take, `audits` how posted
-    roots are looked at. Every `recheck` seconds is looked whether a root became final."""
+    """`rules` say when an epoch is closed, `proposals` how long that may take, and `audits` how
+    patiently posted roots are audited. Pools are looked at again every `recheck` seconds."""
 
     rules: EpochRules = field(default_factory=EpochRules)
     proposals: ProposalTiming = field(default_factory=ProposalTiming)
@@ -43,7 +43,8 @@ class SettlementTiming:
 
 @dataclass(frozen=True)
 class ValidatorTiming:
-    """All of it. `queue` are limits of what is taken, `delivery` the tries to deliver a verdict."""
+    """All times and limits of a validator. `queue` bounds what is taken, `delivery` the tries to
+    deliver a verdict."""
 
     queue: QueueLimits = field(default_factory=QueueLimits)
     delivery: Backoff = DELIVERY_TRIES

@@ -224,7 +224,7 @@ def verdict_of(unit: Any, network: Any, key: bytes, **changes: Any) -> VerdictNo
 
 async def verifying(network: Any) -> Any:
     """A unit whose bundle the validator holds, with its engine failing on it."""
-    network.validator._engine.refuse["replay"] = "internal"
+    network.judge_engines[0].refuse["replay"] = "internal"
     (unit,) = await network.submit()
     await network.reached(unit, UnitState.VERIFYING)
     await eventually(lambda: network.validator.queued)

@@ -36,9 +36,9 @@ def banned(network: Any) -> set[str]:
 
 def off(network: Any, *stages: int) -> None:
     """These stages' proofs are not what the validators compute."""
-    for validator in network.validators:
-        validator._engine.mismatches = 128
-        validator._engine.off = frozenset(stages)
+    for engine in network.judge_engines:
+        engine.mismatches = 128
+        engine.off = frozenset(stages)
 
 
 async def convicted(network: Any, stage: int) -> None:

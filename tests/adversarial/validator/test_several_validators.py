@@ -25,7 +25,7 @@ def signers(network: Any) -> set[str]:
 
 async def test_a_minority_that_rejects_honest_work_harms_nobody(net) -> None:
     async with net(judges=(40, 35, 25)) as network:
-        network.validators[2]._engine.mismatches = 128
+        network.judge_engines[2].mismatches = 128
         units = await network.submit(2)
         for unit in units:
             await network.reached(unit, UnitState.SETTLED)
@@ -37,8 +37,8 @@ async def test_a_minority_that_rejects_honest_work_harms_nobody(net) -> None:
 
 async def test_a_majority_that_convicts_bans_and_the_work_is_not_paid(net) -> None:
     async with net(judges=(40, 35, 25)) as network:
-        for validator in network.validators[:2]:
-            validator._engine.mismatches = 128
+        for engine in network.judge_engines[:2]:
+            engine.mismatches = 128
         cheat = network.stage(0)
         await network.submit()
         await eventually(lambda: banned(network))

@@ -28,7 +28,7 @@ class StakedValidators:
         self._chain = chain
 
     async def peer_ids(self) -> list[str]:
-        """None while the chain does not answer."""
+        """Empty while the chain does not answer."""
         peers = peers_by_address(self._context.network)
         try:
             validators = await self._chain.validators.addresses()

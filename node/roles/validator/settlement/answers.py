@@ -11,11 +11,9 @@ where it stopped.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import trio
 
-from chain.encoding.structs import DisputeKind
+from chain.encoding.structs import Dispute, DisputeKind
 from chain.errors import ChainError, Reverted
 from node.context import NodeContext
 from node.errors import InputError
@@ -25,9 +23,6 @@ from node.settlement.history import PoolHistory, PostedEpoch
 from proofs.encoding.leaves import PostedRoot
 from proofs.encoding.receipts import EpochRoot
 from proofs.errors import ProofError
-
-if TYPE_CHECKING:
-    from chain.encoding.structs import Dispute
 
 NO_ROOT = PostedRoot(
     EpochRoot(

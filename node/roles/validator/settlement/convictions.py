@@ -40,7 +40,7 @@ from proofs.verdict.message import SignedVerdict, Verdict
 if TYPE_CHECKING:
     from chain.client import ChainClient
 
-ATTEMPTS = Backoff.every(10.0, most=6)
+SIGNATURE_TRIES = Backoff.every(10.0, most=6)
 MAX_WAITING = 256
 """Convictions that wait for signatures; more are dropped."""
 
@@ -51,7 +51,7 @@ class ConvictionTiming:
     for signatures."""
 
     turn: float = 3.0
-    attempts: Backoff = ATTEMPTS
+    attempts: Backoff = SIGNATURE_TRIES
 
 
 def conviction_of(bundle: UnitBundle, verdict: Verdict, domain: Domain) -> Conviction | None:

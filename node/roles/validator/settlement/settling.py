@@ -26,7 +26,7 @@ from node.wire.rpc import serve
 from proofs.encoding.leaves import PostedRoot, SignedReceipt
 
 RECHECK_SECONDS = 1.0
-"""How often is looked whether a root is final: it becomes so by time alone, and no event tells."""
+"""Pools are looked at again this often: a root becomes final by time alone, and no event tells."""
 LEAST_WAIT_SECONDS = 0.05
 
 
