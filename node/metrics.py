@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.exposition import generate_latest
 
 OTHER = "other"
-GROUP_STATES = ("forming", "loading", "running", "repairing", "draining", "dissolved")
+GROUP_STATES = ("loading", "running", "repairing")
 UNIT_STATES = (
     "queued",
     "assigned",

@@ -1,4 +1,7 @@
-"""A running node as its HTTP API shows it: snapshots of what the roles hold, in plain shapes."""
+"""A running node as its HTTP API shows it.
+
+Each role tells of itself in a snapshot of its own; here they are given the shapes of `/v1/*`.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,11 @@ from node.http.view import (
 )
 from node.lifecycle import Lifecycle, NodeState
 from node.roles.assembly import Roles
-from node.roles.orchestrator.coordinator.groups import Group
-from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
-from node.roles.orchestrator.jobs.dataset import dataset_rows
-from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.coordinator.units import DONE, Unit, UnitState, WorkSequence
+from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot
 from node.version import version
 
 MAX_REJECTIONS = 200
-DONE = frozenset({UnitState.ACCEPTED, UnitState.SETTLED})
 
 
 class RuntimeView:
@@ -46,6 +46,7 @@ class RuntimeView:
         context.metrics.known_nodes.set_function(lambda: len(network.records.all()))
 
     async def status(self) -> Status:
+        """This node, its engine included where it has one."""
         context, worker = self._context, self._roles.worker
         engine = await worker.engine_status() if worker is not None else None
         return Status(
@@ -74,61 +75,66 @@ class RuntimeView:
         return not reasons, reasons
 
     async def nodes(self) -> Sequence[NodeInfo]:
-        orchestrator = self._roles.orchestrator
-        members = orchestrator.pool.members if orchestrator is not None else {}
-        pongs = orchestrator.watch.pongs if orchestrator is not None else {}
+        """Every node whose record is here; an orchestrator's workers as it sees them."""
+        orchestrator, network = self._roles.orchestrator, self._context.network
+        workers = orchestrator.snapshot().workers if orchestrator is not None else {}
         found = []
-        for record in self._context.network.records.all():
-            member, pong = members.get(record.peer_id), pongs.get(record.peer_id)
+        for record in network.records.all():
+            worker = workers.get(record.peer_id)
             found.append(
                 NodeInfo(
                     peer_id=record.peer_id,
-                    address=member.address if member is not None else "",
+                    address=worker.address if worker is not None else "",
                     roles=record.roles,
-                    state=member.state.value if member is not None else "seen",
+                    state=worker.state if worker is not None else "seen",
                     device=record.device,
                     vram_bytes=record.vram_bytes,
                     layer_seconds=record.layer_seconds,
                     location=record.location,
                     region=record.region,
                     last_seen=record.issued_at,
-                    connected=self._context.network.connected(record.peer_id),
-                    rss=pong.rss if pong is not None else 0,
+                    connected=network.connected(record.peer_id),
+                    rss=worker.rss if worker is not None else 0,
                 )
             )
         return found
 
     async def groups(self) -> Sequence[GroupInfo]:
+        """The pool's groups; none where this node is no orchestrator."""
         orchestrator = self._roles.orchestrator
         if orchestrator is None:
             return []
-        return [self._group(orchestrator, g) for g in orchestrator.pool.groups.values()]
+        pool = orchestrator.snapshot()
+        return [_group(pool, group) for group in pool.groups]
 
     async def work(self, after: int, limit: int) -> Sequence[WorkInfo]:
+        """Units by their cursor, which counts them from 1 in the order of their jobs."""
         orchestrator = self._roles.orchestrator
         if orchestrator is None:
             return []
-        units = list(orchestrator.pool.units.values())[after : after + limit]
-        return [_work(after + place, unit) for place, unit in enumerate(units, start=1)]
+        units = orchestrator.units(after, limit)
+        return [_work(cursor, unit) for cursor, unit in enumerate(units, start=after + 1)]
 
     async def rejections(self) -> Sequence[Rejection]:
+        """The newest `MAX_REJECTIONS`, newest first."""
         orchestrator = self._roles.orchestrator
         if orchestrator is None:
             return []
         newest = orchestrator.rejections[-MAX_REJECTIONS:][::-1]
         return [
             Rejection(
-                unit_id=str(item["unit_id"]),
-                at=float(item["at"]),
-                reason=str(item["reason"]),
-                stage=-1 if item["first_faulty"] is None else int(item["first_faulty"]),
-                peer_id=str(item["faulty_peer"]),
-                validator=str(item["validator"]),
+                unit_id=item.unit_id.hex(),
+                at=item.at,
+                reason=item.reason,
+                stage=-1 if item.first_faulty is None else item.first_faulty,
+                peer_id=item.faulty_peer,
+                validator=item.validator,
             )
             for item in newest
         ]
 
     async def submit(self, job: JobRequest) -> str:
+        """The id of the accepted job. Raises `JobRefused`."""
         orchestrator = self._roles.orchestrator
         if orchestrator is None:
             raise JobRefused("not_orchestrator", "this node is no orchestrator; ask the pool's")
@@ -143,6 +149,7 @@ class RuntimeView:
             raise JobRefused("bad_prompt", str(exc), 422) from exc
 
     async def job(self, job_id: str) -> JobInfo | None:
+        """The job and its completions so far."""
         orchestrator = self._roles.orchestrator
         if orchestrator is None or job_id not in orchestrator.jobs:
             return None
@@ -170,10 +177,11 @@ class RuntimeView:
         )
 
     async def dataset(self, job_id: str) -> Sequence[dict[str, Any]] | None:
+        """One row for each accepted completion so far."""
         orchestrator = self._roles.orchestrator
         if orchestrator is None or job_id not in orchestrator.jobs:
             return None
-        return await trio.to_thread.run_sync(dataset_rows, orchestrator, job_id)
+        return await trio.to_thread.run_sync(orchestrator.dataset, job_id)
 
     def _pool_id(self) -> int:
         worker = self._roles.worker
@@ -181,40 +189,31 @@ class RuntimeView:
             return self._roles.pool_id
         return worker.membership.employer.pool_id
 
-    def _group(self, orchestrator: Orchestrator, group: Group) -> GroupInfo:
-        stages = []
-        for place, stage in enumerate(group.plan.stages):
-            loaded = orchestrator.builder.loaded.get(stage.peer_id)
-            pong = orchestrator.watch.pongs.get(stage.peer_id)
-            stages.append(
-                StageInfo(
-                    stage=place,
-                    peer_id=stage.peer_id,
-                    first_layer=stage.first_layer,
-                    last_layer=stage.last_layer,
-                    weights_bytes=loaded.weights_bytes if loaded else 0,
-                    kv_bytes=loaded.kv_bytes if loaded else 0,
-                    rss=max(loaded.rss if loaded else 0, pong.rss if pong else 0),
-                )
+
+def _group(pool: PoolSnapshot, group: GroupSnapshot) -> GroupInfo:
+    return GroupInfo(
+        group_id=group.group_id.hex(),
+        generation=group.generation,
+        state=group.state,
+        model=pool.model_name,
+        model_id=pool.model_id.hex(),
+        stages=tuple(
+            StageInfo(
+                stage=index,
+                peer_id=stage.peer_id,
+                first_layer=stage.first_layer,
+                last_layer=stage.last_layer,
+                weights_bytes=stage.weights_bytes,
+                kv_bytes=stage.kv_bytes,
+                rss=stage.rss,
             )
-        section = self._context.config.orchestrator
-        return GroupInfo(
-            group_id=group.group_id.hex(),
-            generation=group.generation,
-            state=group.state.value,
-            model=section.model,
-            model_id=orchestrator.model_id.hex(),
-            stages=tuple(stages),
-            spares=group.plan.spares,
-            running=sum(
-                not s.finished
-                for unit in orchestrator.pool.units.values()
-                if unit.group_id == group.group_id and unit.state is UnitState.ASSIGNED
-                for s in unit.sequences
-            ),
-            tokens=orchestrator.tokens,
-            tokens_per_second=round(orchestrator.tokens_per_second, 2),
-        )
+            for index, stage in enumerate(group.stages)
+        ),
+        spares=group.spares,
+        running=group.running,
+        tokens=pool.tokens,
+        tokens_per_second=round(pool.tokens_per_second, 2),
+    )
 
 
 def _work(cursor: int, unit: Unit) -> WorkInfo:

@@ -38,6 +38,7 @@ class HttpRefusal(Exception):
         self.details = details
 
     def response(self) -> JSONResponse:
+        """The answer; a 401 names the scheme that is asked for."""
         headers = {"WWW-Authenticate": "Bearer"} if self.status == 401 else None
         return error_response(self.status, self.code, self.message, headers, **self.details)
 
@@ -45,6 +46,7 @@ class HttpRefusal(Exception):
 def error_response(
     status: int, code: str, message: str, headers: dict[str, str] | None = None, **details: Any
 ) -> JSONResponse:
+    """The one shape that all errors of the API have; `details` stand beside code and message."""
     body = {"error": {"code": code, "message": message, **details}}
     return JSONResponse(body, status_code=status, headers=headers)
 

@@ -1,9 +1,9 @@
 """What the HTTP server asks of a running node, and the shapes it answers with.
 
 `NodeView` is the whole seam: the server knows nothing of roles, peers or engines, and the runtime
-nothing of HTTP. Every method returns a snapshot at once; none waits for the network. The models are
-what `/v1/*` serves as JSON: bytes ids as lower-case hex, times in unix seconds, memory in bytes,
-token amounts as decimal strings. Fields that a node does not know keep their defaults.
+nothing of HTTP. Methods answer from what the node holds, its memory or its disk; none waits for the
+network. The models are what `/v1/*` serves as JSON: bytes as lower-case hex, times in unix seconds,
+memory in bytes. Fields that a node does not know keep their defaults.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ MAX_PAGE = 500
 
 
 class Shape(BaseModel):
+    """Base of all shapes: immutable, and closed to fields that nobody declared."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -38,10 +40,8 @@ class Status(Shape):
     peers: int = 0
     pool_id: int = 0
     provider: str = ""
-    balance: str = "0"
     engine_pid: int = 0
     engine_rss: int = 0
-    engine_restarts: int = 0
 
 
 class NodeInfo(Shape):
@@ -59,7 +59,6 @@ class NodeInfo(Shape):
     last_seen: float = 0.0
     connected: bool = False
     rss: int = 0
-    score: float = 0.0
 
 
 class StageInfo(Shape):
@@ -75,6 +74,9 @@ class StageInfo(Shape):
 
 
 class GroupInfo(Shape):
+    """A pipeline group. `running` counts sequences in it that are being generated; `tokens` and
+    `tokens_per_second` are the whole pool's."""
+
     group_id: str
     generation: int
     state: str
@@ -116,7 +118,7 @@ class Rejection(Shape):
 
 
 class Completion(Shape):
-    """The answer to one prompt of a job, by the prompt's place in the job."""
+    """The answer to one prompt of a job, by the prompt's index in the job."""
 
     index: int
     id: str = ""
@@ -167,15 +169,21 @@ class JobRefused(Exception):
 class NodeView(Protocol):
     """What a running node shows of itself. Implemented by the runtime."""
 
-    async def status(self) -> Status: ...
+    async def status(self) -> Status:
+        """This node."""
+        ...
 
     async def health(self) -> tuple[bool, Sequence[str]]:
         """(ready, why not)."""
         ...
 
-    async def nodes(self) -> Sequence[NodeInfo]: ...
+    async def nodes(self) -> Sequence[NodeInfo]:
+        """Every node whose record is here."""
+        ...
 
-    async def groups(self) -> Sequence[GroupInfo]: ...
+    async def groups(self) -> Sequence[GroupInfo]:
+        """The pool's groups; none where this node is no orchestrator."""
+        ...
 
     async def work(self, after: int, limit: int) -> Sequence[WorkInfo]:
         """Units with cursor > `after`, rising, at most `limit`."""
@@ -189,8 +197,11 @@ class NodeView(Protocol):
         """Accept a job durably and return its id. Raises `JobRefused`."""
         ...
 
-    async def job(self, job_id: str) -> JobInfo | None: ...
+    async def job(self, job_id: str) -> JobInfo | None:
+        """The job as it stands, None where there is none of that id."""
+        ...
 
     async def dataset(self, job_id: str) -> Sequence[dict[str, Any]] | None:
-        """One row for each accepted completion so far, in the order of the prompts."""
+        """One row for each accepted completion so far, in the order of the prompts; None where
+        there is no such job."""
         ...

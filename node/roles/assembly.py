@@ -19,8 +19,8 @@ from node.config.keystore import NodeKey
 from node.config.networkfile import ChainTable
 from node.context import NodeContext
 from node.onchain.registration import Provider, ensure_funds, register_worker
+from node.roles.orchestrator.opening.setup import open_orchestrator
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.orchestrator.setup import open_orchestrator
 from node.roles.validator.assembly import open_validator, open_validator_engine
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker, build_worker, open_worker_engine, worker_device
@@ -111,7 +111,7 @@ async def open_roles(
             replayer = await stack.enter_async_context(open_validator_engine(context))
             validator = open_validator(context, chain, replayer, follower)
         if "orchestrator" in wanted:
-            orchestrator, pool_id = await open_orchestrator(context, table, follower)
+            orchestrator, pool_id = await open_orchestrator(context, chain, table, follower)
         roles = Roles(follower, worker, validator, orchestrator, pool_id)
         follower.wants = roles.wants
         yield roles

@@ -15,10 +15,12 @@ from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
 from tests.adversarial.court import open_court
 from tests.adversarial.harness import (
+    TIMING,
     Node,
     make_orchestrator,
     make_validator,
@@ -89,7 +91,11 @@ class Net:
 
 @asynccontextmanager
 async def open_net(
-    folder: Path, *, judges: Sequence[int] = (1,), policy: Policy | None = None
+    folder: Path,
+    *,
+    judges: Sequence[int] = (1,),
+    policy: Policy | None = None,
+    timing: OrchestratorTiming = TIMING,
 ) -> AsyncIterator[Net]:
     """`judges` are the stakes of the validators."""
     ledger, ring = Ledger(), Ring()
@@ -104,7 +110,7 @@ async def open_net(
         boss = await node(0, "orchestrator", None)
         ledger.creators[POOL] = boss.address
         mallory = await node(9, "worker", boss)
-        orchestrator = make_orchestrator(boss, policy)
+        orchestrator = make_orchestrator(boss, policy, timing)
         net = Net(boss, orchestrator, mallory, ledger, {}, {}, {})
         await stack.enter_async_context(running(boss, orchestrator=orchestrator))
         for number in (1, 2):
@@ -129,20 +135,18 @@ async def open_net(
 
 
 @pytest.fixture
-def net(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
-    """`open_net`, with models that are only named and settlement that does not wait long."""
-
-    monkeypatch.setattr("node.roles.orchestrator.workers.watch.PING_EVERY_SECONDS", 0.2)
+def net(tmp_path: Path) -> Callable[..., Any]:
+    """`open_net` in a folder of its own."""
     return lambda **options: open_net(tmp_path, **options)
 
 
 @pytest.fixture
-def court(net: object, tmp_path: Path) -> Callable[..., Any]:
-    """`open_court`; of `net` it has the patches alone."""
+def court(tmp_path: Path) -> Callable[..., Any]:
+    """`open_court` in a folder of its own."""
     return lambda **options: open_court(tmp_path, **options)
 
 
 @pytest.fixture
-def signing(court: object, tmp_path: Path) -> Callable[[], Any]:
-    """`open_signing`; of `court` it has the patches alone."""
+def signing(tmp_path: Path) -> Callable[[], Any]:
+    """`open_signing` in a folder of its own."""
     return lambda: open_signing(tmp_path)

@@ -18,15 +18,17 @@ from node.config.schema import NodeConfig
 from node.context import NodeContext
 from node.journal import open_journal
 from node.metrics import NodeMetrics
+from node.onchain.blocks import Blocks
 from node.onchain.receipt_domain import receipt_domain
 from node.retry import Backoff
 from node.roles.assembly import Roles, needs_all_epochs
+from node.roles.orchestrator.chain_parts import parts_on_chain, parts_without_chain
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.pool import Policy
-from node.roles.orchestrator.jobs.units_of_job import JobCutter
+from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
-from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.validator.assembly import open_validator
 from node.roles.validator.judging.engine import ReplayTiming
 from node.roles.validator.judging.rows import RowsTiming
@@ -235,7 +237,17 @@ def make_validator(
     return open_validator(context, node.chain, engine, node.follower, timing, named_model)  # type: ignore[arg-type]
 
 
-def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
+TIMING = OrchestratorTiming(ping=0.2, claim=Backoff(0.0, 0.0, most=3))
+"""An orchestrator that looks often and asks again at once."""
+
+
+def make_orchestrator(
+    node: Node, policy: Policy | None = None, timing: OrchestratorTiming = TIMING
+) -> Orchestrator:
+    parts = parts_without_chain()
+    if node.chain is not None:
+        blocks = Blocks(node.context, node.chain, 1)
+        parts = parts_on_chain(node.chain, blocks, POOL, node.context.log)
     cutter = JobCutter(Words(), MODEL, "tiny", 512, 1, VOCAB)
     terms = GroupTerms(POOL, MODEL, "tiny", 4096, 256)
     return Orchestrator(
@@ -243,8 +255,9 @@ def make_orchestrator(node: Node, policy: Policy | None = None) -> Orchestrator:
         Coordinator(policy or Policy(stages=2), planner, identity=node.peer_id.encode()),
         cutter,
         Builder(node.context, terms),
-        Inviter(node.context, POOL, MODEL, "tiny"),
+        parts,
         node.follower,
+        timing,
     )
 
 

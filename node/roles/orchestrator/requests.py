@@ -10,17 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import trio
 
 from node.context import NodeContext
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.events import (
+    Event,
+    GroupBroken,
+    PeerFinished,
+    PeerGone,
+    PeerTokens,
+    PeerVerdict,
+)
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
-from node.roles.orchestrator.coordinator.pool import Pool
+from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
-from node.roles.orchestrator.jobs.units_of_job import JobCutter
+from node.roles.orchestrator.jobs.cutting import JobCutter
+from node.roles.orchestrator.journal_events import UnitRejected
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
 from node.wire.messages.fields import Done, StageRef
@@ -41,7 +48,7 @@ class PeerRequests:
     def __init__(
         self,
         context: NodeContext,
-        pool: Pool,
+        pool: PoolView,
         cutter: JobCutter,
         inviter: Inviter,
         watch: WorkerWatch,
@@ -53,8 +60,7 @@ class PeerRequests:
         self._inviter = inviter
         self._watch = watch
         self._feed = feed
-        self.tokens = 0
-        self.rejections: list[dict[str, Any]] = []
+        self.rejections: list[UnitRejected] = []
 
     def serve(self) -> None:
         """Register the handlers."""
@@ -69,30 +75,28 @@ class PeerRequests:
         ids = [run.ids for run in report.tokens] + [end.ids for end in report.finished]
         if any(max(run, default=0) >= self._cutter.vocab_size for run in ids):
             reason = "stage 0 reported a token that the model does not have"
-            await self._feed(ev.GroupBroken(group.group_id, generation, reason, peer_id))
+            await self._feed(GroupBroken(group.group_id, generation, reason, peer_id))
             raise Refused("bad_request", reason)
-        events: list[ev.Event] = []
+        events: list[Event] = []
         for run in report.tokens:
-            unit = self._pool.assigned(self._unit_id(run.sequence_id), generation)
+            unit = self._pool.assigned(self._pool.unit_id_of(run.sequence_id), generation)
             if unit is None:
                 continue
             old = next(s for s in unit.sequences if s.sequence_id == run.sequence_id)
             if old.finished or run.offset > len(old.output_ids):
                 continue
             if run.offset + len(run.ids) > len(old.output_ids):
-                event = ev.PeerTokens(
-                    generation, unit.unit_id, run.sequence_id, run.offset, run.ids
-                )
+                event = PeerTokens(generation, unit.unit_id, run.sequence_id, run.offset, run.ids)
                 events.append(event)
         for end in report.finished:
-            unit = self._pool.assigned(self._unit_id(end.sequence_id), generation)
+            unit = self._pool.assigned(self._pool.unit_id_of(end.sequence_id), generation)
             if unit is None:
                 continue
             old = next(s for s in unit.sequences if s.sequence_id == end.sequence_id)
             if not old.finished:
                 text = self._cutter.text(old, end.ids)
                 events.append(
-                    ev.PeerFinished(
+                    PeerFinished(
                         generation, unit.unit_id, end.sequence_id, end.reason, end.ids, text
                     )
                 )
@@ -106,7 +110,7 @@ class PeerRequests:
         group = self._require_stage(peer_id, ref, ref.stage)
         self._context.log.warning("stage trouble", peer=peer_id, reason=trouble.reason)
         if trouble.kind == "leaving":
-            await self._feed(ev.PeerGone(peer_id, trouble.reason))
+            await self._feed(PeerGone(peer_id, trouble.reason))
             return Done()
         if group.state not in (GroupState.LOADING, GroupState.RUNNING):
             return Done()
@@ -115,7 +119,7 @@ class PeerRequests:
                 if other != peer_id:
                     nursery.start_soon(self._watch.probe, other)
         await self._feed(
-            ev.GroupBroken(ref.group_id, ref.generation, trouble.reason, reporter=peer_id)
+            GroupBroken(ref.group_id, ref.generation, trouble.reason, reporter=peer_id)
         )
         return Done()
 
@@ -139,9 +143,9 @@ class PeerRequests:
             return Done()  # late or repeated: it changes nothing, and is not asked for again
         summary = {**verdict.summary(), "validator": address}
         if not verdict.accepted:
-            await self._note_rejection(verdict, summary)
+            await self._note_rejection(verdict, address)
         await self._feed(
-            ev.PeerVerdict(
+            PeerVerdict(
                 peer_id,
                 verdict.unit_id,
                 verdict.bundle_id,
@@ -154,20 +158,19 @@ class PeerRequests:
         )
         return Done()
 
-    async def _note_rejection(self, verdict: Verdict, summary: dict[str, Any]) -> None:
-        bundle = verdict.bundle_id.hex()
-        body = {
-            **summary,
-            "unit_id": verdict.unit_id.hex(),
-            "bundle_id": bundle,
-            "at": self._context.wall(),
-        }
-        key = f"{bundle}:{summary['validator']}"
-        if await self._context.journal.append("peer.rejection", key, body):
-            self.rejections.append(body)
-
-    def _unit_id(self, sequence_id: bytes) -> bytes:
-        return self._pool.unit_of.get(sequence_id, b"")
+    async def _note_rejection(self, verdict: Verdict, validator: str) -> None:
+        rejected = UnitRejected(
+            unit_id=verdict.unit_id,
+            bundle_id=verdict.bundle_id,
+            validator=validator,
+            at=self._context.wall(),
+            reason=verdict.reason,
+            first_faulty=verdict.first_faulty,
+            faulty_peer=verdict.faulty_peer,
+        )
+        (new,) = await self._context.journal.record(rejected)
+        if new:
+            self.rejections.append(rejected)
 
     def _require_member(self, peer_id: str) -> None:
         member = self._pool.members.get(peer_id)

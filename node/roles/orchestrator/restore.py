@@ -1,14 +1,14 @@
 """What the journal of an orchestrator holds, and what a restart makes of it.
 
-| event | body | after a restart |
+| event | holds | after a restart |
 |---|---|---|
-| operator.job | prompts, key, how they were cut | the same units, QUEUED |
-| self.beacon | beacon of a job, its block | the same noise |
-| self.bundle | the unit as it was sent | VERIFYING: the same bytes are sent again |
-| peer.verdict | the unit after its verdict | ACCEPTED and EXPIRED stay; others are QUEUED again |
-| chain.settled | epoch, transaction | SETTLED |
-| self.ban | reason | the peer is banned |
-| peer.rejection | what was rejected, and why | shown |
+| `JobSubmitted` | prompts, key, how they were cut | the same units, QUEUED |
+| `JobBeacon` | beacon of a job, its block | the same noise |
+| `UnitBundled` | the unit as it was sent | VERIFYING: the same bytes are sent again |
+| `UnitJudged` | the unit after its verdict | ACCEPTED and EXPIRED stay; others are QUEUED again |
+| `UnitSettled` | epoch, transaction | SETTLED |
+| `WorkerBanned` | reason | the peer is banned |
+| `UnitRejected` | what was rejected, and why | shown |
 
 A unit that no validator has is generated again from nothing: what its group had is gone. A unit
 that one has is never sent in another bundle, so it is paid at most once.
@@ -16,75 +16,96 @@ that one has is never sent in another bundle, so it is paid at most once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import trio
 
-from node.context import NodeContext
 from node.errors import InputError
-from node.journal.store import Event
-from node.prompts import Prompt
-from node.roles.orchestrator.coordinator.pool import Pool
+from node.journal import AsyncJournal
+from node.journal.typed import JournalEvent
+from node.roles.orchestrator.coordinator.events import Restored
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
-from node.roles.orchestrator.jobs.beacons import beacon_from_body
-from node.roles.orchestrator.jobs.units_of_job import JobCutter, unit_from_body
+from node.roles.orchestrator.jobs.cutting import JobCutter
+from node.roles.orchestrator.journal_events import (
+    GENERATION,
+    JobBeacon,
+    JobSubmitted,
+    UnitBundled,
+    UnitJudged,
+    UnitRejected,
+    UnitSettled,
+    WorkerBanned,
+)
+
+KINDS: tuple[type[JournalEvent], ...] = (
+    JobSubmitted,
+    JobBeacon,
+    UnitBundled,
+    UnitJudged,
+    UnitSettled,
+    WorkerBanned,
+    UnitRejected,
+)
 
 
-@dataclass(frozen=True)
-class Restored:
-    jobs: dict[str, tuple[bytes, ...]]
-    rejections: list[dict[str, Any]]
+@dataclass
+class Recovered:
+    """What earlier runs left: each job's units by id, and all that belongs into the tables."""
+
+    jobs: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
+    units: dict[bytes, Unit] = field(default_factory=dict)
+    banned: list[str] = field(default_factory=list)
+    rejections: list[UnitRejected] = field(default_factory=list)
+    generation: int = 0
+
+    @property
+    def event(self) -> Restored:
+        """The same for the coordinator."""
+        return Restored(tuple(self.units.values()), tuple(self.banned), self.generation)
 
 
-def job_body(cutter: JobCutter, prompts: tuple[Prompt, ...], key: str) -> dict[str, Any]:
-    """A job for the journal, with all that decides which units it is cut into."""
-    return {
-        "prompts": [p.model_dump(mode="json") for p in prompts],
-        "key": key,
-        "unit_size": cutter.unit_size,
-        "model_id": cutter.model_id,
-    }
+async def restore(journal: AsyncJournal, cutter: JobCutter) -> Recovered:
+    """What the journal has. Raises `InputError` where a job is for another model than the one
+    configured."""
+    events = await journal.replay(*KINDS)
+    generation = int(await journal.state(GENERATION, 0))
+    return await trio.to_thread.run_sync(_replay, events, cutter, generation)
 
 
-async def restore(context: NodeContext, cutter: JobCutter, pool: Pool) -> Restored:
-    """Fill `pool` with what the journal has. Raises `InputError` where a job is for another model
-    than the one configured."""
-    journal = context.journal
-    units: dict[bytes, Unit] = {}
-    banned: list[str] = []
-    restored = Restored({}, [])
-    for event in await journal.events():
-        match event.kind:
-            case "operator.job":
-                cut = await trio.to_thread.run_sync(_cut_again, cutter, event)
-                restored.jobs[event.key] = tuple(unit.unit_id for unit in cut)
-                units |= {unit.unit_id: unit for unit in cut}
-            case "self.beacon":
-                beacon = beacon_from_body(event.body)
-                for unit_id in restored.jobs[event.key]:
-                    units[unit_id] = units[unit_id].drawn(beacon.value, beacon.block)
-            case "self.bundle" | "peer.verdict":
-                unit = unit_from_body(event.body)
-                units[unit.unit_id] = unit
-            case "chain.settled":
-                unit = units[bytes.fromhex(event.key)]
-                units[unit.unit_id] = replace(unit, state=UnitState.SETTLED, **event.body)
-            case "self.ban":
-                banned.append(event.key)
-            case "peer.rejection":
-                restored.rejections.append(event.body)
-    generation: Any = await journal.state("generation", 0)
-    pool.restore(list(units.values()), banned, int(generation))
-    return restored
+def _replay(events: Iterable[JournalEvent], cutter: JobCutter, generation: int) -> Recovered:
+    found = Recovered(generation=generation)
+    for event in events:
+        match event:
+            case JobSubmitted():
+                cut = _cut_again(cutter, event)
+                found.jobs[event.job_id] = tuple(unit.unit_id for unit in cut)
+                found.units |= {unit.unit_id: unit for unit in cut}
+            case JobBeacon():
+                for unit_id in found.jobs[event.job_id]:
+                    drawn = found.units[unit_id].drawn(event.beacon, event.block)
+                    found.units[unit_id] = drawn
+            case UnitBundled() | UnitJudged():
+                found.units[event.unit.unit_id] = event.unit
+            case UnitSettled():
+                found.units[event.unit_id] = replace(
+                    found.units[event.unit_id],
+                    state=UnitState.SETTLED,
+                    epoch=event.epoch,
+                    transaction=event.transaction,
+                )
+            case WorkerBanned():
+                found.banned.append(event.peer_id)
+            case UnitRejected():
+                found.rejections.append(event)
+    return found
 
 
-def _cut_again(cutter: JobCutter, event: Event) -> tuple[Unit, ...]:
-    body = event.body
-    if body["model_id"] != cutter.model_id:
+def _cut_again(cutter: JobCutter, job: JobSubmitted) -> tuple[Unit, ...]:
+    """The units that the job was cut into, whatever the settings are now."""
+    if job.model_id != cutter.model_id:
         raise InputError(
-            f"job {event.key} was accepted for another model than {cutter.model_name}",
+            f"job {job.job_id} was accepted for another model than {cutter.model_name}",
             "set orchestrator.model back, or use another data folder",
         )
-    prompts = tuple(Prompt.model_validate(p) for p in body["prompts"])
-    return replace(cutter, unit_size=body["unit_size"]).cut(body["key"], prompts)
+    return replace(cutter, unit_size=job.unit_size).cut(job.job_key, job.prompts)

@@ -1,50 +1,52 @@
 """The orchestrator role: the coordinator's hands.
 
-Events come from peers' requests, from `watch.py` and from the tasks that carry out commands; each
-goes through `feed`, which asks the pure `Coordinator` what to do. Commands that must be on disk
-before anybody is answered are journaled right there; all others run as tasks of this role's
-nursery. A task that fails reports an event, never an exception.
+Events come from peers' requests, from `workers/watch.py` and from the tasks that carry out
+commands; each goes through `feed`, which asks the pure `Coordinator` what to do. Commands that must
+be on disk before anybody is answered are journaled right there (`recording.py`); all others run as
+tasks of this role's nursery (`executing.py`). A task that fails reports an event, never an
+exception.
 
-What the journal holds, and what a restart makes of it, is in `restore.py`; what peers may ask, in
-`requests.py`.
+What a restart makes of the journal is in `restore.py`; what peers may ask, in `requests.py`.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from itertools import islice
 from typing import Any
 
 import trio
 
 from node.context import NodeContext
 from node.prompts import Prompt
-from node.roles.orchestrator.bundling.collecting import Evidence
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.bundling.collecting import ClaimCollector
+from node.roles.orchestrator.bundling.making import BundleMaker
+from node.roles.orchestrator.chain_parts import ChainParts
+from node.roles.orchestrator.coordinator.commands import BanWorker, Command, Record
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
-from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.events import BeaconDrawn, Event, OperatorSubmitted, Tick
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.executing import CommandExecutor, Hands
 from node.roles.orchestrator.jobs.beacons import Beacons
-from node.roles.orchestrator.jobs.units_of_job import JobCutter, unit_to_body
+from node.roles.orchestrator.jobs.cutting import JobCutter
+from node.roles.orchestrator.jobs.dataset import dataset_rows
+from node.roles.orchestrator.journal_events import JobSubmitted, UnitRejected
+from node.roles.orchestrator.recording import Recorder
+from node.roles.orchestrator.reporting import Reporter
 from node.roles.orchestrator.requests import PeerRequests
-from node.roles.orchestrator.restore import job_body, restore
-from node.roles.orchestrator.workers.builder import Build, Builder
+from node.roles.orchestrator.restore import restore
+from node.roles.orchestrator.settlement_watch import SettlementWatch
+from node.roles.orchestrator.snapshot import PoolSnapshot, group_snapshots, worker_snapshots
+from node.roles.orchestrator.timing import OrchestratorTiming
+from node.roles.orchestrator.workers.builder import Builder
 from node.roles.orchestrator.workers.invites import Inviter
+from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.roles.orchestrator.workers.watch import WorkerWatch
 from node.settlement.follower import SettlementFollower
-from node.wire.messages.fields import StageRef
-from node.wire.messages.verification import Forget
-from node.wire.messages.work import Assign
-from node.wire.methods import ASSIGN, FORGET
-from node.wire.rpc import call
-from p2p.errors import P2PError, RemoteRefused
-from pipeline.engine.control.messages import SequenceSpec
-
-TICK_SECONDS = 0.5
-RATE_SECONDS = 10.0
 
 
 class Orchestrator:
-    """Runs a pool. `cutter` makes units of prompts, `builder` and `evidence` do their parts."""
+    """Runs a pool. `cutter` makes units of prompts, `builder` builds groups, `parts` know who may
+    join and judge, and `follower` what is settled."""
 
     def __init__(
         self,
@@ -52,261 +54,155 @@ class Orchestrator:
         coordinator: Coordinator,
         cutter: JobCutter,
         builder: Builder,
-        inviter: Inviter,
+        parts: ChainParts,
         follower: SettlementFollower,
+        timing: OrchestratorTiming | None = None,
     ) -> None:
-        self._context = context
-        self._follower = follower
-        self._coordinator = coordinator
-        self.pool = coordinator.pool
-        self._cutter = cutter
-        self.builder = builder
-        self._inviter = inviter
-        self.evidence = Evidence(context, self.pool, cutter.model_id, builder.pool_id)
-        self._beacons = Beacons(context, follower.confirmations)
-        self.watch = WorkerWatch(context, self.pool, self.feed)
-        self.requests = PeerRequests(context, self.pool, cutter, inviter, self.watch, self.feed)
-        self._nursery: trio.Nursery | None = None
-        self._builds: dict[bytes, trio.CancelScope] = {}
-        self.changed = trio.Event()
+        timing = timing or OrchestratorTiming()
+        pool, log, model_id = coordinator.pool, context.log, cutter.model_id
+        pool_id = builder.terms.pool_id
+        self.pool = pool
         self.jobs: dict[str, tuple[bytes, ...]] = {}
-        self._rate = deque([(context.now(), 0)], maxlen=int(RATE_SECONDS / TICK_SECONDS))
-        self._counted: dict[bytes, UnitState] = {}
+        """Ids of each job's units, in the order of its prompts."""
+        self.changed = trio.Event()
+        """Set, and replaced by another, whenever more than time has passed."""
+        self._context = context
+        self._coordinator = coordinator
+        self._cutter = cutter
+        self._builder = builder
+        self._tick = timing.tick
+        self._settlement = SettlementWatch(follower, pool_id)
+        self._beacons = Beacons(parts.beacons, context.journal, log, timing.beacon)
+        self._recorder = Recorder(context.journal, pool)
+        self._reporter = Reporter(pool, context.metrics, log, window=int(timing.rate / timing.tick))
+        self._bundles = BundleMaker(
+            context, pool, parts.commit_block, self.feed, model_id=model_id, backoff=timing.bundle
+        )
+        validators = ValidatorWatch(parts.stakes, self.feed, log)
+        self._watch = WorkerWatch(context, pool, validators, self.feed, timing)
+        inviter = Inviter(
+            context,
+            parts.membership,
+            pool_id=pool_id,
+            model_id=model_id,
+            model_name=cutter.model_name,
+        )
+        self._requests = PeerRequests(context, pool, cutter, inviter, self._watch, self.feed)
+        claims = ClaimCollector(
+            context, pool, model_id=model_id, pool_id=pool_id, backoff=timing.claim
+        )
+        hands = Hands(inviter, builder, claims, self._bundles, self._watch, self._settlement)
+        self._executor = CommandExecutor(context, pool, hands, self.feed)
+        self._nursery: trio.Nursery | None = None
         self._leaving = False
-        self._final = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled; started once the journal is replayed and handlers are in place."""
-        restored = await restore(self._context, self._cutter, self.pool)
-        self.jobs |= restored.jobs
-        self.requests.rejections += restored.rejections
+        """Serve until cancelled; started once the journal is replayed and handlers are in place.
+        Raises `InputError` where the journal's jobs are for another model."""
+        recovered = await restore(self._context.journal, self._cutter)
+        self.jobs |= recovered.jobs
+        self._requests.rejections += recovered.rejections
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self.requests.serve()
-            nursery.start_soon(self.watch.records)
-            nursery.start_soon(self.watch.judges)
-            nursery.start_soon(self.watch.pings)
-            nursery.start_soon(self.watch.disconnects)
+            await self.feed(recovered.event)
+            self._requests.serve()
+            nursery.start_soon(self._watch.records)
+            nursery.start_soon(self._watch.validators)
+            nursery.start_soon(self._watch.pings)
+            nursery.start_soon(self._watch.disconnects)
             for job_id in self.jobs:
                 self._draw_if_needed(job_id)
             task_status.started()
             while True:
-                await self.feed(ev.Tick(), *self._newly_final())
-                self._meter()
-                await trio.sleep(TICK_SECONDS)
+                await self.feed(Tick(), *self._settlement.newly_final())
+                self._reporter.meter(self._context.now())
+                await trio.sleep(self._tick)
 
-    @property
-    def model_id(self) -> bytes:
-        return self._cutter.model_id
-
-    @property
-    def model_name(self) -> str:
-        return self._cutter.model_name
-
-    @property
-    def tokens_per_second(self) -> float:
-        """New tokens a second over the last `RATE_SECONDS`."""
-        (first, before), (last, now) = self._rate[0], self._rate[-1]
-        return (now - before) / (last - first) if last > first else 0.0
-
-    @property
-    def tokens(self) -> int:
-        """Output tokens of all units as they stand."""
-        return sum(len(s.output_ids) for u in self.pool.units.values() for s in u.sequences)
-
-    @property
-    def rejections(self) -> list[dict[str, Any]]:
-        return self.requests.rejections
-
-    def units_of(self, job_id: str) -> list[Unit]:
-        """A job's units, in the order of its prompts."""
-        return [self.pool.units[unit_id] for unit_id in self.jobs[job_id]]
-
-    async def drain(self) -> None:
-        """Wait for the verdicts on what validators already have; the rest is in the journal."""
-        self._leaving = True
-        while any(u.state is UnitState.VERIFYING for u in self.pool.units.values()):
-            await self.changed.wait()
-
-    async def feed(self, *events: ev.Event) -> None:
-        """Let the coordinator decide about events of one moment and carry out what follows."""
-        before = {group.group_id: group.state for group in self.pool.groups.values()}
-        obstacle = self.pool.unplannable
+    async def feed(self, *events: Event) -> None:
+        """Let the coordinator decide about events of one moment and carry out what follows. On
+        return, what must be on disk is."""
         commands = self._coordinator.handle_all(events, self._context.now())
-        if self.pool.unplannable not in ("", obstacle):
-            self._context.log.warning("no group can be planned", reason=self.pool.unplannable)
-        self._log(events, before)
+        self._reporter.report(events)
         for command in commands:
-            if isinstance(command, ev.RecordVerdict | ev.RecordSettled | ev.BanWorker):
-                await self._record(command)
-            elif self._nursery is not None and not self._leaving:
-                self._nursery.start_soon(self._carry_out, command)
-        if not all(isinstance(event, ev.Tick) for event in events):
+            if isinstance(command, Record):
+                await self._recorder.write(command)
+            if isinstance(command, BanWorker) or not isinstance(command, Record):
+                self._start(command)
+        if not all(isinstance(event, Tick) for event in events):
             self.changed.set()
             self.changed = trio.Event()
 
     async def submit(self, prompts: tuple[Prompt, ...], key: str) -> str:
-        """Accept a job: on disk before the answer. The same key is the same job."""
+        """Accept a job: on disk before the answer. The same key is the same job. Raises
+        `InputError` naming the first prompt that does not fit."""
         units = await trio.to_thread.run_sync(self._cutter.cut, key, prompts)
         job_id = units[0].job_id
-        body = job_body(self._cutter, prompts, key)
-        if await self._context.journal.append("operator.job", job_id, body):
+        job = JobSubmitted(
+            job_id=job_id,
+            prompts=prompts,
+            job_key=key,
+            unit_size=self._cutter.unit_size,
+            model_id=self._cutter.model_id,
+        )
+        (new,) = await self._context.journal.record(job)
+        if new:
             self.jobs[job_id] = tuple(unit.unit_id for unit in units)
-            await self.feed(ev.OperatorSubmitted(units))
+            await self.feed(OperatorSubmitted(units))
             self._draw_if_needed(job_id)
         return job_id
 
+    async def drain(self) -> None:
+        """Wait for the verdicts on what validators already have; the rest is in the journal."""
+        self.stop_commands()
+        while any(u.state is UnitState.VERIFYING for u in self.pool.units.values()):
+            await self.changed.wait()
+
+    def stop_commands(self) -> None:
+        """From now on events are taken in and journaled, and nothing else is begun."""
+        self._leaving = True
+
+    def units(self, after: int, limit: int) -> list[Unit]:
+        """At most `limit` units, in the order in which they were submitted, without the first
+        `after`."""
+        return list(islice(self.pool.units.values(), after, after + limit))
+
+    def units_of(self, job_id: str) -> list[Unit]:
+        """A job's units, in the order of its prompts. Raises KeyError for an unknown job."""
+        return [self.pool.units[unit_id] for unit_id in self.jobs[job_id]]
+
+    def dataset(self, job_id: str) -> list[dict[str, Any]]:
+        """Rows of a job's accepted units; reads their bundles from disk. Raises KeyError."""
+        units = self.units_of(job_id)
+        return dataset_rows(units, self._bundles.bundle, self._cutter.model_name)
+
+    @property
+    def rejections(self) -> list[UnitRejected]:
+        """Every rejection that a validator sent, in order."""
+        return self._requests.rejections
+
+    def snapshot(self) -> PoolSnapshot:
+        """The pool as it is now."""
+        pongs = self._watch.pongs
+        return PoolSnapshot(
+            model_name=self._cutter.model_name,
+            model_id=self._cutter.model_id,
+            tokens=self._reporter.tokens,
+            tokens_per_second=self._reporter.tokens_per_second,
+            workers=worker_snapshots(self.pool, pongs),
+            groups=group_snapshots(self.pool, self._builder.loaded, pongs),
+        )
+
+    def _start(self, command: Command) -> None:
+        if self._nursery is not None and not self._leaving:
+            self._nursery.start_soon(self._executor.carry_out, command)
+
     def _draw_if_needed(self, job_id: str) -> None:
         """Have the beacon of a journaled job drawn, where a unit waits for one."""
-        waiting = any(unit.undrawn for unit in self.units_of(job_id))
+        waiting = any(unit.awaiting_beacon for unit in self.units_of(job_id))
         if waiting and self._nursery is not None and not self._leaving:
             self._nursery.start_soon(self._draw, job_id)
 
     async def _draw(self, job_id: str) -> None:
         beacon = await self._beacons.draw(job_id)
         self._context.log.info("noise drawn", job=job_id, block=beacon.block)
-        await self.feed(ev.BeaconDrawn(job_id, beacon.value, beacon.block))
-
-    def _newly_final(self) -> list[ev.Event]:
-        """Epochs that became final since the last look. Time alone makes them so."""
-        history = self._follower.history(self.builder.pool_id)
-        found: list[ev.Event] = []
-        while (entry := history.get(self._final + 1)) is not None:
-            if entry.epoch is None or not self._follower.is_final(history, entry):
-                break
-            units = tuple(dict.fromkeys(job for job, _ in entry.epoch.work))
-            found.append(ev.ChainSettled(entry.number, entry.transaction, units))
-            self._final = entry.number
-        return found
-
-    # --- commands -----------------------------------------------------------------------------
-
-    async def _carry_out(self, command: ev.Command) -> None:
-        match command:
-            case ev.InviteWorker():
-                await self.feed(await self._inviter.invite(command.peer_id))
-            case ev.BuildGroup():
-                await self._build(command)
-            case ev.AssignUnit():
-                await self._assign(command)
-            case ev.CollectClaims():
-                epoch = max(self._follower.history(self.builder.pool_id).last, 1)
-                for event in await self.evidence.collect(command, epoch):
-                    await self.feed(event)
-            case ev.VerifyUnit():
-                await self.evidence.verify(command)
-            case ev.ForgetUnit():
-                await self._forget(command)
-
-    async def _build(self, command: ev.BuildGroup) -> None:
-        older = self._builds.get(command.group_id)
-        if older is not None:
-            older.cancel()
-        await self._context.journal.set_state("generation", self.pool.generation)
-        build = Build(command.group_id, command.generation, command.plan)
-        with trio.CancelScope() as scope:
-            self._builds[command.group_id] = scope
-            event = await self.builder.build(build, self.pool.members)
-        if not scope.cancelled_caught:
-            await self.feed(event)
-
-    async def _assign(self, command: ev.AssignUnit) -> None:
-        unit = self.pool.units[command.unit_id]
-        group = self.pool.groups[command.group_id]
-        if group.generation != command.generation:
-            return
-        order = Assign(
-            ref=StageRef(group_id=group.group_id, generation=group.generation, stage=0),
-            sequences=tuple(
-                SequenceSpec(request=s.request, generated=s.output_ids) for s in unit.sequences
-            ),
-        )
-        try:
-            await call(self._context, group.peers[0], ASSIGN, order)
-        except P2PError as exc:
-            if isinstance(exc, RemoteRefused) and exc.code == "bad_request":
-                await self.feed(ev.UnitRefused(unit.unit_id, command.generation, str(exc)))
-                return
-            reason = f"stage 0 took no work: {exc}"
-            await self.watch.probe(group.peers[0])
-            await self.feed(ev.GroupBroken(group.group_id, group.generation, reason))
-
-    async def _forget(self, command: ev.ForgetUnit) -> None:
-        unit = self.pool.units[command.unit_id]
-        group = next((g for g in self.pool.groups.values() if g.plan_at(command.generation)), None)
-        if group is None or group.generation != command.generation:
-            return
-        ids = tuple(s.sequence_id for s in unit.sequences)
-        for stage, peer_id in enumerate(group.peers):
-            ref = StageRef(group_id=group.group_id, generation=command.generation, stage=stage)
-            try:
-                await call(self._context, peer_id, FORGET, Forget(ref=ref, sequence_ids=ids))
-            except P2PError as exc:
-                self._context.log.debug("forget not delivered", peer=peer_id, reason=str(exc))
-
-    # --- journal ------------------------------------------------------------------------------
-
-    async def _record(self, command: ev.RecordVerdict | ev.RecordSettled | ev.BanWorker) -> None:
-        journal = self._context.journal
-        match command:
-            case ev.RecordVerdict():
-                unit = self.pool.units[command.unit_id]
-                key = f"{unit.unit_id.hex()}:{unit.attempt}:{unit.state}"
-                await journal.append("peer.verdict", key, unit_to_body(unit))
-            case ev.RecordSettled():
-                unit = self.pool.units[command.unit_id]
-                body = {"epoch": unit.epoch, "transaction": unit.transaction}
-                await journal.append("chain.settled", unit.unit_id.hex(), body)
-            case ev.BanWorker():
-                body = {"reason": command.reason}
-                await journal.append("self.ban", command.peer_id, body)
-                if self._nursery is not None and not self._leaving:
-                    self._nursery.start_soon(self._inviter.eject, command.peer_id)
-
-    def _meter(self) -> None:
-        """Bring the metrics up to what the tables say."""
-        metrics = self._context.metrics
-        self._rate.append((self._context.now(), self.tokens))
-        metrics.set_groups(Counter(group.state.value for group in self.pool.groups.values()))
-        for unit_id, unit in self.pool.units.items():
-            if self._counted.get(unit_id) != unit.state:
-                self._counted[unit_id] = unit.state
-                metrics.unit(unit.state.value)
-
-    # --- log ----------------------------------------------------------------------------------
-
-    def _log(self, events: tuple[ev.Event, ...], before: dict[bytes, GroupState]) -> None:
-        """One line for every change that an operator would want to see."""
-        log = self._context.log
-        for group in self.pool.groups.values():
-            if before.get(group.group_id) != group.state:
-                log.info(
-                    "group",
-                    group=group.group_id.hex()[:12],
-                    state=group.state.value,
-                    generation=group.generation,
-                    reason=group.reason,
-                )
-        for event in events:
-            match event:
-                case ev.PeerFinished():
-                    self._context.metrics.prompts.inc()
-                    self._context.metrics.tokens.inc(len(event.ids))
-                case ev.PeerVerdict(accepted=False):
-                    log.warning(
-                        "unit rejected",
-                        unit=event.unit_id.hex()[:12],
-                        reason=event.reason,
-                        faulty=event.faulty,
-                    )
-                case ev.ClaimsFailed():
-                    log.warning(
-                        "unit not proven",
-                        unit=event.unit_id.hex()[:12],
-                        reason=event.reason,
-                        suspects=event.suspects,
-                    )
-                case ev.PeerGone():
-                    log.warning("worker is gone", peer=event.peer_id, reason=event.reason)
-                case ev.PeerDeclined():
-                    log.warning("invite failed", peer=event.peer_id, reason=event.reason)
+        await self.feed(BeaconDrawn(job_id, beacon.value, beacon.block))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from node.roles.orchestrator.coordinator.units import UnitState
-from node.roles.orchestrator.jobs.dataset import dataset_rows
 from tests.adversarial.harness import eventually
 from tests.adversarial.standins import LAYERS, POOL, PRICE
 
@@ -13,7 +12,7 @@ async def test_work_is_done_proven_settled_and_paid(net) -> None:
         units = await network.submit(3)
         for unit in units:
             await network.reached(unit, UnitState.SETTLED)
-        rows = dataset_rows(network.orchestrator, units[0].job_id)
+        rows = network.orchestrator.dataset(units[0].job_id)
         assert [row["completion"] for row in rows] == ["<0><1><2><3>"] * 3
         tokens = sum(3 + 4 for _ in units)
         await eventually(lambda: network.ledger.total(POOL) == LAYERS * tokens * PRICE)

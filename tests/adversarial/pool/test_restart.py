@@ -10,10 +10,22 @@ import pytest
 
 from node.errors import InputError
 from node.prompts import Prompt
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.events import (
+    BundleMade,
+    ChainQuorum,
+    ChainSettled,
+    GroupUp,
+    PeerAnnounced,
+    PeerClaimed,
+    PeerFinished,
+    PeerJoined,
+    PeerValidates,
+    PeerVerdict,
+)
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.service import Orchestrator
+from proofs.evidence.sequence import FinishReason
 from tests.adversarial.harness import Node, eventually, make_orchestrator, open_node, running, until
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.standins import POOL
@@ -41,28 +53,30 @@ async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
     (unit,) = orchestrator.units_of(job)
     if state is UnitState.QUEUED:
         return
-    orchestrator._leaving = True  # commands go nowhere: their answers are fed below
+    orchestrator.stop_commands()  # what they would come to is fed below
     for name in PEERS:
         await orchestrator.feed(
-            ev.PeerAnnounced(name, 1, 0.1, None, ""), ev.PeerJoined(name, "0x1", "0x1")
+            PeerAnnounced(name, 1, 0.1, None, ""), PeerJoined(name, "0x1", "0x1")
         )
     for name in PEERS:
-        await orchestrator.feed(ev.PeerJoined(name, "0x1", "0x1"))
+        await orchestrator.feed(PeerJoined(name, "0x1", "0x1"))
     (group,) = pool.groups.values()
-    await orchestrator.feed(ev.GroupUp(group.group_id, group.generation))
+    await orchestrator.feed(GroupUp(group.group_id, group.generation))
     assert pool.units[unit.unit_id].state is UnitState.ASSIGNED
     if state is UnitState.ASSIGNED:
         return
     only = unit.sequences[0].sequence_id
     await orchestrator.feed(
-        ev.PeerFinished(group.generation, unit.unit_id, only, "length", (10, 11, 12, 13), "t")
+        PeerFinished(
+            group.generation, unit.unit_id, only, FinishReason.LENGTH, (10, 11, 12, 13), "t"
+        )
     )
     if state is UnitState.PRODUCED:
         return
     for stage in range(2):
-        await orchestrator.feed(ev.PeerClaimed(unit.unit_id, group.generation, stage, b"claim"))
-    await orchestrator.feed(ev.PeerValidates("v1", 1))
-    await record_bundle(orchestrator, unit.unit_id, b"b" * 32)
+        await orchestrator.feed(PeerClaimed(unit.unit_id, group.generation, stage, b"claim"))
+    await orchestrator.feed(PeerValidates("v1", 1))
+    await orchestrator.feed(BundleMade(unit.unit_id, b"b" * 32))
     if state is UnitState.VERIFYING:
         return
     rejected = state in (UnitState.REJECTED, UnitState.EXPIRED)
@@ -71,33 +85,22 @@ async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
         current = pool.units[unit.unit_id]
         if current.state is not UnitState.VERIFYING:
             await orchestrator.feed(
-                ev.PeerFinished(
-                    group.generation, unit.unit_id, only, "length", (10, 11, 12, 13), "t"
+                PeerFinished(
+                    group.generation, unit.unit_id, only, FinishReason.LENGTH, (10, 11, 12, 13), "t"
                 )
             )
             for stage in range(2):
                 await orchestrator.feed(
-                    ev.PeerClaimed(unit.unit_id, group.generation, stage, b"claim")
+                    PeerClaimed(unit.unit_id, group.generation, stage, b"claim")
                 )
-            await record_bundle(orchestrator, unit.unit_id, bytes([number]) * 32)
+            await orchestrator.feed(BundleMade(unit.unit_id, bytes([number]) * 32))
         bundle = pool.units[unit.unit_id].bundle_id
         reason = "off" if rejected else ""
         await orchestrator.feed(
-            ev.PeerVerdict("v1", unit.unit_id, bundle, not rejected, "", reason, {"accepted": True})
+            PeerVerdict("v1", unit.unit_id, bundle, not rejected, "", reason, {"accepted": True})
         )
     if state is UnitState.SETTLED:
-        await orchestrator.feed(ev.ChainSettled(3, "0x" + "ab" * 32, (unit.unit_id,)))
-
-
-async def record_bundle(orchestrator: Orchestrator, unit_id: bytes, bundle_id: bytes) -> None:
-    """What `Evidence.verify` journals before it sends."""
-    from node.roles.orchestrator.jobs.units_of_job import unit_to_body
-
-    orchestrator.pool.set_bundle(unit_id, bundle_id)
-    unit = orchestrator.pool.units[unit_id]
-    key = f"{unit_id.hex()}:{unit.attempt}"
-    journal = orchestrator._context.journal
-    await journal.append("self.bundle", key, unit_to_body(unit))
+        await orchestrator.feed(ChainSettled(3, "0x" + "ab" * 32, (unit.unit_id,)))
 
 
 AFTER = {
@@ -124,7 +127,7 @@ async def test_a_restart_loses_nothing_and_repeats_nothing_that_may_be_paid(
         async with run(tmp_path) as (_, orchestrator):
             (unit,) = orchestrator.units_of(before.job_id)
             assert unit.state is AFTER[state]
-            assert orchestrator.pool.unit_of[unit.sequences[0].sequence_id] == unit.unit_id
+            assert orchestrator.pool.unit_id_of(unit.sequences[0].sequence_id) == unit.unit_id
             if unit.state is UnitState.QUEUED:
                 assert not unit.group_id
                 assert not unit.sequences[0].output_ids
@@ -149,22 +152,22 @@ async def test_a_verifying_unit_keeps_the_validator_that_has_it(tmp_path: Path) 
 async def test_opinions_that_were_outstanding_are_all_asked_for_again(tmp_path: Path) -> None:
     """What one validator had said is not on disk; it says so again, of the same bundle."""
 
-    def verdict(judge: str, unit: Unit) -> ev.PeerVerdict:
-        return ev.PeerVerdict(judge, unit.unit_id, unit.bundle_id, True, "", "", {})
+    def verdict(judge: str, unit: Unit) -> PeerVerdict:
+        return PeerVerdict(judge, unit.unit_id, unit.bundle_id, True, "", "", {})
 
     async with run(tmp_path) as (_, orchestrator):
-        await orchestrator.feed(ev.ChainQuorum(100, 6_667), ev.PeerValidates("v2", 60))
+        await orchestrator.feed(ChainQuorum(100, 6_667), PeerValidates("v2", 60))
         await advance(orchestrator, UnitState.VERIFYING)
         (before,) = orchestrator.pool.units.values()
         await orchestrator.feed(verdict("v2", before))
         (unit,) = orchestrator.pool.units.values()
         assert (unit.state, list(unit.opinions)) == (UnitState.VERIFYING, ["v2"])
     async with run(tmp_path) as (_, orchestrator):
-        orchestrator._leaving = True
+        orchestrator.stop_commands()
         (unit,) = orchestrator.pool.units.values()
         assert (unit.opinions, unit.late, unit.bundle_id) == ({}, False, before.bundle_id)
-        await orchestrator.feed(ev.ChainQuorum(100, 6_667))
-        await orchestrator.feed(ev.PeerValidates("v2", 60), ev.PeerValidates("v3", 40))
+        await orchestrator.feed(ChainQuorum(100, 6_667))
+        await orchestrator.feed(PeerValidates("v2", 60), PeerValidates("v3", 40))
         (unit,) = orchestrator.pool.units.values()
         assert unit.asked == ("v2", "v3")
         await orchestrator.feed(verdict("v2", unit))
@@ -201,8 +204,7 @@ async def test_epochs_that_were_posted_meanwhile_are_all_learned_of(tmp_path: Pa
 
 
 async def test_the_count_of_builds_goes_on(tmp_path: Path) -> None:
-    async with run(tmp_path) as (node, orchestrator):
-        orchestrator.pool.generation = 7
+    async with run(tmp_path) as (node, _):
         await node.context.journal.set_state("generation", 7)
     async with run(tmp_path) as (_, orchestrator):
         await advance(orchestrator, UnitState.ASSIGNED)
@@ -219,8 +221,8 @@ async def test_other_settings_do_not_cut_an_old_job_anew(tmp_path: Path) -> None
     async with open_node(0, tmp_path, role="orchestrator") as node:
         orchestrator = make_orchestrator(node)
         wider = orchestrator._cutter.__class__(**{**vars(orchestrator._cutter), "unit_size": 4})
-        restored = await restore(node.context, wider, orchestrator.pool)
+        restored = await restore(node.context.journal, wider)
         assert restored.jobs[job] == before
         other = wider.__class__(**{**vars(wider), "model_id": b"o" * 32})
         with pytest.raises(InputError, match="another model"):
-            await restore(node.context, other, make_orchestrator(node).pool)
+            await restore(node.context.journal, other)

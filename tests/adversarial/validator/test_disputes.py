@@ -129,10 +129,7 @@ async def test_who_countersigned_what_it_contradicts_is_named(net) -> None:
         assert await network.judge.context.journal.replay(RowsAsked) == []
 
 
-async def test_who_sends_other_rows_than_it_signs_for_gets_no_pay_and_convicts_nobody(
-    net, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("node.roles.orchestrator.bundling.collecting.CLAIM_RETRY_SECONDS", 0.0)
+async def test_who_sends_other_rows_than_it_signs_for_gets_no_pay_and_convicts_nobody(net) -> None:
     async with net() as network:
         network.engine(0).says["sent"] = b"r" * 32
         members = network.orchestrator.pool.members
@@ -153,7 +150,6 @@ async def test_who_sends_other_rows_than_it_signs_for_gets_no_pay_and_convicts_n
 async def test_claims_that_would_make_the_bundle_a_lie_go_into_none(
     net, stage: int, says: dict[str, Any], suspects: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("node.roles.orchestrator.bundling.collecting.CLAIM_RETRY_SECONDS", 0.0)
     async with net() as network:
         network.engine(stage).says.update(says)
         members = network.orchestrator.pool.members

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.units import UnitState
-from tests.adversarial.harness import eventually
+from tests.adversarial.harness import TIMING, eventually
 from tests.adversarial.standins import LAYERS, POOL, PRICE
 
 WORK = LAYERS * (3 + 4) * PRICE
@@ -64,11 +63,8 @@ async def test_verdicts_of_strangers_with_the_role_in_their_record_are_not_asked
         assert network.mallory.peer_id not in network.orchestrator.pool.asked
 
 
-async def test_units_wait_for_stake_that_is_not_here_and_a_latecomer_is_asked(
-    net, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("node.roles.orchestrator.workers.watch.JUDGES_EVERY_SECONDS", 0.1)
-    async with net(judges=(60, 40)) as network:
+async def test_units_wait_for_stake_that_is_not_here_and_a_latecomer_is_asked(net) -> None:
+    async with net(judges=(60, 40), timing=replace(TIMING, validators=0.1)) as network:
         late = network.judges[1]
         network.ledger.weights[late.address] = 0  # its stake comes later
         network.ledger.weights["0x" + "ee" * 20] = 40  # and this one never shows up

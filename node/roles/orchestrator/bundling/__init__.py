@@ -1,1 +1,1 @@
-"""From a finished unit to its proof bundle: claims are collected and checked."""
+"""From a produced unit to a proof bundle at the validators."""

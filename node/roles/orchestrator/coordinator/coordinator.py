@@ -1,8 +1,8 @@
 """The orchestrator's decisions: `handle(event, now)` returns the commands that follow.
 
-One event changes the tables of members, groups and units (`intake.py`); then `reconcile.py`
-compares what is with what should be and issues what is missing: invite who is new, build groups
-out of healthy workers, repair what broke, hand out units, and send what is proven to a validator.
+One event changes the tables of members, groups and units (`intake/`); then `reconcile.py` compares
+what is with what should be and issues what is missing: invite who is new, build groups out of
+healthy workers, repair what broke, hand out units, and send what is proven to a validator.
 Reconciling after every event, not in the event's own branch, is what makes any order of events end
 in the same place: a death during a repair, a verdict on a unit whose group is gone, a worker that
 comes back.
@@ -10,32 +10,49 @@ comes back.
 What is ugly: a unit that was PRODUCED but whose evidence died with a stage is generated again by
 one token, so that the rebuilt group proves all of it.
 
-Pure: no clock, no I/O, no randomness; group ids come from the generation counter.
+Pure: no clock, no I/O, no randomness; group ids come from the generation counter. Nobody else holds
+the tables: `pool` shows them and cannot change them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from node.roles.orchestrator.coordinator import events as ev
-from node.roles.orchestrator.coordinator.intake import EventApplier
-from node.roles.orchestrator.coordinator.pool import Planner, Policy, Pool
+from node.roles.orchestrator.coordinator.commands import Command
+from node.roles.orchestrator.coordinator.events import Event
+from node.roles.orchestrator.coordinator.intake.applier import EventApplier
+from node.roles.orchestrator.coordinator.pool import (
+    Planner,
+    Policy,
+    PoolLimits,
+    PoolTables,
+    PoolView,
+)
 from node.roles.orchestrator.coordinator.reconcile import Reconciler
 
 
 class Coordinator:
-    """A pool and the rules that move it."""
+    """A pool's tables and the rules that move them. `identity` tells its groups' ids from those of
+    other orchestrators."""
 
-    def __init__(self, policy: Policy, planner: Planner, *, identity: bytes) -> None:
-        self.pool = Pool(policy, planner, identity)
-        self._intake = EventApplier(self.pool)
-        self._reconciler = Reconciler(self.pool)
+    def __init__(
+        self,
+        policy: Policy,
+        planner: Planner,
+        *,
+        identity: bytes,
+        limits: PoolLimits | None = None,
+    ) -> None:
+        tables = PoolTables(policy, planner, identity, limits or PoolLimits())
+        self.pool = PoolView(tables)
+        self._applier = EventApplier(tables)
+        self._reconciler = Reconciler(tables)
 
-    def handle(self, event: ev.Event, now: float) -> list[ev.Command]:
+    def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event at time `now` (seconds, monotonic) and say what to do."""
         return self.handle_all((event,), now)
 
-    def handle_all(self, events: Iterable[ev.Event], now: float) -> list[ev.Command]:
+    def handle_all(self, events: Iterable[Event], now: float) -> list[Command]:
         """Take events of one moment, in order; reconciled once, after the last."""
-        commands = [command for event in events for command in self._intake.apply(event, now)]
+        commands = [command for event in events for command in self._applier.apply(event, now)]
         return commands + self._reconciler.reconcile(now)

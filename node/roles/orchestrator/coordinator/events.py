@@ -1,8 +1,7 @@
-"""What happens to an orchestrator, and what it decides to do.
+"""What happens to an orchestrator.
 
 An event's prefix says who caused it: the operator, a peer, the chain, or the node itself (time,
-its own tasks). Commands are carried out by `service.py`; none of them waits for an answer here:
-answers come back as events.
+its own tasks). Every change of the pool's tables is one of these events; there is no other way in.
 """
 
 from __future__ import annotations
@@ -10,10 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.roles.orchestrator.coordinator.units import Unit
-from pipeline.planner import GroupPlan
 from proofs.evidence.sequence import FinishReason
-
-# --- events -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -67,6 +63,8 @@ class ChainQuorum:
 
 @dataclass(frozen=True)
 class PeerJoined:
+    """The worker accepted its invite. Addresses are EVM ones, the worker's and its provider's."""
+
     peer_id: str
     address: str
     provider: str
@@ -82,6 +80,8 @@ class PeerDeclined:
 
 @dataclass(frozen=True)
 class PeerPinged:
+    """One ping of a worker; `ok` is whether it answered in time."""
+
     peer_id: str
     ok: bool
 
@@ -96,6 +96,8 @@ class PeerGone:
 
 @dataclass(frozen=True)
 class GroupUp:
+    """Every stage of a build is loaded and the ring is closed."""
+
     group_id: bytes
     generation: int
 
@@ -114,6 +116,8 @@ class GroupBroken:
 
 @dataclass(frozen=True)
 class PeerTokens:
+    """Stage 0 reports new output tokens of a sequence, from output index `offset` on."""
+
     generation: int
     unit_id: bytes
     sequence_id: bytes
@@ -123,6 +127,9 @@ class PeerTokens:
 
 @dataclass(frozen=True)
 class PeerFinished:
+    """Stage 0 reports a sequence's end. `ids` are all of its output tokens, `text` is what this
+    node decoded from them; `reason` is the finish reason's name."""
+
     generation: int
     unit_id: bytes
     sequence_id: bytes
@@ -185,98 +192,36 @@ class ChainSettled:
     unit_ids: tuple[bytes, ...]
 
 
-Event = (
-    Tick
-    | OperatorSubmitted
+@dataclass(frozen=True)
+class BundleMade:
+    """The proof bundle of a VERIFYING unit is on disk under its content id."""
+
+    unit_id: bytes
+    bundle_id: bytes
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What the journal of earlier runs holds: units as they last stood, the peer ids of banned
+    workers, and the number of the newest build."""
+
+    units: tuple[Unit, ...]
+    banned: tuple[str, ...]
+    generation: int
+
+
+WorkerEvent = (
+    PeerAnnounced | PeerJoined | PeerDeclined | PeerPinged | PeerGone | GroupUp | GroupBroken
+)
+WorkEvent = (
+    OperatorSubmitted
     | BeaconDrawn
-    | PeerAnnounced
-    | PeerValidates
-    | ChainQuorum
-    | PeerJoined
-    | PeerDeclined
-    | PeerPinged
-    | PeerGone
-    | GroupUp
-    | GroupBroken
     | PeerTokens
     | PeerFinished
     | PeerClaimed
     | ClaimsFailed
     | UnitRefused
-    | PeerVerdict
-    | ChainSettled
+    | BundleMade
 )
-
-# --- commands -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class InviteWorker:
-    peer_id: str
-
-
-@dataclass(frozen=True)
-class BuildGroup:
-    """Load every stage of the plan and close the ring; supersedes older builds of the group."""
-
-    group_id: bytes
-    generation: int
-    plan: GroupPlan
-
-
-@dataclass(frozen=True)
-class AssignUnit:
-    group_id: bytes
-    generation: int
-    unit_id: bytes
-
-
-@dataclass(frozen=True)
-class CollectClaims:
-    unit_id: bytes
-    generation: int
-
-
-@dataclass(frozen=True)
-class VerifyUnit:
-    unit_id: bytes
-    validator: str
-
-
-@dataclass(frozen=True)
-class ForgetUnit:
-    """Stages may drop the unit's evidence."""
-
-    unit_id: bytes
-    generation: int
-
-
-@dataclass(frozen=True)
-class BanWorker:
-    peer_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class RecordVerdict:
-    """Journal the unit as it now stands (ACCEPTED, REJECTED or EXPIRED)."""
-
-    unit_id: bytes
-
-
-@dataclass(frozen=True)
-class RecordSettled:
-    unit_id: bytes
-
-
-Command = (
-    InviteWorker
-    | BuildGroup
-    | AssignUnit
-    | CollectClaims
-    | VerifyUnit
-    | ForgetUnit
-    | BanWorker
-    | RecordVerdict
-    | RecordSettled
-)
+VerdictEvent = PeerValidates | ChainQuorum | PeerVerdict | ChainSettled | Tick
+Event = WorkerEvent | WorkEvent | VerdictEvent | Restored

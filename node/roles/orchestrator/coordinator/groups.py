@@ -1,12 +1,14 @@
 """A pipeline group: the workers that hold one copy of the model between them.
 
 ```
-FORMING → LOADING → RUNNING ⇄ REPAIRING → LOADING …
-any ─→ DRAINING → DISSOLVED
+LOADING ─every stage is up→ RUNNING ─broken→ REPAIRING ─planned anew→ LOADING
+   └─failed→ REPAIRING
 ```
 Every build has its own generation, counted over all groups of this orchestrator, so that whatever
 arrives late from an older build is recognised and dropped. A death never dissolves a group: it is
-REPAIRING until a plan over those left is found, and its sequences go on where they stood.
+REPAIRING until a plan over those left is found, and its sequences go on where they stood. Nor does
+the end of the orchestrator's process: groups are not kept on disk, and the next start plans new
+ones over the workers that it then finds.
 """
 
 from __future__ import annotations
@@ -20,21 +22,17 @@ from pipeline.planner import GroupPlan
 
 
 class GroupState(StrEnum):
-    FORMING = "forming"
+    """Where a group stands in the picture above."""
+
     LOADING = "loading"
     RUNNING = "running"
     REPAIRING = "repairing"
-    DRAINING = "draining"
-    DISSOLVED = "dissolved"
 
 
 TRANSITIONS: dict[GroupState, frozenset[GroupState]] = {
-    GroupState.FORMING: frozenset({GroupState.LOADING, GroupState.DRAINING}),
-    GroupState.LOADING: frozenset({GroupState.RUNNING, GroupState.REPAIRING, GroupState.DRAINING}),
-    GroupState.RUNNING: frozenset({GroupState.REPAIRING, GroupState.DRAINING}),
-    GroupState.REPAIRING: frozenset({GroupState.LOADING, GroupState.DRAINING}),
-    GroupState.DRAINING: frozenset({GroupState.DISSOLVED}),
-    GroupState.DISSOLVED: frozenset(),
+    GroupState.LOADING: frozenset({GroupState.RUNNING, GroupState.REPAIRING}),
+    GroupState.RUNNING: frozenset({GroupState.REPAIRING}),
+    GroupState.REPAIRING: frozenset({GroupState.LOADING}),
 }
 
 
@@ -47,10 +45,18 @@ STABLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Group:
+    """One group, as of its newest build.
+
+    `plan` says which layers each worker holds, stage 0 first. `retry_at` is when a REPAIRING group
+    may be planned again and `up_at` when this build began to run, both in monotonic seconds.
+    `failures` counts builds in a row that did not last, `stalls` silent rings since the last unit
+    that was finished. `reason` is why it broke last, "" while a build is under way.
+    """
+
     group_id: bytes
     plan: GroupPlan
-    state: GroupState = GroupState.FORMING
-    generation: int = 0
+    generation: int
+    state: GroupState = GroupState.LOADING
     retry_at: float = 0.0
     failures: int = 0
     stalls: int = 0
@@ -59,24 +65,28 @@ class Group:
     builds: tuple[tuple[int, GroupPlan], ...] = ()
     """The latest builds' generations and plans, to say later who was in them."""
 
+    @classmethod
+    def first(cls, group_id: bytes, generation: int, plan: GroupPlan) -> Group:
+        """A new group, LOADING its first build."""
+        return cls(group_id, plan, generation, builds=((generation, plan),))
+
     def to(self, state: GroupState, **changes: Any) -> Group:
+        """This group in another state. Raises `IllegalTransition` where the table forbids it."""
         if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"group {self.group_id.hex()[:12]}: {self.state} → {state}")
         return replace(self, state=state, **changes)
 
     @property
     def peers(self) -> tuple[str, ...]:
+        """Peer ids of its stages, in order."""
         return tuple(stage.peer_id for stage in self.plan.stages)
 
     def plan_at(self, generation: int) -> GroupPlan | None:
         """The plan of one of this group's builds, None where it had no such build."""
         return dict(self.builds).get(generation)
 
-    @property
-    def live(self) -> bool:
-        return self.state not in (GroupState.DRAINING, GroupState.DISSOLVED)
-
     def loading(self, generation: int, plan: GroupPlan) -> Group:
+        """The group with another build under way."""
         return self.to(
             GroupState.LOADING,
             generation=generation,

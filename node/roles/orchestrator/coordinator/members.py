@@ -18,6 +18,8 @@ from enum import StrEnum
 
 
 class MemberState(StrEnum):
+    """Where a worker stands in the picture above."""
+
     DISCOVERED = "discovered"
     INVITED = "invited"
     HEALTHY = "healthy"
@@ -51,7 +53,15 @@ class IllegalTransition(RuntimeError):
 
 @dataclass(frozen=True)
 class Member:
-    """One worker. `memory_bytes` and `layer_seconds` are what its record claims."""
+    """One worker.
+
+    `memory_bytes`, `layer_seconds` (seconds a layer takes for one token), `location` (degrees of
+    latitude and longitude) and `region` are what its record claims; `address` and `provider` are
+    EVM addresses, "" before it joined. `retry_at` is when it may be invited again and `rest_until`
+    when it may be planned again, both in monotonic seconds. `strikes` counts suspicions that it has
+    not worked off, `troubles` young rings in a row that it says broke, `declined` invites in a row
+    that failed. `reason` is why it is in its state.
+    """
 
     peer_id: str
     state: MemberState = MemberState.DISCOVERED
@@ -77,6 +87,7 @@ class Member:
 
     @property
     def may(self) -> frozenset[MemberState]:
+        """The states that it can go to."""
         return TRANSITIONS[self.state]
 
     def usable(self, now: float) -> bool:

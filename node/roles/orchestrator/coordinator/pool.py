@@ -1,13 +1,20 @@
-"""The tables of a pool, which the rules in `intake.py` and `reconcile.py` read and change."""
+"""The tables of a pool: workers, groups, units and validators.
+
+`PoolTables` belongs to the coordinator alone: its rules (`intake/`, `reconcile.py`) are the only
+ones that hold it, and an event is the only way to have them change it. Everybody else gets a
+`PoolView`, which shows the same tables as they are now and cannot write to them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import Member, MemberState
-from node.roles.orchestrator.coordinator.units import LIVE, Unit, UnitState
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from pipeline.planner import Candidate, CannotPlan, GroupPlan
 
 
@@ -27,25 +34,37 @@ class Policy:
     stall_timeout: float = 120.0
 
 
+@dataclass(frozen=True)
+class PoolLimits:
+    """How much of this node strangers may take up: `members` in its table, and `invites` that wait
+    for an answer at the same time."""
+
+    members: int = 2048
+    invites: int = 64
+
+
 Planner = Callable[[Sequence[Candidate], GroupPlan | None], GroupPlan]
 """Plan a group over candidates, near the previous plan where there is one. Raises `CannotPlan`."""
 
 
-MAX_MEMBERS = 2048
 DEFAULT_QUORUM = 6_666
 """Share of the validators' stake that decides, in basis points, where no chain says otherwise."""
 
 
-class Pool:
-    """Members, groups, units and validators. Pure data with small questions about it."""
+class PoolTables:
+    """Members by peer id, groups and units by their ids, and what the chain says of them."""
 
-    def __init__(self, policy: Policy, planner: Planner, identity: bytes) -> None:
+    def __init__(
+        self, policy: Policy, planner: Planner, identity: bytes, limits: PoolLimits
+    ) -> None:
         self.policy = policy
+        self.limits = limits
         self.identity = identity
         self.members: dict[str, Member] = {}
         self.groups: dict[bytes, Group] = {}
         self.units: dict[bytes, Unit] = {}
         self.unit_of: dict[bytes, bytes] = {}
+        """Unit ids by the ids of their sequences."""
         self.validators: dict[str, int] = {}
         """Stake (wei) behind each validator that is here; without a chain, 1 each."""
         self.weights: dict[str, int] = {}
@@ -60,15 +79,6 @@ class Pool:
         self.generation = 0
         self._planner = planner
 
-    def restore(self, units: Sequence[Unit], banned: Sequence[str], generation: int) -> None:
-        """Start from what the journal holds. `generation` continues the count of builds."""
-        for unit in units:
-            self.add_unit(unit.resumed())
-            self.asked.update(unit.asked)
-        for peer_id in banned:
-            self.members[peer_id] = Member(peer_id, MemberState.BANNED, reason="banned earlier")
-        self.generation = generation
-
     def add_unit(self, unit: Unit) -> None:
         """Take in a unit, unless it is known."""
         if unit.unit_id not in self.units:
@@ -77,7 +87,7 @@ class Pool:
 
     def room_for_member(self) -> bool:
         """Whether one more worker fits, after forgetting one that is of no use if need be."""
-        if len(self.members) < MAX_MEMBERS:
+        if len(self.members) < self.limits.members:
             return True
         taken = {peer for group in self.groups.values() for peer in group.peers}
         useless = (MemberState.DEAD, MemberState.DISCOVERED)
@@ -86,10 +96,6 @@ class Pool:
                 del self.members[member.peer_id]
                 return True
         return False
-
-    @property
-    def open_units(self) -> int:
-        return sum(unit.state in LIVE for unit in self.units.values())
 
     @property
     def total_weight(self) -> int:
@@ -101,9 +107,9 @@ class Pool:
         """Stake that must accept a unit, as much as must sign the epoch that pays it."""
         return max(-(-self.total_weight * self.quorum // 10_000), 1)
 
-    def set_bundle(self, unit_id: bytes, bundle_id: bytes) -> None:
-        """Remember which bundle a VERIFYING unit was sent as; the claims are in there."""
-        self.units[unit_id] = replace(self.units[unit_id], bundle_id=bundle_id, claims={})
+    def weight_of(self, validators: Iterable[str]) -> int:
+        """The stake behind these validators, those who have left included."""
+        return sum(self.weights.get(peer_id, 0) for peer_id in validators)
 
     def plan_of(self, unit: Unit) -> GroupPlan | None:
         """The plan of the build that the unit was last given to."""
@@ -111,39 +117,49 @@ class Pool:
         return None if group is None else group.plan_at(unit.generation)
 
     def all_claims(self, unit: Unit) -> bool:
+        """Whether every stage of the unit's build has given its claim."""
         plan = self.plan_of(unit)
         return plan is not None and set(unit.claims) == set(range(len(plan.stages)))
 
-    def reproven(self, unit: Unit) -> Unit:
-        sequences = tuple(s.reopened() for s in unit.sequences)
-        return unit.to(UnitState.ASSIGNED, sequences=sequences, claims={}, generation=0)
-
     def suspect(self, peer_id: str, reason: str, now: float) -> None:
+        """Have a worker rest; "" and strangers change nothing."""
         member = self.members.get(peer_id)
         if member is not None:
             self.members[peer_id] = member.suspected(now, reason)
 
+    def release(self, peer_id: str, reason: str, now: float) -> None:
+        """Send every group that a lost or banned worker holds up into repair, at once."""
+        for group in self.groups.values():
+            if peer_id in group.peers and group.state in (GroupState.LOADING, GroupState.RUNNING):
+                repaired = group.to(GroupState.REPAIRING, reason=reason, retry_at=now)
+                self.groups[group.group_id] = repaired
+
     def assigned(self, unit_id: bytes, generation: int) -> Unit | None:
+        """The unit, where it is being worked on by that build."""
         unit = self.units.get(unit_id)
         if unit is None or unit.state is not UnitState.ASSIGNED or unit.generation != generation:
             return None
         return unit
 
     def current(self, group_id: bytes, generation: int, state: GroupState) -> Group | None:
+        """The group, where this is its newest build and it is in that state."""
         group = self.groups.get(group_id)
         if group is None or group.generation != generation or group.state is not state:
             return None
         return group
 
     def free(self, now: float) -> list[Member]:
-        taken = {peer for group in self.groups.values() if group.live for peer in group.peers}
+        """Workers that could be planned into a group and are in none."""
+        taken = {peer for group in self.groups.values() for peer in group.peers}
         return [m for m in self.members.values() if m.usable(now) and m.peer_id not in taken]
 
     def next_generation(self) -> int:
+        """The number of one more build."""
         self.generation += 1
         return self.generation
 
     def plan(self, members: Sequence[Member], previous: GroupPlan | None) -> GroupPlan | None:
+        """A group over these workers. None where there is no plan; `unplannable` then says why."""
         candidates = [
             Candidate(m.peer_id, m.memory_bytes, m.layer_seconds, m.location, m.region)
             for m in members
@@ -155,3 +171,53 @@ class Pool:
             return None
         self.unplannable = ""
         return plan
+
+
+class PoolView:
+    """The tables as they are now, to be read. What they hold is immutable too."""
+
+    def __init__(self, tables: PoolTables) -> None:
+        self._tables = tables
+        self.policy = tables.policy
+        self.members: Mapping[str, Member] = MappingProxyType(tables.members)
+        self.groups: Mapping[bytes, Group] = MappingProxyType(tables.groups)
+        self.units: Mapping[bytes, Unit] = MappingProxyType(tables.units)
+        self.validators: Mapping[str, int] = MappingProxyType(tables.validators)
+        self.weights: Mapping[str, int] = MappingProxyType(tables.weights)
+
+    @property
+    def asked(self) -> AbstractSet[str]:
+        """Validators that were ever asked for a verdict."""
+        return self._tables.asked
+
+    @property
+    def generation(self) -> int:
+        """The number of the newest build of any group."""
+        return self._tables.generation
+
+    @property
+    def unplannable(self) -> str:
+        """Why no group could be planned at the last try, "" where one could."""
+        return self._tables.unplannable
+
+    @property
+    def total_weight(self) -> int:
+        """Stake of all validators, here or not."""
+        return self._tables.total_weight
+
+    @property
+    def needed_weight(self) -> int:
+        """Stake that must accept a unit."""
+        return self._tables.needed_weight
+
+    def unit_id_of(self, sequence_id: bytes) -> bytes:
+        """The id of the unit that holds a sequence, b"" where none does."""
+        return self._tables.unit_of.get(sequence_id, b"")
+
+    def plan_of(self, unit: Unit) -> GroupPlan | None:
+        """The plan of the build that the unit was last given to."""
+        return self._tables.plan_of(unit)
+
+    def assigned(self, unit_id: bytes, generation: int) -> Unit | None:
+        """The unit, where it is being worked on by that build."""
+        return self._tables.assigned(unit_id, generation)

@@ -9,14 +9,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import (
+    AssignUnit,
+    BuildGroup,
+    Command,
+    InviteWorker,
+    VerifyUnit,
+)
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
-from node.roles.orchestrator.coordinator.pool import Pool
+from node.roles.orchestrator.coordinator.pool import PoolTables
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 
-MAX_INVITES = 64
-"""Invites that wait for an answer; a crowd of strangers gets no more of us."""
 WITHHELD_FACTOR = 5
 """Of the stall timeout: how long one unit may get nothing while its ring works on others."""
 
@@ -24,11 +28,12 @@ WITHHELD_FACTOR = 5
 class Reconciler:
     """Turns the state of a pool into the next commands."""
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, tables: PoolTables) -> None:
+        self._tables = tables
 
-    def reconcile(self, now: float) -> list[ev.Command]:
-        commands: list[ev.Command] = []
+    def reconcile(self, now: float) -> list[Command]:
+        """The commands that are missing at time `now` (seconds, monotonic)."""
+        commands: list[Command] = []
         commands += self._invite(now)
         commands += self._form(now)
         self._stalled(now)
@@ -37,36 +42,36 @@ class Reconciler:
         commands += self._assign(now)
         return commands
 
-    def _invite(self, now: float) -> list[ev.Command]:
-        commands: list[ev.Command] = []
-        open_invites = sum(m.state is MemberState.INVITED for m in self.pool.members.values())
-        for member in self.pool.members.values():
-            if open_invites + len(commands) >= MAX_INVITES:
+    def _invite(self, now: float) -> list[Command]:
+        commands: list[Command] = []
+        open_invites = sum(m.state is MemberState.INVITED for m in self._tables.members.values())
+        for member in self._tables.members.values():
+            if open_invites + len(commands) >= self._tables.limits.invites:
                 break
             if member.state is MemberState.DISCOVERED and now >= member.retry_at:
-                self.pool.members[member.peer_id] = member.to(MemberState.INVITED)
-                commands.append(ev.InviteWorker(member.peer_id))
+                self._tables.members[member.peer_id] = member.to(MemberState.INVITED)
+                commands.append(InviteWorker(member.peer_id))
         return commands
 
-    def _form(self, now: float) -> list[ev.Command]:
+    def _form(self, now: float) -> list[Command]:
         """Build a group out of workers that are in none, once enough of them are here."""
-        free = self.pool.free(now)
-        if not free or self.pool.first_usable is None:
+        free = self._tables.free(now)
+        if not free or self._tables.first_usable is None:
             return []
-        waited = now - self.pool.first_usable >= self.pool.policy.formation_wait
-        enough = len(free) >= max(self.pool.policy.stages, 1)
-        has_group = any(group.live for group in self.pool.groups.values())
+        waited = now - self._tables.first_usable >= self._tables.policy.formation_wait
+        enough = len(free) >= max(self._tables.policy.stages, 1)
+        has_group = bool(self._tables.groups)
         if not enough and (has_group or not waited):
             return []
-        if has_group and not self.pool.policy.stages:
+        if has_group and not self._tables.policy.stages:
             return []
-        plan = self.pool.plan(free, None)
+        plan = self._tables.plan(free, None)
         if plan is None:
             return []
-        generation = self.pool.next_generation()
-        group_id = hashlib.sha256(self.pool.identity + generation.to_bytes(8, "big")).digest()
-        self.pool.groups[group_id] = Group(group_id, plan).loading(generation, plan)
-        return [ev.BuildGroup(group_id, generation, plan)]
+        generation = self._tables.next_generation()
+        group_id = hashlib.sha256(self._tables.identity + generation.to_bytes(8, "big")).digest()
+        self._tables.groups[group_id] = Group.first(group_id, generation, plan)
+        return [BuildGroup(group_id, generation, plan)]
 
     def _stalled(self, now: float) -> None:
         """Break rings whose work brings no tokens, though every worker answers pings.
@@ -75,16 +80,16 @@ class Reconciler:
         follows without a finished unit between rests the next stage in turn. Where other units
         get tokens and one does not, stage 0 withholds it, since it schedules and reports.
         """
-        patience = self.pool.policy.stall_timeout
+        patience = self._tables.policy.stall_timeout
         waiting: dict[bytes, list[float]] = {}
-        for unit in self.pool.units.values():
-            group = self.pool.groups.get(unit.group_id)
+        for unit in self._tables.units.values():
+            group = self._tables.groups.get(unit.group_id)
             if unit.state is not UnitState.ASSIGNED or group is None:
                 continue
             if group.state is GroupState.RUNNING and unit.generation == group.generation:
                 waiting.setdefault(group.group_id, []).append(unit.progress_at)
         for group_id, times in waiting.items():
-            group = self.pool.groups[group_id]
+            group = self._tables.groups[group_id]
             silent, withheld = now - max(times), now - min(times)
             if silent < patience and withheld < patience * WITHHELD_FACTOR:
                 continue
@@ -95,85 +100,85 @@ class Reconciler:
                 suspect = group.peers[turn % len(group.peers)] if turn >= 0 else ""
                 reason = f"the ring brought no token for {silent:.0f} s"
             broken = replace(group.broken(reason, now), stalls=group.stalls + 1)
-            self.pool.groups[group_id] = broken
-            self.pool.suspect(suspect, reason, now)
+            self._tables.groups[group_id] = broken
+            self._tables.suspect(suspect, reason, now)
 
-    def _repair(self, now: float) -> list[ev.Command]:
-        commands: list[ev.Command] = []
-        for group in list(self.pool.groups.values()):
+    def _repair(self, now: float) -> list[Command]:
+        commands: list[Command] = []
+        for group in list(self._tables.groups.values()):
             if group.state is not GroupState.REPAIRING or now < group.retry_at:
                 continue
             survivors = [
-                self.pool.members[p] for p in group.peers if self.pool.members[p].usable(now)
+                self._tables.members[p] for p in group.peers if self._tables.members[p].usable(now)
             ]
-            plan = self.pool.plan([*survivors, *self.pool.free(now)], group.plan)
+            plan = self._tables.plan([*survivors, *self._tables.free(now)], group.plan)
             if plan is None:
                 continue
-            generation = self.pool.next_generation()
-            self.pool.groups[group.group_id] = group.loading(generation, plan)
-            commands.append(ev.BuildGroup(group.group_id, generation, plan))
+            generation = self._tables.next_generation()
+            self._tables.groups[group.group_id] = group.loading(generation, plan)
+            commands.append(BuildGroup(group.group_id, generation, plan))
         return commands
 
-    def _assign(self, now: float) -> list[ev.Command]:
+    def _assign(self, now: float) -> list[Command]:
         """Units of a rebuilt group go on in it; queued units fill running groups' windows."""
-        commands: list[ev.Command] = []
+        commands: list[Command] = []
         running = {
-            g.group_id: g for g in self.pool.groups.values() if g.state is GroupState.RUNNING
+            g.group_id: g for g in self._tables.groups.values() if g.state is GroupState.RUNNING
         }
         load = dict.fromkeys(running, 0)
-        for unit in list(self.pool.units.values()):
+        for unit in list(self._tables.units.values()):
             group = running.get(unit.group_id)
             if group is None or unit.state not in (UnitState.ASSIGNED, UnitState.PRODUCED):
                 continue
             if unit.generation != group.generation:
                 if unit.state is UnitState.PRODUCED:
-                    if self.pool.all_claims(unit):
+                    if self._tables.all_claims(unit):
                         continue
-                    unit = self.pool.reproven(unit)
+                    unit = unit.reproven()
                 unit = _moved(unit, group.generation, now)
-                self.pool.units[unit.unit_id] = unit
-                commands.append(ev.AssignUnit(group.group_id, group.generation, unit.unit_id))
+                self._tables.units[unit.unit_id] = unit
+                commands.append(AssignUnit(group.group_id, group.generation, unit.unit_id))
             load[group.group_id] += sum(not s.finished for s in unit.sequences)
-        for unit in list(self.pool.units.values()):
-            if unit.state is not UnitState.QUEUED or unit.undrawn or not load:
+        for unit in list(self._tables.units.values()):
+            if unit.state is not UnitState.QUEUED or unit.awaiting_beacon or not load:
                 continue
             group_id = min(load, key=lambda g: load[g])
-            if load[group_id] >= self.pool.policy.sequences_in_flight:
+            if load[group_id] >= self._tables.policy.sequences_in_flight:
                 break
             group = running[group_id]
-            self.pool.units[unit.unit_id] = unit.to(
+            self._tables.units[unit.unit_id] = unit.to(
                 UnitState.ASSIGNED,
                 group_id=group_id,
                 generation=group.generation,
                 progress_at=now,
             )
             load[group_id] += len(unit.sequences)
-            commands.append(ev.AssignUnit(group_id, group.generation, unit.unit_id))
+            commands.append(AssignUnit(group_id, group.generation, unit.unit_id))
         return commands
 
-    def _verify(self, now: float) -> list[ev.Command]:
+    def _verify(self, now: float) -> list[Command]:
         """Every validator judges every unit: enough of them must sign what it earns."""
-        commands: list[ev.Command] = []
-        for unit in list(self.pool.units.values()):
-            if unit.state is UnitState.PRODUCED and self.pool.all_claims(unit):
-                if not self.pool.validators:
+        commands: list[Command] = []
+        for unit in list(self._tables.units.values()):
+            if unit.state is UnitState.PRODUCED and self._tables.all_claims(unit):
+                if not self._tables.validators:
                     continue
                 unit = unit.to(UnitState.VERIFYING)
             elif unit.state is not UnitState.VERIFYING:
                 continue
             overdue = now >= unit.verify_by
             have = unit.opinions if overdue else {**dict.fromkeys(unit.asked), **unit.opinions}
-            wanted = [peer_id for peer_id in self.pool.validators if peer_id not in have]
+            wanted = [peer_id for peer_id in self._tables.validators if peer_id not in have]
             if not wanted:
                 continue
-            self.pool.asked.update(wanted)
-            self.pool.units[unit.unit_id] = replace(
+            self._tables.asked.update(wanted)
+            self._tables.units[unit.unit_id] = replace(
                 unit,
                 asked=tuple(dict.fromkeys((*unit.asked, *wanted))),
-                verify_by=now + self.pool.policy.verify_timeout if overdue else unit.verify_by,
-                late=unit.late or (overdue and bool(unit.unheard)),
+                verify_by=now + self._tables.policy.verify_timeout if overdue else unit.verify_by,
+                late=unit.late or (overdue and bool(unit.pending_validators)),
             )
-            commands += [ev.VerifyUnit(unit.unit_id, peer_id) for peer_id in wanted]
+            commands += [VerifyUnit(unit.unit_id, peer_id) for peer_id in wanted]
         return commands
 
 

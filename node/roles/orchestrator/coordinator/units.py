@@ -23,6 +23,8 @@ from proofs.evidence.sequence import FinishReason, NoiseSource, SequenceRequest,
 
 
 class UnitState(StrEnum):
+    """Where a unit stands in the picture above."""
+
     QUEUED = "queued"
     ASSIGNED = "assigned"
     PRODUCED = "produced"
@@ -34,7 +36,7 @@ class UnitState(StrEnum):
 
 
 TRANSITIONS: dict[UnitState, frozenset[UnitState]] = {
-    UnitState.QUEUED: frozenset({UnitState.ASSIGNED, UnitState.EXPIRED}),
+    UnitState.QUEUED: frozenset({UnitState.ASSIGNED}),
     UnitState.ASSIGNED: frozenset({UnitState.PRODUCED, UnitState.QUEUED, UnitState.EXPIRED}),
     UnitState.PRODUCED: frozenset(
         {UnitState.VERIFYING, UnitState.ASSIGNED, UnitState.QUEUED, UnitState.EXPIRED}
@@ -47,7 +49,8 @@ TRANSITIONS: dict[UnitState, frozenset[UnitState]] = {
 }
 
 MAX_ATTEMPTS = 5
-LIVE = frozenset({UnitState.QUEUED, UnitState.ASSIGNED, UnitState.PRODUCED, UnitState.VERIFYING})
+DONE = frozenset({UnitState.ACCEPTED, UnitState.SETTLED})
+"""A validator accepted the unit; its completions are part of the dataset."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class WorkSequence:
         return self.reason is not None
 
     @property
-    def undrawn(self) -> bool:
+    def awaiting_beacon(self) -> bool:
         """Whether it cannot be sampled before its job's beacon is there."""
         return self.request.sampling.temperature > 0.0 and self.noise is None
 
@@ -127,6 +130,7 @@ class WorkSequence:
         return sampled_from(self.segments, generation, len(self.output_ids))
 
     def restarted(self) -> WorkSequence:
+        """With nothing generated."""
         return replace(self, output_ids=(), segments=(), reason=None, text="")
 
     def reopened(self) -> WorkSequence:
@@ -150,9 +154,15 @@ class Opinion:
 
 @dataclass(frozen=True)
 class Unit:
-    """`verify_by` and `progress_at` (the last new token, or the assignment) are monotonic seconds
-    of this run; `asked` are the validators who have its bundle, `opinions` what they said, `late`
-    whether one of them let `verify_by` pass."""
+    """A unit of work, as far as it has come.
+
+    `group_id` and `generation` are the build that works on it, `claims` that build's evidence by
+    stage (canonical bytes). `bundle_id` is the content id of the bundle that it is sent as, b""
+    before there is one. `asked` are the validators who have its bundle, `opinions` what they said,
+    `late` whether one of them let `verify_by` pass. `verify_by` and `progress_at` (the last new
+    token, or the assignment) are monotonic seconds of this run. `history` says why it was started
+    again, once for each time.
+    """
 
     unit_id: bytes
     job_id: str
@@ -174,19 +184,20 @@ class Unit:
     history: tuple[str, ...] = ()
 
     def to(self, state: UnitState, **changes: Any) -> Unit:
+        """This unit in another state. Raises `IllegalTransition` where the table forbids it."""
         if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"unit {self.unit_id.hex()[:12]}: {self.state} → {state}")
         return replace(self, state=state, **changes)
 
     @property
-    def unheard(self) -> tuple[str, ...]:
+    def pending_validators(self) -> tuple[str, ...]:
         """Validators who were asked and have not answered."""
         return tuple(peer_id for peer_id in self.asked if peer_id not in self.opinions)
 
     @property
-    def undrawn(self) -> bool:
+    def awaiting_beacon(self) -> bool:
         """Whether it waits for its job's beacon."""
-        return any(sequence.undrawn for sequence in self.sequences)
+        return any(sequence.awaiting_beacon for sequence in self.sequences)
 
     def drawn(self, beacon: bytes, block: int) -> Unit:
         """With the job's beacon in all sequences that wait for it, each under its own id."""
@@ -194,7 +205,7 @@ class Unit:
             self,
             sequences=tuple(
                 s.drawn(NoiseSource(beacon=beacon, block=block, request_id=s.sequence_id))
-                if s.undrawn
+                if s.awaiting_beacon
                 else s
                 for s in self.sequences
             ),
@@ -202,6 +213,7 @@ class Unit:
 
     @property
     def finished(self) -> bool:
+        """Whether every sequence is."""
         return all(sequence.finished for sequence in self.sequences)
 
     @property
@@ -219,36 +231,31 @@ class Unit:
             ),
         )
 
+    def reproven(self) -> Unit:
+        """ASSIGNED once more, every sequence one token short, for another build to prove it."""
+        sequences = tuple(s.reopened() for s in self.sequences)
+        return self.to(UnitState.ASSIGNED, sequences=sequences, claims={}, generation=0)
+
     def requeued(self, why: str) -> Unit:
-        """Back to QUEUED with nothing generated, one attempt later; EXPIRED after the last."""
+        """QUEUED with nothing generated, one attempt later; EXPIRED after the last."""
         history = (*self.history, why)
         if self.attempt + 1 >= MAX_ATTEMPTS:
             return self.to(UnitState.EXPIRED, history=history)
-        return self.to(
-            UnitState.QUEUED,
-            attempt=self.attempt + 1,
-            sequences=tuple(s.restarted() for s in self.sequences),
-            claims={},
-            bundle_id=b"",
-            asked=(),
-            opinions={},
-            late=False,
-            verdict=None,
-            group_id=b"",
-            generation=0,
-            history=history,
-        )
+        queued = self.to(UnitState.QUEUED, attempt=self.attempt + 1, history=history)
+        return queued._from_nothing()
 
     def resumed(self) -> Unit:
         """As a restart finds it: with a validator or done as it was, else QUEUED from nothing."""
-        if self.state in (UnitState.VERIFYING, UnitState.ACCEPTED, UnitState.SETTLED):
-            kept = replace(self, asked=(), opinions={}, late=False)
-            return replace(kept, verify_by=0.0, progress_at=0.0)
         if self.state is UnitState.EXPIRED:
             return self
+        if self.state is UnitState.VERIFYING or self.state in DONE:
+            return replace(self, asked=(), opinions={}, late=False, verify_by=0.0, progress_at=0.0)
+        return replace(self, state=UnitState.QUEUED)._from_nothing()
+
+    def _from_nothing(self) -> Unit:
+        """Without anything that a group made of it or a validator said of it."""
         return replace(
             self,
-            state=UnitState.QUEUED,
             sequences=tuple(s.restarted() for s in self.sequences),
             claims={},
             bundle_id=b"",
@@ -258,5 +265,6 @@ class Unit:
             verdict=None,
             group_id=b"",
             generation=0,
+            verify_by=0.0,
             progress_at=0.0,
         )

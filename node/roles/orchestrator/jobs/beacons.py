@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-import trio
-
-from node.context import NodeContext
+from chain.errors import BadResponse, ChainError
+from node.journal import AsyncJournal
 from node.onchain.blocks import Blocks
-
-RETRY_SECONDS = 2.0
-KIND = "self.beacon"
+from node.retry import Backoff, tries
+from node.roles.orchestrator.journal_events import JobBeacon
 
 
 @dataclass(frozen=True)
@@ -29,35 +27,22 @@ class Beacon:
     block: int
 
 
-class Beacons:
-    """Draws a beacon for each job, once."""
+class BeaconSource(Protocol):
+    """Where beacons come from."""
 
-    def __init__(self, context: NodeContext, confirmations: int) -> None:
-        self._context = context
-        self._blocks = Blocks(context, context.chain, confirmations)  # type: ignore[arg-type]
+    async def fresh(self) -> Beacon:
+        """Chance that falls after this call. Raises `ChainError`."""
+        ...
 
-    async def draw(self, job_id: str) -> Beacon:
-        """The beacon of a journaled job; on disk on return. Asks the chain until it answers."""
-        from chain.errors import ChainError
 
-        while True:
-            try:
-                fresh = await self._fresh()
-                break
-            except ChainError as exc:
-                self._context.log.warning("no noise for a job yet", job=job_id, reason=str(exc))
-                await trio.sleep(RETRY_SECONDS)
-        body = {"beacon": fresh.value, "block": fresh.block}
-        await self._context.journal.append(KIND, job_id, body)
-        known = await self._context.journal.get(KIND, job_id)
-        assert known is not None, "it was appended above, or before"
-        return beacon_from_body(known.body)
+class BlockBeacons:
+    """Hashes of the chain's blocks."""
 
-    async def _fresh(self) -> Beacon:
-        from chain.errors import BadResponse
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
 
-        if self._context.chain is None:
-            return Beacon(secrets.token_bytes(32), 0)
+    async def fresh(self) -> Beacon:
+        """The hash of the next block, once it is deep enough; see the head of this file."""
         after = await self._blocks.head() + 1
         found = await self._blocks.wait_for(after)
         if found is None:
@@ -68,6 +53,37 @@ class Beacons:
         return Beacon(found, after)
 
 
-def beacon_from_body(body: dict[str, Any]) -> Beacon:
-    """A beacon as the journal has it."""
-    return Beacon(bytes(body["beacon"]), int(body["block"]))
+class RandomBeacons:
+    """This node's own chance, which others have to take on trust."""
+
+    async def fresh(self) -> Beacon:
+        """32 random bytes."""
+        return Beacon(secrets.token_bytes(32), 0)
+
+
+class Beacons:
+    """Draws a beacon for each job, once."""
+
+    def __init__(
+        self, source: BeaconSource, journal: AsyncJournal, log: Any, backoff: Backoff
+    ) -> None:
+        self._source = source
+        self._journal = journal
+        self._log = log
+        self._backoff = backoff
+
+    async def draw(self, job_id: str) -> Beacon:
+        """The beacon of a journaled job; on disk on return. Asks the chain until it answers."""
+        fresh = await self._fresh(job_id)
+        await self._journal.record(JobBeacon(job_id=job_id, beacon=fresh.value, block=fresh.block))
+        known = await self._journal.find(JobBeacon, job_id)
+        assert known is not None, "it was recorded above, or before"
+        return Beacon(known.beacon, known.block)
+
+    async def _fresh(self, job_id: str) -> Beacon:
+        async for _ in tries(self._backoff):
+            try:
+                return await self._source.fresh()
+            except ChainError as exc:
+                self._log.warning("no noise for a job yet", job=job_id, reason=str(exc))
+        raise AssertionError("a backoff without an end")

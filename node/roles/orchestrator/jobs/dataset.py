@@ -9,31 +9,27 @@ signatures, is the proof bundle named by `bundle_id`.
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
-from node.roles.orchestrator.service import Orchestrator
+from node.roles.orchestrator.coordinator.units import DONE, Unit, WorkSequence
 from proofs.evidence.bundle import UnitBundle
 
-ACCEPTED = frozenset({UnitState.ACCEPTED, UnitState.SETTLED})
 
-
-def dataset_rows(orchestrator: Orchestrator, job_id: str) -> list[dict[str, Any]]:
-    """The rows of a job's accepted units, in the order of its prompts."""
+def dataset_rows(
+    units: Iterable[Unit], bundle_of: Callable[[Unit], UnitBundle | None], model_name: str
+) -> list[dict[str, Any]]:
+    """The rows of a job's accepted units, given in the order of its prompts. `bundle_of` finds what
+    a unit was sent as."""
     rows = []
-    for unit in orchestrator.units_of(job_id):
-        if unit.state not in ACCEPTED:
-            continue
-        bundle = orchestrator.evidence.bundle(unit)
-        if bundle is None:
-            continue
-        rows += [_row(orchestrator, unit, sequence, bundle) for sequence in unit.sequences]
+    for unit in units:
+        bundle = bundle_of(unit) if unit.state in DONE else None
+        if bundle is not None:
+            rows += [_row(model_name, unit, sequence, bundle) for sequence in unit.sequences]
     return rows
 
 
-def _row(
-    orchestrator: Orchestrator, unit: Unit, sequence: WorkSequence, bundle: UnitBundle
-) -> dict[str, Any]:
+def _row(model_name: str, unit: Unit, sequence: WorkSequence, bundle: UnitBundle) -> dict[str, Any]:
     verdict, request = unit.verdict or {}, sequence.request
     sampling = request.sampling
     return {
@@ -43,7 +39,7 @@ def _row(
         "finish_reason": sequence.reason.value if sequence.reason else "",
         "prompt_ids": list(request.prompt_ids),
         "output_ids": list(sequence.output_ids),
-        "model": {"name": orchestrator.model_name, "id": bundle.model_id.hex()},
+        "model": {"name": model_name, "id": bundle.model_id.hex()},
         "sampling": {
             "temperature": sampling.temperature,
             "top_k": sampling.top_k,

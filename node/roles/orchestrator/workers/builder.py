@@ -7,24 +7,29 @@ reached, so that the coordinator can plan without it.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import trio
 
 from node.context import NodeContext
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import BuildGroup
+from node.roles.orchestrator.coordinator.events import GroupBroken, GroupUp
 from node.roles.orchestrator.coordinator.members import Member
 from node.wire.messages.fields import StageRef
 from node.wire.messages.work import LoadStage, StageLoaded, StagePeer
 from node.wire.methods import LOAD, RING
 from node.wire.rpc import call
 from p2p.errors import P2PError, PeerUnreachable
-from pipeline.planner import GroupPlan
 
 
 @dataclass(frozen=True)
 class GroupTerms:
-    """What every stage of this pool's groups is told, whatever the plan."""
+    """What every stage of this pool's groups is told, whatever the plan.
+
+    `pool_id` is the pool's on chain, 0 without one. `kv_tokens` is how many tokens a stage's KV
+    cache holds for all sequences together, `max_batch_tokens` how many one batch may have.
+    """
 
     pool_id: int
     model_id: bytes
@@ -34,10 +39,13 @@ class GroupTerms:
 
 
 @dataclass(frozen=True)
-class Build:
-    group_id: bytes
-    generation: int
-    plan: GroupPlan
+class _Step:
+    """One of the two steps of a build. `blames` says whether a stage that refuses it is at fault;
+    one that cannot be reached always is."""
+
+    name: str
+    ask: Callable[[BuildGroup, tuple[StagePeer, ...], int], Awaitable[None]]
+    blames: bool
 
 
 class Builder:
@@ -45,12 +53,17 @@ class Builder:
 
     def __init__(self, context: NodeContext, terms: GroupTerms) -> None:
         self._context = context
-        self.pool_id = terms.pool_id
-        self._terms = terms
+        self.terms = terms
         self.loaded: dict[str, StageLoaded] = {}
+        self._steps = (
+            _Step("load", self._load, blames=True),
+            _Step("ring", self._ring, blames=False),
+        )
 
-    async def build(self, build: Build, members: dict[str, Member]) -> ev.Event:
-        """`GroupUp` or `GroupBroken`."""
+    async def build(
+        self, build: BuildGroup, members: Mapping[str, Member]
+    ) -> GroupUp | GroupBroken:
+        """Have every stage of the plan loaded and connected."""
         stages = tuple(
             StagePeer(
                 peer_id=stage.peer_id,
@@ -60,32 +73,37 @@ class Builder:
             )
             for stage in build.plan.stages
         )
-        failures: list[ev.GroupBroken] = []
-        for step in (self._load, self._ring):
+        failures: list[GroupBroken] = []
+        for step in self._steps:
             async with trio.open_nursery() as nursery:
                 for index in range(len(stages)):
                     nursery.start_soon(
-                        self._step, step, build, stages, index, failures, nursery.cancel_scope
+                        self._attempt, step, build, stages, index, failures, nursery.cancel_scope
                     )
             if failures:
                 return failures[0]
-        return ev.GroupUp(build.group_id, build.generation)
+        return GroupUp(build.group_id, build.generation)
 
-    async def _step(  # type: ignore[no-untyped-def]
-        self, step, build: Build, stages, index: int, failures, scope: trio.CancelScope
+    async def _attempt(
+        self,
+        step: _Step,
+        build: BuildGroup,
+        stages: tuple[StagePeer, ...],
+        index: int,
+        failures: list[GroupBroken],
+        scope: trio.CancelScope,
     ) -> None:
-        peer_id = stages[index].peer_id
         try:
-            await step(build, stages, index)
+            await step.ask(build, stages, index)
         except P2PError as exc:
-            reason = f"{step.__name__.strip('_')} of stage {index}: {exc}"
-            unreachable = isinstance(exc, PeerUnreachable)
-            at_fault = "" if step == self._ring and not unreachable else peer_id
-            failures.append(ev.GroupBroken(build.group_id, build.generation, reason, at_fault))
+            reason = f"{step.name} of stage {index}: {exc}"
+            blamed = step.blames or isinstance(exc, PeerUnreachable)
+            suspect = stages[index].peer_id if blamed else ""
+            failures.append(GroupBroken(build.group_id, build.generation, reason, suspect))
             scope.cancel()
 
-    async def _load(self, build: Build, stages: tuple[StagePeer, ...], index: int) -> None:
-        terms = self._terms
+    async def _load(self, build: BuildGroup, stages: tuple[StagePeer, ...], index: int) -> None:
+        terms = self.terms
         order = LoadStage(
             ref=StageRef(group_id=build.group_id, generation=build.generation, stage=index),
             pool_id=terms.pool_id,
@@ -99,6 +117,6 @@ class Builder:
         peer_id = stages[index].peer_id
         self.loaded[peer_id] = await call(self._context, peer_id, LOAD, order)
 
-    async def _ring(self, build: Build, stages: tuple[StagePeer, ...], index: int) -> None:
+    async def _ring(self, build: BuildGroup, stages: tuple[StagePeer, ...], index: int) -> None:
         ref = StageRef(group_id=build.group_id, generation=build.generation, stage=index)
         await call(self._context, stages[index].peer_id, RING, ref)

@@ -1,58 +1,39 @@
-"""Who may judge this pool's work, and how much stake each verdict carries.
-
-Without a chain: whoever announces itself, one voice each. With one: nodes that have the validator
-role and a staked provider; what they accept together must carry the quorum that settles it, so the
-stake of those who are not here counts in the whole as well.
-"""
+"""Tells the coordinator which validators are here, and what their verdicts weigh, as it changes."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any
 
-from node.context import NodeContext
-from node.roles.orchestrator.coordinator import events as ev
-from node.wire.peer_addresses import address_of_peer
+from chain.errors import ChainError
+from node.roles.orchestrator.coordinator.events import ChainQuorum, Event, PeerValidates
+from node.roles.orchestrator.workers.stakes import ValidatorStakes
 
-Feed = Callable[[ev.Event], Awaitable[None]]
+Feed = Callable[[Event], Awaitable[None]]
 
 
 class ValidatorWatch:
     """Feeds the coordinator what changed since the last look."""
 
-    def __init__(self, context: NodeContext, feed: Feed) -> None:
-        self._context = context
+    def __init__(self, stakes: ValidatorStakes, feed: Feed, log: Any) -> None:
+        self._stakes = stakes
         self._feed = feed
-        self._known: dict[str, int] = {}
-        self._quorum: ev.ChainQuorum | None = None
+        self._log = log
+        self._known: Mapping[str, int] = {}
+        self._quorum: ChainQuorum | None = None
 
-    async def look(self, announced: set[str]) -> None:
+    async def look(self, announced: AbstractSet[str]) -> None:
         """Compare the validators that are here with those known; a chain that does not answer
         changes nothing."""
-        from chain.errors import ChainError
-
         try:
-            weights = await self._weights(announced)
+            found = await self._stakes.of(announced)
         except ChainError as exc:
-            self._context.log.warning("validators not checked", reason=str(exc))
+            self._log.warning("validators not checked", reason=str(exc))
             return
-        for peer_id in self._known.keys() | weights.keys():
-            if self._known.get(peer_id) != weights.get(peer_id):
-                await self._feed(ev.PeerValidates(peer_id, weights.get(peer_id, 0)))
-        self._known = weights
-
-    async def _weights(self, announced: set[str]) -> dict[str, int]:
-        chain = self._context.chain
-        if chain is None:
-            return dict.fromkeys(announced, 1)
-        terms = await chain.settlement.terms()
-        quorum = ev.ChainQuorum(await chain.validators.total_weight(), terms.quorum)
-        if quorum != self._quorum:
-            await self._feed(quorum)
-            self._quorum = quorum
-        # Anybody may announce the role; only those who have it are worth a question to the chain.
-        validators = set(await chain.validators.addresses())
-        addresses = {peer_id: address_of_peer(peer_id) for peer_id in sorted(announced)}
-        found = {
-            p: await chain.validators.weight_of(a) for p, a in addresses.items() if a in validators
-        }
-        return {peer_id: weight for peer_id, weight in found.items() if weight}
+        if found.quorum is not None and found.quorum != self._quorum:
+            await self._feed(found.quorum)
+        for peer_id in self._known.keys() | found.weights.keys():
+            if self._known.get(peer_id) != found.weights.get(peer_id):
+                await self._feed(PeerValidates(peer_id, found.weights.get(peer_id, 0)))
+        self._known, self._quorum = found.weights, found.quorum

@@ -12,10 +12,17 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from node.context import NodeContext
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.events import (
+    Event,
+    GroupBroken,
+    PeerAnnounced,
+    PeerGone,
+    PeerPinged,
+)
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
-from node.roles.orchestrator.coordinator.pool import Pool
+from node.roles.orchestrator.coordinator.pool import PoolView
+from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.wire.messages.work import Ping, Pong
 from node.wire.methods import PING
@@ -23,22 +30,27 @@ from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
 from p2p.peering.events import PeerDisconnected
 
-PING_EVERY_SECONDS = 2.0
-PROBE_SECONDS = 3.0
-JUDGES_EVERY_SECONDS = 15.0
 WATCHED = frozenset({MemberState.HEALTHY, MemberState.UNHEALTHY})
 
-Feed = Callable[[ev.Event], Awaitable[None]]
+Feed = Callable[[Event], Awaitable[None]]
 
 
 class WorkerWatch:
     """Feeds what it sees of other nodes to the coordinator."""
 
-    def __init__(self, context: NodeContext, pool: Pool, feed: Feed) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        pool: PoolView,
+        validators: ValidatorWatch,
+        feed: Feed,
+        timing: OrchestratorTiming,
+    ) -> None:
         self._context = context
         self._pool = pool
+        self._validators = validators
         self._feed = feed
-        self._judges = ValidatorWatch(context, feed)
+        self._timing = timing
         self.pongs: dict[str, Pong] = {}
 
     async def records(self) -> None:
@@ -56,7 +68,7 @@ class WorkerWatch:
                 if "worker" in record.roles and seen.get(record.peer_id) != record.sequence:
                     seen[record.peer_id] = record.sequence
                     await self._feed(
-                        ev.PeerAnnounced(
+                        PeerAnnounced(
                             record.peer_id,
                             record.vram_bytes,
                             record.layer_seconds,
@@ -64,14 +76,14 @@ class WorkerWatch:
                             record.region,
                         )
                     )
-            await self._judges.look(announced)
+            await self._validators.look(announced)
 
-    async def judges(self) -> None:
+    async def validators(self) -> None:
         """Look again at who may judge now and then: roles and stakes change without a record."""
         while True:
-            await trio.sleep(JUDGES_EVERY_SECONDS)
+            await trio.sleep(self._timing.validators)
             announced = self._context.network.records.all()
-            await self._judges.look({r.peer_id for r in announced if "validator" in r.roles})
+            await self._validators.look({r.peer_id for r in announced if "validator" in r.roles})
 
     async def pings(self) -> None:
         """Ping every member, each on its own schedule, so that a slow one delays nobody."""
@@ -80,8 +92,8 @@ class WorkerWatch:
 
             async def ping_while_member(peer_id: str) -> None:
                 while self._watched(peer_id):
-                    await self._feed(ev.PeerPinged(peer_id, await self._ping(peer_id)))
-                    await trio.sleep(PING_EVERY_SECONDS)
+                    await self._feed(PeerPinged(peer_id, await self._ping(peer_id)))
+                    await trio.sleep(self._timing.ping)
                 watched.discard(peer_id)
                 self.pongs.pop(peer_id, None)
 
@@ -90,7 +102,7 @@ class WorkerWatch:
                     if member.state in WATCHED and member.peer_id not in watched:
                         watched.add(member.peer_id)
                         nursery.start_soon(ping_while_member, member.peer_id)
-                await trio.sleep(PING_EVERY_SECONDS / 2)
+                await trio.sleep(self._timing.ping / 2)
 
     async def disconnects(self) -> None:
         """Look into every broken connection of a member at once."""
@@ -107,8 +119,8 @@ class WorkerWatch:
         """Ping a suspect now; feed `PeerGone` where it does not answer."""
         if not self._watched(peer_id):
             return
-        if not await self._ping(peer_id, PROBE_SECONDS):
-            await self._feed(ev.PeerGone(peer_id, "its connection broke and it does not answer"))
+        if not await self._ping(peer_id, self._timing.probe):
+            await self._feed(PeerGone(peer_id, "its connection broke and it does not answer"))
 
     async def _ping(self, peer_id: str, timeout: float = PING.timeout) -> bool:
         try:
@@ -116,7 +128,7 @@ class WorkerWatch:
         except RemoteRefused as exc:
             # Only a worker that started anew does not know whose orders it takes.
             if exc.code == "not_my_orchestrator":
-                await self._feed(ev.PeerGone(peer_id, "it started anew"))
+                await self._feed(PeerGone(peer_id, "it started anew"))
             return exc.code != "not_my_orchestrator"
         except P2PError:
             return False
@@ -132,7 +144,7 @@ class WorkerWatch:
                 continue
             if pong.generation < group.generation or not pong.engine_up:
                 await self._feed(
-                    ev.GroupBroken(
+                    GroupBroken(
                         group.group_id,
                         group.generation,
                         f"{peer_id} no longer holds its stage",

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import BuildGroup, Command, VerifyUnit
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
+from node.roles.orchestrator.coordinator.events import (
+    BundleMade,
+    Event,
+    GroupUp,
+    PeerAnnounced,
+    PeerClaimed,
+    PeerFinished,
+    PeerJoined,
+    PeerValidates,
+    PeerVerdict,
+)
 from node.roles.orchestrator.coordinator.groups import Group
-from node.roles.orchestrator.coordinator.pool import Policy
+from node.roles.orchestrator.coordinator.pool import Policy, PoolLimits
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
 from proofs.evidence.sequence import FinishReason, SequenceRequest
@@ -48,21 +59,28 @@ def unit(number: int, size: int = 2) -> Unit:
 class Pool:
     """A coordinator with a clock and helpers that play the workers' and validators' part."""
 
-    def __init__(self, stages: int = 3) -> None:
-        policy = Policy(stages=stages, formation_wait=10.0, verify_timeout=60.0)
-        self.coordinator = Coordinator(policy, planner, identity=b"test")
+    def __init__(
+        self, stages: int = 3, limits: PoolLimits | None = None, sequences_in_flight: int = 32
+    ) -> None:
+        policy = Policy(
+            stages=stages,
+            formation_wait=10.0,
+            sequences_in_flight=sequences_in_flight,
+            verify_timeout=60.0,
+        )
+        self.coordinator = Coordinator(policy, planner, identity=b"test", limits=limits)
         self.pool = self.coordinator.pool
         self.now = 0.0
-        self.commands: list[ev.Command] = []
+        self.commands: list[Command] = []
 
-    def feed(self, event: ev.Event) -> list[ev.Command]:
+    def feed(self, event: Event) -> list[Command]:
         commands = self.coordinator.handle(event, self.now)
         self.commands += commands
         return commands
 
     def join(self, name: str) -> None:
-        self.feed(ev.PeerAnnounced(name, 1 << 30, 0.01, None, ""))
-        self.feed(ev.PeerJoined(name, "0x" + name, "0xp" + name))
+        self.feed(PeerAnnounced(name, 1 << 30, 0.01, None, ""))
+        self.feed(PeerJoined(name, "0x" + name, "0xp" + name))
 
     def up(self, *names: str) -> Group:
         for name in names or WORKERS:
@@ -70,8 +88,8 @@ class Pool:
         return self.build_done()
 
     def build_done(self) -> Group:
-        build = [c for c in self.commands if isinstance(c, ev.BuildGroup)][-1]
-        self.feed(ev.GroupUp(build.group_id, build.generation))
+        build = [c for c in self.commands if isinstance(c, BuildGroup)][-1]
+        self.feed(GroupUp(build.group_id, build.generation))
         return self.pool.groups[build.group_id]
 
     def produce(self, target: Unit) -> None:
@@ -79,7 +97,7 @@ class Pool:
         current = self.pool.units[target.unit_id]
         for s in current.sequences:
             self.feed(
-                ev.PeerFinished(
+                PeerFinished(
                     current.generation,
                     current.unit_id,
                     s.sequence_id,
@@ -95,19 +113,19 @@ class Pool:
         plan = self.pool.plan_of(current)
         assert plan is not None
         for stage in range(len(plan.stages)):
-            self.feed(ev.PeerClaimed(current.unit_id, current.generation, stage, b"claim"))
+            self.feed(PeerClaimed(current.unit_id, current.generation, stage, b"claim"))
 
     def bundle(self, target: Unit) -> bytes:
-        """What the service does on VerifyUnit: name the bundle after unit and attempt."""
+        """The bundle that VerifyUnit has made, named after unit and attempt."""
         current = self.pool.units[target.unit_id]
         bundle_id = current.unit_id[:31] + bytes([current.attempt])
-        self.pool.set_bundle(current.unit_id, bundle_id)
+        self.feed(BundleMade(current.unit_id, bundle_id))
         return bundle_id
 
     def validators(self, **weights: int) -> None:
         """These validators are here, with their stake; 0 takes one away."""
         for peer_id, weight in weights.items():
-            self.feed(ev.PeerValidates(peer_id, weight))
+            self.feed(PeerValidates(peer_id, weight))
 
     def verdict(
         self,
@@ -116,12 +134,12 @@ class Pool:
         faulty: str = "",
         judge: str = "v1",
         doubted: str = "",
-    ) -> list[ev.Command]:
+    ) -> list[Command]:
         bundle_id = self.bundle(target)
         reason = "" if accepted else "boundary is off"
         summary: dict[str, object] = {"validator": judge}
         return self.feed(
-            ev.PeerVerdict(
+            PeerVerdict(
                 judge, target.unit_id, bundle_id, accepted, faulty, reason, summary, doubted
             )
         )
@@ -131,7 +149,7 @@ class Pool:
         return [
             c.validator
             for c in self.commands
-            if isinstance(c, ev.VerifyUnit) and c.unit_id == target.unit_id
+            if isinstance(c, VerifyUnit) and c.unit_id == target.unit_id
         ]
 
     def state(self, target: Unit) -> UnitState:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-import pytest
-
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import (
+    AssignUnit,
+    BuildGroup,
+    InviteWorker,
+    RecordVerdict,
+)
+from node.roles.orchestrator.coordinator.events import (
+    ClaimsFailed,
+    GroupBroken,
+    GroupUp,
+    OperatorSubmitted,
+    PeerAnnounced,
+    PeerDeclined,
+    PeerFinished,
+    PeerTokens,
+    Tick,
+    UnitRefused,
+)
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import Member, MemberState
+from node.roles.orchestrator.coordinator.pool import PoolLimits
 from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
 from proofs.evidence.sequence import FinishReason
 from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit
@@ -14,18 +30,18 @@ from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, 
 
 def test_a_silent_ring_is_rebuilt_and_then_stage_after_stage_rests() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.feed(OperatorSubmitted((work,)))
     pool.up()
     patience = pool.pool.policy.stall_timeout
     pool.now += patience - 1
-    assert not pool.feed(ev.Tick())
+    assert not pool.feed(Tick())
     rested = []
     for _ in range(3):
         before = pool.pool.generation
         pool.now += patience
-        pool.feed(ev.Tick())
+        pool.feed(Tick())
         pool.now += 30.0
-        pool.feed(ev.Tick())
+        pool.feed(Tick())
         assert pool.pool.generation == before + 1
         rested.append([m.peer_id for m in pool.pool.members.values() if m.strikes])
         pool.build_done()
@@ -34,20 +50,20 @@ def test_a_silent_ring_is_rebuilt_and_then_stage_after_stage_rests() -> None:
 
 def test_tokens_hold_the_stall_off_and_a_finished_unit_clears_it() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.feed(OperatorSubmitted((work,)))
     group = pool.up()
     first = work.sequences[0].sequence_id
     for offset in range(4):
         pool.now += pool.pool.policy.stall_timeout - 1
-        pool.feed(ev.PeerTokens(group.generation, work.unit_id, first, offset, (5,)))
+        pool.feed(PeerTokens(group.generation, work.unit_id, first, offset, (5,)))
     assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
     pool.now += pool.pool.policy.stall_timeout - 1  # a repetition is no progress
-    pool.feed(ev.PeerTokens(group.generation, work.unit_id, first, 0, (5, 5)))
+    pool.feed(PeerTokens(group.generation, work.unit_id, first, 0, (5, 5)))
     pool.now += 1
-    pool.feed(ev.Tick())
+    pool.feed(Tick())
     assert pool.pool.groups[group.group_id].stalls == 1
     pool.now += 1
-    pool.feed(ev.Tick())
+    pool.feed(Tick())
     pool.build_done()
     pool.validators(v1=1)
     pool.produce(work)
@@ -56,34 +72,38 @@ def test_tokens_hold_the_stall_off_and_a_finished_unit_clears_it() -> None:
 
 def test_a_unit_that_stage_0_withholds_rests_stage_0() -> None:
     pool, works = Pool(), (unit(1), unit(2, size=1))
-    pool.feed(ev.OperatorSubmitted(works))
+    pool.feed(OperatorSubmitted(works))
     group = pool.up()
     first, patience = works[0].sequences[0].sequence_id, pool.pool.policy.stall_timeout
     for offset in range(5):
         pool.now += patience * 0.99
-        pool.feed(ev.PeerTokens(group.generation, works[0].unit_id, first, offset, (7,)))
+        pool.feed(PeerTokens(group.generation, works[0].unit_id, first, offset, (7,)))
     assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
     pool.now += patience * 0.1
-    pool.feed(ev.Tick())
+    pool.feed(Tick())
     assert pool.pool.groups[group.group_id].state is not GroupState.RUNNING
     assert [m.peer_id for m in pool.pool.members.values() if m.strikes] == ["w1"]
 
 
 def test_a_stage_without_evidence_rests_and_another_build_proves_the_unit() -> None:
     pool, work = Pool(), unit(1, size=1)
-    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.feed(OperatorSubmitted((work,)))
     group = pool.up()
     only = work.sequences[0].sequence_id
-    pool.feed(ev.PeerFinished(group.generation, work.unit_id, only, "length", tuple(range(8)), "t"))
-    pool.feed(ev.ClaimsFailed(work.unit_id, group.generation, "nothing", ("w3",)))
+    pool.feed(
+        PeerFinished(
+            group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)), "t"
+        )
+    )
+    pool.feed(ClaimsFailed(work.unit_id, group.generation, "nothing", ("w3",)))
     assert pool.pool.units[work.unit_id].state is UnitState.PRODUCED
     pool.now += 1.0
-    commands = pool.feed(ev.Tick())
-    (build,) = [c for c in commands if isinstance(c, ev.BuildGroup)]
+    commands = pool.feed(Tick())
+    (build,) = [c for c in commands if isinstance(c, BuildGroup)]
     assert [s.peer_id for s in build.plan.stages] == ["w1", "w2"]
-    commands = pool.feed(ev.GroupUp(build.group_id, build.generation))
-    assert ev.AssignUnit(group.group_id, build.generation, work.unit_id) in commands
-    late = pool.feed(ev.ClaimsFailed(work.unit_id, group.generation, "late", ("w1",)))
+    commands = pool.feed(GroupUp(build.group_id, build.generation))
+    assert AssignUnit(group.group_id, build.generation, work.unit_id) in commands
+    late = pool.feed(ClaimsFailed(work.unit_id, group.generation, "late", ("w1",)))
     assert late == []
     assert pool.pool.members["w1"].strikes == 0
 
@@ -105,33 +125,33 @@ def test_a_ring_that_never_lasts_is_rebuilt_ever_more_slowly() -> None:
     delays = []
     for _ in range(8):
         current = pool.pool.groups[group.group_id]
-        pool.feed(ev.GroupBroken(group.group_id, current.generation, "edge"))
+        pool.feed(GroupBroken(group.group_id, current.generation, "edge"))
         delays.append(pool.pool.groups[group.group_id].retry_at - pool.now)
         pool.now += delays[-1]
-        pool.feed(ev.Tick())
+        pool.feed(Tick())
         pool.build_done()
     assert delays == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     pool.now += 60.0
     current = pool.pool.groups[group.group_id]
-    pool.feed(ev.GroupBroken(group.group_id, current.generation, "edge"))
+    pool.feed(GroupBroken(group.group_id, current.generation, "edge"))
     assert pool.pool.groups[group.group_id].retry_at - pool.now == 0.25
 
 
 def test_a_unit_that_is_refused_starts_again_and_expires_at_last() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.feed(OperatorSubmitted((work,)))
     group = pool.up()
     for attempt in range(MAX_ATTEMPTS):
         assert pool.pool.units[work.unit_id].attempt == attempt
-        commands = pool.feed(ev.UnitRefused(work.unit_id, group.generation, "absurd"))
-        assert ev.RecordVerdict(work.unit_id) in commands
+        commands = pool.feed(UnitRefused(work.unit_id, group.generation, "absurd"))
+        assert RecordVerdict(work.unit_id) in commands
     assert pool.pool.units[work.unit_id].state is UnitState.EXPIRED
     assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
 
 
 def test_a_rejected_unit_is_judged_anew_by_all_and_old_opinions_are_forgotten() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.feed(OperatorSubmitted((work,)))
     pool.validators(v1=1, v2=1)
     pool.up()
     pool.produce(work)
@@ -148,19 +168,17 @@ def test_a_rejected_unit_is_judged_anew_by_all_and_old_opinions_are_forgotten() 
     assert pool.state(work) is UnitState.ACCEPTED
 
 
-def test_strangers_do_not_grow_the_tables_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.roles.orchestrator.coordinator.pool.MAX_MEMBERS", 5)
-    monkeypatch.setattr("node.roles.orchestrator.coordinator.reconcile.MAX_INVITES", 4)
-    pool = Pool()
+def test_strangers_do_not_grow_the_tables_without_end() -> None:
+    pool = Pool(limits=PoolLimits(members=5, invites=4))
     pool.up()
     invited = 0
     for number in range(50):
         name = f"sybil{number}"
-        commands = pool.feed(ev.PeerAnnounced(name, 1, 0.0, None, ""))
+        commands = pool.feed(PeerAnnounced(name, 1, 0.0, None, ""))
         for command in commands:
-            if isinstance(command, ev.InviteWorker):
+            if isinstance(command, InviteWorker):
                 invited += 1
-                pool.feed(ev.PeerDeclined(command.peer_id, "no"))
+                pool.feed(PeerDeclined(command.peer_id, "no"))
     assert len(pool.pool.members) == 5
     assert set(WORKERS) <= set(pool.pool.members)
     assert invited == 50
@@ -169,8 +187,8 @@ def test_strangers_do_not_grow_the_tables_without_end(monkeypatch: pytest.Monkey
         (name,) = [m.peer_id for m in pool.pool.members.values() if m.peer_id == "sybil49"]
         waits.append(pool.pool.members[name].retry_at - pool.now)
         pool.now = pool.pool.members[name].retry_at
-        pool.feed(ev.Tick())
-        pool.feed(ev.PeerDeclined(name, "no"))
+        pool.feed(Tick())
+        pool.feed(PeerDeclined(name, "no"))
     assert waits[:3] == [10.0, 20.0, 40.0]
     assert waits[-1] == 600.0
 

@@ -12,7 +12,8 @@ from node.errors import InputError, ResourceError
 from node.lifecycle import IllegalState, Lifecycle, NodeState
 from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.units import Opinion
-from node.roles.orchestrator.jobs.units_of_job import JobCutter, unit_from_body, unit_to_body
+from node.roles.orchestrator.jobs.cutting import JobCutter
+from node.roles.orchestrator.journal_events import unit_from_body, unit_to_body
 from node.roles.pool_terms import PoolTerms
 from proofs.evidence.sequence import FinishReason
 

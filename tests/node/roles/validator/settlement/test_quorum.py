@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from node.roles.orchestrator.coordinator import events as ev
+from node.roles.orchestrator.coordinator.commands import BanWorker, RecordVerdict, VerifyUnit
+from node.roles.orchestrator.coordinator.events import (
+    ChainQuorum,
+    OperatorSubmitted,
+    PeerValidates,
+    Tick,
+)
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from tests.node.roles.orchestrator.coordination import Pool, unit
@@ -15,8 +21,8 @@ ETHER = 10**18
 def verifying(all_weight: int = 0, quorum: int = 6_667, **weights: int) -> tuple[Pool, Unit]:
     """A unit that the validators with these stakes were asked about."""
     pool, work = Pool(), unit(1)
-    pool.feed(ev.ChainQuorum(all_weight or sum(weights.values()), quorum))
-    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.feed(ChainQuorum(all_weight or sum(weights.values()), quorum))
+    pool.feed(OperatorSubmitted((work,)))
     pool.validators(**weights)
     pool.up()
     pool.produce(work)
@@ -31,7 +37,7 @@ def test_stake_decides_and_not_heads() -> None:
     pool.verdict(work, accepted=False, judge="v3")
     assert pool.state(work) is UnitState.VERIFYING
     commands = pool.verdict(work, judge="v1")
-    assert ev.RecordVerdict(work.unit_id) in commands
+    assert RecordVerdict(work.unit_id) in commands
     assert pool.state(work) is UnitState.ACCEPTED
     assert pool.pool.units[work.unit_id].verdict == {"validator": "v1"}
 
@@ -49,7 +55,7 @@ def test_stake_decides_and_not_heads() -> None:
 )
 def test_the_quorum_is_rounded_up_as_on_chain(quorum: int, total: int, needed: int) -> None:
     pool = Pool()
-    pool.feed(ev.ChainQuorum(total, quorum))
+    pool.feed(ChainQuorum(total, quorum))
     assert pool.pool.needed_weight == needed
 
 
@@ -62,7 +68,7 @@ def test_a_minority_that_rejects_honest_work_neither_bans_nor_blocks() -> None:
     pool.verdict(work, judge="v3")
     assert pool.state(work) is UnitState.ACCEPTED
     assert pool.pool.members["w2"].state is MemberState.HEALTHY
-    assert not [c for c in pool.commands if isinstance(c, ev.BanWorker)]
+    assert not [c for c in pool.commands if isinstance(c, BanWorker)]
 
 
 def test_a_majority_that_convicts_bans() -> None:
@@ -71,7 +77,7 @@ def test_a_majority_that_convicts_bans() -> None:
     pool.verdict(work, accepted=False, faulty="w2", judge="v2")
     assert pool.pool.members["w2"].state is MemberState.HEALTHY
     commands = pool.verdict(work, accepted=False, faulty="w2", judge="v3")
-    assert ev.BanWorker("w2", "boundary is off") in commands
+    assert BanWorker("w2", "boundary is off") in commands
     assert pool.pool.members["w2"].state is MemberState.BANNED
     assert pool.state(work) is UnitState.QUEUED
 
@@ -102,11 +108,11 @@ def test_a_silent_validator_holds_a_rejection_up_only_until_it_is_late() -> None
     pool.verdict(work, judge="v2")
     pool.verdict(work, accepted=False, judge="v1")
     pool.now += 59.0
-    pool.feed(ev.Tick())
+    pool.feed(Tick())
     assert pool.state(work) is UnitState.VERIFYING
     pool.now += 1.0
-    assert pool.feed(ev.Tick()) == [ev.VerifyUnit(work.unit_id, "v3")]
-    pool.feed(ev.Tick())
+    assert pool.feed(Tick()) == [VerifyUnit(work.unit_id, "v3")]
+    pool.feed(Tick())
     assert pool.pool.units[work.unit_id].attempt == 1
 
 
@@ -158,44 +164,44 @@ def test_a_unit_waits_while_the_stake_that_is_here_cannot_decide() -> None:
     pool, work = verifying(all_weight=100, v1=60)
     pool.verdict(work, judge="v1")
     pool.now += 1000.0
-    assert pool.feed(ev.Tick()) == []
+    assert pool.feed(Tick()) == []
     assert pool.state(work) is UnitState.VERIFYING
-    assert pool.feed(ev.PeerValidates("v2", 40)) == [ev.VerifyUnit(work.unit_id, "v2")]
+    assert pool.feed(PeerValidates("v2", 40)) == [VerifyUnit(work.unit_id, "v2")]
     pool.verdict(work, judge="v2")
     assert pool.state(work) is UnitState.ACCEPTED
 
 
 def test_a_newcomer_is_asked_about_units_that_are_being_verified_and_only_once() -> None:
     pool, work = verifying(v1=1)
-    commands = pool.feed(ev.PeerValidates("v2", 1))
-    assert commands == [ev.VerifyUnit(work.unit_id, "v2")]
-    assert pool.feed(ev.PeerValidates("v2", 2)) == []
-    assert pool.pool.units[work.unit_id].unheard == ("v1", "v2")
+    commands = pool.feed(PeerValidates("v2", 1))
+    assert commands == [VerifyUnit(work.unit_id, "v2")]
+    assert pool.feed(PeerValidates("v2", 2)) == []
+    assert pool.pool.units[work.unit_id].pending_validators == ("v1", "v2")
 
 
 def test_a_unit_without_any_validator_is_not_sent_until_one_comes() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(ev.OperatorSubmitted((work,)))
+    pool.feed(OperatorSubmitted((work,)))
     pool.up()
     pool.produce(work)
     assert pool.state(work) is UnitState.PRODUCED
-    assert pool.feed(ev.PeerValidates("v1", 1)) == [ev.VerifyUnit(work.unit_id, "v1")]
+    assert pool.feed(PeerValidates("v1", 1)) == [VerifyUnit(work.unit_id, "v1")]
 
 
 def test_what_was_heard_decides_as_soon_as_stakes_allow_it() -> None:
     """Nobody who has judged is asked again, so a change of stakes must not be missed."""
     pool, work = verifying(v1=60, v2=40)
     pool.verdict(work, judge="v1")
-    commands = pool.feed(ev.ChainQuorum(80, 6_667))
+    commands = pool.feed(ChainQuorum(80, 6_667))
     assert commands == []  # those who are here still hold 100
-    commands = pool.feed(ev.PeerValidates("v2", 0))
-    assert ev.RecordVerdict(work.unit_id) in commands
+    commands = pool.feed(PeerValidates("v2", 0))
+    assert RecordVerdict(work.unit_id) in commands
     assert pool.state(work) is UnitState.ACCEPTED
 
 
 def test_a_stake_that_grows_decides_what_was_heard() -> None:
     pool, work = verifying(v1=30, v2=35, v3=35)
     pool.verdict(work, accepted=False, faulty="w1", judge="v1")
-    commands = pool.feed(ev.PeerValidates("v1", 200))
-    assert ev.BanWorker("w1", "boundary is off") in commands
+    commands = pool.feed(PeerValidates("v1", 200))
+    assert BanWorker("w1", "boundary is off") in commands
     assert pool.pool.members["w1"].state is MemberState.BANNED

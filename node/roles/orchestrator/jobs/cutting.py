@@ -1,4 +1,4 @@
-"""From prompts to work units, and from units back to rows of a dataset.
+"""From prompts to work units.
 
 A job's prompts are rendered with the model's chat template and cut into units of `unit_size`
 sequences. Ids follow from the job: the same job cut twice gives the same units, which is what makes
@@ -13,9 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-from pydantic import TypeAdapter
+from typing import Protocol
 
 from node.errors import InputError
 from node.prompts import Prompt
@@ -30,26 +28,17 @@ class Tokenizer(Protocol):
     """What is needed of `pipeline.models.tokenizer.ChatTokenizer`."""
 
     @property
-    def eos_ids(self) -> tuple[int, ...]: ...
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end a completion."""
+        ...
 
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]: ...
+    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
+        """A conversation as token ids, up to where the answer begins."""
+        ...
 
-    def decode(self, ids: Iterable[int]) -> str: ...
-
-
-_UNIT = TypeAdapter(Unit)
-
-
-def unit_to_body(unit: Unit) -> dict[str, Any]:
-    """A unit as plain values for the journal."""
-    body: dict[str, Any] = _UNIT.dump_python(unit)
-    body["claims"] = [[stage, claim] for stage, claim in sorted(unit.claims.items())]
-    return body
-
-
-def unit_from_body(body: dict[str, Any]) -> Unit:
-    """The reverse of `unit_to_body`."""
-    return _UNIT.validate_python({**body, "claims": dict(body["claims"])})
+    def decode(self, ids: Iterable[int]) -> str:
+        """Token ids as text."""
+        ...
 
 
 def make_sequence(

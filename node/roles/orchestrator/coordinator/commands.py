@@ -1,0 +1,106 @@
+"""What an orchestrator decides to do.
+
+None of these waits for an answer here: what became of a command comes back as an event. Those in
+`Record` go to the journal before anybody is answered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.planner import GroupPlan
+
+
+@dataclass(frozen=True)
+class InviteWorker:
+    """Ask the worker to join the pool."""
+
+    peer_id: str
+
+
+@dataclass(frozen=True)
+class BuildGroup:
+    """Load every stage of the plan and close the ring; supersedes older builds of the group."""
+
+    group_id: bytes
+    generation: int
+    plan: GroupPlan
+
+
+@dataclass(frozen=True)
+class AssignUnit:
+    """Give the unit's sequences, as they stand, to stage 0 of the build."""
+
+    group_id: bytes
+    generation: int
+    unit_id: bytes
+
+
+@dataclass(frozen=True)
+class CollectClaims:
+    """Ask every stage of the build for its evidence of the unit."""
+
+    unit_id: bytes
+    generation: int
+
+
+@dataclass(frozen=True)
+class VerifyUnit:
+    """Send the unit's bundle, made first where there is none yet, to the validator."""
+
+    unit_id: bytes
+    validator: str
+
+
+@dataclass(frozen=True)
+class ForgetUnit:
+    """Stages may drop the unit's evidence."""
+
+    unit_id: bytes
+    generation: int
+
+
+@dataclass(frozen=True)
+class BanWorker:
+    """Journal the ban, and eject the worker from the pool on chain."""
+
+    peer_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class RecordVerdict:
+    """Journal the unit as it now stands: ACCEPTED, QUEUED once more, or EXPIRED."""
+
+    unit_id: bytes
+
+
+@dataclass(frozen=True)
+class RecordBundle:
+    """Journal the unit with the bundle that it is sent as."""
+
+    unit_id: bytes
+
+
+@dataclass(frozen=True)
+class RecordSettled:
+    """Journal which epoch and transaction paid the unit."""
+
+    unit_id: bytes
+
+
+Record = RecordVerdict | RecordBundle | RecordSettled | BanWorker
+"""What must be on disk before anybody is answered."""
+
+Command = (
+    InviteWorker
+    | BuildGroup
+    | AssignUnit
+    | CollectClaims
+    | VerifyUnit
+    | ForgetUnit
+    | BanWorker
+    | RecordVerdict
+    | RecordBundle
+    | RecordSettled
+)

@@ -1,0 +1,184 @@
+"""Events of validators and of the chain: whose word counts how much, and what it comes to.
+
+A unit is accepted once enough stake accepts it, as much as must sign the epoch that pays it. It is
+rejected once so much stake rejects it that the rest carries no quorum. More than half of all stake
+must name the same worker to ban it, or to have it rest where its work was off by too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from node.roles.orchestrator.coordinator.commands import (
+    BanWorker,
+    Command,
+    ForgetUnit,
+    RecordSettled,
+    RecordVerdict,
+)
+from node.roles.orchestrator.coordinator.events import (
+    ChainQuorum,
+    ChainSettled,
+    PeerValidates,
+    PeerVerdict,
+    Tick,
+    VerdictEvent,
+)
+from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.members import MemberState
+from node.roles.orchestrator.coordinator.pool import PoolTables
+from node.roles.orchestrator.coordinator.units import Opinion, Unit, UnitState
+
+
+class VerdictEvents:
+    """Applies them to a pool's tables."""
+
+    def __init__(self, tables: PoolTables) -> None:
+        self._tables = tables
+
+    def apply(self, event: VerdictEvent, now: float) -> list[Command]:
+        """Weigh what was heard; what is decided now must be recorded at once."""
+        match event:
+            case PeerValidates():
+                self._validates(event)
+            case ChainQuorum():
+                self._tables.all_weight = event.all_weight
+                self._tables.quorum = event.basis_points
+            case PeerVerdict():
+                return self._verdict(event, now)
+            case ChainSettled():
+                return self._settled(event)
+            case Tick():
+                pass
+        return self._decide_all(now)
+
+    def _validates(self, event: PeerValidates) -> None:
+        if event.weight:
+            self._tables.validators[event.peer_id] = event.weight
+            self._tables.weights[event.peer_id] = event.weight
+        else:
+            self._tables.validators.pop(event.peer_id, None)
+
+    def _verdict(self, event: PeerVerdict, now: float) -> list[Command]:
+        unit = self._tables.units.get(event.unit_id)
+        if (
+            unit is None
+            or unit.state is not UnitState.VERIFYING
+            or unit.bundle_id != event.bundle_id
+        ):
+            return []
+        opinion = Opinion(event.accepted, event.faulty, event.reason, event.summary, event.doubted)
+        unit = replace(unit, opinions={**unit.opinions, event.validator: opinion})
+        self._tables.units[unit.unit_id] = unit
+        return self._decide(unit, now)
+
+    def _decide_all(self, now: float) -> list[Command]:
+        """Stakes changed or somebody is late: what was heard of a unit may be enough now."""
+        waiting = [u for u in self._tables.units.values() if u.state is UnitState.VERIFYING]
+        return [
+            command
+            for unit in waiting
+            if unit.opinions and self._tables.units[unit.unit_id] is unit
+            for command in self._decide(unit, now)
+        ]
+
+    def _decide(self, unit: Unit, now: float) -> list[Command]:
+        accepting = {p: o for p, o in unit.opinions.items() if o.accepted}
+        rejecting = {p: o for p, o in unit.opinions.items() if not o.accepted}
+        if self._tables.weight_of(accepting) >= self._tables.needed_weight:
+            return self._accept(unit, list(accepting.values())[-1].summary)
+        # Once so much stake rejects it that the rest carries no quorum, nothing can accept it. Who
+        # was asked is heard all the same, unless late: a ban takes more stake than that.
+        awaited = not unit.late and any(
+            p in self._tables.validators for p in unit.pending_validators
+        )
+        spare = self._tables.total_weight - self._tables.needed_weight
+        if self._tables.weight_of(rejecting) > spare and (self._convicted(unit) or not awaited):
+            return self._reject(unit, list(rejecting.values())[-1], now)
+        return []
+
+    def _convicted(self, unit: Unit) -> dict[str, str]:
+        """Whom more than half of all stake convicts, and why."""
+        return self._named(unit, lambda opinion: opinion.faulty)
+
+    def _named(self, unit: Unit, whom: Callable[[Opinion], str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for opinion in unit.opinions.values():
+            name = whom(opinion)
+            against = [p for p, o in unit.opinions.items() if whom(o) == name]
+            if name and 2 * self._tables.weight_of(against) > self._tables.total_weight:
+                found.setdefault(name, opinion.reason)
+        return found
+
+    def _accept(self, unit: Unit, summary: dict[str, object]) -> list[Command]:
+        self._tables.units[unit.unit_id] = unit.to(UnitState.ACCEPTED, verdict=summary)
+        self._credit(unit)
+        forget = ForgetUnit(unit.unit_id, unit.generation)
+        commands: list[Command] = [forget, RecordVerdict(unit.unit_id)]
+        paid = self._tables.paid.get(unit.unit_id)
+        if paid is not None:
+            commands += self._settled(ChainSettled(*paid, (unit.unit_id,)))
+        return commands
+
+    def _reject(self, unit: Unit, last: Opinion, now: float) -> list[Command]:
+        """Requeue the unit, ban whom it convicts, and let rest whom it doubts."""
+        rejected = unit.to(UnitState.REJECTED, verdict=last.summary)
+        self._tables.units[unit.unit_id] = rejected
+        commands: list[Command] = [
+            ForgetUnit(unit.unit_id, unit.generation),
+            RecordVerdict(unit.unit_id),
+        ]
+        for faulty, reason in self._convicted(unit).items():
+            member = self._tables.members.get(faulty)
+            if member is not None and MemberState.BANNED in member.may:
+                self._tables.members[faulty] = member.to(MemberState.BANNED, reason=reason)
+                commands.append(BanWorker(faulty, reason))
+                self._discard_work_with(faulty)
+                self._tables.release(faulty, f"{faulty} was convicted: {reason}", now)
+        for doubted, reason in self._named(unit, lambda opinion: opinion.doubted).items():
+            group = self._tables.current(unit.group_id, unit.generation, GroupState.RUNNING)
+            if group is not None:  # another ring without it, as long as it rests
+                self._tables.groups[group.group_id] = group.broken(reason, now)
+            self._tables.suspect(doubted, reason, now)
+        self._tables.units[unit.unit_id] = rejected.requeued(f"rejected: {last.reason}")
+        return commands
+
+    def _credit(self, unit: Unit) -> None:
+        plan = self._tables.plan_of(unit)
+        for stage in plan.stages if plan is not None else ():
+            member = self._tables.members.get(stage.peer_id)
+            if member is not None:
+                self._tables.members[stage.peer_id] = member.proved()
+
+    def _discard_work_with(self, peer_id: str) -> None:
+        """Units under way in a convicted worker's group start again from nothing."""
+        for group in self._tables.groups.values():
+            tainted = {
+                generation
+                for generation, plan in group.builds
+                if any(stage.peer_id == peer_id for stage in plan.stages)
+            }
+            for unit in list(self._tables.units.values()):
+                if unit.group_id != group.group_id:
+                    continue
+                if unit.state not in (UnitState.ASSIGNED, UnitState.PRODUCED):
+                    continue
+                touched = {unit.generation} | {g for s in unit.sequences for _, g in s.segments}
+                if touched & tainted:
+                    clean = replace(unit, attempt=max(unit.attempt - 1, 0))
+                    self._tables.units[unit.unit_id] = clean.requeued(
+                        "its group held a convicted worker"
+                    )
+
+    def _settled(self, event: ChainSettled) -> list[Command]:
+        commands: list[Command] = []
+        for unit_id in event.unit_ids:
+            self._tables.paid[unit_id] = (event.epoch, event.transaction)
+            unit = self._tables.units.get(unit_id)
+            if unit is not None and unit.state is UnitState.ACCEPTED:
+                self._tables.units[unit_id] = unit.to(
+                    UnitState.SETTLED, transaction=event.transaction, epoch=event.epoch
+                )
+                commands.append(RecordSettled(unit_id))
+        return commands

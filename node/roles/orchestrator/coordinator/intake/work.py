@@ -1,0 +1,129 @@
+"""Events of units: submitted, generated, proven and made into a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from node.roles.orchestrator.coordinator.commands import (
+    CollectClaims,
+    Command,
+    RecordBundle,
+    RecordVerdict,
+)
+from node.roles.orchestrator.coordinator.events import (
+    BeaconDrawn,
+    BundleMade,
+    ClaimsFailed,
+    OperatorSubmitted,
+    PeerClaimed,
+    PeerFinished,
+    PeerTokens,
+    UnitRefused,
+    WorkEvent,
+)
+from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.pool import PoolTables
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
+
+
+class WorkEvents:
+    """Applies them to a pool's tables."""
+
+    def __init__(self, tables: PoolTables) -> None:
+        self._tables = tables
+
+    def apply(self, event: WorkEvent, now: float) -> list[Command]:
+        """Change the units that the event is about; what must follow at once."""
+        match event:
+            case OperatorSubmitted():
+                for unit in event.units:
+                    self._tables.add_unit(unit)
+            case BeaconDrawn():
+                self._drawn(event)
+            case PeerTokens():
+                self._tokens(event, now)
+            case PeerFinished():
+                return self._finished(event, now)
+            case PeerClaimed():
+                self._claimed(event)
+            case ClaimsFailed():
+                self._claims_failed(event, now)
+            case UnitRefused():
+                return self._refused(event)
+            case BundleMade():
+                return self._bundled(event)
+        return []
+
+    def _drawn(self, event: BeaconDrawn) -> None:
+        for unit in list(self._tables.units.values()):
+            if unit.job_id == event.job_id and unit.awaiting_beacon:
+                self._tables.units[unit.unit_id] = unit.drawn(event.beacon, event.block)
+
+    def _tokens(self, event: PeerTokens, now: float) -> None:
+        unit = self._tables.assigned(event.unit_id, event.generation)
+        if unit is None:
+            return
+        for sequence in unit.sequences:
+            if sequence.sequence_id == event.sequence_id:
+                grown = sequence.extended(event.generation, event.offset, event.ids)
+                if grown is not sequence:
+                    self._tables.units[unit.unit_id] = unit.with_sequence(grown, now)
+
+    def _finished(self, event: PeerFinished, now: float) -> list[Command]:
+        unit = self._tables.assigned(event.unit_id, event.generation)
+        if unit is None:
+            return []
+        for sequence in unit.sequences:
+            if sequence.sequence_id == event.sequence_id:
+                ended = sequence.ended(event.generation, event.reason, event.ids, event.text)
+                if ended is not sequence:
+                    unit = unit.with_sequence(ended, now)
+        self._tables.units[unit.unit_id] = unit
+        if not unit.finished:
+            return []
+        self._tables.units[unit.unit_id] = unit.to(UnitState.PRODUCED)
+        group = self._tables.groups[unit.group_id]
+        self._tables.groups[group.group_id] = replace(group, stalls=0)
+        return [CollectClaims(unit.unit_id, unit.generation)]
+
+    def _claimed(self, event: PeerClaimed) -> None:
+        unit = self._produced(event.unit_id, event.generation)
+        if unit is not None:
+            claims = {**unit.claims, event.stage: event.claim}
+            self._tables.units[unit.unit_id] = replace(unit, claims=claims)
+
+    def _claims_failed(self, event: ClaimsFailed, now: float) -> None:
+        """Only another build can prove the unit: its engines still know it in this one."""
+        unit = self._produced(event.unit_id, event.generation)
+        if unit is None:
+            return
+        self._tables.units[unit.unit_id] = replace(unit, claims={})
+        group = self._tables.current(unit.group_id, event.generation, GroupState.RUNNING)
+        if group is not None:
+            self._tables.groups[group.group_id] = group.broken(event.reason, now)
+            for peer_id in event.suspects:
+                self._tables.suspect(peer_id, event.reason, now)
+
+    def _refused(self, event: UnitRefused) -> list[Command]:
+        """Start the unit again from nothing: what an earlier stage 0 reported may be absurd."""
+        unit = self._tables.assigned(event.unit_id, event.generation)
+        if unit is None:
+            return []
+        self._tables.units[unit.unit_id] = unit.requeued(f"refused: {event.reason}")
+        return [RecordVerdict(unit.unit_id)]
+
+    def _bundled(self, event: BundleMade) -> list[Command]:
+        """A unit has one bundle for each attempt, and no other is ever sent; the claims are in
+        there."""
+        unit = self._tables.units.get(event.unit_id)
+        if unit is None or unit.state is not UnitState.VERIFYING or unit.bundle_id:
+            return []
+        bundled = replace(unit, bundle_id=event.bundle_id, claims={})
+        self._tables.units[unit.unit_id] = bundled
+        return [RecordBundle(unit.unit_id)]
+
+    def _produced(self, unit_id: bytes, generation: int) -> Unit | None:
+        unit = self._tables.units.get(unit_id)
+        if unit is None or unit.state is not UnitState.PRODUCED or unit.generation != generation:
+            return None
+        return unit

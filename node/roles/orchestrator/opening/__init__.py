@@ -1,0 +1,1 @@
+"""Opening an orchestrator: its model, its pool on chain, its planner."""

@@ -1,0 +1,103 @@
+"""What an operator is told of a pool: a line for every change worth one, and the metrics."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any
+
+from node.metrics import NodeMetrics
+from node.roles.orchestrator.coordinator.events import (
+    ClaimsFailed,
+    Event,
+    PeerDeclined,
+    PeerFinished,
+    PeerGone,
+    PeerVerdict,
+)
+from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.pool import PoolView
+from node.roles.orchestrator.coordinator.units import UnitState
+
+
+class Reporter:
+    """Compares the tables with what it told last. `window` is how many meterings the rate of
+    tokens is taken over."""
+
+    def __init__(self, pool: PoolView, metrics: NodeMetrics, log: Any, *, window: int) -> None:
+        self._pool = pool
+        self._metrics = metrics
+        self._log = log
+        self._rate: deque[tuple[float, int]] = deque(maxlen=max(window, 2))
+        self._units: dict[bytes, UnitState] = {}
+        self._groups: dict[bytes, GroupState] = {}
+        self._obstacle = ""
+
+    @property
+    def tokens(self) -> int:
+        """Output tokens of all units as they stand."""
+        return sum(len(s.output_ids) for u in self._pool.units.values() for s in u.sequences)
+
+    @property
+    def tokens_per_second(self) -> float:
+        """New tokens a second over the last meterings."""
+        if not self._rate:
+            return 0.0
+        (first, before), (last, now) = self._rate[0], self._rate[-1]
+        return (now - before) / (last - first) if last > first else 0.0
+
+    def meter(self, now: float) -> None:
+        """Bring the metrics up to what the tables say at `now` (seconds, monotonic)."""
+        self._rate.append((now, self.tokens))
+        groups = self._pool.groups.values()
+        self._metrics.set_groups(Counter(group.state.value for group in groups))
+        for unit_id, unit in self._pool.units.items():
+            if self._units.get(unit_id) != unit.state:
+                self._units[unit_id] = unit.state
+                self._metrics.unit(unit.state.value)
+
+    def report(self, events: Iterable[Event]) -> None:
+        """Log these events, which the tables have taken in, and what has changed there."""
+        self._report_groups()
+        for event in events:
+            self._report_event(event)
+
+    def _report_groups(self) -> None:
+        obstacle = self._pool.unplannable
+        if obstacle not in ("", self._obstacle):
+            self._log.warning("no group can be planned", reason=obstacle)
+        self._obstacle = obstacle
+        for group in self._pool.groups.values():
+            if self._groups.get(group.group_id) != group.state:
+                self._groups[group.group_id] = group.state
+                self._log.info(
+                    "group",
+                    group=group.group_id.hex()[:12],
+                    state=group.state.value,
+                    generation=group.generation,
+                    reason=group.reason,
+                )
+
+    def _report_event(self, event: Event) -> None:
+        match event:
+            case PeerFinished():
+                self._metrics.prompts.inc()
+                self._metrics.tokens.inc(len(event.ids))
+            case PeerVerdict(accepted=False):
+                self._log.warning(
+                    "unit rejected",
+                    unit=event.unit_id.hex()[:12],
+                    reason=event.reason,
+                    faulty=event.faulty,
+                )
+            case ClaimsFailed():
+                self._log.warning(
+                    "unit not proven",
+                    unit=event.unit_id.hex()[:12],
+                    reason=event.reason,
+                    suspects=event.suspects,
+                )
+            case PeerGone():
+                self._log.warning("worker is gone", peer=event.peer_id, reason=event.reason)
+            case PeerDeclined():
+                self._log.warning("invite failed", peer=event.peer_id, reason=event.reason)

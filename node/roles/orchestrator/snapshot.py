@@ -1,0 +1,108 @@
+"""An orchestrator as others see it: plain values of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from node.roles.orchestrator.coordinator.groups import Group
+from node.roles.orchestrator.coordinator.pool import PoolView
+from node.roles.orchestrator.coordinator.units import UnitState
+from node.wire.messages.work import Pong, StageLoaded
+
+
+@dataclass(frozen=True)
+class WorkerSnapshot:
+    """A worker of the pool. `state` is its member state's name, `address` its EVM address ("" as
+    long as it has not joined), `rss` its engine's resident memory in bytes, 0 where unknown."""
+
+    peer_id: str
+    address: str
+    state: str
+    rss: int
+
+
+@dataclass(frozen=True)
+class StageSnapshot:
+    """Layers [first_layer, last_layer) at a worker; sizes in bytes, 0 where unknown."""
+
+    peer_id: str
+    first_layer: int
+    last_layer: int
+    weights_bytes: int
+    kv_bytes: int
+    rss: int
+
+
+@dataclass(frozen=True)
+class GroupSnapshot:
+    """A group as of its newest build. `running` counts sequences that it is generating; `spares`
+    are peer ids of workers that the plan had no layers for."""
+
+    group_id: bytes
+    generation: int
+    state: str
+    stages: tuple[StageSnapshot, ...]
+    spares: tuple[str, ...]
+    running: int
+
+
+@dataclass(frozen=True)
+class PoolSnapshot:
+    """The pool's workers by peer id and its groups. `tokens` counts the output tokens of all
+    units."""
+
+    model_name: str
+    model_id: bytes
+    tokens: int
+    tokens_per_second: float
+    workers: Mapping[str, WorkerSnapshot]
+    groups: tuple[GroupSnapshot, ...]
+
+
+def worker_snapshots(pool: PoolView, pongs: Mapping[str, Pong]) -> dict[str, WorkerSnapshot]:
+    """Every worker that the pool knows. `pongs` are the newest answers to pings, by peer id."""
+    memory = {peer_id: pong.rss for peer_id, pong in pongs.items()}
+    return {
+        peer_id: WorkerSnapshot(peer_id, member.address, member.state.value, memory.get(peer_id, 0))
+        for peer_id, member in pool.members.items()
+    }
+
+
+def group_snapshots(
+    pool: PoolView, loaded: Mapping[str, StageLoaded], pongs: Mapping[str, Pong]
+) -> tuple[GroupSnapshot, ...]:
+    """Every group. `loaded` is what workers reported when they loaded their stages, by peer id."""
+    return tuple(_group(group, pool, loaded, pongs) for group in pool.groups.values())
+
+
+def _group(
+    group: Group, pool: PoolView, loaded: Mapping[str, StageLoaded], pongs: Mapping[str, Pong]
+) -> GroupSnapshot:
+    stages = []
+    for stage in group.plan.stages:
+        report, pong = loaded.get(stage.peer_id), pongs.get(stage.peer_id)
+        stages.append(
+            StageSnapshot(
+                peer_id=stage.peer_id,
+                first_layer=stage.first_layer,
+                last_layer=stage.last_layer,
+                weights_bytes=report.weights_bytes if report else 0,
+                kv_bytes=report.kv_bytes if report else 0,
+                rss=max(report.rss if report else 0, pong.rss if pong else 0),
+            )
+        )
+    running = sum(
+        not sequence.finished
+        for unit in pool.units.values()
+        if unit.group_id == group.group_id and unit.state is UnitState.ASSIGNED
+        for sequence in unit.sequences
+    )
+    return GroupSnapshot(
+        group.group_id,
+        group.generation,
+        group.state.value,
+        tuple(stages),
+        group.plan.spares,
+        running,
+    )
