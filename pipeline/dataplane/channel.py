@@ -101,11 +101,13 @@ class Channel:
         return None
 
     def wait_read(self, deadline: float | None) -> bool:
-        """Wait until a read may get on; False when the deadline passed. One thread at a time."""
+        """Wait until a read can make progress; False when the deadline passed. One thread at a
+        time."""
         return self._poll(self._read_poll, self._read_waits_for, deadline)
 
     def wait_write(self, deadline: float | None) -> bool:
-        """Wait until a write may get on; False when the deadline passed. One thread at a time."""
+        """Wait until a write can make progress; False when the deadline passed. One thread at a
+        time."""
         return self._poll(self._write_poll, self._write_waits_for, deadline)
 
     def read_exactly(self, count: int, deadline: float) -> bytes:

@@ -2,13 +2,14 @@
 
 One prefill over the whole model gives the rows that each stage must have sent and the logits that
 each token was drawn from. Against these stand the stages' proofs (`proofs.toploc`), the tokens
-themselves (`proofs.sampling.token_score`) and, in a dispute, all rows that a stage showed. From
-those the stage's layers are run once more, which tells what it made of its input from what it was
-handed. This module measures; judging is `proofs.verdict.judge`'s part.
+themselves (`proofs.sampling.token_score`) and, in a dispute, all rows that a stage revealed. From
+those the stage's layers are run once more, so that what it did with its input can be told from what
+it was handed. This module measures; judging is `proofs.verdict.judge`'s part.
 
 Claims come from strangers. Whatever is wrong with a proof becomes a `malformed` measure, never an
-error, and so does what shown rows lead to; what cannot be replayed at all (token ids or lengths
-that the model cannot have) is the asker's `bad_request`, since it should have been refused before.
+error, and so does whatever revealed rows lead to; what cannot be replayed at all (token ids or
+lengths that the model cannot have) is the asker's `bad_request`, since it should have been refused
+before.
 """
 
 from __future__ import annotations

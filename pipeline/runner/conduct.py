@@ -1,4 +1,4 @@
-"""What a stage proves, sends on and samples by, where it could lie: the honest answers.
+"""The places where a stage could lie, and the honest answers: what to prove, send on, sample by.
 
 A stage of a ring asks its conduct at these three places and nowhere else, so that a dishonest one
 (`pipeline.dishonest.stages`) differs in nothing but its answers.
@@ -24,5 +24,5 @@ class StageConduct:
         return rows, rows
 
     def sampling(self, told: SamplingSettings) -> SamplingSettings:
-        """By what a token is sampled, of what the stage was told."""
+        """The settings to sample a token by, given those that the stage was told."""
         return told

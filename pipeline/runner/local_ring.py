@@ -60,7 +60,7 @@ def load_ring(
     packed: bool = True,
 ) -> list[StageRunner]:
     """A runner for each stage; `boundaries[s]` is the layer after which stage s ends. `alter`
-    changes each slice in index before its runner takes it; `packed` is that of `StageRunner`.
+    changes each slice in place before its runner takes it; `packed` is that of `StageRunner`.
 
     Raises:
         ModelError: the model or the boundaries cannot be used.

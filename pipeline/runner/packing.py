@@ -2,9 +2,9 @@
 
 torch's `linear` multiplies float32 through MKL, which on non-Intel CPUs uses neither their widest
 vectors nor a layout fit for a handful of rows. oneDNN, which ships inside torch, picks its kernel
-by what the CPU can do and wants weights in blocks; torch's compiler uses it by the same operators.
-Measured on one AVX-512 core with a 3072 x 576 weight: 130 against 54 GFLOP/s at 16 rows, 57
-against 20 at 4, 15 against 7 at one.
+by what the CPU can do and wants weights in blocks; torch's compiler uses it through the same
+operators. Measured on one AVX-512 core with a 3072 x 576 weight: 130 against 54 GFLOP/s at 16 rows,
+57 against 20 at 4, 15 against 7 at one.
 
 Results differ from `linear` in the last bits (another order of summation), so a test that wants
 bits equal to transformers' leaves it off. Nothing is approximated.

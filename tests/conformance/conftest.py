@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import trio
 from chain.client import ChainClient
 from chain.devnet.bootstrap import deploy_on_devnet
 from chain.devnet.server import DevChain, serve_devnet
+from chain.endpoint.rpc import open_rpc
 from chain.events.reader import EventReader
 from proofs.encoding.signing import address_of
 from tests.adversarial.ledger import Ledger
@@ -59,16 +63,101 @@ class Ground:
         return pool
 
 
-async def real_ground(nursery: trio.Nursery, folder: Path) -> Ground:
-    dev: DevChain = await nursery.start(partial(serve_devnet, "127.0.0.1", 0, backend="py-evm"))
+class KeptKeys(World):
+    """Remembers the keys of its clients, so that others can be opened for them."""
+
+    keys: dict[str, bytes]
+
+    async def client(self, key: bytes | None = None) -> ChainClient:
+        key = key or os.urandom(32)
+        self.keys[address_of(key)] = key
+        return await super().client(key)
+
+
+@dataclass
+class SharedChain:
+    """An embedded chain with an arena on it, which every test finds as it was made."""
+
+    arena: Arena
+    world: KeptKeys
+    snapshot: object = None
+
+    async def ground(self, nursery: trio.Nursery, folder: Path) -> Ground:
+        """Undo what the last test did, and open clients that know of nothing."""
+        world = World(self.world.dev, self.world.deployment, self.world.owner_key, folder, nursery)
+        async with open_rpc(world.dev.url) as rpc:
+            if self.snapshot is not None:
+                assert await rpc.request("evm_revert", [self.snapshot])
+            self.snapshot = await rpc.request("evm_snapshot", [])
+
+        async def again(party: Party) -> Party:
+            return Party(await world.client(self.world.keys[party.account]), party.node_key)
+
+        owner = await world.client(self.world.owner_key)
+        arena = replace(
+            self.arena,
+            world=world,
+            owner=owner,
+            validators=[await again(party) for party in self.arena.validators],
+            workers=[await again(party) for party in self.arena.workers],
+        )
+        contracts = ["ReceiptSettlement"]
+        reader = EventReader(
+            owner.rpc, world.deployment, owner.database, "test", contracts, poll=0.05
+        )
+        return Ground(arena, reader)
+
+
+async def _furnished(dev: DevChain, folder: Path) -> SharedChain:
     key = os.urandom(32)
     path = folder / "owner.sqlite"
     deployment = await deploy_on_devnet(dev.url, key, path, LONG_WINDOWS, settings=FAST)
-    arena = await open_arena(World(dev, deployment, key, folder, nursery))
-    owner = arena.owner
-    contracts = ["ReceiptSettlement"]
-    reader = EventReader(owner.rpc, deployment, owner.database, "test", contracts, poll=0.05)
-    return Ground(arena, reader)
+    async with trio.open_nursery() as nursery:
+        world = KeptKeys(dev, deployment, key, folder, nursery)
+        world.keys = {}
+        arena = await open_arena(world)
+        nursery.cancel_scope.cancel()
+    return SharedChain(arena, world)
+
+
+class ChainThread:
+    """Serves an embedded chain from a thread, since tests run a loop of their own each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._stop: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+        self._shared: SharedChain | None = None
+
+    async def ground(self, nursery: trio.Nursery, folder: Path) -> Ground:
+        """The ground of one test; the first one's makes the chain."""
+        if self._shared is None:
+            answer: queue.SimpleQueue[tuple[DevChain, Callable[[], None]]] = queue.SimpleQueue()
+            self._thread = threading.Thread(target=trio.run, args=(_serve, answer.put))
+            self._thread.start()
+            dev, self._stop = await trio.to_thread.run_sync(answer.get, True, 60)
+            self._shared = await _furnished(dev, self._folder)
+        return await self._shared.ground(nursery, folder)
+
+    def close(self) -> None:
+        if self._stop is not None and self._thread is not None:
+            self._stop()
+            self._thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def chain_thread(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChainThread]:
+    thread = ChainThread(tmp_path_factory.mktemp("chain"))
+    yield thread
+    thread.close()
+
+
+async def _serve(started: Callable[[tuple[DevChain, Callable[[], None]]], None]) -> None:
+    async with trio.open_nursery() as nursery:
+        serve = partial(serve_devnet, "127.0.0.1", 0, backend="py-evm")
+        dev: DevChain = await nursery.start(serve)
+        token = trio.lowlevel.current_trio_token()
+        started((dev, partial(token.run_sync_soon, nursery.cancel_scope.cancel)))
 
 
 def ledger_ground() -> Ground:
@@ -92,6 +181,13 @@ def ledger_ground() -> Ground:
 
 
 @pytest.fixture(params=["chain", "stand-in"])
-async def ground(request: pytest.FixtureRequest, nursery: trio.Nursery, tmp_path: Path) -> Ground:
+async def ground(
+    request: pytest.FixtureRequest,
+    nursery: trio.Nursery,
+    tmp_path: Path,
+    chain_thread: ChainThread,
+) -> Ground:
     """The embedded chain, or its stand-in of the adversarial tests."""
-    return await real_ground(nursery, tmp_path) if request.param == "chain" else ledger_ground()
+    if request.param == "stand-in":
+        return ledger_ground()
+    return await chain_thread.ground(nursery, tmp_path)

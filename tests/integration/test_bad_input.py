@@ -14,6 +14,7 @@ from chain.encoding.artifacts import CONTRACTS
 from node.config.keystore import generate_key
 from node.config.networkfile import ChainTable, NetworkFile
 from p2p.identity import peer_id_of
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(180)]
 LOOPBACK = ("--listen", "/ip4/127.0.0.1/tcp/0", "--http-port", "0")
@@ -38,12 +39,6 @@ def busy_port() -> Iterator[int]:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         yield taken.getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def run(tmp_path: Path, *arguments: str) -> str:

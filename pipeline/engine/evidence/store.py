@@ -1,4 +1,4 @@
-"""Sealed evidence waits here until the owner fetched it and says to forget it. No torch."""
+"""Sealed evidence waits here until its owner has fetched it and says to forget it. No torch."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""Stage 0's desk: sequences as the control process knows them, shared between threads.
+"""The head of a ring: stage 0's sequences, shared between the threads that deal with them.
 
 The IPC thread submits and aborts, the ring's compute thread takes batches, the ring's token thread
 brings tokens back. One lock guards the scheduler; a condition wakes the compute thread. Events are
 sent after the lock is released, so a slow control process delays tokens but blocks no one else.
 
 The head outlives rings: sequences of a broken ring wait here for the next one. It does not outlive
-the slice; after a `load` the owner submits anew what shall go on. Text lives here and not in the
-scheduler: every returned token goes through its sequence's stream decoder, which says whether a
+the slice; after a `load` the owner submits again whatever shall go on. Text lives here and not in
+the scheduler: every returned token goes through its sequence's stream decoder, which says whether a
 stop string came.
 """
 

@@ -1,13 +1,13 @@
 """What a stage knows of the sequences in its KV cache, and the rules a batch must keep.
 
-Every stage, also stage 0, passes each batch through its table before anything is computed, so the
-rules are written once. A batch that breaks one is the sender's fault (`StageViolation`); the ring
-ends there, so the table need not roll back.
+Every stage, stage 0 included, passes each batch through its table before anything is computed, so
+the rules are written once. A batch that breaks one is the sender's fault (`StageViolation`); the
+ring ends there, so the table need not roll back.
 
 Rules: steps count up by one. A close names an open sequence and either 0 outputs (drop it) or
 exactly the number of rows that it proved. An open names a new sequence, and all capacities together
-fit the KV cache. An item goes on exactly where its sequence stands, within its capacity, once a
-batch, and samples only after the whole prompt.
+fit the KV cache. An item continues exactly where its sequence stands, within its capacity and at
+most once a batch, and samples only after the whole prompt.
 
 Output token i comes from the row at position prompt - 1 + i; those rows are the *proven* ones. Of
 an item's proven rows only the last can have been sampled, so one flag says it for all.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -19,14 +18,6 @@ from tests.paths import ROOT
 PROGRAM = "tests.integration.settlement.node_process"
 READY_SECONDS = 120
 """For a busy machine; a process takes a few seconds."""
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass

@@ -29,9 +29,10 @@ from tests.integration.settlement.chaos import Chaos
 from tests.integration.settlement.cheating import Cheat
 from tests.integration.settlement.feeding import FEED, FeedRequest, fed
 from tests.integration.settlement.ledger import Ledger, Unit, make_units
-from tests.integration.settlement.processes import NodeProcess, free_port
+from tests.integration.settlement.processes import NodeProcess
 from tests.integration.settlement.waiting import until
 from tests.integration.settlement.world import RATE, World, open_world
+from tests.ports import free_port
 
 STAKES = [100 * TOKEN, 100 * TOKEN, 500 * TOKEN]
 """The last validator carries the quorum alone, until it has lost nine tenths of its stake."""

@@ -1,0 +1,65 @@
+"""Dishonest stages: each deviates from honest conduct in one place, and none is there unasked."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pipeline.dishonest.stages import STAGES, DishonestStage
+from pipeline.engine.composition import conduct_of, load_engine_model
+from pipeline.engine.control.messages import Load
+from pipeline.engine.errors import EngineError
+from pipeline.runner.conduct import StageConduct
+from proofs.sampling.settings import SamplingSettings
+
+HONEST = StageConduct()
+TOLD = SamplingSettings(temperature=1.0, noise_key=7)
+ROWS = torch.randn(3, 400, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
+
+
+def deviations(conduct: StageConduct) -> list[str]:
+    """Where a conduct's answers differ from honest ones."""
+    sent, signed = conduct.outgoing(ROWS)
+    found = {
+        "proof": conduct.prove(ROWS) != HONEST.prove(ROWS),
+        "sent": not torch.equal(sent, ROWS),
+        "signed": not torch.equal(signed, ROWS),
+        "sampling": conduct.sampling(TOLD) != TOLD,
+    }
+    return [name for name, differs in found.items() if differs]
+
+
+def test_honest_conduct_deviates_nowhere() -> None:
+    assert deviations(HONEST) == []
+    assert type(conduct_of("")) is StageConduct
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        ("null-proofs", ["proof"]),
+        ("garbage-hidden", ["sent"]),
+        ("garbage-signed", ["sent", "signed"]),
+        ("quiet-garbage", ["sent", "signed"]),
+        ("wrong-seed", ["sampling"]),
+    ],
+)
+def test_each_fault_deviates_as_it_says(fault: str, expected: list[str]) -> None:
+    conduct = conduct_of(fault)
+    assert isinstance(conduct, DishonestStage)
+    assert deviations(conduct) == expected
+
+
+def test_every_fault_is_tried_here_and_degraded_weights_need_no_other_conduct() -> None:
+    assert len(STAGES) == 5
+    assert type(conduct_of("int4-weights")) is StageConduct
+
+
+def test_an_unknown_fault_is_refused_before_anything_is_read() -> None:
+    request = Load(
+        model_dir="/nowhere", model_id=bytes(32), first_layer=0, last_layer=1, kv_tokens=1,
+        fault="laziness",
+    )  # fmt: skip
+    with pytest.raises(EngineError, match="unknown fault") as caught:
+        load_engine_model(request)
+    assert caught.value.code == "bad_request"
