@@ -48,6 +48,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/lint/references.py
+	$(BIN)/python scripts/lint/docstrings.py
 
 contracts: $(VENV)/.dev
 	@$(BIN)/python scripts/build_contracts.py --check || { test $$? -eq 3 && \

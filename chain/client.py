@@ -58,7 +58,7 @@ async def open_chain(
 
 
 class ChainClient:
-    """The parts named at the head of this module, over one caller. Make it with `open_chain`.
+    """The parts named at the head of this module, over one caller. Create it with `open_chain`.
 
     `address` is the account that the key belongs to, `database` the file in which its transactions
     and event cursors are kept. `caller` is what the parts share, for whoever needs a function of a
@@ -96,7 +96,7 @@ class ChainClient:
         return self.deployment.domain(contract)
 
     async def now(self) -> int:
-        """Unix seconds that the next block will not be before, or nearly so."""
+        """A time (Unix seconds) that the next block will not precede, or only just."""
         return await self.caller.now()
 
     async def block_hash(self, number: int) -> bytes | None:

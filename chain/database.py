@@ -5,7 +5,7 @@ and compared at every opening, so that a restarted development chain (same id, n
 swapped key is noticed before a nonce is misread. One process at a time may open it; SQLite's
 exclusive lock holds that. Writes are flushed to disk before they return (`synchronous=FULL`).
 
-Calls block for a disk flush, so callers in trio run them in a thread (`run`), one at a time.
+Calls block for a disk flush, so trio callers run them in a thread (`run`), one at a time.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from pathlib import Path
 from libp2p.custom_types import TProtocol
 
 from p2p.errors import ConfigError
-from p2p.guards.swarm import DEFAULT_DIALLING, DialTiming
+from p2p.guards.dialling import DEFAULT_DIALLING, DialTiming
 
 _NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _PROTOCOL = re.compile(r"/prime/[a-z0-9][a-z0-9/_-]{0,63}/[0-9]+")

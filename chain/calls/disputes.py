@@ -162,7 +162,7 @@ class Disputes:
         other_receipt: Receipt,
     ) -> TxResult | None:
         """Void a pending root that pays for one stage of one unit twice, itself or after an earlier
-        root; None when it stands no more."""
+        root; None when it no longer stands."""
         return await self._void(
             posted,
             "proveDoubleCount",
@@ -176,7 +176,7 @@ class Disputes:
         )
 
     async def cancel_root(self, posted: PostedRoot) -> TxResult | None:
-        """Void a pending root by a federator's word; None when it stands no more."""
+        """Void a pending root by a federator's word; None when it no longer stands."""
         return await self._void(posted, "cancelRoot", posted_struct(posted))
 
     async def _void(self, posted: PostedRoot, function: str, *args: object) -> TxResult | None:

@@ -41,7 +41,7 @@ class Providers:
     async def set_blacklisted(self, provider: str, blacklisted: bool = True) -> TxResult | None:
         """Bar a provider from registering nodes and joining pools, or lift that; federators only.
 
-        What it has earned stays claimable.
+        What it has earned can still be claimed.
         """
 
         async def differs() -> bool:
@@ -132,7 +132,8 @@ class Providers:
     async def unstake(self, amount: int, *, purpose: str) -> TxResult:
         """Ask `amount` of this provider's stake back, once for each `purpose`.
 
-        What its nodes need must remain. The clock starts anew for all that is unbonding already.
+        What its nodes need must remain. The waiting time starts again for everything that is
+        already unbonding.
         """
         return await self._caller.once(f"{UNSTAKE}/{purpose}", "StakeManager", "unstake", amount)
 

@@ -1,4 +1,4 @@
-"""What the contracts are constructed with, checked before any money is spent on it.
+"""What the contracts are constructed with, checked before any money is spent.
 
 Pure.
 """

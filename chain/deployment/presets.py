@@ -1,4 +1,4 @@
-"""Known sets of deployment parameters, as one table, and changes to them.
+"""Named sets of deployment parameters, in one table, and changes to them.
 
 Pure. A preset for a public chain names that chain, so that its terms cannot end up elsewhere.
 """

@@ -25,9 +25,10 @@ class ContractReader:
         self._contracts: dict[str, Any] = {}
 
     async def now(self) -> int:
-        """Unix seconds that the next block will not be before, or nearly so.
+        """A time (Unix seconds) that the next block will not precede, or only just.
 
-        The head's time, or the clock's: a chain that mines on demand stands still while it idles.
+        The later of the head block's time and the clock's: a chain that mines on demand stands
+        still while it is idle.
         """
         head = await self.rpc.block("latest")
         return max(head.timestamp if head is not None else 0, int(self._clock()))

@@ -52,7 +52,7 @@ async def run_anvil(
     """Start anvil for the length of the block, then kill it; the address `funded` owns `wei`.
 
     A small shell stands between: it holds the other end of a pipe of ours, so that anvil dies with
-    this process, however that dies. Raises DevnetError.
+    this process, however it ends. Raises DevnetError.
     """
     command = ["/bin/sh", "-c", _GUARD, "anvil-guard", executable, "--host", "127.0.0.1"]
     command += ["--port", "0", "--chain-id", str(chain_id), "--accounts", "1"]
@@ -105,7 +105,7 @@ async def _read_port(process: trio.Process) -> int | None:
 
 
 async def _drain(process: trio.Process) -> None:
-    """Read and forget what anvil prints, or it would block on a full pipe."""
+    """Read and discard what anvil prints, or it would block on a full pipe."""
     assert process.stdout is not None
     async for _ in process.stdout:
         pass

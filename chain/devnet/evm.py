@@ -63,7 +63,7 @@ class Evm:
             genesis_state=state,
             vm_configuration=((0, make_vm()),),
         )
-        # The class is made anew for every chain, so this touches no other chain.
+        # The class is created afresh for every chain, so this touches no other chain.
         type(self._backend.chain).chain_id = CHAIN_ID
         self._logs = LogIndex()
         self._snapshots: list[bytes] = []

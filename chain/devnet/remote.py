@@ -68,7 +68,7 @@ class HttpBackend:
 
 @asynccontextmanager
 async def open_remote(chain: RemoteChain) -> AsyncIterator[tuple[HttpBackend, int]]:
-    """The backend and its chain id. Raises DevnetError naming what to do."""
+    """The backend and its chain id. Raises DevnetError that says what to do."""
     async with httpx.AsyncClient(timeout=None, trust_env=False) as client:
         backend = HttpBackend(client, chain.url, chain.url)
         try:

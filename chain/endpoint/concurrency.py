@@ -1,4 +1,4 @@
-"""Asking one question about many things, several at a time."""
+"""Asking the same question about many things, several at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 AT_ONCE = 8
-"""Requests of one coroutine that may be under way together."""
+"""How many requests of one coroutine may be under way together."""
 
 
 async def for_each(items: Iterable[T], ask: Callable[[T], Awaitable[R]]) -> dict[T, R]:

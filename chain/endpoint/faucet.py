@@ -1,4 +1,4 @@
-"""Asking a development chain for a first balance."""
+"""Asking a development chain's faucet for a first balance."""
 
 from __future__ import annotations
 

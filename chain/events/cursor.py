@@ -1,4 +1,4 @@
-"""Where a reader of events stands, at rest: a cursor and past checkpoints.
+"""How far a reader of events has come, as stored: a cursor and past checkpoints.
 
 The cursor is number and hash of the last block whose events were handled. Behind it stands a list
 of checkpoints, earlier cursors, dense near the cursor and sparser the older they are. After a
@@ -88,7 +88,7 @@ class CursorStore:
         return True
 
     def rewind(self, number: int) -> None:
-        """Put the cursor to block `number`, whichever it is."""
+        """Set the cursor to block `number`, wherever it stands now."""
         with self._transaction() as cursor:
             self._forget_after(cursor, number)
             self._move(cursor, Position(number, None))

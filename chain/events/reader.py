@@ -117,7 +117,7 @@ class EventReader:
     async def batches(self) -> AsyncIterator[Batch]:
         """Batches without end; asking for the next one finishes the last, unless `finish` has.
 
-        Raises ChainUnreachable, BadResponse, RpcError and DeepReorg; iterate anew to go on.
+        Raises ChainUnreachable, BadResponse, RpcError and DeepReorg; iterate again to continue.
         """
         while True:
             batch = await self.read()

@@ -37,7 +37,7 @@ class RootPosted:
 
 @dataclass(frozen=True)
 class RootVoided:
-    """The root of an epoch stands no more; the epoch can be posted anew."""
+    """The root of an epoch no longer stands; the epoch can be posted again."""
 
     pool_id: int
     epoch: int

@@ -16,8 +16,8 @@ nonce is kept, so that trying again cannot execute twice even if the refused byt
 somewhere. REPLACED: the nonce went, at final depth, to a transaction that is none of ours (someone
 else uses the key); only then may a new nonce be given (`Replan`).
 
-`handle` returns the next state and what to do. The driver must store the state before it acts: that
-the signed bytes rest on disk before the network sees them is what makes a crash harmless. Time is
+`handle` returns the next state and what to do. The driver must store the state before it acts: a
+crash is harmless only because the signed bytes are on disk before the network sees them. Time is
 counted in blocks; no clock is read. An illegal event raises `IllegalTransition` and changes
 nothing.
 """
@@ -200,7 +200,7 @@ class Rules:
 
 
 def handle(tx: Transaction, event: Event, rules: Rules) -> tuple[Transaction, list[Command]]:
-    """The transaction after `event`, and the commands to run once that is stored."""
+    """The transaction after `event`, and the commands to run once it is stored."""
     allowed = LEGAL.get((tx.state, type(event)))
     if allowed is None:
         raise IllegalTransition(f"{type(event).__name__} in state {tx.state}")

@@ -64,7 +64,7 @@ async def open_manager(
 
 
 class TransactionManager:
-    """Sends transactions from one key. Make it with `open_manager`."""
+    """Sends transactions from one key. Create it with `open_manager`."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class TransactionManager:
         """Send one transaction (`to` None creates a contract) and wait until it is final.
 
         The same `key` gives the same result and never a second transaction. With `retry_failed` a
-        transaction that was mined but reverted is sent anew. `gas` None estimates it. Raises
+        transaction that was mined but reverted is sent again. `gas` None estimates it. Raises
         Reverted when the estimate shows that it would revert (nothing is stored then),
         TransactionDropped when the network refused it or its nonce was taken, TransactionPending
         after `timeout` seconds, ChainUnreachable, and InvalidInput for bad arguments or a key that

@@ -1,4 +1,4 @@
-"""Transactions at rest: the SQLite tables behind the state machine.
+"""Stored transactions: the SQLite tables behind the state machine.
 
 `intent` holds what the caller asked for and how far it came, `attempt` every signed byte string
 ever made for it. A state and the attempts that belong to it are written in one database

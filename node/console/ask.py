@@ -21,7 +21,7 @@ def passphrase(text: str) -> str:
 
 
 def import_passphrase(text: str) -> str:
-    """The passphrase of a keystore that comes from elsewhere."""
+    """The passphrase of a keystore from elsewhere."""
     return _hidden(text, IMPORT_VARIABLE)
 
 
@@ -36,14 +36,14 @@ def new_passphrase() -> str:
 
 
 def private_key() -> NodeKey:
-    """From a hidden prompt, or from stdin where that is no terminal. Raises `KeyFileError`."""
+    """From a hidden prompt, or from stdin where that is not a terminal. Raises `KeyFileError`."""
     if sys.stdin.isatty():
         return parse_key(str(typer.prompt("Private key (hidden)", hide_input=True, err=True)))
     return parse_key(sys.stdin.readline(256))
 
 
 def confirm(question: str, *, agreed: bool) -> None:
-    """Go on only after a yes. Raises `NodeError` after a no."""
+    """Return only after a yes. Raises `NodeError` after a no."""
     if agreed:
         return
     if not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""Typed request/response between nodes: `node.wire.methods` over `p2p.network.Network`.
+"""Typed request/response between nodes: `Method`s of `node.wire.methods` over a node's network.
 
 `serve` decodes and validates before the handler runs, and refuses what does not validate
 (`bad_request`); `admits` turns strangers away before their bytes are even decoded. `call` does the

@@ -16,7 +16,8 @@ from libp2p.host.basic_host import BasicHost
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
-from p2p.guards.swarm import DEFAULT_DIALLING, DialTiming, GuardedSwarm
+from p2p.guards.dialling import DEFAULT_DIALLING, DialTiming
+from p2p.guards.swarm import GuardedSwarm
 from p2p.guards.upgrader import NEGOTIATE_TIMEOUT
 
 

@@ -7,7 +7,7 @@ What the stock swarm does wrong, and what replaces it:
   progress are bounded apart from it, so that half-open sockets cannot use up the places.
 * Dialling tries one address per transport, waits a fixed 250 ms, and after a failure refuses the
   peer for 60 s. Here all addresses are tried, each started when the one before failed or took
-  `DialTiming.stagger` seconds; the first connection wins and the call returns at once.
+  a moment (`p2p.guards.dialling`); the first connection wins and the call returns at once.
 * Two nodes that dial each other at the same moment keep both connections. Here both sides apply
   the same rule (`keeps_new`) and one connection stays.
 * Nothing asks whether a peer may connect. Here `admits(peer_id)` does, after the handshake has
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn
@@ -36,6 +35,7 @@ from libp2p.peer.peerstore import PeerStore, PeerStoreError
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
+from p2p.guards.dialling import DEFAULT_DIALLING, DialTiming, first_connection
 from p2p.guards.upgrader import guarded_upgrader
 
 MAX_CONNECTIONS = 512
@@ -43,21 +43,6 @@ MAX_HANDSHAKES = 64
 HANDSHAKE_TIMEOUT = 10.0
 MAX_ADDRESSES = 16
 SIMULTANEOUS = 5.0  # two connections this close in age come from simultaneous dials
-
-
-@dataclass(frozen=True)
-class DialTiming:
-    """How the addresses of one peer are tried, in seconds.
-
-    `attempt` is for one address, from SYN to a running multiplexer; the next address is started
-    when the one before failed or took `stagger`.
-    """
-
-    attempt: float = 12.0
-    stagger: float = 0.25
-
-
-DEFAULT_DIALLING = DialTiming()
 
 
 def keeps_new(
@@ -202,29 +187,11 @@ class GuardedSwarm(Swarm):
         return usable[:MAX_ADDRESSES]
 
     async def _dial_any(self, peer_id: ID, addresses: list[Multiaddr]) -> INetConn:
-        winner: INetConn | None = None
-        failures: list[str] = []
-
-        async def attempt(address: Multiaddr, failed: trio.Event) -> None:
-            nonlocal winner
-            try:
-                with trio.fail_after(self._timing.attempt):
-                    connection = await self._dial_addr_single_attempt(address, peer_id)
-            except (SwarmException, IOException, OSError) as exc:
-                failures.append(f"{address}: {_root_cause(exc)}")
-            except trio.TooSlowError:
-                failures.append(f"{address}: no answer in {self._timing.attempt:g} s")
-            else:
-                winner = winner or connection
-                nursery.cancel_scope.cancel()
-            failed.set()
-
-        async with trio.open_nursery() as nursery:
-            for address in addresses:
-                failed = trio.Event()
-                nursery.start_soon(attempt, address, failed)
-                with trio.move_on_after(self._timing.stagger):
-                    await failed.wait()
+        winner, failures = await first_connection(
+            addresses,
+            lambda address: self._dial_addr_single_attempt(address, peer_id),
+            self._timing,
+        )
         if winner is None:
             # The peer may have reached us meanwhile, or ours lost against its simultaneous dial.
             if live := self.live_connections(peer_id):
@@ -265,10 +232,3 @@ class GuardedSwarm(Swarm):
             # The library stamps connections with the wall clock.
             old_age=time.time() - other._created_at,
         )
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """The error at the bottom of a chain; the ones above only say that dialling failed."""
-    while (below := error.__cause__) is not None:
-        error = below.exceptions[0] if isinstance(below, BaseExceptionGroup) else below
-    return error

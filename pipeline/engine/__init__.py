@@ -1,0 +1,1 @@
+"""The engine: a process with threads that loads a slice, runs its stage of a ring, and replays."""

@@ -1,0 +1,1 @@
+"""Models on disk: where they come from, what identifies them, and the slices a stage loads."""

@@ -87,7 +87,8 @@ def dev(
 
 
 def _show(running: DevNetwork, network_file: Path, as_json: bool) -> None:
-    """Say where the chain is; flushed, since whoever started us may be reading a pipe."""
+    """Say where the chain is. The output is flushed, since whoever started us may be reading a
+    pipe."""
     import json
     import sys
 

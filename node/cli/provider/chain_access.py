@@ -1,10 +1,11 @@
 """The chain, opened for one command.
 
-A command reads with a key that is thrown away afterwards and holds nothing, or sends with the
-provider's or the node's own. The provider's transactions are kept in `chain.sqlite.<address>` of
-the data folder, where a node that registers itself keeps them too, so that one key has one sender:
-SQLite's lock refuses a second one. The node's are in `chain.sqlite`, and the data folder's lock is
-held meanwhile, so a running node and a command never send from one key at once.
+A command that only reads uses a fresh key that holds nothing and is thrown away afterwards; one
+that sends uses the provider's key or the node's own. The provider's transactions are kept in
+`chain.sqlite.<address>` of the data folder, where a node that registers itself keeps them too, so
+that one key has one sender: SQLite's lock refuses a second one. The node's are in `chain.sqlite`,
+and the data folder's lock is held meanwhile, so a running node and a command never send from one
+key at once.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def find_wallet(folder: Path | None, network_file: Path | None, rpc_url: str | N
 
 
 def on_chain(work: Callable[[], Awaitable[T]]) -> T:
-    """Run a command's work; what leaves it is what it raised, not a group."""
+    """Run a command's work. Raises what the work raised, not an exception group."""
     import trio
 
     return trio.run(work)
@@ -158,14 +159,15 @@ async def _open(wallet: Wallet, key: NodeKey, database: Path | str) -> AsyncIter
 
 
 async def gas_money(chain: ChainClient, gas: int = COMMAND_GAS) -> int:
-    """Wei that so much gas costs at most, as the sender would offer it now."""
+    """The most that this much gas costs, in wei, as the sender would offer it now."""
     head = await chain.rpc.block("latest")
     base_fee = head.base_fee if head is not None else 0
     return gas * (2 * base_fee + await chain.rpc.tip())
 
 
 async def fund(chain: ChainClient, wallet: Wallet, tokens: int = 0, gas: int = COMMAND_GAS) -> None:
-    """See that the sending key can pay. Raises `NodeError` saying which address lacks what."""
+    """Make sure that the sending key can pay. Raises `NodeError` saying which address lacks
+    what."""
     from node.onchain.registration import ensure_funds
 
     await ensure_funds(chain, wallet.table, chain.address, tokens, await gas_money(chain, gas))

@@ -38,7 +38,7 @@ def command(
     Stop the node first. Each step is shown; what is done already is skipped, so an interrupted run
     is simply run again. The node is the one whose key is in the data folder, or --node; --all takes
     all of the provider's. With the node's own key alone its stake stays with the provider;
-    --unstake needs the provider's key. What was earned stays claimable.
+    --unstake needs the provider's key. What was earned can still be claimed.
 
     Example:
 
@@ -139,7 +139,8 @@ async def _remove(chain: ChainClient, node: str, note: Note) -> None:
 
 
 async def _unstake(chain: ChainClient, provider: str, note: Note) -> None:
-    """Ask back what no remaining node needs; the chain shows what an earlier run has asked."""
+    """Ask for the stake back that no remaining node needs; the chain shows what an earlier run
+    asked for."""
     from node.cli.provider.chain_access import new_order
     from node.onchain.amounts import tokens
 

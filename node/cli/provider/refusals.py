@@ -1,4 +1,4 @@
-"""What a contract refuses, in words that say what to do.
+"""Why a contract refuses a call, in words that say what to do.
 
 The table maps the contracts' custom errors to a sentence and a hint; an error that is not in it is
 shown as the contract named it.

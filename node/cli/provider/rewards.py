@@ -74,9 +74,9 @@ def claim(
 ) -> None:
     """Have everything that is final paid to the provider's account, in one transaction.
 
-    Anyone may ask for it; the tokens go to the provider in any case. Gas is paid by the provider's
-    key where it is here, else by the node's. A running node claims by itself: then its key is not
-    used. Claiming again changes nothing.
+    Anyone may ask for it; the tokens always go to the provider. Gas is paid by the provider's key
+    where it is here, else by the node's. A running node claims by itself: then its key is not used.
+    Claiming again changes nothing.
 
     Example:
 

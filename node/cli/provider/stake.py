@@ -98,7 +98,7 @@ def unstake(
     """Ask for stake back. It unbonds for a while, can still be slashed, and is then withdrawn.
 
     What the provider's nodes need must remain; "all" is all that they do not need. Asking for more
-    starts the clock anew for everything that is unbonding.
+    starts the waiting time again for everything that is unbonding.
 
     Example:
 

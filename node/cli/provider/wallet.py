@@ -74,7 +74,7 @@ def import_(
 
     The digits come from a hidden prompt, or from standard input where that is no terminal; never
     from a flag. The keystore's passphrase is asked, or is PRIME_NODE_IMPORT_PASSPHRASE. The copy in
-    the data folder is encrypted anew under your own passphrase (or PRIME_NODE_PASSPHRASE).
+    the data folder is encrypted again, under your own passphrase (or PRIME_NODE_PASSPHRASE).
 
     Examples:
 
@@ -103,7 +103,7 @@ def _store(
     network_file: Path | None,
     as_json: bool,
 ) -> None:
-    """Write the key that `source` gives; nothing is asked where there is one already."""
+    """Write the key that `source` returns; nothing is asked where there is a key already."""
     from node.config.keystore import KeyFileError, save_key
     from node.console import ask
 
@@ -216,7 +216,7 @@ def _peer_id(file: KeyFile) -> str | None:
 
 
 def _export(data: DataDir, target: Path) -> None:
-    """Encrypt the provider's key anew into a file that is not there yet."""
+    """Encrypt the provider's key again, into a file that does not exist yet."""
     from node.config.keystore import load_key, save_key
     from node.console import ask
 

@@ -14,7 +14,8 @@ from libp2p.network.exceptions import SwarmException
 from multiaddr import Multiaddr
 
 from p2p.errors import PeerUnreachable
-from p2p.guards.swarm import SIMULTANEOUS, DialTiming, keeps_new
+from p2p.guards.dialling import DialTiming
+from p2p.guards.swarm import SIMULTANEOUS, keeps_new
 from p2p.network import NetworkConfig, open_network
 from p2p.peering.addresses import peer_id_object
 
