@@ -12,7 +12,6 @@ from node.metrics import NodeMetrics
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chain.client import ChainClient
     from node.journal import AsyncJournal
     from p2p.network import Network
     from proofs.encoding.eip712 import Domain
@@ -22,8 +21,9 @@ if TYPE_CHECKING:
 class NodeContext:
     """`key` is the node's hot key, `address` its EVM address, `peer_id` its libp2p identity.
 
-    `chain` is None where the network file names no chain: work is then verified but not paid.
-    Receipts are signed under `receipt_domain`, which without a chain is that of no contract.
+    Receipts are signed under `receipt_domain`, which without a chain is that of no contract. The
+    chain itself is not here: parts that need it are given a client of their own, and exist only
+    where there is one.
     """
 
     config: NodeConfig
@@ -34,7 +34,6 @@ class NodeContext:
     provider: str
     network: Network
     journal: AsyncJournal
-    chain: ChainClient | None
     receipt_domain: Domain
     metrics: NodeMetrics
     engine_dir: Path

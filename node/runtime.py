@@ -88,7 +88,6 @@ async def _run(config: NodeConfig) -> None:
                 provider=provider.address,
                 network=network,
                 journal=journal,
-                chain=chain,
                 receipt_domain=receipt_domain(chain),
                 metrics=metrics,
                 engine_dir=data.engine,

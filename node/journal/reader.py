@@ -28,11 +28,10 @@ def read_newest(path: Path, *kinds: type[E], key: str | None = None) -> list[E]:
     Raises `JournalError`, also for an event that is none of its class.
     """
     by_name = {kind.kind: kind for kind in kinds}
-    return [by_name[e.kind].from_stored(e) for e in read_newest_stored(path, list(by_name), key)]
+    return [by_name[e.kind].from_stored(e) for e in _read_stored(path, list(by_name), key)]
 
 
-def read_newest_stored(path: Path, kinds: Sequence[str], key: str | None = None) -> list[Event]:
-    """As `read_newest`, by the names of the kinds and without looking at bodies."""
+def _read_stored(path: Path, kinds: Sequence[str], key: str | None = None) -> list[Event]:
     if not path.exists():
         return []
     marks = ", ".join("?" * len(kinds))

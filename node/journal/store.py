@@ -120,14 +120,11 @@ class Journal:
         """Append one event. False: an event of this kind and key is there already."""
         return self.commit([Entry(kind, key, body)])[0]
 
-    def append_many(self, entries: Sequence[Entry]) -> list[bool]:
-        """Append all or none (of those that are new); one bool an entry as in `append`."""
-        return self.commit(entries)
-
     def commit(
         self, entries: Sequence[Entry], state: Mapping[str, Any] | None = None
     ) -> list[bool]:
-        """Append events and set state in one transaction. Raises `JournalError`."""
+        """Append events (all or none of those that are new) and set state, in one transaction; one
+        bool an entry, as in `append`. Raises `JournalError`."""
         return self.commit_packed(
             [(entries, {name: pack(value) for name, value in (state or {}).items()})]
         )[0]

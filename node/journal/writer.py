@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from node.journal.store import Entry, Event, Journal, JournalError, pack
+from node.journal.store import Entry, Journal, JournalError, pack
 from node.journal.typed import JournalEvent
 
 QUEUE = 1024
@@ -80,18 +80,6 @@ class AsyncJournal:
     async def state(self, name: str, default: Any = None) -> Any:
         """The value last set under `name`."""
         return await self._in_thread(lambda: self._journal.state(name, default))
-
-    async def append(self, kind: str, key: str, body: Any = None) -> bool:
-        """Append one event, on disk on return. False: it was there already."""
-        return (await self._commit([Entry(kind, key, body)]))[0]
-
-    async def get(self, kind: str, key: str) -> Event | None:
-        """The event of this kind and key."""
-        return await self._in_thread(lambda: self._journal.get(kind, key))
-
-    async def events(self, kinds: Sequence[str] | None = None) -> list[Event]:
-        """All such events."""
-        return await self._in_thread(lambda: list(self._journal.events(kinds)))
 
     async def _commit(
         self, entries: Sequence[Entry], state: Mapping[str, Any] | None = None

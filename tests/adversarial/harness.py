@@ -196,7 +196,6 @@ async def open_node(
                 provider=address,
                 network=network,
                 journal=journal,
-                chain=chain,
                 receipt_domain=receipt_domain(chain),
                 metrics=NodeMetrics(),
                 engine_dir=folder,

@@ -11,6 +11,7 @@ from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import TROUBLES_TO_REST, MemberState
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.journal_events import UnitRejected, UnitSettled
 from node.wire.messages.fields import StageRef
 from node.wire.messages.verification import ClaimAnswer, ClaimRequest, VerdictNotice
 from node.wire.messages.work import FinishedRun, Progress, TokenRun, Trouble
@@ -256,7 +257,7 @@ async def test_rejections_of_other_bundles_leave_no_trace(net) -> None:
             )
             await network.judge.ask(network.boss.peer_id, VERDICT, notice)
         assert network.orchestrator.rejections == []
-        assert await network.boss.context.journal.events(["peer.rejection"]) == []
+        assert await network.boss.context.journal.replay(UnitRejected) == []
         assert network.orchestrator.pool.units[unit.unit_id].state is UnitState.VERIFYING
 
 
@@ -270,7 +271,7 @@ async def test_a_settlement_is_believed_only_from_the_chain_and_once_it_is_final
         await network.orchestrator.feed(Tick())
         pool = network.orchestrator.pool
         assert pool.units[unit.unit_id].state is UnitState.ACCEPTED  # it may yet be disputed
-        assert await network.boss.context.journal.events(["chain.settled"]) == []
+        assert await network.boss.context.journal.replay(UnitSettled) == []
         network.ledger.void(POOL)
         await eventually(lambda: network.ledger.posts == 2)
         assert pool.units[unit.unit_id].state is UnitState.ACCEPTED

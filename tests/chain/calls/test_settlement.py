@@ -55,11 +55,13 @@ async def test_from_root_to_tokens(world: World) -> None:
     first, second = arena.claims(posted, epoch)
     account = arena.workers[0].client
     before = {w.account: await owner.token_balance(w.account) for w in arena.workers}
-    paid = await account.claim(posted, first.account, first.cumulative, first.proof)
+    paid = await account.settlement.claim(posted, first.account, first.cumulative, first.proof)
     assert paid is not None
-    assert await account.claim(posted, first.account, first.cumulative, first.proof) is None
+    assert (
+        await account.settlement.claim(posted, first.account, first.cumulative, first.proof) is None
+    )
     with pytest.raises(Reverted) as unproven:
-        await account.claim(posted, first.account, first.cumulative + 1, first.proof)
+        await account.settlement.claim(posted, first.account, first.cumulative + 1, first.proof)
     assert unproven.value.name == "InvalidProof"
     assert len(await owner.settlement.claim_many([first, second])) == 1
     assert await owner.settlement.claim_many([first, second]) == []

@@ -112,7 +112,6 @@ async def open_context(
             provider=options.provider,
             network=network,
             journal=journal,
-            chain=chain,
             receipt_domain=receipt_domain(chain),
             metrics=NodeMetrics(),
             engine_dir=data.engine,

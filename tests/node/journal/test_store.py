@@ -34,7 +34,7 @@ def test_an_event_is_appended_once(journal: Journal) -> None:
 
 def test_a_batch_is_all_or_nothing(journal: Journal) -> None:
     journal.append("self.a", "2")
-    assert journal.append_many([Entry("self.a", str(n)) for n in (1, 2, 3, 3)]) == [
+    assert journal.commit([Entry("self.a", str(n)) for n in (1, 2, 3, 3)]) == [
         True,
         False,
         True,
@@ -100,7 +100,7 @@ _VALUES = st.recursive(
 def test_bodies_survive(tmp_path_factory: pytest.TempPathFactory, values: list[object]) -> None:
     path = tmp_path_factory.mktemp("journal") / "j.sqlite"
     with Journal(path, lambda: 0.0) as journal:
-        journal.append_many([Entry("self.k", str(n), value) for n, value in enumerate(values)])
+        journal.commit([Entry("self.k", str(n), value) for n, value in enumerate(values)])
         assert [event.body for event in journal.events()] == values
 
 
@@ -154,7 +154,7 @@ def test_another_programs_database_is_left_alone(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     with Journal(path, lambda: 0.0) as journal:
-        journal.append_many([Entry("self.k", str(n), "x" * 100) for n in range(500)])
+        journal.commit([Entry("self.k", str(n), "x" * 100) for n in range(500)])
     data = bytearray(path.read_bytes())
     data[4096:12288] = b"\xa5" * 8192
     path.write_bytes(data)

@@ -90,15 +90,12 @@ class TrioContext(NodeContext):
 
 
 @asynccontextmanager
-async def open_context(
-    folder: Path, chain: Chain | None, **validator: Any
-) -> AsyncIterator[NodeContext]:
-    """The context of a node that has a journal and maybe a chain, but no peers; `validator` are
-    settings of the validator's."""
+async def open_context(folder: Path, **validator: Any) -> AsyncIterator[NodeContext]:
+    """The context of a node that has a journal but no peers; `validator` are settings of the
+    validator's."""
     key = sha256(b"a node without peers").digest()
     address = address_of(key)
     nobody: Any = None
-    client: Any = chain
     async with open_journal(folder / "journal.db") as journal:
         yield TrioContext(
             config=NodeConfig.model_validate({"data_dir": folder, "validator": validator}),
@@ -109,7 +106,6 @@ async def open_context(
             provider=address,
             network=nobody,
             journal=journal,
-            chain=client,
             receipt_domain=NO_CHAIN,
             metrics=NodeMetrics(),
             engine_dir=folder,

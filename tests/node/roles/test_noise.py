@@ -94,7 +94,7 @@ async def test_the_beacon_is_the_first_block_after_the_job(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, confirmations: int
 ) -> None:
     chain = Chain(head=100, interval=12.0, made=trio.current_time())
-    async with open_context(tmp_path, chain) as context:
+    async with open_context(tmp_path) as context:
         begun = trio.current_time()
         beacon = await beacons(context, chain, confirmations).draw("job")
         assert (beacon.value, beacon.block) == (block_hash(101), 101)
@@ -109,7 +109,7 @@ async def test_a_chain_that_makes_no_blocks_gives_its_newest(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:
     chain = Chain(head=100, made=trio.current_time())
-    async with open_context(tmp_path, chain) as context:
+    async with open_context(tmp_path) as context:
         begun = trio.current_time()
         beacon = await beacons(context, chain, 1).draw("job")
         assert (beacon.value, beacon.block) == (block_hash(100), 100)
@@ -124,7 +124,7 @@ async def test_a_chain_that_does_not_answer_is_asked_again(
 ) -> None:
     chain = Chain(head=100, interval=12.0, made=trio.current_time())
     chain.down = True
-    async with open_context(tmp_path, chain) as context, trio.open_nursery() as nursery:
+    async with open_context(tmp_path) as context, trio.open_nursery() as nursery:
         found, done = [], trio.Event()
 
         async def draw() -> None:
@@ -140,7 +140,7 @@ async def test_a_chain_that_does_not_answer_is_asked_again(
 
 
 async def test_without_a_chain_it_is_chance_of_ones_own(tmp_path: Path) -> None:
-    async with open_context(tmp_path, None) as context:
+    async with open_context(tmp_path) as context:
         one, other = (
             await beacons(context, None, 1).draw("a"),
             await beacons(context, None, 1).draw("b"),

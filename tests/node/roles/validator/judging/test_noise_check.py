@@ -47,7 +47,7 @@ def chain() -> Chain:
 
 @pytest.fixture
 async def blocks(chain: Chain, tmp_path: Path) -> AsyncIterator[Blocks]:
-    async with open_context(tmp_path, chain) as context:
+    async with open_context(tmp_path) as context:
         yield Blocks(context, chain, confirmations=3)  # type: ignore[arg-type]
 
 

@@ -32,13 +32,13 @@ def preparer(context: Any, chain: Any) -> ChainPreparer:
 
 
 async def made_plan(folder: Path, chain: Chain, made: UnitBundle, seen_at: int) -> JudgingPlan:
-    async with open_context(folder, chain) as context:
+    async with open_context(folder) as context:
         return await preparer(context, chain).plan(made, seen_at)
 
 
 async def test_a_newcomers_bundle_is_replayed_whole_at_once(tmp_path: Path) -> None:
     chain = Chain(head=100)
-    async with open_context(tmp_path, chain) as context:
+    async with open_context(tmp_path) as context:
         prepares = preparer(context, chain)
         seen_at = await prepares.newest_block()
         plan = await prepares.plan(unit(sampled(1, 98), sampled(2, 98)), seen_at)
@@ -84,7 +84,7 @@ async def test_many_who_wait_ask_like_one(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, waiting: int
 ) -> None:
     chain = Chain(head=100, interval=12.0, made=trio.current_time())
-    async with open_context(tmp_path, chain) as context, trio.open_nursery() as nursery:
+    async with open_context(tmp_path) as context, trio.open_nursery() as nursery:
         blocks, found = Blocks(context, chain, 1), []  # type: ignore[arg-type]
 
         async def wait() -> None:

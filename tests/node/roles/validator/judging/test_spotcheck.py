@@ -65,7 +65,7 @@ def records_of(context: Any, test: DriftTest | None = None) -> WorkerRecords:
 async def choose(folder: Path, chain: Chain, made: UnitBundle, **how: Any) -> tuple[int, ...]:
     """What one validator chooses; its workers are established unless `units` says otherwise."""
     await trio.Path(folder).mkdir(exist_ok=True)
-    async with open_context(folder, chain) as context:
+    async with open_context(folder) as context:
         records = records_of(context)
         await establish(records, how.get("units", PROBATION))
         blocks = Blocks(context, chain, how.get("confirmations", 1))
@@ -151,7 +151,7 @@ def test_rates_are_coarse() -> None:
 async def test_records_count_a_bundle_once_and_survive_a_restart(tmp_path: Path) -> None:
     made = unit()
     worker = made.stages[0].address
-    async with open_context(tmp_path, None) as context:
+    async with open_context(tmp_path) as context:
         records = records_of(context)
         for _ in range(3):
             await records.note(made, verdict_on(made), {0: (0.5,)})
@@ -160,7 +160,7 @@ async def test_records_count_a_bundle_once_and_survive_a_restart(tmp_path: Path)
         assert (record.verified, record.drift.units) == (1, 1)
         assert record.is_newcomer()
         assert not record.suspect
-    async with open_context(tmp_path, None) as context:
+    async with open_context(tmp_path) as context:
         records = records_of(context)
         await records.restore()
         assert await records.of(worker) == record
@@ -175,7 +175,7 @@ async def test_records_count_a_bundle_once_and_survive_a_restart(tmp_path: Path)
 async def test_drift_makes_a_suspect_and_nothing_else(tmp_path: Path) -> None:
     made = unit()
     worker, other = made.stages[0].address, made.stages[1].address
-    async with open_context(tmp_path, None) as context:
+    async with open_context(tmp_path) as context:
         records = records_of(context, DriftTest(alpha=1e-3))
         await establish(records, PROBATION, (0.4, 0.6))
         assert records.suspects == set()
@@ -185,7 +185,7 @@ async def test_drift_makes_a_suspect_and_nothing_else(tmp_path: Path) -> None:
         assert (await records.of(worker)).verified == PROBATION + 4
         assert b"prime_node_suspects 1.0" in context.metrics.exposition()
         assert not (await records.of(other)).suspect
-    async with open_context(tmp_path, None) as context:
+    async with open_context(tmp_path) as context:
         records = records_of(context)
         await records.restore()
         assert records.suspects == {worker}
@@ -211,7 +211,7 @@ def test_p_values_are_of_each_stage_and_the_last_one_samples() -> None:
 
 async def test_figures_that_are_none_are_not_held_against_anybody(tmp_path: Path) -> None:
     made = unit()
-    async with open_context(tmp_path, None) as context:
+    async with open_context(tmp_path) as context:
         records = records_of(context)
         await records.note(made, verdict_on(made), {0: (float("nan"),)})
         assert await records.of(made.stages[0].address) == WorkerRecord(1, DriftState(units=1))
