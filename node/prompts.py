@@ -1,10 +1,10 @@
-"""Prompts files: one JSON object a line.
+"""Prompts files: one JSON object per line.
 
     {"prompt": "Why is the sky blue?"}
     {"id": "q2", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64, "seed": 7}
 
 `prompt` is short for a single user message. Optional: id, max_tokens, temperature (0 is greedy),
-top_p, top_k (0 is off), seed (without: noise that nobody chose), stop (a text or a list). Empty
+top_p, top_k (0 is off), seed (without one: noise that nobody chose), stop (a text or a list). Empty
 lines are skipped. Every error names the file and the line. Sizes are bounded before anything is
 parsed.
 """

@@ -9,8 +9,8 @@
     else:
         log.error("given up")
 
-The pause comes before every try but the first, so a try that succeeds leaves at once and one that
-was the last is not followed by a wait for nothing.
+The pause comes before every try but the first, so a try that succeeds leaves at once and the last
+try is not followed by a pointless wait.
 """
 
 from __future__ import annotations

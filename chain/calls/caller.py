@@ -3,11 +3,11 @@
 A step of the protocol (approve, register, join, claim, …) must happen once, though the process that
 wants it may die anywhere. `planned` makes it so: first, whatever an earlier run left unfinished
 under the step's name is completed; then the plan asks the chain whether and how the step is still
-needed, and only then a transaction is sent, under a key that no earlier one had. One step runs at a
+needed, and only then is a transaction sent, under a fresh key. One step runs at a
 time, because an allowance that one step sets must not be spent by another.
 
-Two steps may race for one fact (two relayers claim for one account). Whoever comes second is told
-so by the contract's error; a step names the errors that say "done already".
+Two steps may race for the same thing (two relayers claim for one account). Whoever comes second is
+told so by the contract's error; a step names the errors that say "done already".
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Questions about posted roots, their answers, and what becomes of both.
 
 The caller says what is wrong or right (`proofs.settlement.audit`, `proofs.settlement.epoch_data`);
-here it is only brought to the chain. Opening a question costs the bond, which is approved first.
+this module only takes it to the chain. Opening a question costs the bond, which is approved first.
 Everything that ends a question returns None when the chain shows that it is over already.
 """
 

@@ -1,8 +1,8 @@
 """Providers and the stake behind their nodes.
 
-A provider is an account that staked once through PrimeNetwork; its tokens lie in StakeManager and
-its record in ComputeRegistry. All amounts are in token units of 1e-18, all times in Unix seconds.
-Methods without a `provider` argument speak for this client's own key.
+A provider is an account that staked once through PrimeNetwork; its tokens are held by StakeManager
+and its record by ComputeRegistry. All amounts are in token units of 1e-18, all times in Unix
+seconds. Methods without a `provider` argument speak for this client's own key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the contracts of one deployment are.
 
-A `Deployment` is what every node is handed in its network file: chain id, one address a contract,
-the default domain, and the block from which on there can be events. Pure.
+A `Deployment` is what every node is handed in its network file: chain id, one address per contract,
+the default domain, and the first block that can hold events. Pure.
 """
 
 from __future__ import annotations

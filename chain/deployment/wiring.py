@@ -1,8 +1,8 @@
 """Which contract may call what on which: the roles in PrimeAccess, as tables.
 
 Pure. `deploy` makes them in one transaction, `chain.deployment.verification` compares a deployment
-with them. What is not listed and is restricted all the same (`setAuthority`, `setQuorum`) stays
-with the administrator.
+with them. Restricted functions that are not listed (`setAuthority`, `setQuorum`) stay with the
+administrator.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The development faucet: a first balance for whoever asks, within limits.
+"""The development faucet: an initial balance for whoever asks, within limits.
 
 A grant tops an address up: it is paid only while the balance is below half the grant, and at most
 `MAX_GRANTS` times to one address and `MAX_ADDRESSES` addresses, so asking twice is harmless and

@@ -1,8 +1,8 @@
 """The compiled contracts that ship with the project.
 
 One JSON file per contract in `contracts/artifacts`: its name, ABI, creation code, and the code that
-lies on chain afterwards, with the places in it that the constructor fills in. They are read as
-package data and kept, since they never change while the process runs.
+ends up on chain, with the places in it that the constructor fills in. They are read as package data
+and kept, since they never change while the process runs.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A *quantity* is an unsigned integer as `0x` and hex digits (we write it without leading zeros, and
 read it with them, since servers differ); *data* are bytes as `0x` and an even number of digits.
 Source: https://ethereum.org/en/developers/docs/apis/json-rpc/#hex-encoding. Both the client and the
-embedded chain read bytes of strangers through these functions, so all of them take `object`, check
+embedded chain read untrusted bytes through these functions, so all of them take `object`, check
 type and length before they convert, and raise `ValueError` only.
 """
 

@@ -1,4 +1,4 @@
-"""Asking a development chain's faucet for a first balance."""
+"""Asking a development chain's faucet for an initial balance."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How far a reader of events has come, as stored: a cursor and past checkpoints.
+"""How far an event reader has got, as stored: a cursor and past checkpoints.
 
-The cursor is number and hash of the last block whose events were handled. Behind it stands a list
-of checkpoints, earlier cursors, dense near the cursor and sparser the older they are. After a
+The cursor is the number and hash of the last block whose events were handled. Behind it stands a
+list of checkpoints, earlier cursors, dense near the cursor and sparser the older they are. After a
 reorganisation deeper than expected the newest checkpoint that is still on the chain says where to
 start reading again, at most about twice as far back as the reorganisation reached.
 

@@ -3,7 +3,7 @@
 Theory of operation. A caller's intent is PLANNED; it gets a nonce and signed bytes in one step
 (SIGNED), is offered to the network (SENT), is seen in a block (MINED), and is final when that block
 is `confirmations` deep: CONFIRMED, or REVERTED when the contract refused. If a reorganisation takes
-its block away it is SENT again, also when it was final: if a chain breaks its promise of finality,
+its block away it is SENT again, even if it was final: if a chain breaks its promise of finality,
 what can be repaired is repaired. Raising the fee signs another attempt at the *same nonce*;
 whichever is mined, the network executes one. All attempts' receipts count, always.
 

@@ -1,6 +1,6 @@
 """Making a case file from a validator's data folder (`proofs.verdict.casefile`).
 
-Everything lies there already: bundles and revealed rows in `blobs/`, verdicts and inquiries in the
+Everything is there already: bundles and revealed rows in `blobs/`, verdicts and inquiries in the
 journal. The node may be running.
 """
 

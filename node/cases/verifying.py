@@ -1,8 +1,8 @@
 """Checking a case file: everything a verdict rests on, done again on this machine.
 
 In order: the signatures, the statements, then a replay over the whole model with this machine's own
-engine code, the rows that were revealed, and the verdict that follows. A verdict of the file holds
-if it comes to the same: accepted or not, and whom it blames.
+engine code, the rows that were revealed, and the verdict that follows. A verdict in the file holds
+if the check reaches the same one: accepted or not, and whom it blames.
 """
 
 from __future__ import annotations

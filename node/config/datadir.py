@@ -1,4 +1,4 @@
-"""A node's data folder: what lies where, who may read it, and that only one process uses it.
+"""A node's data folder: what is where, who may read it, and that only one process uses it.
 
 | name | what it is |
 |---|---|
@@ -15,7 +15,7 @@
 | `node.lock` | held with flock(2) while a process uses the folder |
 | `status.json` | pid, HTTP URL and peer id of that process |
 
-The lock is the kernel's: it goes when the process does, however it ends, so a stale lock cannot be.
+The lock is the kernel's: it goes when the process does, however it ends, so no lock is ever stale.
 The folder itself is 0700.
 """
 

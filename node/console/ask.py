@@ -1,4 +1,4 @@
-"""Asking a person: passphrases and private keys unseen, and a yes before money moves.
+"""Asking a person: for passphrases and private keys without echo, and for a yes before money moves.
 
 Questions go to stderr. Where there is no terminal nobody is asked: the error then names the
 variable or flag that answers.

@@ -1,4 +1,4 @@
-"""How fields of journal events lie in the file where MessagePack has no form for them.
+"""How journal events store the fields that MessagePack has no form for.
 
 class ReceiptSigned(JournalEvent, kind="self.receipt"):
     receipt: Annotated[Receipt, AsBytes()]

@@ -1,4 +1,4 @@
-"""The journal's tables and how old files become new ones.
+"""The journal's tables, and how old files are migrated.
 
 `PRAGMA user_version` holds the version of a file's schema. `MIGRATIONS[n]` turns version n into
 n+1; each runs in one transaction together with the change of the version, and leaves a row in

@@ -1,9 +1,9 @@
-"""Hashes of blocks as public chance: wait for one, and know when none will come.
+"""Block hashes as public randomness: wait for one, and know when none will come.
 
 A hash counts once its block lies as deep as the network file asks (`confirmations`, its own block
 included). Some chains make a block only when somebody sends a transaction, development chains among
-them. Nobody waits for those: a chain whose newest block is older than `BlockTiming.idle` makes none
-on its own. Public chains make one every few seconds.
+them. Nobody waits for those: a chain whose newest block is older than `BlockTiming.idle` is taken
+to make none on its own. Public chains make one every few seconds.
 """
 
 from __future__ import annotations

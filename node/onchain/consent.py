@@ -4,7 +4,7 @@ another.
 The node's key signs EIP-712 NodeRegistration(provider, node, nonce, deadline). The text is
 `consent1.` and base64url of a JSON object with those, the chain, the contract and the node's
 suggested compute units. It holds no secret: it lets that provider register that node, once, until
-the deadline, and nobody else do anything.
+the deadline, and allows nothing else.
 """
 
 from __future__ import annotations

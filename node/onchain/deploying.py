@@ -2,7 +2,7 @@
 
 For a chain that this machine does not run; a development chain of its own is
 node/onchain/devchain.py's. What the deployer sent is kept beside the network file, in a database
-for each chain and key, so a deployment that was interrupted goes on where it stopped when the
+for each chain and key, so a deployment that was interrupted continues where it stopped when the
 command is given again.
 """
 

@@ -2,7 +2,7 @@
 
 The pool's `uri` is `prime-terms:` and a JSON object: which model, and by which thresholds its work
 is judged (a shipped name, or a profile's content id; "" leaves it to each validator). The price of
-a unit of work (one layer applied to one token) is a field of the contract's own.
+a unit of work (one layer applied to one token) is a field of its own in the contract.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the settlement contract said, as it lies in the journal.
+"""What the settlement contract said, as the journal stores it.
 
-An event of the chain is told from others by where it was found. A transaction may come back to the
+Chain events are told apart by where they were found. A transaction may come back to the
 same place in the block that replaced its own, after what it did was undone; so the place counts how
 often the chain was rewound before.
 """

@@ -1,4 +1,4 @@
-"""What roles read of settlement, and what there is to read where there is no chain.
+"""What roles read of settlement, and what takes its place where there is no chain.
 
 Where there is one, `node.settlement.chain_follower.ChainFollower` is the follower.
 """

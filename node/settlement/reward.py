@@ -1,4 +1,4 @@
-"""An account's leaf in a posted root, with all that claiming takes, as it lies in the journal.
+"""An account's leaf in a posted root, with everything that a claim needs, as the journal stores it.
 
 The worker role writes it, and claims; `prime-node rewards` reads it, whether or not the node runs.
 """

@@ -1,11 +1,11 @@
 """Content under its sha256: kept by whoever has it, fetched from anybody.
 
-Two kinds of it are served to every peer that asks by hash. Epochs' data: whoever signs or fetches
-them keeps them and says so in the DHT. A reader asks providers found there and all peers whose
-records it has, in random order, so no single node can withhold an epoch from it. And rows, which a
-stage received and shows when it is accused (`node.roles.validator.judging.rows` fetches them); only
-a unit's bundle has their hash. Any byte that differs is noticed at the end, and the next peer is
-asked.
+Two kinds of content are served to every peer that asks by hash. Epochs' data: whoever signs or
+fetches them keeps them and says so in the DHT. A reader asks providers found there and all peers
+whose records it has, in random order, so no single node can withhold an epoch from it. And rows,
+which a stage received and shows when it is accused (`node.roles.validator.judging.rows` fetches
+them); only a unit's bundle has their hash. Any byte that differs is noticed at the end, and the
+next peer is asked.
 """
 
 from __future__ import annotations

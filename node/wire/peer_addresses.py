@@ -1,6 +1,6 @@
 """A peer's address: both follow from the same secp256k1 key.
 
-This is the one way from a peer id to an address. The way back goes over node records, since an
+This is the one way from a peer id to an address. The way back goes through node records, since an
 address is a hash of the key.
 """
 

@@ -3,8 +3,8 @@
 What the stock swarm does wrong, and what replaces it:
 
 * Every inbound connection holds a limiter token until the *swarm* stops, so that a node is deaf
-  after 250 connections ever. Here the token goes back when the connection ends, and handshakes in
-  progress are bounded apart from it, so that half-open sockets cannot use up the places.
+  after 250 connections in total. Here the token goes back when the connection ends, and handshakes
+  in progress are bounded apart from it, so that half-open sockets cannot use up the places.
 * Dialling tries one address per transport, waits a fixed 250 ms, and after a failure refuses the
   peer for 60 s. Here all addresses are tried, each started when the one before failed or took
   a moment (`p2p.guards.dialling`); the first connection wins and the call returns at once.

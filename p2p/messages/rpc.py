@@ -1,11 +1,11 @@
-"""Request/response: one stream a call, bounded sizes, a deadline on every wait.
+"""Request/response: one stream per call, bounded sizes, a deadline on every wait.
 
 Client: open a stream for the protocol, send one frame, finish sending, read one frame. Server: read
 one frame, call the handler, send one envelope. A handler answers with bytes or raises `Refused`;
 anything else it raises is our own fault, is logged and reaches the caller as ``internal``.
 
 Admission on the serving side: at most `concurrency` calls of a protocol at a time and a quarter of
-that from any one peer; what is above is answered ``busy`` at once instead of queueing unseen.
+that from any one peer; anything above that is answered ``busy`` at once instead of queueing unseen.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ Inside TLS everything is a **frame**: a fixed 16-byte head, then `header_len` by
 Kinds: HELLO, WELCOME and REFUSE open an edge (their content is in the header); DATA carries the
 user's header and payload; CREDIT grants `argument` more DATA frames; BEAT shows life; BYE ends the
 edge. CREDIT, BEAT and BYE are a bare head. All lengths are judged by the receiver's own limits
-before anything is allotted (`link`).
+before anything is allocated (`link`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The validator's measurement of finished work: replay, then compare with what was claimed.
 
 One prefill over the whole model gives the rows that each stage must have sent and the logits that
-each token was drawn from. Against these stand the stages' proofs (`proofs.toploc`), the tokens
+each token was drawn from. They are compared with the stages' proofs (`proofs.toploc`), the tokens
 themselves (`proofs.sampling.token_score`) and, in a dispute, all rows that a stage revealed. From
 those the stage's layers are run once more, so that what it did with its input can be told from what
-it was handed. This module measures; judging is `proofs.verdict.judge`'s part.
+it was handed. This module measures; judging is `proofs.verdict.judge`'s job.
 
 Claims come from strangers. Whatever is wrong with a proof becomes a `malformed` measure, never an
 error, and so does whatever revealed rows lead to; what cannot be replayed at all (token ids or

@@ -2,7 +2,7 @@
 
 A batch is *packed*: its tokens lie one after another in a single row, `[1, N, H]`, so no matrix
 product ever works on padding. Everything in a decoder but attention treats tokens one by one and
-needs not know. Attention must know which tokens belong together and where their past is, so we
+need not know. Attention must know which tokens belong together and where their past is, so we
 register an attention implementation with transformers (its documented extension point) that hands
 queries, keys and values to the `RaggedContext` of the step; the context came in as the keyword
 argument `ragged` of the base model's forward, which transformers passes on to every attention.

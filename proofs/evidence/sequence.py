@@ -1,9 +1,10 @@
 """A sequence on its way: what is asked for, and what was made of it.
 
 A `SequenceRequest` is written once, by whoever cuts a job into units, and goes unchanged through
-the orchestrator, the engines, the bundle and the validator's replay. Each of them puts its own
-around it: the orchestrator how far the sequence came, a ring the tokens that it has already, a
-bundle (`BundleSequence`) the output and where its noise is from, a replay the stages' proofs.
+the orchestrator, the engines, the bundle and the validator's replay. Each of them wraps it in a
+record of its own: the orchestrator adds how far the sequence has got, a ring the tokens that it has
+already, a bundle (`BundleSequence`) the output and where its noise comes from, a replay the stages'
+proofs.
 """
 
 from __future__ import annotations

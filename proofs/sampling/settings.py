@@ -1,4 +1,4 @@
-"""How tokens are picked: the settings that whoever submits asks for, and the key of their noise."""
+"""How tokens are picked: the settings that a submitter asks for, and the key of their noise."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """From accepted receipts to what an epoch pays.
 
 A receipt earns `units * rate` (wei; a unit of work is one layer for one token) for the account that
-owns its worker. The rate is the pool's, or, where the unspent budget does not reach for that, the
+owns its worker. The rate is the pool's, or, where the unspent budget does not stretch that far, the
 most that it allows, the same for everybody. Payouts are cumulative over epochs, so a claim that was
 missed costs nothing.
 

@@ -5,7 +5,7 @@ pass them. Over many units they show. Each checked unit gives conservative p-val
 figures are among honest ones); this module adds up what they say.
 
 **Evidence.** A p-value p becomes an e-value, a figure of mean at most 1 for honest work, by the
-calibrator κ·p^(κ-1), averaged over all κ in (0, 1) so that nothing is to be tuned:
+calibrator κ·p^(κ-1), averaged over all κ in (0, 1) so there is nothing to tune:
 
     e(p) = (1 - p + p ln p) / (p (ln p)²),   e(1) = 1/2.
 

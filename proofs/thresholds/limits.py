@@ -14,9 +14,9 @@ them):
 
       n * KL(S / nc || score_rate / c) <= ln(1 / tail)      (Chernoff; Hoeffding 1963, theorem 1)
 
-  whose left side exceeds the right with probability at most `tail`. That takes every score for a
-  clipped one; where honest scores are many and small, their moment generating function is tighter:
-  with `score_growth` = ln E exp(8 score) of an honest token, 8 S - n score_growth must be at most
+  whose left side exceeds the right with probability at most `tail`. That treats every score as
+  clipped; where honest scores are many and small, their moment generating function is tighter: with
+  `score_growth` = ln E exp(8 score) of an honest token, 8 S - n score_growth must be at most
   ln(1 / tail) (Markov). One or two unlucky tokens of a short output stay possible: P(X >= 1) =
   1 - (1 - p)^n is far above `tail`. `score_max` bounds a single token's score and `surprise` the
   standardised surprise (`proofs.sampling.surprise`), two-sided.

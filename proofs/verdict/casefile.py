@@ -4,9 +4,9 @@ Whoever has the model can check a verdict from a case file alone, without a netw
 every stage's signed statements, the rows that stages revealed, the thresholds, and the verdicts.
 Nothing in it is taken on trust. The bundle binds the stages by their signatures, rows are bound by
 hashes that two neighbours signed, and verdicts are compared with what comes out here. What a file
-cannot show, whoever checks must know or ask: that rows were asked for in vain; that its thresholds
-are those that the pool named; that the chain is the one that matters, its signers validators there,
-and the blocks that noise and spot checks follow from what it says.
+cannot show, whoever checks it must know or find out: that rows were requested and not shown; that
+its thresholds are those that the pool named; that the chain is the right one, that the signers are
+validators there, and that the blocks behind noise and spot checks are as the file says.
 """
 
 from __future__ import annotations

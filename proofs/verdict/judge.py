@@ -2,7 +2,7 @@
 
 `judge` is a pure function of the bundle, the validator's measurements (one honest prefill, every
 stage's proofs compared with the verifier's own rows), the rows that were revealed, and thresholds.
-In order; the first rule that speaks decides:
+In order; the first rule that applies decides:
 
 1. **Whose words are these?** Claims that their stage did not sign, whose receipt the next stage did
    not countersign, or that are of another ring, model or sampling than the bundle's, may be the
@@ -10,8 +10,8 @@ In order; the first rule that speaks decides:
 2. **Contradiction.** A stage that countersigned what its own evidence contradicts is at fault
    (`proofs.verdict.handover`).
 3. **Foundation.** The stages agree with one another and the bundle says something else (other
-   tokens, a noise key that follows from nothing), or the output ends against what the bundle
-   says was asked for: its assembler's word against theirs. Rejected, nobody blamed.
+   tokens, a noise key that follows from nothing), or the output ends in a way that contradicts what
+   the bundle says was asked for: its assembler's word against theirs. Rejected, nobody blamed.
 4. **Form.** Missing, miscounted, null or malformed proofs are each stage's own fault.
 5. **Boundaries.** Every stage is compared with honest activations. One that is off stands accused,
    gross ones first, then in ring order, and the walk back (`proofs.verdict.blame`) finds who made

@@ -3,7 +3,7 @@
 
     python scripts/lint/docstrings.py
 
-Public is what has no leading underscore, nor stands in something that has one. Exempt are dunder
+Public is what has no leading underscore and is not inside something that has one. Exempt are dunder
 methods, property setters, `@overload`s, what is defined within a function, and a method whose base
 class in our code has the same method with a docstring. What Typer decorates as a command needs one
 whatever its name, because that is its help. Prints `file:line: name` for each that lacks one and

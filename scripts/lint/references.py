@@ -3,7 +3,7 @@
 
     python scripts/lint/references.py
 
-Looked at are code spans (text in backticks) of docstrings and comments, and code spans and links of
+It checks code spans (text in backticks) of docstrings and comments, and code spans and links of
 README.md, docs/ and contracts/README.md. A reference is
 
 - a dotted name that begins with a folder of ours: a module, a name in it, an attribute of a class;
@@ -12,8 +12,9 @@ README.md, docs/ and contracts/README.md. A reference is
 - the name of a Python file, with or without folders before it: one below the same top-level folder
   ends so (in documents, tests and scripts, which talk of others' files: one anywhere).
 
-No reference is what a run leaves behind (git ignores it), a file of a data folder (`node.key`), and
-what `NOT_OURS` lists. Prints `file:line: reference: reason` and exits with 1 if there is any.
+Not counted as references: what a run leaves behind (git ignores it), files of a data folder
+(`node.key`), and what `NOT_OURS` lists. Prints `file:line: reference: reason` and exits with 1 if
+there is any.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ NOT_OURS = {
     "node/*": ["chain.reward"],  # a kind of event
     "docs/reference/toploc.md": ["test_*.py"],  # files of the original package
 }
-"""What looks like a reference and is none: words by the files in which they stand (patterns)."""
+"""Words that look like references and are not, by the files in which they stand (patterns)."""
 
 _DOTTED = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+", re.ASCII)
 _BRACES = re.compile(r"\{([^{}]*)\}")

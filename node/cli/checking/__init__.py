@@ -1,1 +1,1 @@
-"""Commands of whoever checks others' work: case files and calibration."""
+"""Commands for those who check others' work: case files and calibration."""

@@ -1,4 +1,4 @@
-"""`prime-node calibrate` and `prime-node profile`: measure honest noise, show what it gave."""
+"""`prime-node calibrate` and `prime-node profile`: measure honest noise and show the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prime-node deregister`: leave pools, remove nodes, ask the stake back."""
+"""`prime-node deregister`: leave pools, remove nodes, ask for the stake back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`prime-node rewards`: what was earned, and taking it."""
+"""`prime-node rewards`: what was earned, and claiming it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.units import Unit
 
 GENERATION = "generation"
-"""The journal's state that counts builds."""
+"""The journal's state that counts generations."""
 
 _UNIT = TypeAdapter(Unit)
 

@@ -1,7 +1,7 @@
 """What peers ask of an orchestrator, and who may: its workers, its validators.
 
 A worker's report is believed as far as it can be checked here: it must come from the stage that it
-speaks of, in the build that runs. Tokens must be of the vocabulary; the text of a completion is
+speaks of, in the running generation. Tokens must be of the vocabulary; the text of a completion is
 decoded here from the tokens that the validators will judge, never taken from the worker. A verdict
 counts when a validator that was asked signed it for a bundle that waits for one.
 """
@@ -185,7 +185,7 @@ class PeerRequests:
     def _require_stage(self, peer_id: str, ref: StageRef, stage: int) -> Group:
         group = self._pool.groups.get(ref.group_id)
         if group is None or group.generation != ref.generation:
-            raise Refused("stale", "that build of the group is gone")
+            raise Refused("stale", "that generation of the group is gone")
         if stage >= len(group.peers) or group.peers[stage] != peer_id:
             raise Refused("not_your_stage", f"stage {stage} is another peer's")
         return group

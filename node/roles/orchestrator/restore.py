@@ -10,8 +10,8 @@
 | `WorkerBanned` | reason | the peer is banned |
 | `UnitRejected` | what was rejected, and why | shown |
 
-A unit that no validator has is generated again from nothing: what its group had is gone. A unit
-that one has is never sent in another bundle, so it is paid at most once.
+A unit that no validator has received is generated again from scratch: what its group had is gone. A
+unit that one has received is never sent in another bundle, so it is paid at most once.
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ class StageSnapshot:
 
 @dataclass(frozen=True)
 class GroupSnapshot:
-    """A group as of its newest build. `running` counts sequences that it is generating; `spares`
-    are peer ids of workers that the plan had no layers for."""
+    """A group as of its newest generation. `running` counts sequences that it is generating;
+    `spares` are peer ids of workers that the plan had no layers for."""
 
     group_id: bytes
     generation: int

@@ -51,10 +51,10 @@ class AnySender:
 
 def require_own_claims(bundle: UnitBundle) -> None:
     """Raise `Refused` unless the peer id and the address of every claim belong to one node, and all
-    claims are of the bundle's build: what a stage signed in one build says nothing about another.
+    claims are of the bundle's generation: what a stage signed in one says nothing about another.
     """
     for stage, claim in enumerate(bundle.stages):
         if address_of_peer(claim.peer_id) != claim.address:
             raise Refused("bad_bundle", f"stage {stage}: the peer id is another address's")
         if claim.receipt is not None and claim.receipt.seq != bundle.generation:
-            raise Refused("bad_bundle", f"stage {stage}: the receipt is of another build")
+            raise Refused("bad_bundle", f"stage {stage}: the receipt is of another generation")

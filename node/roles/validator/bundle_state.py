@@ -5,10 +5,10 @@ TAKEN → PREPARING → PREPARED → JUDGING ───────────�
             │                     ├─→ INQUIRING ─────────↑  │
             └─────────────────────┴───────┴──→ SET_ASIDE ←──┘
 ```
-A bundle is TAKEN once it rests on disk. While it is PREPARING it may wait for blocks of the chain;
+A bundle is TAKEN once it is on disk. While it is PREPARING it may wait for blocks of the chain;
 once it is PREPARED it waits for its turn on the engine. One bundle at a time is JUDGING. A stage
 that is asked for rows may take minutes, so a bundle that begins to ask is INQUIRING from then on
-and gives its turn away; it does not get the turn back, because a verdict follows the last answer.
+and gives up its turn; it does not get the turn back, because a verdict follows the last answer.
 JUDGED means that a verdict is on disk, and DELIVERED that the sender has it. What cannot be judged,
 or is taken by nobody, is SET_ASIDE: its sender may send it again.
 

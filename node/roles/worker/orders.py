@@ -1,4 +1,4 @@
-"""Is an order to load one that this worker can be paid for?
+"""Whether this worker can be paid for what an order has it load.
 
 A worker's receipts name the pool, its neighbours' addresses and its count of layers as the order
 told it. An orchestrator that lies about any of them would get the work for receipts that nobody

@@ -1,10 +1,10 @@
 """Getting paid: find this node's leaf in every posted epoch, and claim it once that pays.
 
 Nobody has to bring anything: the follower sees each root of the worker's pools on chain and has the
-leaves from whichever peer has them. A leaf is journaled with all that claiming takes, so that it
-can be claimed without the network, by hand as well. Claims are cumulative, so only the newest final
-leaf of a pool is ever claimed, and waiting costs nothing: the node waits until what it would get is
-worth more than the gas, and claims of several pools share one transaction.
+leaves from whichever peer has them. A leaf is journaled with everything that a claim needs, so that
+it can be claimed without the network, by hand as well. Claims are cumulative, so only the newest
+final leaf of a pool is ever claimed, and waiting costs nothing: the node waits until what it would
+get is worth more than the gas, and claims of several pools share one transaction.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ Signature = Annotated[bytes, Field(min_length=65, max_length=65)]
 Short = Annotated[str, Field(max_length=512)]
 U64 = Annotated[int, Field(ge=0, lt=2**64)]
 Generation = Annotated[int, Field(ge=0, lt=2**32)]
-"""Which build of a group; receipts carry it as a uint32."""
+"""Which generation of a group; receipts carry it as a uint32."""
 
 MAX_BUNDLE = 8 * 2**20
 """Bytes of a unit's proof bundle, and of a part of one."""
@@ -34,7 +34,7 @@ class Done(Body):
 
 
 class StageRef(Body):
-    """One build of one group's stage: the group, its generation, and the stage's index."""
+    """One stage of one generation of a group: the group, its generation, and the stage's index."""
 
     group_id: Id32
     generation: Generation

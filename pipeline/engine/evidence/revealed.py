@@ -1,4 +1,4 @@
-"""Files of rows that a stage revealed in a dispute: a stranger's bytes, rows or nothing."""
+"""Files of rows that a stage revealed in a dispute: untrusted bytes, read as rows or as nothing."""
 
 from __future__ import annotations
 

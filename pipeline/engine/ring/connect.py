@@ -1,7 +1,7 @@
 """Making a ring's two edges: accept the upstream stage while dialling the downstream one.
 
 Both at once, because every stage of a ring does the same: if each dialled first, nobody would
-accept. The hello says which ring, generation and cut of the model the dialler stands for, and the
+accept. The hello says which ring, generation and cut of the model the dialler belongs to, and the
 acceptor refuses any other, so that a stage of an older generation cannot slip in.
 
 Waiting is done in slices, between which a request that was replaced by a newer one gives up.

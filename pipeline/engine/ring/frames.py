@@ -2,7 +2,7 @@
 
 Three messages, each one MessagePack map in a frame's header (or the edge's hello):
 
-- *hello*, dialler → acceptor: who it is in which ring, and the cut of the model that it stands at;
+- *hello*, dialler → acceptor: who it is in which ring, and its cut of the model;
 - *step*, stage s → s+1: a batch; the payload is the rows' hidden states, raw little-endian values
   of the compute dtype, row after row;
 - *token*, last stage → stage 0: the step and one token id per sampling item; no payload.

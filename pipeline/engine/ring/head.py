@@ -5,7 +5,7 @@ brings tokens back. One lock guards the scheduler; a condition wakes the compute
 sent after the lock is released, so a slow control process delays tokens but blocks no one else.
 
 The head outlives rings: sequences of a broken ring wait here for the next one. It does not outlive
-the slice; after a `load` the owner submits again whatever shall go on. Text lives here and not in
+the slice; after a `load` the owner resubmits whatever should continue. Text lives here and not in
 the scheduler: every returned token goes through its sequence's stream decoder, which says whether a
 stop string came.
 """

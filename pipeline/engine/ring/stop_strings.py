@@ -1,4 +1,4 @@
-"""Text of a running sequence: has one of its stop strings come?
+"""Whether a stop string has appeared in the text of a running sequence.
 
 Tokens are pieces of UTF-8, so text can only be read from a growing run of them; the tokenizer's
 stream decoder gives what is final and holds back what may still change. A stop string may span

@@ -142,7 +142,7 @@ CHANGES = {
     "another unit": lambda n: resigned(n, 1, job_id=b"u" * 32),
     "another pool": lambda n: resigned(n, 1, pool_id=POOL + 1),
     "another stage": lambda n: resigned(n, 1, stage=0),
-    "another build": lambda n: resigned(n, 1, seq=99),
+    "another generation": lambda n: resigned(n, 1, seq=99),
     "more units": lambda n: resigned(n, 1, units=10**9),
     "not a claim": lambda n: lambda c: b"\xc1",
     "huge": lambda n: lambda c: bytes(5 * 2**20),

@@ -2,12 +2,12 @@
 
 A validator can only convict a stage by what the stage signed, and whoever is named in a claim is
 who gets banned. So a claim must name the peer that was asked, and carry a receipt for this unit,
-stage and build that binds the evidence, signed by that peer and its downstream neighbour. Evidence
-that is bad but signed is left to the validator, with one exception. Sequences, rows, tokens and
-terms must be those that this node knows: a bundle that says something else than its stages signed
-blames nobody, since its assembler may have written it. Here the assembler knows better. Stage 0
-schedules the rows, passes the terms on and reports the tokens, so what another stage says of them
-is its lie or stage 0's.
+stage and generation that binds the evidence, signed by that peer and its downstream neighbour.
+Evidence that is bad but signed is left to the validator, with one exception. Sequences, rows,
+tokens and terms must be those that this node knows: a bundle that says something else than its
+stages signed blames nobody, since its assembler may have written it. Here the assembler knows
+better. Stage 0 schedules the rows, passes the terms on and reports the tokens, so what another
+stage says of them is its lie or stage 0's.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class BadClaim(Exception):
 
 @dataclass(frozen=True)
 class ClaimRequestContext:
-    """A build's unit, as its stages were asked about it. `addresses` are the stages' own, `owner`
-    is the pool owner's, who countersigns for a lone stage."""
+    """A unit of one generation, as its stages were asked about it. `addresses` are the stages' own,
+    `owner` is the pool owner's, who countersigns for a lone stage."""
 
     unit: Unit
     plan: GroupPlan
@@ -85,7 +85,7 @@ class ClaimRequestContext:
             "job": (receipt.job_id, self.unit.unit_id),
             "pool": (receipt.pool_id, self.pool_id),
             "stage": (receipt.stage, stage),
-            "build": (receipt.seq, self.unit.generation),
+            "generation": (receipt.seq, self.unit.generation),
             "units": (receipt.units, layers * self.unit.token_count),
             "commitment": (receipt.commitment, evidence_commitment(claim.evidence)),
         }

@@ -102,7 +102,7 @@ class BundleMaker:
 
     def _make(self, unit: Unit, committed_at: int) -> UnitBundle:
         plan = self._pool.plan_of(unit)
-        assert plan is not None, "a unit is verified only after a build proved it"
+        assert plan is not None, "a unit is verified only after a generation proved it"
         return UnitBundle(
             unit_id=unit.unit_id,
             group_id=unit.group_id,

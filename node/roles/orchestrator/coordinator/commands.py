@@ -20,7 +20,7 @@ class InviteWorker:
 
 @dataclass(frozen=True)
 class BuildGroup:
-    """Load every stage of the plan and close the ring; supersedes older builds of the group."""
+    """Load every stage of the plan and close the ring; supersedes older generations of the group."""
 
     group_id: bytes
     generation: int
@@ -29,7 +29,7 @@ class BuildGroup:
 
 @dataclass(frozen=True)
 class AssignUnit:
-    """Give the unit's sequences, as they stand, to stage 0 of the build."""
+    """Give the unit's sequences, as they stand, to stage 0 of that generation."""
 
     group_id: bytes
     generation: int
@@ -38,7 +38,7 @@ class AssignUnit:
 
 @dataclass(frozen=True)
 class CollectClaims:
-    """Ask every stage of the build for its evidence of the unit."""
+    """Ask every stage of that generation for its evidence of the unit."""
 
     unit_id: bytes
     generation: int

@@ -96,7 +96,7 @@ class PeerGone:
 
 @dataclass(frozen=True)
 class GroupUp:
-    """Every stage of a build is loaded and the ring is closed."""
+    """Every stage of a generation is loaded and the ring is closed."""
 
     group_id: bytes
     generation: int
@@ -104,8 +104,8 @@ class GroupUp:
 
 @dataclass(frozen=True)
 class GroupBroken:
-    """A build failed or a running ring broke. `suspect` could not be reached or refused; the
-    word of `reporter`, a stage of the ring, is all there is for it."""
+    """A generation failed to come up, or a running ring broke. `suspect` could not be reached or
+    refused; the word of `reporter`, a stage of the ring, is all there is for it."""
 
     group_id: bytes
     generation: int
@@ -150,7 +150,7 @@ class PeerClaimed:
 
 @dataclass(frozen=True)
 class ClaimsFailed:
-    """A stage did not give sound evidence; the unit must be proven again, by another build.
+    """A stage did not give sound evidence; the unit must be proven again, by another generation.
     `suspects` are the stages of which one is at fault."""
 
     unit_id: bytes
@@ -203,7 +203,7 @@ class BundleMade:
 @dataclass(frozen=True)
 class Restored:
     """What the journal of earlier runs holds: units as they last stood, the peer ids of banned
-    workers, and the number of the newest build."""
+    workers, and the newest generation."""
 
     units: tuple[Unit, ...]
     banned: tuple[str, ...]

@@ -4,11 +4,11 @@
 LOADING ─every stage is up→ RUNNING ─broken→ REPAIRING ─planned anew→ LOADING
    └─failed→ REPAIRING
 ```
-Every build has its own generation, counted over all groups of this orchestrator, so that whatever
-arrives late from an older build is recognised and dropped. A death never dissolves a group: it is
-REPAIRING until a plan over those left is found, and its sequences go on where they stood. Nor does
-the end of the orchestrator's process: groups are not kept on disk, and the next start plans new
-ones over the workers that it then finds.
+Every time a group is built it gets a new generation, counted over all groups of this orchestrator,
+so that whatever arrives late from an older one is recognised and dropped. A death never dissolves a
+group: it is REPAIRING until a plan over those left is found, and its sequences go on where they
+stood. Nor does the end of the orchestrator's process: groups are not kept on disk, and the next
+start plans new ones over the workers that it then finds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TRANSITIONS: dict[GroupState, frozenset[GroupState]] = {
 }
 
 
-MAX_BUILDS = 256
+MAX_GENERATIONS = 256
 REPAIR_DELAY = 0.25
 REPAIR_DELAY_LIMIT = 10.0
 STABLE_SECONDS = 60.0
@@ -45,12 +45,12 @@ STABLE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Group:
-    """One group, as of its newest build.
+    """One group, as of its newest generation.
 
     `plan` says which layers each worker holds, stage 0 first. `retry_at` is when a REPAIRING group
-    may be planned again and `up_at` when this build began to run, both in monotonic seconds.
-    `failures` counts builds in a row that did not last, `stalls` silent rings since the last unit
-    that was finished. `reason` is why it broke last, "" while a build is under way.
+    may be planned again and `up_at` when this generation began to run, both in monotonic seconds.
+    `failures` counts generations in a row that did not last, `stalls` silent rings since the last unit
+    that was finished. `reason` is why it broke last, "" while it is loading.
     """
 
     group_id: bytes
@@ -62,13 +62,13 @@ class Group:
     stalls: int = 0
     up_at: float = 0.0
     reason: str = ""
-    builds: tuple[tuple[int, GroupPlan], ...] = ()
-    """The latest builds' generations and plans, to say later who was in them."""
+    generations: tuple[tuple[int, GroupPlan], ...] = ()
+    """The latest generations and their plans, to say later who was in them."""
 
     @classmethod
     def first(cls, group_id: bytes, generation: int, plan: GroupPlan) -> Group:
-        """A new group, LOADING its first build."""
-        return cls(group_id, plan, generation, builds=((generation, plan),))
+        """A new group, LOADING its first generation."""
+        return cls(group_id, plan, generation, generations=((generation, plan),))
 
     def to(self, state: GroupState, **changes: Any) -> Group:
         """This group in another state. Raises `IllegalTransition` where the table forbids it."""
@@ -82,25 +82,25 @@ class Group:
         return tuple(stage.peer_id for stage in self.plan.stages)
 
     def plan_at(self, generation: int) -> GroupPlan | None:
-        """The plan of one of this group's builds, None where it had no such build."""
-        return dict(self.builds).get(generation)
+        """The plan of one of this group's generations, None where it had no such generation."""
+        return dict(self.generations).get(generation)
 
     def loading(self, generation: int, plan: GroupPlan) -> Group:
-        """The group with another build under way."""
+        """The group LOADING another generation."""
         return self.to(
             GroupState.LOADING,
             generation=generation,
             plan=plan,
             reason="",
-            builds=(*self.builds, (generation, plan))[-MAX_BUILDS:],
+            generations=(*self.generations, (generation, plan))[-MAX_GENERATIONS:],
         )
 
     def young(self, now: float) -> bool:
-        """Whether this build never ran for long."""
+        """Whether this generation never ran for long."""
         return self.state is not GroupState.RUNNING or now - self.up_at < STABLE_SECONDS
 
     def broken(self, reason: str, now: float) -> Group:
-        """REPAIRING, with a delay that doubles with every build in a row that did not last."""
+        """REPAIRING, with a delay that doubles with every generation in a row that did not last."""
         failures = self.failures if self.young(now) else 0
         delay = min(REPAIR_DELAY * 2**failures, REPAIR_DELAY_LIMIT)
         return self.to(

@@ -22,8 +22,8 @@ from pipeline.planner import Candidate, CannotPlan, GroupPlan
 class Policy:
     """What the pool owner wants. Seconds and counts.
 
-    `stages` is how many stages a first build waits for, at most `formation_wait` after the first
-    worker is healthy; 0 takes what is there. A ring with work that brings no token for
+    `stages` is how many stages a first generation waits for, at most `formation_wait` after the
+    first worker is healthy; 0 takes what is there. A ring with work that brings no token for
     `stall_timeout` is rebuilt, though its workers answer pings.
     """
 
@@ -112,12 +112,12 @@ class PoolTables:
         return sum(self.weights.get(peer_id, 0) for peer_id in validators)
 
     def plan_of(self, unit: Unit) -> GroupPlan | None:
-        """The plan of the build that the unit was last given to."""
+        """The plan of the generation that the unit was last given to."""
         group = self.groups.get(unit.group_id)
         return None if group is None else group.plan_at(unit.generation)
 
     def all_claims(self, unit: Unit) -> bool:
-        """Whether every stage of the unit's build has given its claim."""
+        """Whether every stage of the unit's generation has given its claim."""
         plan = self.plan_of(unit)
         return plan is not None and set(unit.claims) == set(range(len(plan.stages)))
 
@@ -135,14 +135,14 @@ class PoolTables:
                 self.groups[group.group_id] = repaired
 
     def assigned(self, unit_id: bytes, generation: int) -> Unit | None:
-        """The unit, where it is being worked on by that build."""
+        """The unit, where it is being worked on by that generation."""
         unit = self.units.get(unit_id)
         if unit is None or unit.state is not UnitState.ASSIGNED or unit.generation != generation:
             return None
         return unit
 
     def current(self, group_id: bytes, generation: int, state: GroupState) -> Group | None:
-        """The group, where this is its newest build and it is in that state."""
+        """The group, where this is its newest generation and it is in that state."""
         group = self.groups.get(group_id)
         if group is None or group.generation != generation or group.state is not state:
             return None
@@ -154,7 +154,7 @@ class PoolTables:
         return [m for m in self.members.values() if m.usable(now) and m.peer_id not in taken]
 
     def next_generation(self) -> int:
-        """The number of one more build."""
+        """One more generation, which counts up."""
         self.generation += 1
         return self.generation
 
@@ -192,7 +192,7 @@ class PoolView:
 
     @property
     def generation(self) -> int:
-        """The number of the newest build of any group."""
+        """The newest generation of any group."""
         return self._tables.generation
 
     @property
@@ -215,9 +215,9 @@ class PoolView:
         return self._tables.unit_of.get(sequence_id, b"")
 
     def plan_of(self, unit: Unit) -> GroupPlan | None:
-        """The plan of the build that the unit was last given to."""
+        """The plan of the generation that the unit was last given to."""
         return self._tables.plan_of(unit)
 
     def assigned(self, unit_id: bytes, generation: int) -> Unit | None:
-        """The unit, where it is being worked on by that build."""
+        """The unit, where it is being worked on by that generation."""
         return self._tables.assigned(unit_id, generation)

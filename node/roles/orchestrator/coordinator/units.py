@@ -8,7 +8,7 @@ QUEUED → ASSIGNED → PRODUCED → VERIFYING → ACCEPTED → SETTLED
    └── ASSIGNED ← PRODUCED when a stage died before it gave its evidence
 ```
 A unit holds a few sequences. What a group generated before it lost a member is kept: the next
-build of the group rebuilds those tokens with one prefill. What a convicted group generated is
+generation of the group rebuilds those tokens with one prefill. What a convicted group generated is
 thrown away.
 """
 
@@ -134,7 +134,7 @@ class WorkSequence:
         return replace(self, output_ids=(), segments=(), reason=None, text="")
 
     def reopened(self) -> WorkSequence:
-        """Unfinished again by one token, so that another build of the group proves it anew."""
+        """Unfinished again by one token, so that another generation of the group proves it anew."""
         kept = self.output_ids[:-1]
         segments = tuple(segment for segment in self.segments if segment[0] < len(kept))
         return replace(self, output_ids=kept, segments=segments, reason=None, text="")
@@ -156,7 +156,7 @@ class Opinion:
 class Unit:
     """A unit of work, as far as it has come.
 
-    `group_id` and `generation` are the build that works on it, `claims` that build's evidence by
+    `group_id` and `generation` say who works on it, `claims` are that generation's evidence by
     stage (canonical bytes). `bundle_id` is the content id of the bundle that it is sent as, b""
     before there is one. `asked` are the validators who have its bundle, `opinions` what they said,
     `late` whether one of them let `verify_by` pass. `verify_by` and `progress_at` (the last new
@@ -232,7 +232,8 @@ class Unit:
         )
 
     def reproven(self) -> Unit:
-        """ASSIGNED once more, every sequence one token short, for another build to prove it."""
+        """ASSIGNED once more, every sequence one token short, for another generation to prove
+        it."""
         sequences = tuple(s.reopened() for s in self.sequences)
         return self.to(UnitState.ASSIGNED, sequences=sequences, claims={}, generation=0)
 

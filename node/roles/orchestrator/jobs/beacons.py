@@ -1,4 +1,4 @@
-"""Where the sampling noise of a job comes from: chance that fell after the job was on disk.
+"""Where the sampling noise of a job comes from: randomness that fell after the job was on disk.
 
 With a chain the beacon is the hash of the first block after the job was journaled; where the chain
 makes blocks only for transactions, that of its newest one, which was there before. Without a chain

@@ -1,8 +1,8 @@
 """Rows of a dataset: everything needed to use a completion, and to check where it came from.
 
-One JSON object a sequence. Bytes are lower-case hex, proofs base64 (TOPLOC's own text form). A row
-names the model by its identity, the group and the peers of its stages, every stage's proofs, the
-validator's verdict and the transaction that settled its receipts; the evidence itself, with all
+One JSON object per sequence. Bytes are lower-case hex, proofs base64 (TOPLOC's own text form). A
+row names the model by its identity, the group and the peers of its stages, every stage's proofs,
+the validator's verdict and the transaction that settled its receipts; the evidence itself, with all
 signatures, is the proof bundle named by `bundle_id`.
 """
 

@@ -1,7 +1,7 @@
 """Carrying out a plan: load every stage, close the ring, say how it went.
 
 All stages load at once, then all connect at once (a stage's edge needs both of its neighbours). The
-first failure ends the build; `GroupBroken` then names the stage that refused or could not be
+first failure ends the attempt; `GroupBroken` then names the stage that refused or could not be
 reached, so that the coordinator can plan without it.
 """
 
@@ -40,8 +40,8 @@ class GroupTerms:
 
 @dataclass(frozen=True)
 class _Step:
-    """One of the two steps of a build. `blames` says whether a stage that refuses it is at fault;
-    one that cannot be reached always is."""
+    """One of the two steps of building a group. `blames` says whether a stage that refuses it is at
+    fault; one that cannot be reached always is."""
 
     name: str
     ask: Callable[[BuildGroup, tuple[StagePeer, ...], int], Awaitable[None]]

@@ -1,8 +1,8 @@
 """Who may judge this pool's work, and how much stake each verdict carries.
 
-Without a chain: whoever announces itself, one voice each. With one: nodes that have the validator
+Without a chain: whoever announces itself, one vote each. With one: nodes that have the validator
 role and a staked provider; what they accept together must carry the quorum that settles it, so the
-stake of those who are not here counts in the whole as well.
+stake of absent validators counts towards the total as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""This validator's engine: one replay at a time, and again if it fails."""
+"""This validator's engine: one replay at a time, retried if it fails."""
 
 from __future__ import annotations
 

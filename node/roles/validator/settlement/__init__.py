@@ -1,1 +1,1 @@
-"""From accepted work to posted roots, and the truth about everybody's roots."""
+"""From accepted work to posted roots, and audits of everybody's roots."""

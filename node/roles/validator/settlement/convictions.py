@@ -1,4 +1,4 @@
-"""Having cheats slashed: a node is punished for what a quorum of validators found, each by itself.
+"""Having cheats slashed: a node is punished for what a quorum of validators found, each on its own.
 
 A validator whose verdict convicts a stage asks the others to sign the conviction. Each signs only
 what its own verdict on the very same bundle says. That also holds for rows that were not shown:

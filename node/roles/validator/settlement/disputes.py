@@ -3,7 +3,7 @@
 Every root is audited as soon as its data arrive. If it has a fault, it is disputed at once: that a
 receipt is counted twice can be proven, and about any other fault a question is raised, which
 `answers.py` sees through to its end. All honest validators find the same faults, so each waits for
-its turn and looks whether the very same question is open already. Another question about the root
+its turn and checks whether the very same question is open already. Another question about the root
 is no reason to keep silent: its signers could have raised one that they can answer.
 
 Most faults cannot be answered away, so one of them is enough. A missing signature can be: the

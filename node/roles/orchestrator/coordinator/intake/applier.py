@@ -1,7 +1,7 @@
 """What an event changes in the tables, and what must be done about it at once.
 
 Whatever else follows is found by `reconcile.py`, which runs after every event. An event that does
-not fit the tables (late, repeated, from an older build) changes nothing.
+not fit the tables (late, repeated, from an older generation) changes nothing.
 """
 
 from __future__ import annotations

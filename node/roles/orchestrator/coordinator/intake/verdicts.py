@@ -1,4 +1,4 @@
-"""Events of validators and of the chain: whose word counts how much, and what it comes to.
+"""Events of validators and of the chain: how much each word counts, and what they add up to.
 
 A unit is accepted once enough stake accepts it, as much as must sign the epoch that pays it. It is
 rejected once so much stake rejects it that the rest carries no quorum. More than half of all stake
@@ -156,7 +156,7 @@ class VerdictEvents:
         for group in self._tables.groups.values():
             tainted = {
                 generation
-                for generation, plan in group.builds
+                for generation, plan in group.generations
                 if any(stage.peer_id == peer_id for stage in plan.stages)
             }
             for unit in list(self._tables.units.values()):

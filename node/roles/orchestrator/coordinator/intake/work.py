@@ -93,7 +93,7 @@ class WorkEvents:
             self._tables.units[unit.unit_id] = replace(unit, claims=claims)
 
     def _claims_failed(self, event: ClaimsFailed, now: float) -> None:
-        """Only another build can prove the unit: its engines still know it in this one."""
+        """Only another generation can prove the unit: its engines still know it in this one."""
         unit = self._produced(event.unit_id, event.generation)
         if unit is None:
             return
