@@ -109,15 +109,15 @@ class ContractCaller(ContractReader):
         """Call `contract.function` exactly once for `key`, ever; raises as `planned` does."""
         data = self.encode(contract, function, *args)
         async with self._steps:
-            if spend and not await self.known(key):
+            if spend and not await self.has_key(key):
                 await self._approve(key, contract, spend)
             target = self.deployment.address(contract)
             result = await self.manager.send(key, target, data, retry_failed=True)
         return await self.checked(key, contract, data, result)
 
-    async def known(self, key: str) -> bool:
+    async def has_key(self, key: str) -> bool:
         """Whether a transaction was ever asked for under `key` by `once`."""
-        return await self.manager.known(key)
+        return await self.manager.has_key(key)
 
     async def await_outcomes(self, name: str) -> None:
         """Wait until nothing that was sent under `name/` is unfinished, as after a restart.

@@ -108,7 +108,7 @@ class Providers:
     async def add_stake(self, amount: int, *, purpose: str) -> TxResult:
         """Stake `amount` more, once for each `purpose`; the first time registers the provider."""
         first = f"{FIRST_STAKE}/{purpose}"
-        if await self._caller.known(first) or not await self.is_registered(self._caller.address):
+        if await self._caller.has_key(first) or not await self.is_registered(self._caller.address):
             return await self._caller.once(
                 first, "PrimeNetwork", "registerProvider", amount, spend=amount
             )
@@ -139,7 +139,7 @@ class Providers:
 
     async def has_unstaked(self, purpose: str) -> bool:
         """Whether a transaction was ever asked for by `unstake` for `purpose`."""
-        return await self._caller.known(f"{UNSTAKE}/{purpose}")
+        return await self._caller.has_key(f"{UNSTAKE}/{purpose}")
 
     async def await_unstaked(self) -> None:
         """Wait for whatever an interrupted `unstake` left unfinished; raises as

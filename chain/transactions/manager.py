@@ -131,7 +131,7 @@ class TransactionManager:
         number = await self._sender.in_store(partial(self._store.count, f"{prefix}/"))
         return await self.send(f"{prefix}/{number}", to, data, timeout=timeout)
 
-    async def known(self, key: str) -> bool:
+    async def has_key(self, key: str) -> bool:
         """Whether a transaction was ever asked for under `key`."""
         return await self._get(key) is not None
 

@@ -30,7 +30,7 @@ from pipeline.runner.replay import MAX_PACKED, SequenceReplay, WholeModelReplay
 from proofs.evidence.sequence import BundleSequence, FinishReason, SequenceRequest
 from proofs.sampling.noise import noise_key
 from proofs.sampling.settings import SamplingSettings
-from proofs.thresholds.fitting import Honest
+from proofs.thresholds.fitting import HonestSequence
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
 from proofs.toploc import build_row_proofs
 
@@ -68,7 +68,7 @@ class CalibrationPlan:
         }
 
 
-def measure_honest(plan: CalibrationPlan, journal: Path, report: Report) -> list[Honest]:
+def measure_honest(plan: CalibrationPlan, journal: Path, report: Report) -> list[HonestSequence]:
     """Measure sequences 0 to `plan.sequences` - 1, except those already in the journal; return all.
 
     Raises:
@@ -135,7 +135,7 @@ def _measure(
     verifier: WholeModelReplay,
     requests: Sequence[SequenceRequest],
     generated: Sequence[Generated],
-) -> list[Honest]:
+) -> list[HonestSequence]:
     """Replay rows at all positions (everything after the first token counts as output), of which
     those that gave output tokens are proven and measured."""
     pairs = []
@@ -146,7 +146,7 @@ def _measure(
     for one, replayed in zip(generated, verifier.prefill(pairs, plan.boundaries), strict=True):
         rows = zip(one.stages, replayed.stages, strict=True)
         error = max(rows_error(claimed, own) for claimed, own in rows)
-        found.append(Honest(_compare(requests[one.index], one, replayed), error))
+        found.append(HonestSequence(_compare(requests[one.index], one, replayed), error))
     return found
 
 
@@ -165,7 +165,7 @@ def _compare(
     return measure(claim, used)
 
 
-def _append(journal: Path, plan: CalibrationPlan, found: dict[int, Honest]) -> None:
+def _append(journal: Path, plan: CalibrationPlan, found: dict[int, HonestSequence]) -> None:
     lines = []
     for number, honest in found.items():
         measured = honest.measure.model_dump(mode="json", exclude={"sequence_id"})
@@ -180,7 +180,7 @@ def _append(journal: Path, plan: CalibrationPlan, found: dict[int, Honest]) -> N
         raise InputError(f"{journal}: cannot write: {exc.strerror}") from exc
 
 
-def _read(journal: Path, plan: CalibrationPlan) -> dict[int, Honest]:
+def _read(journal: Path, plan: CalibrationPlan) -> dict[int, HonestSequence]:
     """What a journal holds; a last line that was cut off is dropped from it."""
     try:
         if not journal.exists():
@@ -202,7 +202,7 @@ def _read(journal: Path, plan: CalibrationPlan) -> dict[int, Honest]:
         raise InputError(f"{journal}: damaged", "remove it to measure again") from exc
 
 
-def _parse(line: dict[str, Any]) -> tuple[int, Honest]:
+def _parse(line: dict[str, Any]) -> tuple[int, HonestSequence]:
     value = line["measure"]
     number = int(line["sequence"])
     measured = SequenceMeasure(
@@ -212,4 +212,4 @@ def _parse(line: dict[str, Any]) -> tuple[int, Honest]:
             **{**value["sampling"], "scores": tuple(value["sampling"]["scores"])}
         ),
     )
-    return number, Honest(measured, float(line["rows_error"]))
+    return number, HonestSequence(measured, float(line["rows_error"]))

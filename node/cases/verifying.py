@@ -73,17 +73,17 @@ def read_case(path: Path) -> CaseFile:
 
 
 def thresholds_of(case: CaseFile) -> tuple[str, Thresholds]:
-    """The case's thresholds and what they are called. Raises InputError, also for a builtin of
+    """The case's thresholds and what they are called. Raises InputError, also for a profile of
     another model than the bundle's."""
     try:
         if not case.profile:
             return case.thresholds, builtin(case.thresholds)
         found = Profile.from_bytes(case.profile)
         if found.model_id != case.unit().model_id:
-            raise InputError("the case's thresholds: the builtin is of another model")
+            raise InputError("the case's thresholds: the profile is of another model")
     except ProofError as exc:
         raise InputError(f"the case's thresholds: {exc}") from exc
-    return f"builtin {found.profile_id.hex()[:12]}", found.thresholds
+    return f"profile {found.profile_id.hex()[:12]}", found.thresholds
 
 
 def check_words(case: CaseFile) -> Report:
@@ -124,11 +124,11 @@ def check_replay(
     measures = list(replayed.measures)
     tokens = sum(len(s.output_ids) for s in bundle.sequences)
     report.add("replay", True, f"{tokens} tokens in {replayed.seconds:.1f} s")
-    court = _Court(case, report, limits, model_dir, device, replayer)
-    report.verdict = court.verdict(measures)
+    case_judge = _CaseJudge(case, report, limits, model_dir, device, replayer)
+    report.verdict = case_judge.verdict(measures)
     for signed in case.signed_verdicts():
         chosen = set(signed.verdict.replayed)
-        own = court.verdict([m if n in chosen else None for n, m in enumerate(measures)])
+        own = case_judge.verdict([m if n in chosen else None for n, m in enumerate(measures)])
         name = f"agrees with {signed.validator[:10]}"
         if own is None:
             report.add(name, None, "it rests on rows that are not in the file")
@@ -162,7 +162,7 @@ def _described(verdict: Verdict) -> str:
 
 
 @dataclass
-class _Court:
+class _CaseJudge:
     """Answers inquiries from the file."""
 
     case: CaseFile

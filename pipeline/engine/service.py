@@ -59,7 +59,7 @@ from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
 from pipeline.engine.ring.connect import connect
-from pipeline.engine.ring.head import Head
+from pipeline.engine.ring.head import RingHead
 from pipeline.engine.ring.joining import check_join, hellos
 from pipeline.engine.ring.ring import Edges, RingThreads, Side
 from proofs.evidence.ring_terms import ring_digest
@@ -83,7 +83,7 @@ class EngineService:
         self._attempt = 0
         self._model: LoadedModel | None = None
         self._ring: RingThreads | None = None
-        self._head: Head | None = None
+        self._head: RingHead | None = None
         self._identity: Identity | None = None
         self._listener: Listener | None = None
         self._listening_on: tuple[str, int] = ("", 0)
@@ -133,7 +133,9 @@ class EngineService:
             self._head = None
             if model.tokenizer is not None:
                 vocab = model.slice.vocab_size
-                self._head = Head(body.model_id, model.tokenizer, model.context, vocab, self._emit)
+                self._head = RingHead(
+                    body.model_id, model.tokenizer, model.context, vocab, self._emit
+                )
         log.info(
             "slice loaded",
             layers=[body.first_layer, body.last_layer],
@@ -229,7 +231,7 @@ class EngineService:
         )
 
     def _start_ring(
-        self, body: JoinRing, model: LoadedModel, head: Head | None, edges: Edges | None
+        self, body: JoinRing, model: LoadedModel, head: RingHead | None, edges: Edges | None
     ) -> RingThreads:
         from pipeline.engine.ring.stage import Stage
 

@@ -45,7 +45,7 @@ class _Running:
     output: list[int] = field(default_factory=list)
     parts: list[list[torch.Tensor]] = field(default_factory=list)
 
-    def known(self) -> list[int]:
+    def pending(self) -> list[int]:
         """Tokens that are not in the cache yet."""
         return [*self.request.prompt_ids, *self.output][self.filled :]
 
@@ -139,7 +139,7 @@ class LocalRing:
         room = self._max_batch_tokens
         pieces: list[tuple[_Running, list[int]]] = []
         for sequence in sorted(running, key=lambda one: not one.output):  # decodes first
-            piece = sequence.known()[:room]
+            piece = sequence.pending()[:room]
             if piece:
                 pieces.append((sequence, piece))
                 room -= len(piece)
@@ -152,7 +152,7 @@ class LocalRing:
             for parts, rows in zip(sequence.parts, split, strict=True):
                 parts.append(rows[index].clone())
             sequence.filled += len(piece)
-            if not sequence.known():
+            if not sequence.pending():
                 ready.append(sequence)
                 last_rows.append(split[-1][index][-1])
         return self._sample(ready, last_rows)

@@ -61,7 +61,7 @@ Fault = BadReceipt | BadPayout | CountedTwice | Unfounded
 
 
 @dataclass(frozen=True)
-class Facts:
+class AuditFacts:
     """What the chain and earlier epochs say.
 
     `owners` maps a node to its provider, and has no entry for a stranger. `creator` is the pool's.
@@ -76,7 +76,7 @@ class Facts:
     paid: Mapping[Work, tuple[int, int]]
 
 
-def audit(root: EpochRoot, epoch: Epoch | None, facts: Facts) -> list[Fault]:
+def audit(root: EpochRoot, epoch: Epoch | None, facts: AuditFacts) -> list[Fault]:
     """All faults of a posted root, the plainest first; empty when it is right.
 
     `epoch` is what was rebuilt from the published data, None where there are none to be had.
@@ -97,7 +97,7 @@ def audit(root: EpochRoot, epoch: Epoch | None, facts: Facts) -> list[Fault]:
     return faults
 
 
-def _counted_twice(number: int, epoch: Epoch, facts: Facts) -> list[CountedTwice]:
+def _counted_twice(number: int, epoch: Epoch, facts: AuditFacts) -> list[CountedTwice]:
     found, seen = [], dict(facts.paid)
     for index, work in enumerate(epoch.work):
         if work in seen:
@@ -106,7 +106,7 @@ def _counted_twice(number: int, epoch: Epoch, facts: Facts) -> list[CountedTwice
     return found
 
 
-def _receipts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadReceipt]:
+def _receipts(root: EpochRoot, epoch: Epoch, facts: AuditFacts) -> list[BadReceipt]:
     found = []
     before: tuple[bytes, bytes] | None = None
     for leaf, item in zip(epoch.leaves, epoch.data.receipts, strict=True):
@@ -129,7 +129,7 @@ def _receipts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadReceipt]:
     return found
 
 
-def _payouts(root: EpochRoot, epoch: Epoch, facts: Facts) -> list[BadPayout]:
+def _payouts(root: EpochRoot, epoch: Epoch, facts: AuditFacts) -> list[BadPayout]:
     """Every leaf that grants something else than is due, and every account left without one. No
     two leaves can be equal, and of two different ones for an account one is wrong."""
     granted: dict[str, list[int]] = {}

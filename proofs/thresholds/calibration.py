@@ -31,10 +31,17 @@ from dataclasses import dataclass, replace
 
 from proofs.errors import ProofError
 from proofs.sampling.token_score import SCORE_CLIP
-from proofs.thresholds.fitting import Honest, fit_limits, whole_steps
+from proofs.thresholds.fitting import HonestSequence, fit_limits, whole_steps
 from proofs.thresholds.limits import SCORE_TILT, Thresholds
 from proofs.thresholds.measures import SequenceMeasure
-from proofs.thresholds.profiles import CONFIDENCE, Profile, QuantileTable, Side, distance, limits_of
+from proofs.thresholds.profiles import (
+    CONFIDENCE,
+    MeasuringSide,
+    Profile,
+    QuantileTable,
+    distance,
+    limits_of,
+)
 
 LADDER = 1.05
 MAX_STEPS = 200
@@ -53,7 +60,9 @@ class Calibration:
     factor: float
 
 
-def calibrate(sequences: Sequence[Honest], fpr: float, depths: Sequence[float] = ()) -> Calibration:
+def calibrate(
+    sequences: Sequence[HonestSequence], fpr: float, depths: Sequence[float] = ()
+) -> Calibration:
     """Limits for a false-positive rate of `fpr` a sequence.
 
     `depths[s]` is the layer after which stage s ends over the model's layers; without, stages have
@@ -116,13 +125,13 @@ def faults(
 
 
 def make_profile(
-    sequences: Sequence[Honest],
+    sequences: Sequence[HonestSequence],
     fpr: float,
     *,
     model_id: bytes,
     model_name: str,
-    prover: Side,
-    verifier: Side,
+    prover: MeasuringSide,
+    verifier: MeasuringSide,
     prompts: int,
     depths: Sequence[float] = (),
 ) -> Profile:

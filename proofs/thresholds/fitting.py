@@ -29,7 +29,7 @@ FLOORS = replace(FP32, surprise=0.0)
 
 
 @dataclass(frozen=True)
-class Honest:
+class HonestSequence:
     """One honest sequence: its measure and, where rows were compared, the worst stage's error."""
 
     measure: SequenceMeasure
@@ -51,7 +51,7 @@ def rate_bound(count: int, trials: int, confidence: float = CONFIDENCE) -> float
 
 
 def fit_limits(
-    sequences: Sequence[Honest], fpr: float, depths: Sequence[float], decades: float
+    sequences: Sequence[HonestSequence], fpr: float, depths: Sequence[float], decades: float
 ) -> Thresholds:
     """Limits that all of `sequences` keep, for a false-positive rate of `fpr` a sequence.
 

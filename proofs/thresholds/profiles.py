@@ -91,7 +91,7 @@ class QuantileTable(CanonicalModel):
         return (1 + at_least) / (self.count + 1)
 
 
-class Side(CanonicalModel):
+class MeasuringSide(CanonicalModel):
     """One side of a measurement: dtype, device in words, and engine settings in words."""
 
     dtype: Text
@@ -139,8 +139,8 @@ class Profile(CanonicalModel):
     version: Literal[1] = 1
     model_id: Annotated[bytes, Field(min_length=32, max_length=32)]
     model_name: Text
-    prover: Side
-    verifier: Side
+    prover: MeasuringSide
+    verifier: MeasuringSide
     stages: Annotated[int, Field(ge=1, le=256)]
     fpr: Annotated[float, Field(gt=0.0, lt=1.0)]
     supported_fpr: Annotated[float, Field(gt=0.0, le=1.0)]

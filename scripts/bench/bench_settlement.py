@@ -37,7 +37,7 @@ from chain.transactions.sender import SenderSettings
 from proofs.encoding.leaves import PostedRoot, SignedReceipt, ascending
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_of
-from proofs.settlement.audit import Facts, audit
+from proofs.settlement.audit import AuditFacts, audit
 from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import Epoch, rebuild
 
@@ -175,7 +175,7 @@ class Bench:
         return epoch, time.process_time() - started
 
     def _audit(self, epoch: Epoch, creator: str) -> float:
-        facts = Facts(self.domain, creator, self.owners, {}, {})
+        facts = AuditFacts(self.domain, creator, self.owners, {}, {})
         started = time.process_time()
         faults = audit(epoch.root, rebuild(epoch.content, self.domain), facts)
         spent = time.process_time() - started

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from evaluation.collect import is_test
 from evaluation.records import Block, Record
 from proofs.thresholds.calibration import Calibration, calibrate, faults, scaled
-from proofs.thresholds.fitting import Honest, rate_bound
+from proofs.thresholds.fitting import HonestSequence, rate_bound
 from proofs.thresholds.limits import Thresholds
 
 HONEST = ("honest", "honest-plain", "honest-batch-8")
@@ -85,7 +85,7 @@ class Evaluation:
     calibrated_on: int
     results: tuple[Result, ...]
     costs: Costs
-    honest: tuple[Honest, ...]
+    honest: tuple[HonestSequence, ...]
 
     def result(self, condition: str) -> Result:
         """The result of one condition; there is one of each."""
@@ -100,7 +100,7 @@ def evaluate(blocks: Sequence[Block]) -> Evaluation:
             if _is_attack(record) or record.condition in HONEST:
                 by_condition[record.condition].append(record)
     honest = [
-        Honest(record.measure, max(record.errors))
+        HonestSequence(record.measure, max(record.errors))
         for name in HONEST
         for record in by_condition[name]
         if not is_test(record.prompt)

@@ -18,7 +18,7 @@ from evaluation.plot import roc_svg
 from evaluation.tables import BAR, BARS, false_positives, missed, ordered, table
 from pipeline.engine.loading import device_name
 from proofs.thresholds.calibration import make_profile
-from proofs.thresholds.profiles import Profile, Side
+from proofs.thresholds.profiles import MeasuringSide, Profile
 
 
 def described(setup: Setup) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def profile_of(evaluation: Evaluation, setup: Mapping[str, Any]) -> Profile:
         FPR,
         model_id=bytes.fromhex(setup["model_id"]),
         model_name=setup["model_name"],
-        prover=Side(settings=prover, **common),
-        verifier=Side(settings=f"{engine}, one prefill of the whole model", **common),
+        prover=MeasuringSide(settings=prover, **common),
+        verifier=MeasuringSide(settings=f"{engine}, one prefill of the whole model", **common),
         prompts=len(evaluation.honest),
         depths=[end / setup["boundaries"][-1] for end in setup["boundaries"]],
     )

@@ -18,7 +18,6 @@ from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
-from tests.adversarial.court import open_court
 from tests.adversarial.harness import (
     TIMING,
     Node,
@@ -32,6 +31,7 @@ from tests.adversarial.harness import (
 from tests.adversarial.ledger import Ledger
 from tests.adversarial.signing import open_signing
 from tests.adversarial.standins import POOL, Engine, Ring
+from tests.adversarial.validator_scenario import open_scenario
 
 
 @dataclass
@@ -141,9 +141,9 @@ def net(tmp_path: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def court(tmp_path: Path) -> Callable[..., Any]:
-    """`open_court` in a folder of its own."""
-    return lambda **options: open_court(tmp_path, **options)
+def scenario(tmp_path: Path) -> Callable[..., Any]:
+    """`open_scenario` in a folder of its own."""
+    return lambda **options: open_scenario(tmp_path, **options)
 
 
 @pytest.fixture

@@ -15,26 +15,26 @@ from proofs.encoding.receipts import EpochRoot
 from proofs.evidence.bundle import UnitBundle, signed_receipts
 from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import Epoch, EpochData, make
-from tests.adversarial.court import Court, open_court
 from tests.adversarial.harness import Node, open_node
 from tests.adversarial.ledger import BUDGET
 from tests.adversarial.standins import DOMAIN, POOL, PRICE
+from tests.adversarial.validator_scenario import ValidatorScenario, open_scenario
 
 
 @dataclass
 class Signing:
     """`proposer` has more stake than the judge; neither can post alone."""
 
-    court: Court
+    scenario: ValidatorScenario
     proposer: Node
     stranger: Node
 
     async def accepted(self, *units: bytes) -> list[UnitBundle]:
         """Units that the judge accepted."""
-        bundles = [self.court.bundle(unit) for unit in units]
+        bundles = [self.scenario.bundle(unit) for unit in units]
         for bundle in bundles:
-            await self.court.verify(bundle)
-        await self.court.judged(*bundles)
+            await self.scenario.verify(bundle)
+        await self.scenario.judged(*bundles)
         return bundles
 
     def epoch(self, bundles: Sequence[UnitBundle], **changes: Any) -> Epoch:
@@ -48,7 +48,7 @@ class Signing:
             "attempt": 7,  # not what the judge would propose itself, and then has
         }
         receipts = [item for bundle in bundles for item in signed_receipts(bundle)]
-        return build_epoch(receipts, self.court.ledger.owners, **(options | changes))
+        return build_epoch(receipts, self.scenario.ledger.owners, **(options | changes))
 
     async def publish(self, epoch: Epoch) -> EpochRoot:
         await self.proposer.follower.blobs.put(epoch.content)
@@ -59,26 +59,26 @@ class Signing:
         return make(EpochData.model_validate({**dict(epoch.data), **changes}), DOMAIN)
 
     async def ask(self, root: EpochRoot | bytes, sender: Node | None = None) -> dict[str, Any]:
-        assert self.court.judge is not None
+        assert self.scenario.judge is not None
         data = root if isinstance(root, bytes) else root.to_bytes()
         sender = sender or self.proposer
-        answer = await sender.ask(self.court.judge.peer_id, COSIGN, CosignRequest(root=data))
+        answer = await sender.ask(self.scenario.judge.peer_id, COSIGN, CosignRequest(root=data))
         return dict(answer)
 
     async def refused(self, root: EpochRoot | bytes, sender: Node | None = None) -> str:
-        assert self.court.judge is not None
+        assert self.scenario.judge is not None
         data = root if isinstance(root, bytes) else root.to_bytes()
         request = CosignRequest(root=data)
-        return await (sender or self.proposer).refused(self.court.judge.peer_id, COSIGN, request)
+        return await (sender or self.proposer).refused(self.scenario.judge.peer_id, COSIGN, request)
 
     async def cosigned(self) -> int:
-        assert self.court.judge is not None
-        return len(await self.court.judge.context.journal.replay(EpochCosigned))
+        assert self.scenario.judge is not None
+        return len(await self.scenario.judge.context.journal.replay(EpochCosigned))
 
 
 @asynccontextmanager
 async def open_signing(folder: Path) -> AsyncIterator[Signing]:
-    async with open_court(folder) as c, AsyncExitStack() as stack:
+    async with open_scenario(folder) as c, AsyncExitStack() as stack:
         hosts = [
             await stack.enter_async_context(
                 open_node(number, folder / name, boot=c.owner, ledger=c.ledger)

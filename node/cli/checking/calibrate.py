@@ -13,7 +13,7 @@ from node.console.output import console, print_json, table
 if TYPE_CHECKING:
     from node.calibration.measuring import CalibrationPlan
     from pipeline.models.prepared import PreparedModel
-    from proofs.thresholds.profiles import Profile, Side
+    from proofs.thresholds.profiles import MeasuringSide, Profile
 
 
 app = typer.Typer(no_args_is_help=True, help="Calibrated thresholds: show, list.")
@@ -185,11 +185,11 @@ def _use_device(device: str, threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _sides(plan: CalibrationPlan) -> tuple[Side, Side]:
+def _sides(plan: CalibrationPlan) -> tuple[MeasuringSide, MeasuringSide]:
     import torch
 
     from pipeline.engine.loading import device_name, parse_device
-    from proofs.thresholds.profiles import Side
+    from proofs.thresholds.profiles import MeasuringSide
 
     device = device_name(parse_device(plan.device))[:256]
     dtype = plan.model.manifest.dtype
@@ -198,8 +198,8 @@ def _sides(plan: CalibrationPlan) -> tuple[Side, Side]:
     prover = f"{made}, stages end at layers {cuts}, decoding {plan.batch} sequences at once"
     verifier = f"{made}, one prefill of the whole model"
     return (
-        Side(dtype=dtype, device=device, settings=prover[:256]),
-        Side(dtype=dtype, device=device, settings=verifier),
+        MeasuringSide(dtype=dtype, device=device, settings=prover[:256]),
+        MeasuringSide(dtype=dtype, device=device, settings=verifier),
     )
 
 

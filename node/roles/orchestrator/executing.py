@@ -39,7 +39,7 @@ Feed = Callable[[Event], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Hands:
+class ExecutorParts:
     """The parts that know how: one for each kind of command."""
 
     inviter: Inviter
@@ -53,10 +53,12 @@ class Hands:
 class CommandExecutor:
     """Carries out one command at a time in each of the caller's tasks."""
 
-    def __init__(self, context: NodeContext, pool: PoolView, hands: Hands, feed: Feed) -> None:
+    def __init__(
+        self, context: NodeContext, pool: PoolView, parts: ExecutorParts, feed: Feed
+    ) -> None:
         self._context = context
         self._pool = pool
-        self._hands = hands
+        self._parts = parts
         self._feed = feed
         self._builds: dict[bytes, trio.CancelScope] = {}
 
@@ -64,21 +66,21 @@ class CommandExecutor:
         """Do it and feed what came of it; peers' failures are events or logged, never raised."""
         match command:
             case InviteWorker():
-                await self._feed(await self._hands.inviter.invite(command.peer_id))
+                await self._feed(await self._parts.inviter.invite(command.peer_id))
             case BuildGroup():
                 await self._build(command)
             case AssignUnit():
                 await self._assign(command)
             case CollectClaims():
-                epoch = self._hands.settlement.epoch
-                for event in await self._hands.claims.collect(command, epoch):
+                epoch = self._parts.settlement.epoch
+                for event in await self._parts.claims.collect(command, epoch):
                     await self._feed(event)
             case VerifyUnit():
-                await self._hands.bundles.verify(command)
+                await self._parts.bundles.verify(command)
             case ForgetUnit():
                 await self._forget(command)
             case BanWorker():
-                await self._hands.inviter.eject(command.peer_id)
+                await self._parts.inviter.eject(command.peer_id)
 
     async def _build(self, command: BuildGroup) -> None:
         older = self._builds.get(command.group_id)
@@ -87,7 +89,7 @@ class CommandExecutor:
         await self._context.journal.set_state(GENERATION, self._pool.generation)
         with trio.CancelScope() as scope:
             self._builds[command.group_id] = scope
-            event = await self._hands.builder.build(command, self._pool.members)
+            event = await self._parts.builder.build(command, self._pool.members)
         if not scope.cancelled_caught:
             await self._feed(event)
 
@@ -109,7 +111,7 @@ class CommandExecutor:
                 await self._feed(UnitRefused(unit.unit_id, command.generation, str(exc)))
                 return
             reason = f"stage 0 took no work: {exc}"
-            await self._hands.watch.probe(group.peers[0])
+            await self._parts.watch.probe(group.peers[0])
             await self._feed(GroupBroken(group.group_id, group.generation, reason))
 
     async def _forget(self, command: ForgetUnit) -> None:

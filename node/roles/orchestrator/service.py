@@ -25,7 +25,7 @@ from node.roles.orchestrator.coordinator.commands import BanWorker, Command, Rec
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.events import BeaconDrawn, Event, OperatorSubmitted, Tick
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
-from node.roles.orchestrator.executing import CommandExecutor, Hands
+from node.roles.orchestrator.executing import CommandExecutor, ExecutorParts
 from node.roles.orchestrator.jobs.beacons import Beacons
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.jobs.dataset import dataset_rows
@@ -91,8 +91,10 @@ class Orchestrator:
         claims = ClaimCollector(
             context, pool, model_id=model_id, pool_id=pool_id, backoff=timing.claim
         )
-        hands = Hands(inviter, builder, claims, self._bundles, self._watch, self._settlement)
-        self._executor = CommandExecutor(context, pool, hands, self.feed)
+        parts = ExecutorParts(
+            inviter, builder, claims, self._bundles, self._watch, self._settlement
+        )
+        self._executor = CommandExecutor(context, pool, parts, self.feed)
         self._nursery: trio.Nursery | None = None
         self._leaving = False
 

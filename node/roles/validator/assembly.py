@@ -34,14 +34,14 @@ from node.roles.validator.judging.other_validators import (
 from node.roles.validator.judging.plan import ChainlessPreparer, ChainPreparer, Preparer
 from node.roles.validator.judging.reputation import WorkerRecords
 from node.roles.validator.judging.rows import RowsFetcher
-from node.roles.validator.judging.spotcheck import Chooser
+from node.roles.validator.judging.spotcheck import SequenceChooser
 from node.roles.validator.service import Validator
 from node.roles.validator.settlement.accepted import AcceptedUnits
 from node.roles.validator.settlement.auditor import Auditor
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.roles.validator.settlement.convictions import Convictions
 from node.roles.validator.settlement.cosigner import Cosigner
-from node.roles.validator.settlement.disputes import Guard
+from node.roles.validator.settlement.disputes import RootGuard
 from node.roles.validator.settlement.proposer import Proposer
 from node.roles.validator.settlement.settling import SettlementParts, ValidatorSettlement
 from node.roles.validator.settlement.unpaid import NoConvictions, UnpaidSettlement
@@ -123,7 +123,7 @@ def _with_chain(
 ) -> _ChainParts:
     blocks = Blocks(context, chain, follower.confirmations)
     rate = context.config.validator.check_rate
-    chooser = Chooser(chain, blocks, records, rate, context.log)
+    chooser = SequenceChooser(chain, blocks, records, rate, context.log)
     return _ChainParts(
         PoolOwners(chain),
         ChainPreparer(blocks, chooser, timing.judging.noise),
@@ -158,7 +158,7 @@ def open_settlement(
     parts = SettlementParts(
         Proposer(context, chain, follower, facts, timing.rules, timing.proposals),
         Cosigner(context, chain, follower, facts),
-        Guard(context, follower, auditor),
+        RootGuard(context, follower, auditor),
     )
     return ValidatorSettlement(context, follower, parts, timing.recheck)
 

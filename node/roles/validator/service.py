@@ -167,7 +167,7 @@ class Validator:
         if bundle is None:
             self._set_aside(queued, "the stored bundle is damaged")
             return
-        if await self._verdicts.known(queued.bundle_id) is not None:
+        if await self._verdicts.journaled(queued.bundle_id) is not None:
             plan = JudgingPlan()  # nothing is replayed again
         else:
             plan = await self._preparer.plan(bundle, queued.block)

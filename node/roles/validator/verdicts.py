@@ -81,7 +81,7 @@ class Verdicts:
         self._prosecution = prosecution
         self.judged = 0
 
-    async def known(self, bundle_id: bytes) -> SignedVerdict | None:
+    async def journaled(self, bundle_id: bytes) -> SignedVerdict | None:
         """The verdict that the journal holds."""
         event = await self._context.journal.find(VerdictSigned, bundle_id.hex())
         return None if event is None else SignedVerdict.from_bytes(event.verdict)
@@ -92,7 +92,7 @@ class Verdicts:
         """The verdict on a bundle, acted upon: an earlier one from the journal, else a new one.
         `on_inquiry` is called when a stage is asked for rows. Raises `CannotJudge`."""
         unusual: Mapping[int, Sequence[float]] = {}
-        signed = await self.known(bundle.content_id)
+        signed = await self.journaled(bundle.content_id)
         if signed is None:
             ruling = await self._judge.rule(bundle, plan, on_inquiry)
             signed = await self._sign(bundle.content_id, ruling)

@@ -47,7 +47,7 @@ EmitEvent = Callable[[str, Message], None]
 MAX_SEQUENCES = 16384
 
 
-class Head:
+class RingHead:
     """Thread-safe. `context` is the model's longest sequence, `vocab` its vocabulary size."""
 
     def __init__(

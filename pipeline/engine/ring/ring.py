@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.dataplane import Edge, EdgeError
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring import frames
-from pipeline.engine.ring.head import Head
+from pipeline.engine.ring.head import RingHead
 
 if TYPE_CHECKING:
     from pipeline.engine.ring.stage import Stage
@@ -48,7 +48,12 @@ class RingThreads:
     """Runs until `stop` or the first failure; `on_down` is called at most once."""
 
     def __init__(
-        self, generation: int, stage: Stage, head: Head | None, edges: Edges | None, on_down: OnDown
+        self,
+        generation: int,
+        stage: Stage,
+        head: RingHead | None,
+        edges: Edges | None,
+        on_down: OnDown,
     ) -> None:
         self._generation = generation
         self._stage = stage

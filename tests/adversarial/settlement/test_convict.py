@@ -11,12 +11,12 @@ from node.wire.methods import CONVICT, VERDICT
 from node.wire.rpc import serve
 from proofs.encoding.receipts import Conviction
 from proofs.encoding.signing import recover
-from tests.adversarial.court import Court
 from tests.adversarial.harness import Node, eventually
 from tests.adversarial.standins import DOMAIN
+from tests.adversarial.validator_scenario import ValidatorScenario
 
 
-def conviction(c: Court, unit: Any, **changes: Any) -> Conviction:
+def conviction(c: ValidatorScenario, unit: Any, **changes: Any) -> Conviction:
     (claim,) = unit.stages
     fields = {
         "pool_id": claim.receipt.pool_id,
@@ -27,14 +27,14 @@ def conviction(c: Court, unit: Any, **changes: Any) -> Conviction:
     return Conviction.model_validate(fields | changes)
 
 
-async def refused(c: Court, sender: Node, asked: Conviction | bytes) -> str:
+async def refused(c: ValidatorScenario, sender: Node, asked: Conviction | bytes) -> str:
     assert c.judge is not None
     data = asked if isinstance(asked, bytes) else asked.to_bytes()
     return await sender.refused(c.judge.peer_id, CONVICT, ConvictRequest(conviction=data))
 
 
-async def test_honest_and_unjudged_work_is_not_convicted(court) -> None:
-    async with court() as c, c.session(weight=40):
+async def test_honest_and_unjudged_work_is_not_convicted(scenario) -> None:
+    async with scenario() as c, c.session(weight=40):
         c.ledger.weights[c.owner.address] = 60
         unit, unjudged = c.bundle(), c.bundle(b"other")
         await c.verify(unit)
@@ -48,8 +48,8 @@ async def test_honest_and_unjudged_work_is_not_convicted(court) -> None:
         assert c.ledger.convictions == []
 
 
-async def test_what_the_judge_found_itself_it_signs_for_that_node_and_unit_alone(court) -> None:
-    async with court() as c, c.session(weight=40):
+async def test_what_the_judge_found_itself_it_signs_for_that_node_and_unit_alone(scenario) -> None:
+    async with scenario() as c, c.session(weight=40):
         c.ledger.weights[c.owner.address] = 60
 
         async def on_verdict(peer_id: str, notice: VerdictNotice) -> Done:

@@ -26,11 +26,11 @@ async def test_what_the_judge_accepted_it_signs_publishes_and_signs_again(signin
         root = await s.publish(epoch)
         for _ in range(2):  # an answer that was lost is asked for again
             answer = await s.ask(root)
-            assert recover(root.digest(DOMAIN), answer["signature"]) == s.court.judge.address
+            assert recover(root.digest(DOMAIN), answer["signature"]) == s.scenario.judge.address
             assert answer["unknown"] == ()
         assert await s.cosigned() == 1
         request = FetchRequest(digest=root.data_hash, offset=0)
-        chunk = await s.stranger.ask(s.court.judge.peer_id, FETCH, request)
+        chunk = await s.stranger.ask(s.scenario.judge.peer_id, FETCH, request)
         assert chunk["data"] == epoch.content
 
 
@@ -38,10 +38,10 @@ async def test_only_staked_validators_may_ask(signing) -> None:
     async with signing() as s:
         root = await s.publish(s.epoch(await s.accepted(b"one")))
         assert await s.refused(root, s.stranger) == "not_a_validator"
-        assert await s.refused(root, s.court.owner) == "not_a_validator"
-        s.court.ledger.weights[s.stranger.address] = 0  # the role, but its stake is gone
+        assert await s.refused(root, s.scenario.owner) == "not_a_validator"
+        s.scenario.ledger.weights[s.stranger.address] = 0  # the role, but its stake is gone
         assert await s.refused(root, s.stranger) == "not_a_validator"
-        s.court.ledger.silent.add("validators.weight_of")
+        s.scenario.ledger.silent.add("validators.weight_of")
         assert await s.refused(root) == "chain"
         assert await s.cosigned() == 0
 
@@ -51,7 +51,7 @@ async def test_bytes_that_are_no_root_are_refused(signing) -> None:
         good = s.epoch(await s.accepted(b"one")).root.to_bytes()
         for data in (b"", good[:-1], good + b"\x00", b"\xff" * len(good), bytes(4096)):
             assert await s.refused(data) == "bad_root"
-        huge, judge = msgpack.packb({"root": bytes(5000)}), s.court.judge.peer_id
+        huge, judge = msgpack.packb({"root": bytes(5000)}), s.scenario.judge.peer_id
         assert await s.proposer.refused(judge, COSIGN, huge) == "bad_request"
 
 
@@ -124,7 +124,7 @@ async def test_data_of_another_hash_or_without_end_are_not_read_for_long(signing
 async def test_units_that_the_judge_never_accepted_are_named(signing) -> None:
     async with signing() as s:
         (known,) = await s.accepted(b"one")
-        foreign, other = s.court.bundle(b"two"), s.court.bundle(b"three")
+        foreign, other = s.scenario.bundle(b"two"), s.scenario.bundle(b"three")
         root = await s.publish(s.epoch([known, foreign, other]))
         answer = await s.ask(root)
         assert answer["signature"] == b""
@@ -141,12 +141,12 @@ async def test_another_receipt_for_an_accepted_unit_is_named_too(signing) -> Non
             receipt = item.receipt.model_copy(update=changes)
             dear = SignedReceipt(
                 receipt,
-                receipt.sign(s.court.rival.context.key, DOMAIN),
-                receipt.sign(s.court.owner.context.key, DOMAIN),
+                receipt.sign(s.scenario.rival.context.key, DOMAIN),
+                receipt.sign(s.scenario.owner.context.key, DOMAIN),
             )
             epoch = build_epoch(
                 [dear],
-                s.court.ledger.owners,
+                s.scenario.ledger.owners,
                 domain=DOMAIN,
                 pool_id=POOL,
                 epoch=1,
@@ -198,7 +198,7 @@ async def test_a_rate_that_is_not_the_pools_is_not_signed(signing, price: int) -
 async def test_payouts_from_nowhere_are_not_signed(signing) -> None:
     async with signing() as s:
         bundles = await s.accepted(b"one")
-        for account in (s.proposer.address, s.court.rival.address):
+        for account in (s.proposer.address, s.scenario.rival.address):
             root = await s.publish(s.epoch(bundles, earned={account: 10**18}))
             assert await s.refused(root) == "bad_epoch"
 
@@ -211,10 +211,10 @@ async def test_only_the_next_epoch_is_signed_and_nothing_is_paid_twice(signing) 
             assert await s.refused(early) == "not_next"
         first = s.epoch(bundles[:1])
         await s.publish(first)
-        s.court.ledger.post(first.root, [s.proposer.address])
-        judge = s.court.judge
+        s.scenario.ledger.post(first.root, [s.proposer.address])
+        judge = s.scenario.judge
         await eventually(lambda: judge.follower.history(POOL).complete(1))
-        await eventually(lambda: s.court.validator.settlement.waiting == 1)
+        await eventually(lambda: s.scenario.validator.settlement.waiting == 1)
         assert await s.refused(await s.publish(s.epoch(bundles[1:]))) == "not_next"
         again = s.epoch(bundles, epoch=2, earned=first.earned)
         answer = await s.ask(await s.publish(again))
@@ -228,14 +228,14 @@ async def test_nothing_is_signed_on_top_of_what_may_yet_be_voided(signing) -> No
         bundles = await s.accepted(b"one", b"two")
         first = s.epoch(bundles[:1])
         await s.publish(first)
-        s.court.ledger.window = 3600
-        s.court.ledger.post(first.root, [s.proposer.address])
-        history = s.court.judge.follower.history(POOL)
+        s.scenario.ledger.window = 3600
+        s.scenario.ledger.post(first.root, [s.proposer.address])
+        history = s.scenario.judge.follower.history(POOL)
         await eventually(lambda: history.complete(1) and history.last == 1)
         second = await s.publish(s.epoch(bundles[1:], epoch=2, earned=first.earned))
         assert await s.refused(second) == "not_final"
-        s.court.ledger.void(POOL)
-        await eventually(lambda: s.court.validator.settlement.waiting == 2)
+        s.scenario.ledger.void(POOL)
+        await eventually(lambda: s.scenario.validator.settlement.waiting == 2)
         root = await s.publish(s.epoch(bundles))
         assert (await s.ask(root))["signature"]
 
@@ -244,8 +244,8 @@ async def test_what_follows_unpublished_leaves_is_not_signed(signing) -> None:
     async with signing() as s:
         bundles = await s.accepted(b"one", b"two")
         hidden = s.epoch(bundles[:1])
-        s.court.ledger.post(hidden.root, [s.proposer.address])
-        await eventually(lambda: s.court.judge.follower.history(POOL).last == 1)
+        s.scenario.ledger.post(hidden.root, [s.proposer.address])
+        await eventually(lambda: s.scenario.judge.follower.history(POOL).last == 1)
         second = await s.publish(s.epoch(bundles[1:], epoch=2, earned=hidden.earned))
         assert await s.refused(second) == "not_next"
 
@@ -262,7 +262,7 @@ async def test_what_one_pool_accepted_is_nothing_to_another(signing) -> None:
 async def test_a_proposer_that_serves_slowly_keeps_nobody_else_waiting(signing) -> None:
     async with signing() as s:
         bundles = await s.accepted(b"one")
-        judge, ledger = s.court.judge, s.court.ledger
+        judge, ledger = s.scenario.judge, s.scenario.ledger
         ledger.weights[s.stranger.address] = 1
         asked = trio.Event()
 
@@ -284,6 +284,6 @@ async def test_a_proposer_that_serves_slowly_keeps_nobody_else_waiting(signing) 
 
 async def test_what_was_not_signed_is_not_kept(signing) -> None:
     async with signing() as s:
-        root = await s.publish(s.epoch([s.court.bundle(b"never judged")]))
+        root = await s.publish(s.epoch([s.scenario.bundle(b"never judged")]))
         assert (await s.ask(root))["signature"] == b""
-        assert await s.court.judge.follower.blobs.get(root.data_hash) is None
+        assert await s.scenario.judge.follower.blobs.get(root.data_hash) is None

@@ -18,10 +18,10 @@ from node.wire.rpc import serve
 from proofs.evidence.bundle import signed_receipts
 from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import Epoch, data_hash
-from tests.adversarial.court import bundle_of
 from tests.adversarial.harness import Node, eventually, make_worker, open_node, running
 from tests.adversarial.ledger import BUDGET, Ledger
 from tests.adversarial.standins import DOMAIN, POOL, PRICE, Engine, Ring
+from tests.adversarial.validator_scenario import bundle_of
 
 
 @dataclass

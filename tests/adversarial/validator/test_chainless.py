@@ -15,9 +15,9 @@ from node.wire.methods import VERDICT, VERIFY
 from node.wire.rpc import serve
 from proofs.evidence.bundle import UnitBundle
 from proofs.verdict.message import SignedVerdict, Verdict
-from tests.adversarial.court import ask, bundle_of
 from tests.adversarial.harness import Node, eventually, make_validator, open_node, running
 from tests.adversarial.standins import POOL, Engine, Ring
+from tests.adversarial.validator_scenario import ask, bundle_of
 
 
 @asynccontextmanager

@@ -22,9 +22,9 @@ from p2p.errors import Refused
 from proofs.encoding.signing import sign_digest
 from proofs.evidence.bundle import StageClaim, UnitBundle
 from proofs.verdict.message import SignedVerdict
-from tests.adversarial.court import Court, ring_bundle
 from tests.adversarial.harness import VALIDATOR_TIMING, Node, eventually, until
 from tests.adversarial.standins import DOMAIN, POOL, rows_of
+from tests.adversarial.validator_scenario import ValidatorScenario, ring_bundle
 
 OnFetch = Callable[[str, FetchRequest], Awaitable[FetchedChunk]]
 
@@ -163,7 +163,7 @@ async def test_claims_that_would_make_the_bundle_a_lie_go_into_none(
 # -- a validator by itself --------------------------------------------------------------------
 
 
-def accuse(c: Court, unit: bytes = b"u", **options: Any) -> UnitBundle:
+def accuse(c: ValidatorScenario, unit: bytes = b"u", **options: Any) -> UnitBundle:
     """A ring's bundle whose last stage, the pool owner's own node, is off."""
     c.may_reject = True
     c.engine.mismatches, c.engine.off = 128, frozenset({1})
@@ -179,9 +179,9 @@ def shows(unit: UnitBundle, *, bad: bool = False) -> OnFetch:
     return on_fetch
 
 
-async def test_a_stage_that_is_slow_to_show_rows_holds_no_other_up(court) -> None:
+async def test_a_stage_that_is_slow_to_show_rows_holds_no_other_up(scenario) -> None:
     timing = replace(VALIDATOR_TIMING, queue=QueueLimits(sender_inquiries=2))
-    async with court(timing=timing) as c, c.session():
+    async with scenario(timing=timing) as c, c.session():
         slow = [accuse(c, bytes([number])) for number in range(3)]
         answers, asked = trio.Event(), set()
 
@@ -212,8 +212,8 @@ async def test_a_stage_that_is_slow_to_show_rows_holds_no_other_up(court) -> Non
         assert {v.first_faulty for v in c.rejected.values()} == {1}
 
 
-async def test_killed_while_it_waits_for_rows_the_next_run_asks_again(court) -> None:
-    async with court() as c:
+async def test_killed_while_it_waits_for_rows_the_next_run_asks_again(scenario) -> None:
+    async with scenario() as c:
         unit = accuse(c, bad=frozenset({0}))
         asked = trio.Event()
 
@@ -235,8 +235,8 @@ async def test_killed_while_it_waits_for_rows_the_next_run_asks_again(court) -> 
             assert [a.error for a in await inquiries(c.judge)] == [9.0]
 
 
-async def test_an_engine_that_fails_on_shown_rows_is_held_against_nobody(court) -> None:
-    async with court() as c, c.session():
+async def test_an_engine_that_fails_on_shown_rows_is_held_against_nobody(scenario) -> None:
+    async with scenario() as c, c.session():
         unit = accuse(c)
         honest = shows(unit)
 
@@ -256,9 +256,9 @@ async def test_an_engine_that_fails_on_shown_rows_is_held_against_nobody(court) 
         assert "did not reveal" not in c.rejected[unit.content_id].reason
 
 
-async def test_a_stage_that_passes_on_what_it_got_is_named_and_not_the_one_before(court) -> None:
+async def test_a_stage_that_passes_on_what_it_got_is_named_and_not_the_one_before(scenario) -> None:
     """The same rows are right where they came in, and off where they went out."""
-    async with court() as c, c.session():
+    async with scenario() as c, c.session():
         c.may_reject = True
         c.engine.mismatches, c.engine.off = 128, frozenset({2})
         honest = ring_bundle((c.rival, c.judge, c.owner), b"u")
@@ -273,15 +273,15 @@ async def test_a_stage_that_passes_on_what_it_got_is_named_and_not_the_one_befor
         assert [a.error for a in await inquiries(c.judge)] == [9.0, 0.0]
 
 
-async def test_claims_of_another_build_cannot_be_mixed_in(court) -> None:
+async def test_claims_of_another_build_cannot_be_mixed_in(scenario) -> None:
     """A stage's rows differ a little from build to build, and so do its statements."""
-    async with court() as c, c.session():
+    async with scenario() as c, c.session():
         unit = ring_bundle((c.rival, c.owner), b"u").model_copy(update={"generation": 2})
         assert await c.refused(unit) == "bad_bundle"
 
 
-async def test_without_both_signatures_a_verdict_convicts_nobody(court) -> None:
-    async with court() as c, c.session():
+async def test_without_both_signatures_a_verdict_convicts_nobody(scenario) -> None:
+    async with scenario() as c, c.session():
         unit = accuse(c)
         serve(c.owner.network, FETCH, refuses)
         await c.verify(unit)

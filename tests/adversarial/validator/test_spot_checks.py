@@ -13,13 +13,13 @@ PROBATION = DEFAULT_TERMS.probation
 LATER = 40
 
 
-def units(court: Any, first: int, count: int, committed_at: int = COMMITTED) -> list[UnitBundle]:
-    made = [court.bundle(b"unit %d" % number) for number in range(first, first + count)]
+def units(scenario: Any, first: int, count: int, committed_at: int = COMMITTED) -> list[UnitBundle]:
+    made = [scenario.bundle(b"unit %d" % number) for number in range(first, first + count)]
     return [unit.model_copy(update={"committed_at": committed_at}) for unit in made]
 
 
-async def test_established_workers_are_checked_now_and_then(court) -> None:
-    async with court() as c:
+async def test_established_workers_are_checked_now_and_then(scenario) -> None:
+    async with scenario() as c:
         c.ledger.head, c.ledger.conviction_loss = HEAD, 10**30
         first = units(c, 0, PROBATION)
         later = units(c, PROBATION, LATER)

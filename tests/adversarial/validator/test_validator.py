@@ -16,9 +16,9 @@ from p2p.errors import RemoteRefused
 from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.sequence import NoiseSource
 from proofs.sampling.settings import SamplingSettings
-from tests.adversarial.court import WORK, bundle_of
 from tests.adversarial.harness import VALIDATOR_TIMING, eventually, open_node
 from tests.adversarial.standins import POOL
+from tests.adversarial.validator_scenario import WORK, bundle_of
 from tests.proofs.units import changed
 
 SHORTLY_STRANGE = replace(
@@ -30,8 +30,8 @@ SHORTLY_STRANGE = replace(
 """A unit that names a stranger is tried again soon."""
 
 
-async def test_only_the_pools_owner_can_spend_its_money(court) -> None:
-    async with court() as c, c.session():
+async def test_only_the_pools_owner_can_spend_its_money(scenario) -> None:
+    async with scenario() as c, c.session():
         unit = c.bundle()
         assert await c.refused(unit, c.rival) == "not_your_pool"
         assert await c.refused(c.bundle(pool_id=99)) == "not_your_pool"
@@ -40,8 +40,8 @@ async def test_only_the_pools_owner_can_spend_its_money(court) -> None:
         await eventually(lambda: c.paid() == WORK)
 
 
-async def test_bundles_that_are_none_or_name_others_are_refused(court) -> None:
-    async with court() as c, c.session():
+async def test_bundles_that_are_none_or_name_others_are_refused(scenario) -> None:
+    async with scenario() as c, c.session():
         unit, (claim,) = c.bundle(), c.bundle().stages
         framed = claim.model_copy(update={"peer_id": c.owner.peer_id})
         unpaid = claim.model_copy(update={"receipt": None})
@@ -52,8 +52,8 @@ async def test_bundles_that_are_none_or_name_others_are_refused(court) -> None:
             assert await c.owner.refused(c.judge.peer_id, VERIFY, request) == "bad_bundle"
 
 
-async def test_a_second_bundle_for_an_accepted_unit_is_not_paid(court) -> None:
-    async with court() as c, c.session():
+async def test_a_second_bundle_for_an_accepted_unit_is_not_paid(scenario) -> None:
+    async with scenario() as c, c.session():
         first, second = c.bundle(), c.bundle(last=14)
         assert first.unit_id == second.unit_id
         await c.verify(first)
@@ -67,8 +67,8 @@ async def test_a_second_bundle_for_an_accepted_unit_is_not_paid(court) -> None:
         assert (c.paid(), c.ledger.posts) == (WORK, 1)
 
 
-async def test_two_bundles_of_one_unit_in_the_queue_are_paid_once(court) -> None:
-    async with court() as c, c.session():
+async def test_two_bundles_of_one_unit_in_the_queue_are_paid_once(scenario) -> None:
+    async with scenario() as c, c.session():
         first, second = c.bundle(), c.bundle(last=14)
         await c.verify(first)
         with suppress(RemoteRefused):  # the first one may be through already
@@ -79,8 +79,8 @@ async def test_two_bundles_of_one_unit_in_the_queue_are_paid_once(court) -> None
         assert (c.paid(), c.ledger.posts) == (WORK, 1)
 
 
-async def test_a_rival_cannot_use_up_anothers_unit_id(court) -> None:
-    async with court() as c, c.session():
+async def test_a_rival_cannot_use_up_anothers_unit_id(scenario) -> None:
+    async with scenario() as c, c.session():
         theirs, ours = c.bundle(pool_id=POOL + 1), c.bundle()
         assert theirs.unit_id == ours.unit_id
         await c.verify(theirs, c.rival)
@@ -89,11 +89,11 @@ async def test_a_rival_cannot_use_up_anothers_unit_id(court) -> None:
         await c.judged(ours)
 
 
-async def test_one_sender_cannot_fill_the_queue(court) -> None:
+async def test_one_sender_cannot_fill_the_queue(scenario) -> None:
     timing = replace(
         VALIDATOR_TIMING, queue=QueueLimits(sender_total=3), delivery=Backoff.every(0.01)
     )
-    async with court(timing=timing) as c, c.session():
+    async with scenario(timing=timing) as c, c.session():
         c.deaf = True
         for number in range(3):
             await c.verify(c.bundle(bytes([number])))
@@ -104,8 +104,8 @@ async def test_one_sender_cannot_fill_the_queue(court) -> None:
         await c.verify(c.bundle(b"more"))
 
 
-async def test_bundles_that_wait_for_blocks_hold_no_other_sender_up(court) -> None:
-    async with court() as c, c.session():
+async def test_bundles_that_wait_for_blocks_hold_no_other_sender_up(scenario) -> None:
+    async with scenario() as c, c.session():
         waiting = 2 * QueueLimits().sender_preparing
         for number in range(waiting):
             await c.verify(of_a_block_to_come(c.bundle(bytes([number]))))
@@ -123,8 +123,10 @@ def of_a_block_to_come(unit: UnitBundle) -> UnitBundle:
     return unit.model_copy(update={"sequences": (told,), "committed_at": 10**6})
 
 
-async def test_a_bundle_that_breaks_the_engine_is_set_aside_and_can_be_asked_again(court) -> None:
-    async with court() as c, c.session():
+async def test_a_bundle_that_breaks_the_engine_is_set_aside_and_can_be_asked_again(
+    scenario,
+) -> None:
+    async with scenario() as c, c.session():
         poison, good = c.bundle(b"poison"), c.bundle(b"good")
         c.engine.refuse["replay"] = "internal"
         await c.verify(poison)
@@ -136,8 +138,8 @@ async def test_a_bundle_that_breaks_the_engine_is_set_aside_and_can_be_asked_aga
         await c.judged(poison)
 
 
-async def test_a_pool_whose_root_is_refused_holds_up_no_other(court) -> None:
-    async with court() as c, c.session():
+async def test_a_pool_whose_root_is_refused_holds_up_no_other(scenario) -> None:
+    async with scenario() as c, c.session():
         c.ledger.refuse_roots.add(POOL + 1)
         await c.verify(c.bundle(b"stuck", pool_id=POOL + 1), c.rival)
         await eventually(lambda: c.ledger.refused)
@@ -145,8 +147,8 @@ async def test_a_pool_whose_root_is_refused_holds_up_no_other(court) -> None:
         await eventually(lambda: c.paid() == WORK)
 
 
-async def test_a_verdict_that_was_not_delivered_is_delivered_by_the_next_run(court) -> None:
-    async with court() as c:
+async def test_a_verdict_that_was_not_delivered_is_delivered_by_the_next_run(scenario) -> None:
+    async with scenario() as c:
         unit = c.bundle()
         c.deaf = True
         async with c.session():
@@ -159,8 +161,8 @@ async def test_a_verdict_that_was_not_delivered_is_delivered_by_the_next_run(cou
             await eventually(lambda: c.paid() == WORK)
 
 
-async def test_killed_between_verdict_and_ledger_the_unit_is_still_paid(court) -> None:
-    async with court() as c:
+async def test_killed_between_verdict_and_ledger_the_unit_is_still_paid(scenario) -> None:
+    async with scenario() as c:
         unit = c.bundle()
         async with c.session():
             await c.verify(unit)
@@ -180,8 +182,8 @@ async def test_killed_between_verdict_and_ledger_the_unit_is_still_paid(court) -
             assert c.engine.count("replay") == 0
 
 
-async def test_killed_between_signing_and_posting_a_unit_is_paid_once(court) -> None:
-    async with court() as c:
+async def test_killed_between_signing_and_posting_a_unit_is_paid_once(scenario) -> None:
+    async with scenario() as c:
         unit = c.bundle()
         c.ledger.refuse_roots.add(POOL)
         async with c.session():
@@ -197,10 +199,12 @@ async def test_killed_between_signing_and_posting_a_unit_is_paid_once(court) -> 
         assert c.ledger.posts == 1
 
 
-async def test_work_that_a_stranger_countersigned_holds_no_other_up(court, tmp_path: Path) -> None:
+async def test_work_that_a_stranger_countersigned_holds_no_other_up(
+    scenario, tmp_path: Path
+) -> None:
     """No root could be defended with it, so it is left out until the stranger is registered."""
     async with (
-        court(timing=SHORTLY_STRANGE) as c,
+        scenario(timing=SHORTLY_STRANGE) as c,
         c.session(),
         open_node(60, tmp_path / "x") as stranger,
     ):
@@ -214,8 +218,8 @@ async def test_work_that_a_stranger_countersigned_holds_no_other_up(court, tmp_p
         await eventually(lambda: c.paid() == 2 * WORK)
 
 
-async def test_a_worker_without_a_provider_holds_no_other_up(court) -> None:
-    async with court(timing=SHORTLY_STRANGE) as c, c.session():
+async def test_a_worker_without_a_provider_holds_no_other_up(scenario) -> None:
+    async with scenario(timing=SHORTLY_STRANGE) as c, c.session():
         home = c.ledger.owners.pop(c.rival.address)
         homeless = c.bundle(b"homeless")
         good = bundle_of(c.judge, c.owner, b"good", POOL, 13)
@@ -227,8 +231,8 @@ async def test_a_worker_without_a_provider_holds_no_other_up(court) -> None:
         await eventually(lambda: c.paid() == 2 * WORK)
 
 
-async def test_an_endpoint_that_fails_for_a_while_costs_nothing_but_time(court) -> None:
-    async with court() as c, c.session():
+async def test_an_endpoint_that_fails_for_a_while_costs_nothing_but_time(scenario) -> None:
+    async with scenario() as c, c.session():
         c.ledger.silent |= {
             "nodes.owners_of",
             "validators.addresses",
@@ -243,8 +247,8 @@ async def test_an_endpoint_that_fails_for_a_while_costs_nothing_but_time(court) 
         await eventually(lambda: c.paid() == WORK)
 
 
-async def test_a_voided_root_is_made_again_and_pays_once(court) -> None:
-    async with court() as c, c.session():
+async def test_a_voided_root_is_made_again_and_pays_once(scenario) -> None:
+    async with scenario() as c, c.session():
         c.ledger.window = 3600
         unit = c.bundle()
         await c.verify(unit)
@@ -258,8 +262,8 @@ async def test_a_voided_root_is_made_again_and_pays_once(court) -> None:
         assert (again.receipts_root, again.total_payout) == (first.receipts_root, WORK)
 
 
-async def test_units_that_were_paid_while_the_validator_was_down_are_not_proposed(court) -> None:
-    async with court() as c:
+async def test_units_that_were_paid_while_the_validator_was_down_are_not_proposed(scenario) -> None:
+    async with scenario() as c:
         unit = c.bundle()
         async with c.session():
             await c.verify(unit)

@@ -18,7 +18,7 @@ from node.context import NodeContext
 from node.roles.validator.settlement.auditor import Auditor
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.roles.validator.settlement.cosigner import Accepted, Cosigner
-from node.roles.validator.settlement.disputes import Guard
+from node.roles.validator.settlement.disputes import RootGuard
 from node.roles.validator.settlement.pending import EpochRules, PendingPool
 from node.roles.validator.settlement.proposer import Proposer
 from node.roles.validator.settlement.settling import SettlementParts, ValidatorSettlement
@@ -61,7 +61,7 @@ def cheating_settlement(
     parts = SettlementParts(
         CheatingProposer(context, chain, follower, facts, rules, cheat, begin),
         _RefusingCosigner(context, chain, follower, facts, begin),
-        _NoGuard(context, follower, Auditor(context, chain, follower, facts)),
+        _NoRootGuard(context, follower, Auditor(context, chain, follower, facts)),
     )
     return ValidatorSettlement(context, follower, parts)
 
@@ -88,7 +88,7 @@ class _RefusingCosigner(Cosigner):
         return await super().on_cosign(peer_id, request, accepted_in)
 
 
-class _NoGuard(Guard):
+class _NoRootGuard(RootGuard):
     async def run(self) -> None:
         await trio.sleep_forever()
 

@@ -8,7 +8,7 @@ from typing import Any
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_of, checksum_address
-from proofs.settlement.audit import Facts, Work
+from proofs.settlement.audit import AuditFacts, Work
 from proofs.settlement.epoch import build_epoch
 from proofs.settlement.epoch_data import Epoch
 from tests.proofs.units import DOMAIN
@@ -57,5 +57,5 @@ def settled(receipts: Iterable[SignedReceipt], **changes: Any) -> Epoch:
 
 def facts(
     earned: Mapping[str, int] | None = None, paid: Mapping[Work, tuple[int, int]] | None = None
-) -> Facts:
-    return Facts(DOMAIN, CREATOR, OWNERS, earned or {}, paid or {})
+) -> AuditFacts:
+    return AuditFacts(DOMAIN, CREATOR, OWNERS, earned or {}, paid or {})

@@ -10,10 +10,10 @@ import pytest
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.signing import address_bytes
 from proofs.settlement.audit import (
+    AuditFacts,
     BadPayout,
     BadReceipt,
     CountedTwice,
-    Facts,
     Fault,
     Unfounded,
     audit,
@@ -36,7 +36,7 @@ EPOCH = settled([signed(job, stage, 10) for job in range(3) for stage in range(3
 FACTS = facts(EARNED)
 
 
-def found(epoch: Epoch, known: Facts = FACTS) -> list[Fault]:
+def found(epoch: Epoch, known: AuditFacts = FACTS) -> list[Fault]:
     """What the audit says of a root that was made of just these data."""
     return audit(epoch.root, epoch, known)
 
@@ -112,9 +112,9 @@ def test_a_bad_receipt_is_found_at_its_index(item: PaidReceipt, reason: str) -> 
 
 
 def test_a_stranger_is_no_counterparty_and_the_owner_is() -> None:
-    known = Facts(DOMAIN, WORKERS[3], {w: OWNERS[w] for w in WORKERS[:3]}, EARNED, {})
+    known = AuditFacts(DOMAIN, WORKERS[3], {w: OWNERS[w] for w in WORKERS[:3]}, EARNED, {})
     assert found(EPOCH, known) == []  # stage 2 is countersigned by worker 3, the pool's owner
-    unknown = Facts(DOMAIN, CREATOR, {w: OWNERS[w] for w in WORKERS[:3]}, EARNED, {})
+    unknown = AuditFacts(DOMAIN, CREATOR, {w: OWNERS[w] for w in WORKERS[:3]}, EARNED, {})
     assert {type(fault) for fault in found(EPOCH, unknown)} == {BadReceipt}
     assert len(found(EPOCH, unknown)) == 3
 

@@ -13,19 +13,19 @@ from proofs.thresholds.fitting import (
     FLOORS,
     MARGIN,
     MAX_MARGIN,
-    Honest,
+    HonestSequence,
     largest_with_margin,
     rate_bound,
 )
 from proofs.thresholds.measures import ChunkMeasure, SamplingMeasure, SequenceMeasure
-from proofs.thresholds.profiles import Profile, Side
+from proofs.thresholds.profiles import MeasuringSide, Profile
 from proofs.thresholds.tails import binomial_tail
 
 STAGES, CHUNKS, TOKENS = 3, 4, 128
-SIDE = Side(dtype="bfloat16", device="cpu", settings="")
+SIDE = MeasuringSide(dtype="bfloat16", device="cpu", settings="")
 
 
-def sequence(generator: np.random.Generator, noise: float = 1.0) -> Honest:
+def sequence(generator: np.random.Generator, noise: float = 1.0) -> HonestSequence:
     """A sequence with noise like bf16's; its level varies from one to the next."""
     level = noise * float(generator.gamma(20, 1 / 20))
     stages = []
@@ -56,10 +56,10 @@ def sequence(generator: np.random.Generator, noise: float = 1.0) -> Honest:
             surprise=float(generator.normal()),
         ),
     )
-    return Honest(measure, float(1e-3 * level))
+    return HonestSequence(measure, float(1e-3 * level))
 
 
-def sample(seed: int, count: int, noise: float = 1.0) -> list[Honest]:
+def sample(seed: int, count: int, noise: float = 1.0) -> list[HonestSequence]:
     generator = np.random.default_rng(seed)
     return [sequence(generator, noise) for _ in range(count)]
 
@@ -116,7 +116,7 @@ def test_noise_free_work_gets_the_floors() -> None:
         stages=((ChunkMeasure(),) * CHUNKS,) * STAGES,
         sampling=SamplingMeasure(tokens=TOKENS, matches=TOKENS, scores=(0.0,) * TOKENS),
     )
-    found = calibrate([Honest(silent)] * 2000, 1e-3)
+    found = calibrate([HonestSequence(silent)] * 2000, 1e-3)
     for name in ("exp_mismatches", "mant_err_mean", "sequence_mant", "score_max", "rows_error"):
         assert getattr(found.thresholds, name) == getattr(FLOORS, name)
     assert found.thresholds.mant_err_median == 0.0
@@ -195,7 +195,7 @@ def test_too_few_or_dishonest_measurements_are_refused() -> None:
 def test_stages_of_different_noise_get_limits_of_their_own() -> None:
     depths = [1 / 3, 2 / 3, 1.0]
 
-    def quieter(honest: Honest, factor: float) -> Honest:
+    def quieter(honest: HonestSequence, factor: float) -> HonestSequence:
         """Stage 0 with a fraction of the noise."""
         first = tuple(
             chunk.model_copy(update={"mant_err_mean": chunk.mant_err_mean * factor})

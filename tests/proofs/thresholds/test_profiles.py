@@ -15,15 +15,15 @@ from proofs.thresholds.measures import ChunkMeasure
 from proofs.thresholds.profiles import (
     MAX_POINTS,
     MAX_TEXT,
+    MeasuringSide,
     Profile,
     ProfileError,
     QuantileTable,
-    Side,
     distance,
     limits_of,
 )
 
-SIDE = Side(dtype="float32", device="one CPU", settings="batch 64")
+SIDE = MeasuringSide(dtype="float32", device="one CPU", settings="batch 64")
 
 
 def profile(**changes: object) -> Profile:

@@ -20,7 +20,7 @@ class InviteWorker:
 
 @dataclass(frozen=True)
 class BuildGroup:
-    """Load every stage of the plan and close the ring; supersedes older generations of the group."""
+    """Load every stage of the plan and close the ring; supersedes the group's older generations."""
 
     group_id: bytes
     generation: int

@@ -49,8 +49,8 @@ class Group:
 
     `plan` says which layers each worker holds, stage 0 first. `retry_at` is when a REPAIRING group
     may be planned again and `up_at` when this generation began to run, both in monotonic seconds.
-    `failures` counts generations in a row that did not last, `stalls` silent rings since the last unit
-    that was finished. `reason` is why it broke last, "" while it is loading.
+    `failures` counts generations in a row that did not last, `stalls` silent rings since the last
+    finished unit. `reason` is why it broke last, "" while it is loading.
     """
 
     group_id: bytes

@@ -13,7 +13,7 @@ from chain.errors import ChainError
 from node.onchain.blocks import Blocks
 from node.retry import Backoff, tries
 from node.roles.validator.judging.noise_check import NoiseCheck, check_beacons, check_without_chain
-from node.roles.validator.judging.spotcheck import Chooser
+from node.roles.validator.judging.spotcheck import SequenceChooser
 from proofs.evidence.bundle import UnitBundle
 
 NOISE_TRIES = Backoff.every(3.0, most=21)
@@ -46,7 +46,7 @@ class ChainPreparer:
     """Plans by the chain's blocks: they prove the noise, and they choose what is replayed."""
 
     def __init__(
-        self, blocks: Blocks, chooser: Chooser, noise_tries: Backoff = NOISE_TRIES
+        self, blocks: Blocks, chooser: SequenceChooser, noise_tries: Backoff = NOISE_TRIES
     ) -> None:
         self._blocks = blocks
         self._chooser = chooser

@@ -32,7 +32,7 @@ CheckRate = Literal["auto"] | float
 """`validator.check_rate` of the settings: "auto", or the share (0 to 1) that is replayed."""
 
 
-class Chooser:
+class SequenceChooser:
     """Chooses sequences by the chain's word and this validator's own records."""
 
     def __init__(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from node.settlement.history import PoolHistory
 from proofs.encoding.leaves import SignedReceipt
-from proofs.settlement.audit import Facts
+from proofs.settlement.audit import AuditFacts
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -68,9 +68,9 @@ class ChainFacts:
 
     async def before(
         self, history: PoolHistory, number: int, receipts: Iterable[SignedReceipt]
-    ) -> Facts:
+    ) -> AuditFacts:
         """The facts by which epoch `number` is judged; earlier epochs' data must be here."""
-        return Facts(
+        return AuditFacts(
             domain=self._chain.domain("ReceiptSettlement"),
             creator=await self.creator(history.pool_id),
             owners=await self.owners(receipts),

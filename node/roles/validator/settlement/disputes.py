@@ -46,7 +46,7 @@ def plain_and_doubtful(faults: list[Fault]) -> tuple[list[Fault], list[Fault]]:
     return plain, doubtful
 
 
-class Guard:
+class RootGuard:
     """Audits posted roots and disputes the wrong ones."""
 
     def __init__(

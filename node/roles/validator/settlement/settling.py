@@ -16,7 +16,7 @@ from chain.errors import ChainError
 from node.context import NodeContext
 from node.roles.validator.settlement.accepted import AcceptedUnits
 from node.roles.validator.settlement.cosigner import Accepted, Cosigner
-from node.roles.validator.settlement.disputes import Guard
+from node.roles.validator.settlement.disputes import RootGuard
 from node.roles.validator.settlement.pending import PendingPool
 from node.roles.validator.settlement.proposer import Proposer
 from node.settlement.follower import SettlementFollower
@@ -37,7 +37,7 @@ class SettlementParts:
 
     proposer: Proposer
     cosigner: Cosigner
-    guard: Guard
+    guard: RootGuard
 
 
 class ValidatorSettlement:

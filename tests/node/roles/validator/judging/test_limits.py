@@ -20,10 +20,10 @@ from node.roles.validator.judging.limits import (
     ThresholdsOnChain,
 )
 from proofs.thresholds.builtin import FP32, PUBLISHED
-from proofs.thresholds.profiles import Profile, QuantileTable, Side, limits_of
+from proofs.thresholds.profiles import MeasuringSide, Profile, QuantileTable, limits_of
 from tests.proofs.units import bundle
 
-SIDE = Side(dtype="float32", device="cpu", settings="")
+SIDE = MeasuringSide(dtype="float32", device="cpu", settings="")
 PROFILE = Profile(
     model_id=bytes(32),
     model_name="tiny",

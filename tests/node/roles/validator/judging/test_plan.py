@@ -18,7 +18,7 @@ from node.roles.validator.judging.plan import (
     JudgingPlan,
 )
 from node.roles.validator.judging.reputation import WorkerRecords
-from node.roles.validator.judging.spotcheck import Chooser
+from node.roles.validator.judging.spotcheck import SequenceChooser
 from proofs.evidence.bundle import UnitBundle
 from tests.node.roles.chains import Chain, block_hash, open_context
 from tests.node.roles.validator.judging.test_noise_check import sampled, unit
@@ -28,7 +28,7 @@ def preparer(context: Any, chain: Any) -> ChainPreparer:
     """For a validator that has no records yet."""
     records = WorkerRecords(context.journal, context.metrics, context.log)
     blocks = Blocks(context, chain, 1)
-    return ChainPreparer(blocks, Chooser(chain, blocks, records, "auto", context.log))
+    return ChainPreparer(blocks, SequenceChooser(chain, blocks, records, "auto", context.log))
 
 
 async def made_plan(folder: Path, chain: Chain, made: UnitBundle, seen_at: int) -> JudgingPlan:

@@ -17,7 +17,7 @@ from node.roles.validator.judging.reputation import (
     WorkerRecords,
     p_values,
 )
-from node.roles.validator.judging.spotcheck import Chooser, coarse
+from node.roles.validator.judging.spotcheck import SequenceChooser, coarse
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.builtin import FP32
 from proofs.thresholds.drift import DriftState, DriftTest
@@ -70,7 +70,7 @@ async def choose(folder: Path, chain: Chain, made: UnitBundle, **how: Any) -> tu
         await establish(records, how.get("units", PROBATION))
         blocks = Blocks(context, chain, how.get("confirmations", 1))
         setting = how.get("check_rate", "auto")
-        chooser = Chooser(chain, blocks, records, setting, context.log)  # type: ignore[arg-type]
+        chooser = SequenceChooser(chain, blocks, records, setting, context.log)  # type: ignore[arg-type]
         return await chooser.choose(made, how.get("seen_at", HEAD))
 
 

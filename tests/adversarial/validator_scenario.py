@@ -149,7 +149,7 @@ def ask(unit: UnitBundle) -> VerifyRequest:
 
 
 @dataclass
-class Court:
+class ValidatorScenario:
     """`owner` owns the pool, `rival` another one, and each works for the other; what they heard
     accepted is in `verdicts`, what rejected, where that `may_reject`, in `rejected`. `judge` is the
     validator under test, alone unless `weights` say else."""
@@ -168,7 +168,7 @@ class Court:
     timing: ValidatorTiming = VALIDATOR_TIMING
 
     @asynccontextmanager
-    async def session(self, weight: int = 1) -> AsyncIterator[Court]:
+    async def session(self, weight: int = 1) -> AsyncIterator[ValidatorScenario]:
         """One run of the validator; the next one finds its journal."""
         self.engine = Engine(self.engine.ring)
         async with open_node(
@@ -203,9 +203,9 @@ class Court:
 
 
 @asynccontextmanager
-async def open_court(
+async def open_scenario(
     folder: Path, timing: ValidatorTiming = VALIDATOR_TIMING
-) -> AsyncIterator[Court]:
+) -> AsyncIterator[ValidatorScenario]:
     """`timing` is that of the validator under test."""
     ledger = Ledger()
     async with AsyncExitStack() as stack:
@@ -214,19 +214,19 @@ async def open_court(
             open_node(21, folder / "rival", boot=owner, ledger=ledger)
         )
         ledger.creators |= {POOL: owner.address, POOL + 1: rival.address}
-        court = Court(folder, owner, rival, ledger, Engine(Ring()), timing=timing)
+        scenario = ValidatorScenario(folder, owner, rival, ledger, Engine(Ring()), timing=timing)
 
         async def on_verdict(peer_id: str, notice: VerdictNotice) -> Done:
-            if court.deaf:
+            if scenario.deaf:
                 raise RuntimeError("this orchestrator takes no verdicts")
             signed = SignedVerdict.from_bytes(notice.verdict)
-            if court.may_reject and not signed.verdict.accepted:
-                court.rejected[signed.verdict.bundle_id] = signed.verdict
+            if scenario.may_reject and not signed.verdict.accepted:
+                scenario.rejected[signed.verdict.bundle_id] = signed.verdict
                 return Done()
             assert signed.verdict.accepted, signed.verdict.reason
-            court.verdicts.append(signed.verdict.bundle_id)
+            scenario.verdicts.append(signed.verdict.bundle_id)
             return Done()
 
         for node in (owner, rival):
             serve(node.network, VERDICT, on_verdict)
-        yield court
+        yield scenario
