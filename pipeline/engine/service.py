@@ -1,9 +1,10 @@
 """What the engine does on request: the state behind the requests and the rules between them.
 
-State is a loaded slice, at most one ring on it, stage 0's head, and sealed evidence. Changing the
-slice or the ring takes a new *attempt* number first; whatever an older attempt finishes later (a
-neighbour that connects after the group was rebuilt without it) finds its number outdated and is
-undone. One lock guards the pointers and is never held while something waits.
+State is a loaded slice, at most one ring on it, stage 0's head, and sealed evidence; the port where
+neighbours connect is `data_port.py`'s. Changing the slice or the ring takes a new *attempt* number
+first; whatever an older attempt finishes later (a neighbour that connects after the group was
+rebuilt without it) finds its number outdated and is undone. One lock guards the pointers and is
+never held while something waits.
 
 Torch and what needs it are imported on first use: an engine answers `status` within a fraction of a
 second after its start.
@@ -20,7 +21,6 @@ from typing import TYPE_CHECKING
 import psutil
 import structlog
 
-from pipeline.dataplane import Identity, Listener, ListenFailed
 from pipeline.engine.composition import conduct_of, load_engine_model
 from pipeline.engine.control.messages import (
     Bench,
@@ -30,8 +30,6 @@ from pipeline.engine.control.messages import (
     EngineStatus,
     Evidence,
     JoinRing,
-    Listen,
-    Listening,
     Load,
     Loaded,
     Message,
@@ -54,13 +52,13 @@ from pipeline.engine.control.operations import (
 )
 from pipeline.engine.control.replay_messages import Replay, Replayed
 from pipeline.engine.counters import Counters
+from pipeline.engine.data_port import DataPort
 from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
-from pipeline.engine.ring.connect import connect
 from pipeline.engine.ring.head import RingHead
-from pipeline.engine.ring.joining import check_join, hellos
+from pipeline.engine.ring.joining import check_join
 from pipeline.engine.ring.ring import Edges, RingThreads, Side
 from proofs.evidence.ring_terms import ring_digest
 
@@ -76,7 +74,7 @@ class EngineService:
     """Thread-safe; `emit` sends an event to the control process."""
 
     def __init__(self, edge_socket: str, threads: int, emit: Emit) -> None:
-        self._edge_socket = edge_socket
+        self._port = DataPort(edge_socket)
         self._threads = threads
         self._emit = emit
         self._lock = threading.Lock()
@@ -84,9 +82,6 @@ class EngineService:
         self._model: LoadedModel | None = None
         self._ring: RingThreads | None = None
         self._head: RingHead | None = None
-        self._identity: Identity | None = None
-        self._listener: Listener | None = None
-        self._listening_on: tuple[str, int] = ("", 0)
         self._evidence = EvidenceStore()
         self._counters = Counters()
         self._replayer: Replayer | None = None  # used by the audit lane alone
@@ -97,7 +92,7 @@ class EngineService:
         handlers.on(STATUS, self.status)
         handlers.on(LOAD, self.load)
         handlers.on(UNLOAD, self.unload)
-        handlers.on(LISTEN, self.listen)
+        handlers.on(LISTEN, self._port.listen)
         handlers.on(JOIN_RING, self.ring)
         handlers.on(SUBMIT, self.submit)
         handlers.on(ABORT, self.abort)
@@ -111,8 +106,7 @@ class EngineService:
     def close(self) -> None:
         """End the ring and the listener, so that neighbours hear at once. The process ends next."""
         self._end_ring()
-        if self._listener is not None:
-            self._listener.close()
+        self._port.close()
 
     # --- slice --------------------------------------------------------------------------------
 
@@ -163,33 +157,6 @@ class EngineService:
 
     # --- ring ---------------------------------------------------------------------------------
 
-    def listen(self, body: Listen) -> Listening:
-        """Open the data-plane listener; anew where another address is asked for.
-
-        Raises `EngineError` (edge) where the address cannot be used.
-        """
-        with self._lock:
-            wanted = (body.host, body.port)
-            if self._listener is not None and self._listening_on != wanted:
-                self._listener.close()
-                self._listener = None
-            if self._identity is None:
-                self._identity = Identity()
-            if self._listener is None:
-                try:
-                    self._listener = Listener(
-                        self._identity, body.host, body.port, self._edge_socket
-                    )
-                except ListenFailed as exc:
-                    raise EngineError("edge", exc.reason) from exc
-                self._listening_on = wanted
-            return Listening(
-                port=self._listener.port,
-                certificate=self._identity.certificate,
-                fingerprint=self._identity.fingerprint,
-                unix_path=self._listener.unix_path,
-            )
-
     def ring(self, body: JoinRing) -> Empty:
         """Leave the present ring and join another; returns once both edges are up.
 
@@ -203,7 +170,9 @@ class EngineService:
         if model is None:
             raise EngineError("not_loaded", "load a slice before joining a ring")
         check_join(body, model)
-        edges = self._connect(body, model, attempt) if body.stages > 1 else None
+        edges = None
+        if body.stages > 1:
+            edges = self._port.connect(body, model, wanted=lambda: attempt == self._attempt)
         try:
             with self._lock:
                 self._check_current(attempt)
@@ -215,20 +184,6 @@ class EngineService:
             raise
         log.info("ring is up", group=body.group_id.hex()[:12], generation=body.generation)
         return Empty()
-
-    def _connect(self, body: JoinRing, model: LoadedModel, attempt: int) -> Edges:
-        if self._identity is None or self._listener is None:
-            raise EngineError("bad_request", "listen before joining a ring of several stages")
-        own, upstream = hellos(body, model)
-        return connect(
-            body,
-            self._identity,
-            self._listener,
-            own,
-            upstream,
-            model.row_bytes,
-            wanted=lambda: attempt == self._attempt,
-        )
 
     def _start_ring(
         self, body: JoinRing, model: LoadedModel, head: RingHead | None, edges: Edges | None

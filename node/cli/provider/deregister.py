@@ -28,7 +28,8 @@ def command(
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All nodes of the provider.")] = False,
     unstake: Annotated[
-        bool, typer.Option("--unstake", help="Also ask for all stake back that no node needs.")
+        bool,
+        typer.Option("--unstake", help="Also ask for the return of all stake that no node needs."),
     ] = False,
     *,
     options: SendingOptions,

@@ -16,41 +16,36 @@ knows nothing: the `exited` and `restarted` events tell the owner to load, ring 
 Events are bounded: an owner that stops reading them stops the reader after `EVENT_SLOTS` events,
 and requests then time out. So read events in a task of its own.
 
-No engine outlives its owner: it exits when the socket ends, it has the kernel kill it when its
-parent dies (so even `kill -9` of the control process leaves nothing behind), and leaving the block
-kills whatever did not stop in time.
+No engine outlives its owner (see `child.py`), and leaving the block kills whatever did not stop in
+time.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
 import trio
 
 from pipeline.engine.control import ipc
+from pipeline.engine.control.child import (
+    EngineChild,
+    Waiter,
+    edge_socket_path,
+    reap,
+    spawn,
+    write_frames,
+)
 from pipeline.engine.control.messages import Empty, Message
 from pipeline.engine.control.operations import SHUTDOWN, AnswerT, Operation, RequestT
 from pipeline.engine.errors import EngineDied, EngineError, IpcViolation
 
 EVENT_SLOTS = 4096
-WRITE_SLOTS = 64
 SHUTDOWN_SECONDS = 3.0
-GRACE_SECONDS = 1.0
-"""How long an engine whose socket ended may take to exit before it is killed."""
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 10.0
-MAX_UNIX_PATH = 100
-"""Bytes; the kernel's limit is 107, and the data plane's is this."""
 HEALTHY_SECONDS = 60.0
 """An engine that lived this long starts its backoff afresh."""
 
@@ -69,24 +64,6 @@ class Restarted(Message):
     pid: int
 
 
-@dataclass
-class _Process:
-    """One incarnation of the engine."""
-
-    popen: subprocess.Popen[bytes]
-    stream: trio.SocketStream
-    outgoing: trio.MemorySendChannel[bytes]
-    queue: trio.MemoryReceiveChannel[bytes]
-    waiting: dict[int, _Waiter] = field(default_factory=dict)
-
-
-@dataclass
-class _Waiter:
-    done: trio.Event = field(default_factory=trio.Event)
-    body: object = None
-    error: EngineError | None = None
-
-
 class EngineClient:
     """Use `open_engine`; the constructor starts nothing."""
 
@@ -97,7 +74,7 @@ class EngineClient:
         self._name = name
         self._restart = restart
         self._environment = dict(environment)
-        self._process: _Process | None = None
+        self._process: EngineChild | None = None
         self._next_id = 0
         self._send_event, self.events = trio.open_memory_channel[tuple[str, Message]](EVENT_SLOTS)
 
@@ -118,7 +95,7 @@ class EngineClient:
         if process is None:
             raise EngineDied("the engine is restarting; try again after its `restarted` event")
         self._next_id += 1
-        request_id, waiter = self._next_id, _Waiter()
+        request_id, waiter = self._next_id, Waiter()
         frame = ipc.pack_request(request_id, operation, body)
         process.waiting[request_id] = waiter
         try:
@@ -144,7 +121,7 @@ class EngineClient:
         with self._send_event:
             while True:
                 started = trio.current_time()
-                process = self._process = self._spawn()
+                process = self._process = spawn(self._edge_socket, self._name, self._environment)
                 if first:
                     task_status.started()
                 else:
@@ -154,7 +131,7 @@ class EngineClient:
                     await self._serve(process)
                 finally:
                     self._process = None
-                    code = await _reap(process)
+                    code = await reap(process)
                 log.warning("engine exited", engine=self._name, code=code)
                 await self._send_event.send(("exited", Exited(code=code)))
                 if not self._restart:
@@ -164,34 +141,11 @@ class EngineClient:
                 await trio.sleep(backoff)
                 backoff = min(2 * backoff, LAST_BACKOFF)
 
-    def _spawn(self) -> _Process:
-        ours, theirs = socket.socketpair()
-        root = str(Path(__file__).resolve().parents[3])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        # -P: a `pipeline` in the folder that somebody works in is not ours.
-        command = [sys.executable, "-P", "-m", "pipeline.engine", "--fd", str(theirs.fileno())]
-        command += ["--parent", str(os.getpid())]
-        command += ["--edge-socket", self._edge_socket, "--name", self._name]
-        with theirs:
-            # Not trio's run_process: that forks in a pool thread, and the kernel's parent-death
-            # signal fires when the forking thread ends, not the process.
-            popen = subprocess.Popen(
-                command,
-                env={**os.environ, **self._environment, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        ours.setblocking(False)
-        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        outgoing, queue = trio.open_memory_channel[bytes](WRITE_SLOTS)
-        return _Process(popen, stream, outgoing, queue)
-
-    async def _serve(self, process: _Process) -> None:
+    async def _serve(self, process: EngineChild) -> None:
         """Move frames until the socket ends or the engine breaks the protocol."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_write, process)
+                nursery.start_soon(write_frames, process)
                 await self._read(process)
                 nursery.cancel_scope.cancel()
         finally:
@@ -201,7 +155,7 @@ class EngineClient:
                 waiter.error = EngineDied("the engine ended before it answered")
                 waiter.done.set()
 
-    async def _read(self, process: _Process) -> None:
+    async def _read(self, process: EngineChild) -> None:
         splitter = ipc.FrameSplitter()
         try:
             while data := await process.stream.receive_some(1 << 16):
@@ -227,39 +181,6 @@ class EngineClient:
                 await self.request(SHUTDOWN, Empty(), timeout=SHUTDOWN_SECONDS)
 
 
-async def _write(process: _Process) -> None:
-    with suppress(trio.BrokenResourceError):  # the reader sees the same end and reports it
-        async for frame in process.queue:
-            await process.stream.send_all(frame)
-
-
-async def _reap(process: _Process) -> int:
-    """Close the socket, kill the whole process group and collect the exit code."""
-    popen = process.popen
-    with trio.CancelScope(shield=True):
-        await trio.aclose_forcefully(process.stream)
-        with trio.move_on_after(GRACE_SECONDS):
-            await trio.to_thread.run_sync(popen.wait, abandon_on_cancel=True)
-        with suppress(ProcessLookupError):
-            os.killpg(popen.pid, signal.SIGKILL)
-        await trio.to_thread.run_sync(popen.wait)
-    return popen.returncode
-
-
-@contextmanager
-def _edge_socket_path(data_dir: Path, name: str) -> Iterator[str]:
-    """Where the engine may put its data-plane socket; removes what a killed engine left there."""
-    with ExitStack() as stack:
-        path = (data_dir / f"{name}.sock").absolute()
-        if len(os.fsencode(path)) > MAX_UNIX_PATH:
-            folder = tempfile.TemporaryDirectory(prefix="prime-edge-")
-            path = Path(stack.enter_context(folder)) / "edge.sock"
-        try:
-            yield str(path)
-        finally:
-            path.unlink(missing_ok=True)
-
-
 @asynccontextmanager
 async def open_engine(
     data_dir: Path,
@@ -275,7 +196,7 @@ async def open_engine(
     The engine logs JSON lines to this process's stderr. On exit the engine is asked to stop and
     killed after `SHUTDOWN_SECONDS`. Raises OSError when the process cannot be started.
     """
-    with _edge_socket_path(data_dir, name) as edge_socket:
+    with edge_socket_path(data_dir, name) as edge_socket:
         client = EngineClient(edge_socket, name, restart=restart, environment=environment or {})
         own: BaseException | None = None
         try:

@@ -235,7 +235,7 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
         ring.load(model)
         requests = ring_requests(ring.listening, model, 1, 1, 64)
         errors: list[EngineError] = []
-        listener, downstream = (service._listener for service in ring.services[:2])
+        listener, downstream = (service._port._listener for service in ring.services[:2])
         assert listener is not None
         assert downstream is not None
 
