@@ -1,4 +1,4 @@
-"""The node's Prometheus metrics: one registry a node, names `prime_node_*`, bounded labels.
+"""The node's Prometheus metrics: one registry per node, names `prime_node_*`, bounded labels.
 
 A label that a peer could choose (a peer id, a path, an error text) would let it grow the registry
 without end, so every label here takes values from a fixed set and anything else counts as "other".

@@ -142,7 +142,7 @@ class RuntimeView:
             raise JobRefused("draining", f"the node is {self._lifecycle.state.value}", 503)
         most = self._context.config.orchestrator.max_prompts_per_job
         if len(job.prompts) > most:
-            raise JobRefused("too_many_prompts", f"at most {most} prompts a job", 422)
+            raise JobRefused("too_many_prompts", f"at most {most} prompts per job", 422)
         try:
             return await orchestrator.submit(job.prompts, job.key)
         except InputError as exc:

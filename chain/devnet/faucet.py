@@ -61,7 +61,7 @@ class Faucet:
         address = _address(recipient)
         async with self._lock:
             if address not in self._ether and len(self._ether) >= MAX_ADDRESSES:
-                raise FaucetRefused("the faucet serves no more addresses; restart the chain")
+                raise FaucetRefused("the faucet serves no further addresses; restart the chain")
             ether = await self._top_up(
                 self._ether, address, await self._balance(address), ETHER_GRANT, token=None
             )

@@ -108,7 +108,8 @@ class Abi:
         raise AbiError(f"{self.name} has no event {event}; were the artifacts rebuilt?")
 
     def decode_event(self, log: Log) -> tuple[str, dict[str, Any]]:
-        """Name and arguments of a log; raises AbiError when it is none of this contract's events.
+        """Name and arguments of a log; raises AbiError when it is not one of this contract's
+        events.
 
         An indexed argument of dynamic type is only there as its hash, and is returned as that.
         """

@@ -240,7 +240,7 @@ def _refused(tx: Transaction, event: Refused) -> tuple[Transaction, list[Command
         case Refusal.UNDERPRICED:
             return refused, [Bump()]
         case Refusal.NONCE_TOO_LOW | Refusal.BUSY:
-            # Of a low nonce the next look tells whether an attempt was mined or a stranger's.
+            # The next look tells whether a low nonce went to one of our attempts or to a stranger.
             return refused, []
         case Refusal.NO_FUNDS | Refusal.OTHER:
             # What was once accepted may still be in a pool somewhere; only chain state ends it.

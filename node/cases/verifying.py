@@ -194,7 +194,7 @@ class _CaseJudge:
     def _shown(self, inquiry: Inquiry, item: AskedRows) -> RevealedRowsCheck | None:
         name = f"rows of stage {inquiry.stage}"
         if not item.rows:
-            self.report.add(name, None, "asked for in vain, says the file; that leaves no trace")
+            self.report.add(name, None, "the file says they were never shown; that leaves no trace")
             return None
         if not item.is_content:
             self.report.add(name, False, "they are not those that the neighbours signed for")

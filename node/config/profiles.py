@@ -19,7 +19,7 @@ MIN_PREFIX = 12
 
 
 class UnknownProfile(InputError):
-    """No profile goes by that name, or several do; the message says what there is."""
+    """No profile goes by that name, or several do; the message lists those that exist."""
 
 
 def profiles_folder(data_dir: Path) -> Path:

@@ -25,7 +25,7 @@ E = TypeVar("E", bound=JournalEvent)
 def read_newest(path: Path, *kinds: type[E], key: str | None = None) -> list[E]:
     """Events of these classes (and this key), the newest first; none where there is no journal yet.
 
-    Raises `JournalError`, also for an event that is none of its class.
+    Raises `JournalError`, also for an event that does not fit its class.
     """
     by_name = {kind.kind: kind for kind in kinds}
     return [by_name[e.kind].from_stored(e) for e in _read_stored(path, list(by_name), key)]

@@ -209,7 +209,7 @@ class Journal:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        way_out = "move it away to start anew, or restore a copy"
+        way_out = "move it away to start afresh, or restore a copy"
         try:
             yield
         except UnknownSchema as exc:

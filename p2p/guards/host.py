@@ -53,7 +53,7 @@ class GuardedHost(BasicHost):
     def fix_addresses(self) -> None:
         """Take the addresses to advertise from the sockets, once all are listening.
 
-        The library asks for them with every message that it sends and parses them anew each time.
+        The library asks for them with every message that it sends and parses them again each time.
         """
         self._fixed_addresses = tuple(super().get_addrs())
 

@@ -68,7 +68,7 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Ban:
-    """Close the peer's connections and let it in no more."""
+    """Close the peer's connections and do not let it in again."""
 
     peer_id: str
 

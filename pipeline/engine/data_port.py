@@ -29,7 +29,7 @@ class DataPort:
         self._listening_on: tuple[str, int] = ("", 0)
 
     def listen(self, body: Listen) -> Listening:
-        """Open the listener; anew where another address is asked for.
+        """Open the listener, or reopen it where another address is asked for.
 
         Raises `EngineError` (edge) where the address cannot be used.
         """

@@ -122,7 +122,7 @@ class EngineService:
             self._model = model
             # Nothing of an earlier generation may survive: its evidence is about other boundaries,
             # and its tokens may come from a stage that has been convicted since. The orchestrator
-            # submits again what shall go on.
+            # resubmits what should continue.
             self._evidence.clear()
             self._head = None
             if model.tokenizer is not None:

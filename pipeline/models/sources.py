@@ -44,9 +44,8 @@ class Source:
 def find_source(source: str) -> Source:
     """Resolve what a person typed.
 
-    Raises:
-        ModelNotFound: it is none of the forms above.
-        SourceUnavailable: it is one of them, but not to be had now; says what to do.
+    Raises: ModelNotFound: it has none of the forms above. SourceUnavailable: it is one of them, but
+        not to be had now; says what to do.
     """
     if source == SMOLLM2:
         return find_wheel()

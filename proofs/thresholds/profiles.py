@@ -7,7 +7,7 @@ honest sequences supports, and holds quantile tables of honest sequences for tes
 evidence over many of them. Its id is the SHA-256 of its canonical bytes: two validators that name
 the same id judge alike. For people it is a TOML file; no field depends on when it was made.
 
-The tables hold two statistics, one value a sequence, larger is worse:
+The tables hold two statistics, one value per sequence, larger is worse:
 
 - `distance`: the largest over stages of `distance(chunks)`, the mean over chunks of how far a proof
   is from the verifier's rows in units of the last mantissa bit, an unequal exponent counting as

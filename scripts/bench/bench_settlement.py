@@ -1,4 +1,4 @@
-"""What settling costs: gas a receipt by epoch size, gas of claims and disputes, CPU of the trees.
+"""What settling costs: gas per receipt by epoch size, gas of claims and disputes, CPU of the trees.
 
     python scripts/bench/bench_settlement.py [--sizes 1 16 256 4096] [--backend auto] [--json]
 
@@ -280,11 +280,11 @@ def show(rows: list[Row]) -> None:
             f" {row.make_seconds:7.2f} {row.audit_seconds:8.2f}"
             f" {row.data_bytes / row.receipts:6.0f}"
         )
-    print("\nbytes: published data a receipt; seconds: CPU of one core")
+    print("\nbytes: published data per receipt; seconds: CPU of one core")
     largest = rows[-1]
     print(
-        f"summary: {largest.first:.1f} gas a receipt at {largest.receipts:,} receipts (first epoch;"
-        f" later {largest.later:.1f}), {REFERENCE_GAS:,} in the reference"
+        f"summary: {largest.first:.1f} gas per receipt at {largest.receipts:,} receipts (first"
+        f" epoch; later {largest.later:.1f}), {REFERENCE_GAS:,} in the reference"
     )
 
 

@@ -3,7 +3,7 @@
     python scripts/bench/bench_toploc.py [--activations FILE] [--chunks 16] [--repeat 15] [--json]
 
 Builds and verifies proofs of 32-row chunks of real hidden states, bf16, H = 576 and 5120, k = 128,
-on one core. "single" hands over one chunk a call, as a stage does while it decodes; "batch" all
+on one core. "single" hands over one chunk per call, as a stage does while it decodes; "batch" all
 chunks in one call, as a validator does. Contenders alternate; figures are medians of CPU time a
 proof, which on an idle machine is the time it takes, and ratios are to ours.
 
@@ -106,12 +106,12 @@ def ours(rows: torch.Tensor, near: torch.Tensor) -> Contender:
 
 
 def ours_single(chunk: torch.Tensor, near: torch.Tensor) -> Contender:
-    """`proofs.toploc`, one chunk a call."""
+    """`proofs.toploc`, one chunk per call."""
     return lambda: [build_chunk_proof(chunk)], lambda proofs: [measure_chunk(near, proofs[0])]
 
 
 def plain(chunk: torch.Tensor, near: torch.Tensor) -> Contender:
-    """The textbook way in numpy, one chunk a call."""
+    """The textbook way in numpy, one chunk per call."""
     return (
         lambda: [toploc_plain.build(chunk)],
         lambda proofs: [toploc_plain.verify(near, proofs[0])],

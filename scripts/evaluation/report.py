@@ -78,7 +78,7 @@ def section(evaluation: Evaluation, profile: Profile) -> str:
         *(["Bars that were missed:", "", *missed(evaluation), ""] if missed(evaluation) else []),
         f"Verifying took {costs.ratio:.2f} times as long as generating (one thread, "
         f"{costs.tokens} tokens, {costs.generate_seconds:.0f} s and {costs.verify_seconds:.0f} s); "
-        f"proofs are {costs.proof_bytes:.1f} bytes a token over {costs.stages} stages.",
+        f"proofs are {costs.proof_bytes:.1f} bytes per token over {costs.stages} stages.",
     ]
     return "\n".join(lines)
 

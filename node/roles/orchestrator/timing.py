@@ -16,10 +16,10 @@ class OrchestratorTiming:
     """All in seconds.
 
     Every `tick` the coordinator learns that time has passed; every `ping` each worker is pinged,
-    and a suspect has `probe` to answer. Every `validators` it is looked at anew who may judge, as
-    roles and stakes change without a record. `rate` is the time over which the tokens a second are
-    counted. `claim` is for a stage that gives no evidence, `bundle` for a validator that takes no
-    bundle, `beacon` for a chain that gives no block.
+    and a suspect has `probe` to answer. Every `validators` seconds it checks again who may judge,
+    as roles and stakes change without a record. `rate` is the time over which the tokens a second
+    are counted. `claim` is for a stage that gives no evidence, `bundle` for a validator that takes
+    no bundle, `beacon` for a chain that gives no block.
     """
 
     tick: float = 0.5

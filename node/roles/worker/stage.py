@@ -217,7 +217,7 @@ class StageHost:
             raise Refused("not_my_neighbour", "only the upstream stage may ask")
 
     def engine_died(self, held: Assignment | None) -> None:
-        """A fresh engine does not hold what the dead one did: orders and pings shall say so."""
+        """A fresh engine does not hold what the dead one did: orders and pings must say so."""
         if self.assignment is held:
             self.assignment = None
 

@@ -11,7 +11,7 @@ One supervisor task owns the process. Its reader hands answers to waiting reques
 `engine.events`; one writer task does all sends, because a send that is cancelled half way would
 corrupt the stream. When the socket ends the process is killed and reaped, every waiting request
 raises `EngineDied`, and (with `restart`) a fresh engine is started after a backoff. A fresh engine
-knows nothing: the `exited` and `restarted` events tell the owner to load, ring and submit anew.
+knows nothing: the `exited` and `restarted` events tell the owner to load, ring and submit again.
 
 Events are bounded: an owner that stops reading them stops the reader after `EVENT_SLOTS` events,
 and requests then time out. So read events in a task of its own.

@@ -59,7 +59,7 @@ class ReplayedSequence(Message):
 
 
 class Replayed(Message):
-    """The answer: one item a sequence, in the order of the request. `seconds` of computing."""
+    """The answer: one item per sequence, in the order of the request. `seconds` of computing."""
 
     items: Annotated[tuple[ReplayedSequence, ...], FailFast(), Field(max_length=4096)]
     seconds: float

@@ -34,7 +34,7 @@ class RowsBuffer:
         self.size = 0
 
     def add(self, rows: memoryview) -> None:
-        """Append the bytes of the next rows (copied, since an edge uses its buffers anew)."""
+        """Append the bytes of the next rows (copied, since an edge reuses its buffers)."""
         self.size += len(rows)
         if self.size <= self._limit:
             self._data += rows

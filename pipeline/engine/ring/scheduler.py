@@ -10,7 +10,7 @@ is a free slot:
   reserved. The head of the queue is never overtaken, so nothing starves.
 - *Batching*: sequences are taken in the order in which they became ready, at most
   ceil(running / micro_batches) of them, so that the ring stays full of equal batches, and never
-  waiting for more: a ring short of ready sequences runs what there is.
+  waiting for more: a ring short of ready sequences runs what it has.
 - *Prefill*: known tokens that are not in the KV cache yet are computed in chunks of at most
   `max_batch_tokens`.
   A next chunk need not wait for the one before, since stages work in order.
@@ -50,7 +50,7 @@ from pipeline.engine.ring.sequence import DONE, Sequence, State
 
 @dataclass(frozen=True)
 class _Flight:
-    """A batch under way, with the sequences (not ids: an id may be used anew) that it concerns."""
+    """A batch under way, with the sequences (not ids: an id may be used again) that it concerns."""
 
     step: int
     sampled: tuple[Sequence, ...]

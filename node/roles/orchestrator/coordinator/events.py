@@ -47,7 +47,7 @@ class PeerAnnounced:
 @dataclass(frozen=True)
 class PeerValidates:
     """A validator that is here, with the stake behind it (wei; 1 without a chain); 0: it is not
-    here or validates no more."""
+    here or no longer validates."""
 
     peer_id: str
     weight: int

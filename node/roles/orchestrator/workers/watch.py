@@ -126,9 +126,9 @@ class WorkerWatch:
         try:
             pong = await call(self._context, peer_id, PING, Ping(), timeout=timeout)
         except RemoteRefused as exc:
-            # Only a worker that started anew does not know whose orders it takes.
+            # Only a worker that has restarted does not know whose orders it takes.
             if exc.code == "not_my_orchestrator":
-                await self._feed(PeerGone(peer_id, "it started anew"))
+                await self._feed(PeerGone(peer_id, "it was restarted"))
             return exc.code != "not_my_orchestrator"
         except P2PError:
             return False

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class CannotJudge(Exception):
-    """This node cannot come to a verdict, for a reason that is held against nobody."""
+    """This node cannot reach a verdict, for a reason that is held against nobody."""

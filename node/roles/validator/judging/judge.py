@@ -110,7 +110,8 @@ class Judge:
     async def _measure(
         self, bundle: UnitBundle, model: PreparedModel, plan: JudgingPlan
     ) -> tuple[list[SequenceMeasure | None], float]:
-        """One measure a sequence, None for those that were not chosen; and the seconds it took."""
+        """One measure per sequence, None for those that were not chosen; and the seconds it
+        took."""
         measures: list[SequenceMeasure | None] = [None] * len(bundle.sequences)
         if not plan.chosen:
             return measures, 0.0

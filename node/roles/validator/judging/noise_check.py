@@ -37,7 +37,7 @@ class NoiseFault(StrEnum):
 @dataclass(frozen=True)
 class NoiseCheck:
     """What came of a check. `fault` is the first one found, in the sequence at `index`; None where
-    there is none so far. `unknown` says what could not be found out yet, "" where nothing is left
+    there is none so far. `unknown` says what could not be determined yet, "" where nothing is left
     open."""
 
     fault: NoiseFault | None = None

@@ -99,7 +99,7 @@ class Cosigner:
             self._asking.discard(peer_id)
 
     async def _content(self, peer_id: str, root: EpochRoot) -> bytes:
-        """The epoch's data. Only the proposer is asked for them, so that whoever withholds them
+        """The epoch's data. Only the proposer is asked for them, so that one that withholds them
         keeps nobody waiting but itself. Raises `Refused`."""
         await self._require_next(root)
         content = await self._follower.blobs.fetch_from(peer_id, root.data_hash)
