@@ -185,9 +185,9 @@ class RuntimeView:
 
     def _pool_id(self) -> int:
         worker = self._roles.worker
-        if self._roles.pool_id or worker is None or worker.membership.employer is None:
+        if self._roles.pool_id or worker is None or worker.membership.pool is None:
             return self._roles.pool_id
-        return worker.membership.employer.pool_id
+        return worker.membership.pool.pool_id
 
 
 def _group(pool: PoolSnapshot, group: GroupSnapshot) -> GroupInfo:

@@ -130,7 +130,7 @@ class Providers:
         await self._caller.await_outcomes(FIRST_STAKE)
 
     async def unstake(self, amount: int, *, purpose: str) -> TxResult:
-        """Ask `amount` of this provider's stake back, once for each `purpose`.
+        """Ask for `amount` of this provider's stake back, once for each `purpose`.
 
         What its nodes need must remain. The waiting time starts again for everything that is
         already unbonding.
@@ -147,7 +147,7 @@ class Providers:
         await self._caller.await_outcomes(UNSTAKE)
 
     async def withdraw(self) -> TxResult | None:
-        """Take what this provider asked back; None when nothing is unbonding.
+        """Take the stake that this provider asked for; None when nothing is unbonding.
 
         Raises InvalidInput that says when, if it is too early.
         """

@@ -55,7 +55,7 @@ BASE_SEPOLIA = Preset(
         challenge_window=DAY,
         answer_window=12 * HOUR,
         # Well beyond both windows: a question asked in the last minute, with its answer, takes 36
-        # hours, and what a faulty signer has asked back must still be there.
+        # hours, and what a faulty signer has asked for must still be there.
         unbonding_period=7 * DAY,
         # Two thirds of the stake, rounded so that two of three equal validators are enough.
         quorum=6_666,

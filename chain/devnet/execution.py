@@ -50,7 +50,7 @@ def run_call(chain: Any, fields: dict[str, Any], gas: int, now: int) -> tuple[An
     """Run a call on the state after the head of py-evm's `chain`, in a block stamped `now`.
 
     Gas is free there. Returns py-evm's computation and the gas that the call needs. Raises Fault
-    where it is no call at all.
+    where it is not a call at all.
     """
     from eth.vm.spoof import SpoofTransaction
     from eth_utils import ValidationError

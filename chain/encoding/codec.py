@@ -97,11 +97,12 @@ class Abi:
         return found
 
     def selector(self, function: str) -> bytes:
-        """The first 4 bytes of a function's calldata; raises AbiError when there is none such."""
+        """The first 4 bytes of a function's calldata; raises AbiError when there is no such
+        function."""
         return bytes(function_signature_to_4byte_selector(abi_to_signature(self._found(function))))
 
     def topic(self, event: str) -> bytes:
-        """The 32 bytes that mark an event's logs; raises AbiError when there is none such."""
+        """The 32 bytes that mark an event's logs; raises AbiError when there is no such event."""
         for topic, known in self._events.items():
             if known.event_name == event:
                 return bytes(topic)

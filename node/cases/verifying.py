@@ -44,7 +44,7 @@ class Check:
 
 @dataclass
 class Report:
-    """What came of a case. `verdict` is this machine's own, None where it came to none."""
+    """What came of a case. `verdict` is this machine's own, None where it reached none."""
 
     bundle: UnitBundle
     checks: list[Check] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Report:
 
 
 def read_case(path: Path) -> CaseFile:
-    """Raises InputError for a file that is no case."""
+    """Raises InputError for a file that is not a case."""
     try:
         with path.open("rb") as file:
             data = file.read(CaseFile.MAX_BYTES + 1)

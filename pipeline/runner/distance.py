@@ -21,7 +21,7 @@ def rows_error(claimed: torch.Tensor, own: torch.Tensor) -> float:
         e = sqrt(mean_ij(((x_ij - y_ij) / (c_j + tiny))^2)),   c_j = mean_i |y_ij|
 
     in float64, for rows of any floating dtype. Infinite when shapes differ, there are no rows, or
-    anything claimed is not finite: such rows are no claim about these.
+    anything claimed is not finite: such rows say nothing about these.
     """
     if claimed.shape != own.shape or claimed.dim() != 2 or own.numel() == 0:
         return math.inf

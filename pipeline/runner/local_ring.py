@@ -64,7 +64,7 @@ def load_ring(
 
     Raises:
         ModelError: the model or the boundaries cannot be used.
-        ValueError: a stage is no range of layers of the model.
+        ValueError: a stage is not a range of the model's layers.
     """
     runners = []
     for first, last in zip([0, *boundaries], boundaries, strict=False):

@@ -20,7 +20,7 @@ from proofs.errors import ProofError
 
 
 class CanonicalError(ProofError):
-    """Bytes that are no canonical encoding of the model; the message says where and why."""
+    """Bytes that are not a canonical encoding of the model; the message says where and why."""
 
 
 class CanonicalModel(BaseModel):

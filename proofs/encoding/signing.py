@@ -88,7 +88,7 @@ def address_of(private_key: bytes) -> str:
 def public_key_address(public_key: bytes) -> str:
     """EIP-55 address of a compressed (33 B) or uncompressed (65 B) public key.
 
-    Raises SigningError when it is no point of the curve.
+    Raises SigningError when it is not a point on the curve.
     """
     try:
         point = PublicKey(public_key).format(compressed=False)

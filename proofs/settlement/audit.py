@@ -79,7 +79,7 @@ class AuditFacts:
 def audit(root: EpochRoot, epoch: Epoch | None, facts: AuditFacts) -> list[Fault]:
     """All faults of a posted root, the plainest first; empty when it is right.
 
-    `epoch` is what was rebuilt from the published data, None where there are none to be had.
+    `epoch` is what was rebuilt from the published data, None where they cannot be had.
     """
     if epoch is None:
         return [Unfounded("its leaves were not published")]

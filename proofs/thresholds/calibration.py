@@ -67,7 +67,7 @@ def calibrate(
 
     `depths[s]` is the layer after which stage s ends over the model's layers; without, stages have
     the same limits. Raises CalibrationError for fewer than two sequences, a rate outside (0, 1),
-    depths that are not one a stage, or measurements that are no honest ones (malformed proofs,
+    depths that are not one a stage, or measurements that are not honest (malformed proofs,
     chunks with no exponent in common).
     """
     if not 0.0 < fpr < 1.0:

@@ -42,7 +42,7 @@ _NEAR_ONE = 1e-3
 
 
 class DriftError(ProofError):
-    """A p-value that is none, or a state that cannot be; the message says which."""
+    """A p-value that is not one, or an impossible state; the message says which."""
 
 
 @dataclass(frozen=True)

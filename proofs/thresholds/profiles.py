@@ -45,7 +45,7 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class ProfileError(ProofError):
-    """Text that is no profile; the message says where and why."""
+    """Text that is not a profile; the message says where and why."""
 
 
 class QuantileTable(CanonicalModel):
@@ -84,7 +84,7 @@ class QuantileTable(CanonicalModel):
         """(1 + #{honest values >= statistic}) / (count + 1), rounded up between stored values.
 
         Valid as a p-value at any sample size when honest values are exchangeable. NaN gives the
-        smallest one: it is no honest value.
+        smallest one: it is not an honest value.
         """
         below = bisect_left(self.values, statistic) if statistic == statistic else len(self.values)
         at_least = self.count if below == 0 else self.beyond[below - 1]
@@ -178,7 +178,7 @@ class Profile(CanonicalModel):
 
     @classmethod
     def from_toml(cls, text: str) -> Profile:
-        """Raises ProfileError for anything that is no profile."""
+        """Raises ProfileError for anything that is not a profile."""
         if len(text) > MAX_TEXT:
             raise ProfileError(f"a profile of {len(text)} characters; at most {MAX_TEXT}")
         try:

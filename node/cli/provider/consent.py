@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Sign this node's consent to belong to a provider whose key is on another machine.
 
-    Prints one line that holds no secret. Carry it to where the provider's key lies and run
+    Prints one line that holds no secret. Take it to the machine with the provider's key and run
     `prime-node stake register-node CONSENT` there. Only that provider can use it, once, until it
     expires. After that this node runs with its own key alone: `prime-node run --provider 0x… `, or
     `provider = "0x…"` in config.toml.

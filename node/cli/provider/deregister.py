@@ -140,8 +140,8 @@ async def _remove(chain: ChainClient, node: str, note: Note) -> None:
 
 
 async def _unstake(chain: ChainClient, provider: str, note: Note) -> None:
-    """Ask for the stake back that no remaining node needs; the chain shows what an earlier run
-    asked for."""
+    """Ask for the return of the stake that no remaining node needs; the chain shows what an earlier
+    run asked for."""
     from node.cli.provider.chain_access import new_order
     from node.onchain.amounts import tokens
 

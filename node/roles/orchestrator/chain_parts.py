@@ -19,7 +19,7 @@ from node.roles.orchestrator.workers.membership import (
     Membership,
     OpenMembership,
 )
-from node.roles.orchestrator.workers.stakes import ChainStakes, EqualVoices, ValidatorStakes
+from node.roles.orchestrator.workers.stakes import ChainStakes, EqualVotes, ValidatorStakes
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -49,4 +49,4 @@ def parts_on_chain(chain: ChainClient, blocks: Blocks, pool_id: int, log: Any) -
 
 def parts_without_chain() -> ChainParts:
     """For a pool that verifies its work and is not paid."""
-    return ChainParts(OpenMembership(), EqualVoices(), RandomBeacons(), NoCommitBlock())
+    return ChainParts(OpenMembership(), EqualVotes(), RandomBeacons(), NoCommitBlock())

@@ -52,7 +52,7 @@ class JobSubmitted(JournalEvent, kind="operator.job"):
 
     @property
     def key(self) -> str:
-        """The job's id: the same job again is no other job."""
+        """The job's id: submitting a job again does not make another one."""
         return self.job_id
 
 

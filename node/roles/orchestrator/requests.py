@@ -43,7 +43,7 @@ Feed = Callable[..., Awaitable[None]]
 
 
 class PeerRequests:
-    """Handlers of peers' requests. `feed(*events)` tells the coordinator what they came to."""
+    """Handlers of peers' requests. `feed(*events)` tells the coordinator what came of them."""
 
     def __init__(
         self,

@@ -119,7 +119,7 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Judge:
-    """Come to a verdict; report INQUIRING whenever a stage is asked for rows, then JUDGED or
+    """Reach a verdict; report INQUIRING whenever a stage is asked for rows, then JUDGED or
     SET_ASIDE. After JUDGED deliver it; report DELIVERED or SET_ASIDE."""
 
     bundle: QueuedBundle

@@ -14,7 +14,7 @@ from node.journal import JournalEvent
 
 
 class BundleTaken(JournalEvent, kind="peer.bundle"):
-    """A bundle that rests in the blob folder. `sender` is who gets the verdict, `block` the chain's
+    """A bundle that is in the blob folder. `sender` is who gets the verdict, `block` the chain's
     newest block when the bundle came (0: unknown)."""
 
     bundle_id: bytes
@@ -30,7 +30,7 @@ class BundleTaken(JournalEvent, kind="peer.bundle"):
 class AskedStage(BaseModel):
     """An inquiry and what came of it: the rows that `stage` received of the sequence at `index`,
     their sha256, and by how much they are off; `error` is None where nobody showed them. Rows that
-    were shown lie in the blob folder, `<digest in hex>.rows`."""
+    were shown are in the blob folder, `<digest in hex>.rows`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -142,7 +142,7 @@ class BundleCounted(JournalEvent, kind="self.checked"):
 
 
 class WorkerDrifted(JournalEvent, kind="self.drifted"):
-    """With this bundle a worker's figures came to drift from what honest ones are. `worker` is its
+    """With this bundle a worker's figures began to drift away from honest ones. `worker` is its
     address."""
 
     worker: str

@@ -85,7 +85,7 @@ class Validator:
 
     @property
     def judged(self) -> int:
-        """How many new verdicts this run came to."""
+        """How many new verdicts this run has reached."""
         return self._verdicts.judged
 
     @property
@@ -175,7 +175,7 @@ class Validator:
         self._handle(Moved(queued.bundle_id, BundleState.PREPARED))
 
     async def _see_through(self, queued: QueuedBundle) -> None:
-        """Come to a verdict, then deliver it."""
+        """Reach a verdict, then deliver it."""
         plan = self._plans.pop(queued.bundle_id)
         bundle = await self._bundles.get(queued.bundle_id)
         if bundle is None:

@@ -64,7 +64,7 @@ class Prosecution(Protocol):
 
 
 class Verdicts:
-    """Comes to verdicts and acts on them. `judged` counts the new ones of this run."""
+    """Reaches verdicts and acts on them. `judged` counts the new ones of this run."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ class PoolJoined(JournalEvent, kind="self.joined"):
 
 
 class EvidenceSaid(JournalEvent, kind="self.evidence"):
-    """The evidence that this node stands for: of a unit, in one generation of its group.
+    """The evidence that this node stands by: of a unit, in one generation of its group.
     `commitment` is `evidence_commitment` of it, 32 bytes."""
 
     unit_id: bytes

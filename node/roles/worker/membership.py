@@ -48,7 +48,7 @@ class Membership:
         self._abandoned = abandoned
         self._lock = trio.Lock()
         self._heard_at = 0.0
-        self.employer: JoinedPool | None = None
+        self.pool: JoinedPool | None = None
 
     async def on_invite(self, peer_id: str, invite: Invite) -> Joined:
         """Answer an invite once this node is a member. Raises `Refused`."""
@@ -56,13 +56,13 @@ class Membership:
         if not address:
             raise Refused("bad_invite", "that peer id is not of a secp256k1 key")
         async with self._lock:
-            employer = self.employer
-            other = employer is not None and employer.peer_id != peer_id
+            pool = self.pool
+            other = pool is not None and pool.peer_id != peer_id
             if other and self._context.now() - self._heard_at < self._abandoned:
                 raise Refused("taken", "already in a pool")
-            left = None if employer is None else employer.pool_id
+            left = None if pool is None else pool.pool_id
             await self._pools.join(invite, address, left)
-            self.employer = JoinedPool(
+            self.pool = JoinedPool(
                 peer_id, address, invite.pool_id, invite.model_id, invite.model_name
             )
             self._heard_at = self._context.now()
@@ -70,15 +70,15 @@ class Membership:
         self._context.log.info("joined pool", pool=invite.pool_id, orchestrator=peer_id)
         return Joined(address=self._context.address, provider=self._context.provider)
 
-    def require_employer(self, peer_id: str) -> JoinedPool:
-        """The employer, if `peer_id` is it. Raises `Refused`."""
-        if self.employer is None or self.employer.peer_id != peer_id:
+    def require_orchestrator(self, peer_id: str) -> JoinedPool:
+        """The pool, if `peer_id` is its orchestrator. Raises `Refused`."""
+        if self.pool is None or self.pool.peer_id != peer_id:
             raise Refused("not_my_orchestrator", "I take orders only from the pool I joined")
         self._heard_at = self._context.now()
-        return self.employer
+        return self.pool
 
     async def leave(self) -> None:
         """Obey nobody any more, and leave the pool."""
-        employer, self.employer = self.employer, None
-        if employer is not None:
-            await self._pools.leave(employer.pool_id)
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            await self._pools.leave(pool.pool_id)

@@ -15,10 +15,10 @@ from node.wire.peer_addresses import address_of_peer
 from p2p.errors import Refused
 
 
-def check_order(order: LoadStage, employer: JoinedPool, own_peer_id: str) -> None:
+def check_order(order: LoadStage, pool: JoinedPool, own_peer_id: str) -> None:
     """Raise `Refused` for an order that does not fit the pool, the ring or the peers' keys."""
     stages = order.stages
-    if (order.pool_id, order.model_id) != (employer.pool_id, employer.model_id):
+    if (order.pool_id, order.model_id) != (pool.pool_id, pool.model_id):
         raise Refused("bad_request", "that is not the pool and model I was invited for")
     if order.ref.stage >= len(stages) or stages[order.ref.stage].peer_id != own_peer_id:
         raise Refused("bad_request", "that stage is not mine")

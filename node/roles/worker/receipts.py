@@ -81,7 +81,7 @@ class Receipts:
 
     async def on_claim(self, peer_id: str, request: ClaimRequest) -> ClaimAnswer:
         """This stage's evidence and countersigned receipt for a finished unit."""
-        employer = self._membership.require_employer(peer_id)
+        pool = self._membership.require_orchestrator(peer_id)
         assignment = self._require_own(request.ref)
         facts = self._facts_of(request.unit_id, request.ref.generation)
         facts.token_count = request.token_count
@@ -96,7 +96,7 @@ class Receipts:
             pool_id=order.pool_id,
             stage=order.ref.stage,
             seq=request.ref.generation,
-            counterparty=employer.address if alone else assignment.downstream.address,
+            counterparty=pool.address if alone else assignment.downstream.address,
             epoch=request.epoch,
             units=(me.last_layer - me.first_layer) * request.token_count,
             commitment=evidence_commitment(evidence),
@@ -162,7 +162,7 @@ class Receipts:
 
     async def on_forget(self, peer_id: str, request: Forget) -> Done:
         """Drop evidence that nobody will ask for any more."""
-        self._membership.require_employer(peer_id)
+        self._membership.require_orchestrator(peer_id)
         self._require_own(request.ref)
         with engine_refusals():
             body = SequenceIds(sequence_ids=request.sequence_ids)

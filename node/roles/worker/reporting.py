@@ -108,25 +108,25 @@ class Reporter:
         if not report.tokens and not report.finished:
             return
         async for _ in tries(self._timing.report):
-            employer = self._membership.employer
-            if employer is None or self._stage.assignment is not assignment:
+            pool = self._membership.pool
+            if pool is None or self._stage.assignment is not assignment:
                 return
             try:
-                await call(self._context, employer.peer_id, PROGRESS, report)
+                await call(self._context, pool.peer_id, PROGRESS, report)
                 return
             except P2PError as exc:
                 self._context.log.warning("progress not delivered", reason=str(exc))
 
     async def trouble(self, kind: str, reason: str) -> None:
         """Tell the orchestrator that this stage cannot go on, and why."""
-        employer, assignment = self._membership.employer, self._stage.assignment
+        pool, assignment = self._membership.pool, self._stage.assignment
         self._context.log.warning("stage trouble", kind=kind, reason=reason)
-        if employer is None or assignment is None:
+        if pool is None or assignment is None:
             return
         trouble = Trouble.model_validate(
             {"ref": assignment.order.ref, "kind": kind, "reason": reason[:500]}
         )
         try:
-            await call(self._context, employer.peer_id, TROUBLE, trouble)
+            await call(self._context, pool.peer_id, TROUBLE, trouble)
         except P2PError as exc:
             self._context.log.warning("trouble not reported", reason=str(exc))

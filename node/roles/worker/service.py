@@ -105,16 +105,16 @@ class Worker:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once every handler is in place."""
         network = self._context.network
-        employer = self.membership.require_employer
-        serve(network, PING, self._on_ping, employer)
+        from_orchestrator = self.membership.require_orchestrator
+        serve(network, PING, self._on_ping, from_orchestrator)
         serve(network, INVITE, self.membership.on_invite)
-        serve(network, LOAD, self.stage.on_load, employer)
+        serve(network, LOAD, self.stage.on_load, from_orchestrator)
         serve(network, EDGE, self.stage.on_edge, self.stage.require_upstream)
-        serve(network, RING, self.stage.on_ring, employer)
-        serve(network, ASSIGN, self.stage.on_assign, employer)
-        serve(network, CLAIM, self._receipts.on_claim, employer)
+        serve(network, RING, self.stage.on_ring, from_orchestrator)
+        serve(network, ASSIGN, self.stage.on_assign, from_orchestrator)
+        serve(network, CLAIM, self._receipts.on_claim, from_orchestrator)
         serve(network, COUNTERSIGN, self._receipts.on_countersign, self.stage.require_upstream)
-        serve(network, FORGET, self._receipts.on_forget, employer)
+        serve(network, FORGET, self._receipts.on_forget, from_orchestrator)
         self._blobs.serve()  # without a chain nobody else does
         async with trio.open_nursery() as nursery:
             await nursery.start(self.stage.run)
@@ -124,7 +124,7 @@ class Worker:
 
     async def drain(self) -> None:
         """Leave the pool: tell the orchestrator, then leave on chain. Rewards stay claimable."""
-        if self.membership.employer is not None and self.stage.assignment is not None:
+        if self.membership.pool is not None and self.stage.assignment is not None:
             await self._reporter.trouble("leaving", "the worker is shutting down")
         await self.membership.leave()
 
@@ -141,7 +141,7 @@ class Worker:
         return status
 
     async def _on_ping(self, peer_id: str, ping: Ping) -> Pong:
-        self.membership.require_employer(peer_id)
+        self.membership.require_orchestrator(peer_id)
         status = await self.engine_status()
         assignment = self.stage.assignment
         return Pong(

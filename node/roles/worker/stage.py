@@ -119,8 +119,8 @@ class StageHost:
 
     async def on_load(self, peer_id: str, order: LoadStage) -> StageLoaded:
         """Load the layers that the order names, in place of what was loaded before."""
-        employer = self._membership.require_employer(peer_id)
-        check_order(order, employer, self._context.peer_id)
+        pool = self._membership.require_orchestrator(peer_id)
+        check_order(order, pool, self._context.peer_id)
         async with self._loading:
             newest = self._generations.get(peer_id, -1)
             if newest >= order.ref.generation:
@@ -165,7 +165,7 @@ class StageHost:
 
     async def on_ring(self, peer_id: str, ref: StageRef) -> Done:
         """Connect to the neighbours; answered when both edges are up."""
-        self._membership.require_employer(peer_id)
+        self._membership.require_orchestrator(peer_id)
         assignment = self.require(ref)
         order = assignment.order
         ring = JoinRing(
@@ -185,7 +185,7 @@ class StageHost:
 
     async def on_assign(self, peer_id: str, order: Assign) -> Done:
         """Give sequences to the engine to generate."""
-        self._membership.require_employer(peer_id)
+        self._membership.require_orchestrator(peer_id)
         if self.require(order.ref).order.ref.stage != 0:
             raise Refused("bad_request", "sequences go to stage 0")
         with engine_refusals():

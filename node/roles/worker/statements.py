@@ -21,7 +21,7 @@ from proofs.evidence.statement import StageEvidence, evidence_commitment
 
 
 class Statements:
-    """The evidence that this stage stands for."""
+    """The evidence that this stage stands by."""
 
     def __init__(self, context: NodeContext, stage: StageHost, timing: WorkerTiming) -> None:
         self._context = context

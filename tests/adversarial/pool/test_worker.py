@@ -257,8 +257,8 @@ async def test_without_a_chain_an_invite_counts_unsigned_and_nothing_is_kept_of_
         invite = Invite(pool_id=0, model_id=MODEL, model_name="tiny", deadline=0, signature=b"")
         joined = await boss.ask(node.peer_id, INVITE, invite)
         assert joined["address"] == node.address
-        assert worker.membership.employer is not None
-        assert worker.membership.employer.address == boss.address
+        assert worker.membership.pool is not None
+        assert worker.membership.pool.address == boss.address
         assert await node.context.journal.replay(PoolJoined) == []
         await worker.drain()
-        assert worker.membership.employer is None
+        assert worker.membership.pool is None

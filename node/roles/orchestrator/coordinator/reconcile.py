@@ -183,8 +183,8 @@ class Reconciler:
 
 
 def _moved(unit: Unit, generation: int, now: float) -> Unit:
-    """The unit in another build. Sequences that were finished go one token back: the new build
-    proves them, and may end them elsewhere."""
+    """The unit in another generation. Sequences that were finished go one token back: the new
+    generation proves them, and may end them elsewhere."""
     return replace(
         unit,
         sequences=tuple(s.reopened() if s.finished else s for s in unit.sequences),

@@ -1,4 +1,4 @@
-"""Where the sampling noise of a job comes from: randomness that fell after the job was on disk.
+"""Where the sampling noise of a job comes from: randomness drawn once the job is on disk.
 
 With a chain the beacon is the hash of the first block after the job was journaled; where the chain
 makes blocks only for transactions, that of its newest one, which was there before. Without a chain
@@ -31,7 +31,7 @@ class BeaconSource(Protocol):
     """Where beacons come from."""
 
     async def fresh(self) -> Beacon:
-        """Chance that falls after this call. Raises `ChainError`."""
+        """Randomness that is drawn after this call. Raises `ChainError`."""
         ...
 
 
@@ -54,7 +54,7 @@ class BlockBeacons:
 
 
 class RandomBeacons:
-    """This node's own chance, which others have to take on trust."""
+    """This node's own randomness, which others have to take on trust."""
 
     async def fresh(self) -> Beacon:
         """32 random bytes."""

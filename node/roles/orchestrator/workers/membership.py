@@ -9,7 +9,8 @@ if TYPE_CHECKING:
 
 
 class Membership(Protocol):
-    """The pool's doors. All methods raise `ChainError` where a chain does not answer."""
+    """Who gets into the pool, and who is put out of it. All methods raise `ChainError` where a
+    chain does not answer."""
 
     async def sign_invite(self, address: str, deadline: int) -> bytes:
         """The inviter's signature that lets `address` in until `deadline` (unix seconds)."""

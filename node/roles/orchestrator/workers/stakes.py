@@ -57,9 +57,9 @@ class ChainStakes:
         return Stakes({peer_id: weight for peer_id, weight in weights.items() if weight}, quorum)
 
 
-class EqualVoices:
+class EqualVotes:
     """Without a chain."""
 
     async def of(self, announced: AbstractSet[str]) -> Stakes:
-        """One voice each."""
+        """One vote each."""
         return Stakes(dict.fromkeys(announced, 1), None)

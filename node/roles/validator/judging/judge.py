@@ -41,7 +41,7 @@ ModelFinder = Callable[[bytes], PreparedModel]
 
 
 class Judge:
-    """Comes to verdicts about receipts of one EIP-712 `domain`."""
+    """Reaches verdicts about receipts of one EIP-712 `domain`."""
 
     def __init__(
         self,

@@ -122,7 +122,7 @@ class VerdictEvents:
         return commands
 
     def _reject(self, unit: Unit, last: Opinion, now: float) -> list[Command]:
-        """Requeue the unit, ban whom it convicts, and let rest whom it doubts."""
+        """Requeue the unit, ban whom it convicts, and rest whom it doubts."""
         rejected = unit.to(UnitState.REJECTED, verdict=last.summary)
         self._tables.units[unit.unit_id] = rejected
         commands: list[Command] = [
@@ -152,7 +152,7 @@ class VerdictEvents:
                 self._tables.members[stage.peer_id] = member.proved()
 
     def _discard_work_with(self, peer_id: str) -> None:
-        """Units under way in a convicted worker's group start again from nothing."""
+        """Units under way in a convicted worker's group start again from scratch."""
         for group in self._tables.groups.values():
             tainted = {
                 generation

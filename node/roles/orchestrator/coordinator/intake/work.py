@@ -105,7 +105,7 @@ class WorkEvents:
                 self._tables.suspect(peer_id, event.reason, now)
 
     def _refused(self, event: UnitRefused) -> list[Command]:
-        """Start the unit again from nothing: what an earlier stage 0 reported may be absurd."""
+        """Start the unit again from scratch: what an earlier stage 0 reported may be absurd."""
         unit = self._tables.assigned(event.unit_id, event.generation)
         if unit is None:
             return []
