@@ -55,7 +55,7 @@ class Log(_Record):
 Logs = Annotated[tuple[Log, ...], Field(max_length=MAX_LOGS), Strict(False)]
 
 
-class Receipt(_Record):
+class TransactionReceipt(_Record):
     """What became of a mined transaction; `contract` is set when it created one."""
 
     transaction_hash: Hash

@@ -35,7 +35,7 @@ from chain.encoding.records import (
     Hash,
     Log,
     Logs,
-    Receipt,
+    TransactionReceipt,
     Wei,
 )
 from chain.endpoint.provider import HttpProvider
@@ -55,7 +55,7 @@ _QUANTITY: TypeAdapter[int] = TypeAdapter(Annotated[Count, BeforeValidator(parse
 _DATA: TypeAdapter[bytes] = TypeAdapter(Data)
 _HASH: TypeAdapter[bytes] = TypeAdapter(Hash)
 _LOGS: TypeAdapter[tuple[Log, ...]] = TypeAdapter(Logs)
-_RECEIPT = TypeAdapter(Receipt)
+_RECEIPT = TypeAdapter(TransactionReceipt)
 _WEI: TypeAdapter[int] = TypeAdapter(Wei)
 _ANY: TypeAdapter[object] = TypeAdapter(object)
 
@@ -107,7 +107,7 @@ class Rpc:
         """
         return await self._checked("eth_maxPriorityFeePerGas", self._eth.max_priority_fee, _WEI)
 
-    async def receipt(self, tx_hash: bytes) -> Receipt | None:
+    async def receipt(self, tx_hash: bytes) -> TransactionReceipt | None:
         """The receipt of a mined transaction; None when it is not (or no longer) mined."""
         answer = self._eth.get_transaction_receipt(to_data(tx_hash))
         try:

@@ -13,7 +13,7 @@ import rlp
 from eth_utils import keccak
 
 from chain.encoding.hexdata import to_data
-from chain.encoding.records import Block, Receipt
+from chain.encoding.records import Block, TransactionReceipt
 from chain.errors import ChainUnreachable, RpcError
 
 GWEI = 10**9
@@ -125,13 +125,13 @@ class HostileRpc:
     async def tip(self) -> int:
         return GWEI
 
-    async def receipt(self, tx_hash: bytes) -> Receipt | None:
+    async def receipt(self, tx_hash: bytes) -> TransactionReceipt | None:
         self._call()
         place = self.where(tx_hash)
         if place is None or self.late:
             return None
         number, succeeded = place
-        return Receipt(
+        return TransactionReceipt(
             transaction_hash=tx_hash,
             block_number=number,
             block_hash=self.blocks[number].hash,

@@ -21,8 +21,8 @@ from node.roles.validator.admission import Admission, AnySender, PoolOwners
 from node.roles.validator.judging.engine import ReplayEngine
 from node.roles.validator.judging.judge import Judge
 from node.roles.validator.judging.limits import (
+    LimitsByPool,
     NoPoolThresholds,
-    PoolLimits,
     PoolThresholds,
     ThresholdsOnChain,
 )
@@ -92,7 +92,7 @@ def open_validator(
             engine, detect_device(config.validator.device, 0), log, timing.judging.replays
         ),
         partial(_find_model, open_model, config.model_store),
-        PoolLimits(
+        LimitsByPool(
             parts.thresholds, follower.blobs, config.validator.thresholds, config.data_dir, log
         ),
         RowsFetcher(context, parts.others, timing.judging.rows),

@@ -20,7 +20,7 @@ from chain.deployment.deployment import Deployment
 from chain.encoding.artifacts import CONTRACTS
 from chain.encoding.codec import Abi
 from chain.encoding.hexdata import to_data
-from chain.encoding.records import Block, Log, Receipt
+from chain.encoding.records import Block, Log, TransactionReceipt
 from chain.encoding.views import Pool, PoolState
 from chain.endpoint.provider import MAX_ANSWER
 from chain.endpoint.rpc import Rpc, open_rpc
@@ -183,7 +183,9 @@ SCALARS = (
     | st.text(max_size=8)
     | st.sampled_from(["0x", "0x1", "0xzz", "0x" + "11" * 20, "0x" + "aa" * 32, "0x" + "f" * 65])
 )
-FIELDS = [to_camel(name) for model in (Block, Log, Receipt) for name in model.model_fields]
+FIELDS = [
+    to_camel(name) for model in (Block, Log, TransactionReceipt) for name in model.model_fields
+]
 FIELDS += ["contractAddress", "baseFeePerGas", "extraData", "transactions", "reward", "uncles"]
 ANSWERS = st.recursive(
     SCALARS,

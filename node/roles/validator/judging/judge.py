@@ -19,7 +19,7 @@ import trio
 from node.roles.validator.judging.engine import ReplayEngine
 from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_inquiries
-from node.roles.validator.judging.limits import NamedThresholds, PoolLimits
+from node.roles.validator.judging.limits import LimitsByPool, NamedThresholds
 from node.roles.validator.judging.noise_check import refusal
 from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
@@ -47,7 +47,7 @@ class Judge:
         self,
         engine: ReplayEngine,
         find_model: ModelFinder,
-        limits: PoolLimits,
+        limits: LimitsByPool,
         rows: RowsSource,
         domain: Domain,
         log: Any,

@@ -91,7 +91,7 @@ class ContentSource(Protocol):
         ...
 
 
-class PoolLimits:
+class LimitsByPool:
     """Limits by pool, looked up once each.
 
     `own` names the thresholds for pools that name none; profiles are read from and written to the

@@ -12,7 +12,7 @@ from node.config.hardware import Device
 from node.roles.validator.judging.engine import ReplayEngine
 from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.judge import Judge
-from node.roles.validator.judging.limits import NoPoolThresholds, PoolLimits
+from node.roles.validator.judging.limits import LimitsByPool, NoPoolThresholds
 from node.roles.validator.judging.noise_check import NoiseCheck, NoiseFault
 from node.roles.validator.judging.plan import JudgingPlan
 from pipeline.engine.control.operations import REPLAY, Operation
@@ -71,7 +71,7 @@ def judge_with(tmp_path: Path) -> JudgeWith:
     log = structlog.get_logger("test")
     manifest = Manifest.model_construct(layers=30, hidden_size=8, dtype="float32")
     model = PreparedModel(tmp_path, manifest)
-    limits = PoolLimits(NoPoolThresholds(), NoContents(), "fp32", tmp_path, log)
+    limits = LimitsByPool(NoPoolThresholds(), NoContents(), "fp32", tmp_path, log)
 
     def make(engine: Engine) -> Judge:
         replays = ReplayEngine(engine, Device("cpu", "test", 1 << 30), log)  # type: ignore[arg-type]

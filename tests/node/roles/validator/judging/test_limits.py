@@ -14,8 +14,8 @@ from node.errors import InputError
 from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.limits import (
+    LimitsByPool,
     NoPoolThresholds,
-    PoolLimits,
     PoolThresholds,
     ThresholdsOnChain,
 )
@@ -74,11 +74,11 @@ class Chain:
         return PoolRecord(self.uri)
 
 
-def limits(folder: Path, chain: Chain | None, blobs: Blobs, own: str = "published") -> PoolLimits:
+def limits(folder: Path, chain: Chain | None, blobs: Blobs, own: str = "published") -> LimitsByPool:
     pools: PoolThresholds = NoPoolThresholds()
     if chain is not None:
         pools = ThresholdsOnChain(chain)  # type: ignore[arg-type]
-    return PoolLimits(pools, blobs, own, folder, structlog.get_logger("test"))
+    return LimitsByPool(pools, blobs, own, folder, structlog.get_logger("test"))
 
 
 @pytest.mark.parametrize("terms", [None, "", "no chain"])
