@@ -30,6 +30,8 @@ from pipeline.engine.control.messages import (
     EngineStatus,
     Evidence,
     JoinRing,
+    Listen,
+    Listening,
     Load,
     Loaded,
     Message,
@@ -92,7 +94,7 @@ class EngineService:
         handlers.on(STATUS, self.status)
         handlers.on(LOAD, self.load)
         handlers.on(UNLOAD, self.unload)
-        handlers.on(LISTEN, self._port.listen)
+        handlers.on(LISTEN, self.listen)
         handlers.on(JOIN_RING, self.ring)
         handlers.on(SUBMIT, self.submit)
         handlers.on(ABORT, self.abort)
@@ -156,6 +158,10 @@ class EngineService:
         torch.set_num_threads(self._threads)
 
     # --- ring ---------------------------------------------------------------------------------
+
+    def listen(self, body: Listen) -> Listening:
+        """Open the data port's listener (`DataPort.listen`). Raises `EngineError` (edge)."""
+        return self._port.listen(body)
 
     def ring(self, body: JoinRing) -> Empty:
         """Leave the present ring and join another; returns once both edges are up.

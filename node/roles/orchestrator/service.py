@@ -91,10 +91,10 @@ class Orchestrator:
         claims = ClaimCollector(
             context, pool, model_id=model_id, pool_id=pool_id, backoff=timing.claim
         )
-        parts = ExecutorParts(
+        executor_parts = ExecutorParts(
             inviter, builder, claims, self._bundles, self._watch, self._settlement
         )
-        self._executor = CommandExecutor(context, pool, parts, self.feed)
+        self._executor = CommandExecutor(context, pool, executor_parts, self.feed)
         self._nursery: trio.Nursery | None = None
         self._leaving = False
 
