@@ -118,8 +118,8 @@ class Providers:
 
     async def has_added_stake(self, purpose: str) -> bool:
         """Whether a transaction was ever asked for by `add_stake` for `purpose`."""
-        known = self._caller.known
-        return await known(f"{ADD_STAKE}/{purpose}") or await known(f"{FIRST_STAKE}/{purpose}")
+        has_key = self._caller.has_key
+        return await has_key(f"{ADD_STAKE}/{purpose}") or await has_key(f"{FIRST_STAKE}/{purpose}")
 
     async def await_added_stake(self) -> None:
         """Wait for whatever an interrupted `add_stake` left unfinished.

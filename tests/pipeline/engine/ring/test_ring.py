@@ -262,7 +262,7 @@ class Impostor:
 
     def __init__(self, ring: LocalRing, model: PreparedModel) -> None:
         identity = Identity()
-        listener_side = ring.services[0]._listener
+        listener_side = ring.services[0]._port._listener
         assert listener_side is not None
         self.hello = Hello(GROUP, 1, 0, 2, model.model_id, 3, "torch.float32")
         request = ring_requests(ring.listening, model, 1, 1, 64)[1].model_copy(
