@@ -15,6 +15,7 @@ from pipeline.engine.control.messages import Load
 from pipeline.engine.errors import EngineError
 from pipeline.models.prepared import PreparedModel
 from pipeline.runner.conduct import StageConduct
+from pipeline.runner.stage import StepItem
 from proofs.sampling.settings import SamplingSettings
 
 HONEST = StageConduct()
@@ -70,10 +71,13 @@ def test_an_engine_can_be_asked_for_each_weight_fault(
         model_dir=str(model.path), model_id=model.model_id, first_layer=0,
         last_layer=2, kv_tokens=64,
     )  # fmt: skip
-    honest = load_engine_model(told).slice
-    degraded = load_engine_model(told.model_copy(update={"fault": fault})).slice
-    pairs = zip(honest.stack.parameters(), degraded.stack.parameters(), strict=True)
-    assert any(not torch.equal(a, b) for a, b in pairs)
+    rows = []
+    for asked in (told, told.model_copy(update={"fault": fault})):
+        runner = load_engine_model(asked).runner
+        runner.open(b"s", 4)
+        rows.append(runner.step([StepItem(b"s", 0, 4)], torch.arange(4)))
+    assert rows[0].shape == rows[1].shape
+    assert not torch.equal(rows[0], rows[1])
 
 
 def test_an_unknown_fault_is_refused_before_anything_is_read() -> None:
