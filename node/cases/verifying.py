@@ -73,17 +73,17 @@ def read_case(path: Path) -> CaseFile:
 
 
 def thresholds_of(case: CaseFile) -> tuple[str, Thresholds]:
-    """The case's thresholds and what they are called. Raises InputError, also for a builtin of
+    """The case's thresholds and what they are called. Raises InputError, also for a profile of
     another model than the bundle's."""
     try:
         if not case.profile:
             return case.thresholds, builtin(case.thresholds)
         found = Profile.from_bytes(case.profile)
         if found.model_id != case.unit().model_id:
-            raise InputError("the case's thresholds: the builtin is of another model")
+            raise InputError("the case's thresholds: the profile is of another model")
     except ProofError as exc:
         raise InputError(f"the case's thresholds: {exc}") from exc
-    return f"builtin {found.profile_id.hex()[:12]}", found.thresholds
+    return f"profile {found.profile_id.hex()[:12]}", found.thresholds
 
 
 def check_words(case: CaseFile) -> Report:

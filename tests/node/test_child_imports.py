@@ -26,7 +26,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_the_engine_is_ours(work: Path) -> None:
     async with open_engine(work, "one") as engine:
-        status = await engine.request(STATUS, Empty(), 60.0)
+        status = await engine.request(STATUS, Empty(), timeout=60.0)
         assert status.pid == engine.pid
 
 
