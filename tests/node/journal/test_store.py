@@ -104,7 +104,7 @@ def test_bodies_survive(tmp_path_factory: pytest.TempPathFactory, values: list[o
         assert [event.body for event in journal.events()] == values
 
 
-@pytest.mark.parametrize("body", [object(), 2**64, {"self.a": {1, 2}}, b"x" * (17 << 20)])
+@pytest.mark.parametrize("body", [object(), 2**64, {"a": {1, 2}}, b"x" * (17 << 20)])
 def test_what_cannot_be_stored_is_refused_before_anything_is_written(body: object) -> None:
     with pytest.raises(JournalError):
         Entry("self.k", "1", body)

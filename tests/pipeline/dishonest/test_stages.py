@@ -20,6 +20,13 @@ from proofs.sampling.settings import SamplingSettings
 
 HONEST = StageConduct()
 TOLD = SamplingSettings(temperature=1.0, noise_key=7)
+DEVIATIONS = {
+    "null-proofs": ["proof"],
+    "garbage-hidden": ["sent"],
+    "garbage-signed": ["sent", "signed"],
+    "quiet-garbage": ["sent", "signed"],
+    "wrong-seed": ["sampling"],
+}
 ROWS = torch.randn(3, 400, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
 
 
@@ -40,16 +47,7 @@ def test_honest_conduct_deviates_nowhere() -> None:
     assert type(conduct_of("")) is StageConduct
 
 
-@pytest.mark.parametrize(
-    ("fault", "expected"),
-    [
-        ("null-proofs", ["proof"]),
-        ("garbage-hidden", ["sent"]),
-        ("garbage-signed", ["sent", "signed"]),
-        ("quiet-garbage", ["sent", "signed"]),
-        ("wrong-seed", ["sampling"]),
-    ],
-)
+@pytest.mark.parametrize(("fault", "expected"), DEVIATIONS.items())
 def test_each_fault_deviates_as_it_says(fault: str, expected: list[str]) -> None:
     conduct = conduct_of(fault)
     assert isinstance(conduct, DishonestStage)
@@ -57,7 +55,7 @@ def test_each_fault_deviates_as_it_says(fault: str, expected: list[str]) -> None
 
 
 def test_every_name_has_its_fault_and_degraded_weights_need_no_other_conduct() -> None:
-    assert tuple(STAGES) == CONDUCT_FAULTS
+    assert tuple(DEVIATIONS) == tuple(STAGES) == CONDUCT_FAULTS
     assert set(WEIGHT_FAULTS) <= set(DEGRADATIONS)
     assert all(type(conduct_of(fault)) is StageConduct for fault in WEIGHT_FAULTS)
 
