@@ -14,14 +14,14 @@ import os
 import pytest
 
 MAX_PROCESSES = 8
-WORKERS_PER_CORE = 2
-"""Tests wait for processes, sockets and blocks; one for each core would leave the cores idle."""
+"""One for each core, and no more than this. What takes long here are networks of real processes,
+which keep all cores busy: with two of them for each core, their nodes miss their deadlines."""
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """How many processes `-n auto` means."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(2, min(MAX_PROCESSES, WORKERS_PER_CORE * (cores or 1)))
+    return max(2, min(MAX_PROCESSES, cores or 1))
 
 
 @pytest.hookimpl(tryfirst=True)

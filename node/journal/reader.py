@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgpack
 
-from node.journal.schema import APPLICATION_ID, MIGRATIONS
+from node.journal.schema import APPLICATION_ID, NEWEST
 from node.journal.store import Event, JournalError, unpack
 from node.journal.typed import JournalEvent
 
@@ -41,7 +41,7 @@ def _read_stored(path: Path, kinds: Sequence[str], key: str | None = None) -> li
         with closing(connection):
             application = connection.execute("PRAGMA application_id").fetchone()[0]
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if application != APPLICATION_ID or version != len(MIGRATIONS):
+            if application != APPLICATION_ID or version != NEWEST:
                 raise JournalError(f"{path}: not a journal of this version", "run the node once")
             rows = connection.execute(
                 "SELECT id, at, kind, key, body FROM events"

@@ -1,8 +1,10 @@
 """The journal's tables, and how old files are migrated.
 
-`PRAGMA user_version` holds the version of a file's schema. `MIGRATIONS[n]` turns version n into
-n+1; each runs in one transaction together with the change of the version, and leaves a row in
-`migrations`. A file of a version we do not know (written by a newer prime-node) is refused.
+`PRAGMA user_version` holds the version of a file's schema, 0 that of an empty one. The first
+migration makes version `OLDEST` of an empty file, and each of the others the next version; each
+runs in one transaction together with the change of the version, and leaves a row in `migrations`. A
+file of a version that we do not know (written by a newer prime-node) is refused, and so is one that
+is older than `OLDEST`: its events had other bodies.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import sqlite3
 APPLICATION_ID = 0x7072_6A6E
 """Marks the file as a prime-node journal ("prjn")."""
 
-_V1 = (
+OLDEST = 2
+"""Version 1 was that of prime-node 0.1.0."""
+_V2 = (
     "CREATE TABLE migrations (version INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT",
     """CREATE TABLE events (
         id   INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -26,11 +30,12 @@ _V1 = (
     "CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_V1,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_V2,)
+NEWEST = OLDEST + len(MIGRATIONS) - 1
 
 
 class UnknownSchema(Exception):
-    """The file is no journal, or one of a newer version."""
+    """The file is no journal, or one of a version that is not read."""
 
 
 def migrate(connection: sqlite3.Connection, at: float) -> None:
@@ -40,9 +45,10 @@ def migrate(connection: sqlite3.Connection, at: float) -> None:
     empty = not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
     if application != APPLICATION_ID and not empty:
         raise UnknownSchema("it is another program's database")
-    if version > len(MIGRATIONS):
-        raise UnknownSchema(f"it has version {version}, this prime-node knows {len(MIGRATIONS)}")
-    for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+    if version > NEWEST or 0 < version < OLDEST:
+        raise UnknownSchema(f"it has version {version}, this prime-node knows {OLDEST} to {NEWEST}")
+    first = max(version + 1, OLDEST)
+    for number, statements in enumerate(MIGRATIONS[first - OLDEST :], start=first):
         connection.execute("BEGIN IMMEDIATE")
         with connection:
             for statement in statements:

@@ -13,17 +13,8 @@ from node.config.schema import check_keys
 from node.config.settings import Location, Size, read_toml
 from node.errors import InputError
 from node.prompts import Prompt
+from pipeline.dishonest.names import FAULTS
 
-DISHONEST = (
-    "int4-weights",
-    "int8-weights",
-    "fp8-weights",
-    "null-proofs",
-    "garbage-hidden",
-    "garbage-signed",
-    "quiet-garbage",
-    "wrong-seed",
-)
 CRASH = "crash"
 DEFAULT_VRAM = "512MiB"
 """Too little for the whole of SmolLM2 in fp32 with its KV cache, enough for one half of it."""
@@ -103,7 +94,7 @@ class SimulationOptions:
 def parse_fault(text: str) -> Fault:
     """`worker-2:int4-weights`, `worker-1:crash@3`. Raises `InputError`."""
     match = _FAULT.match(text)
-    kinds = (CRASH, *DISHONEST)
+    kinds = (CRASH, *FAULTS)
     if match is None or match[2] not in kinds:
         raise InputError(
             f"--fault {text}: not a fault", f"NODE:KIND[@SECONDS] with KIND {', '.join(kinds)}"

@@ -21,9 +21,8 @@ from pipeline.models.slice import ModelSlice
 GROUP = 128
 BITS = {"int4-weights": 4, "int8-weights": 8}
 DROPPED = {"dropped-layer": 1, "dropped-layers": 3}
-FAULTS = (*BITS, "fp8-weights", *DROPPED, "other-weights")
-ENGINE_FAULTS = frozenset({"int4-weights", "int8-weights"})
-"""Those that an engine can be asked for; the others are for evaluations."""
+DEGRADATIONS = (*BITS, "fp8-weights", *DROPPED, "other-weights")
+"""All that evaluations try; an engine can be asked for those in `names.WEIGHT_FAULTS`."""
 OTHER_RANK = 8
 OTHER_SHARE = 0.02
 _FP8_MAX = 448.0  # largest finite float8_e4m3fn
@@ -53,7 +52,7 @@ def apply_fault(slice_: ModelSlice, fault: str) -> None:
             seed = hashlib.sha256(f"{layer}.{name}".encode()).digest()
             parameter.add_(low_rank_change(parameter, int.from_bytes(seed[:4], "little")))
     else:
-        raise ModelError(f"no weight fault {fault!r}: choose from {', '.join(FAULTS)}")
+        raise ModelError(f"no weight fault {fault!r}: choose from {', '.join(DEGRADATIONS)}")
 
 
 def quantised(weight: torch.Tensor, bits: int) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Which weights and conduct an engine gets: honest ones, unless a simulation asks for a fault.
 
-This is the only module outside of `pipeline.dishonest` that knows of it; an import rule keeps it
+This is the only module of the engine that knows of `pipeline.dishonest`; an import rule keeps it
 so. Torch is imported on first use, as everywhere in the engine.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pipeline.dishonest.names import CONDUCT_FAULTS, FAULTS
 from pipeline.engine.control.messages import Load
 from pipeline.engine.errors import EngineError
 from pipeline.engine.loading import LoadedModel, load_model
@@ -24,23 +25,22 @@ def load_engine_model(request: Load) -> LoadedModel:
     """
     if not request.fault:
         return load_model(request)
-    from pipeline.dishonest.stages import STAGES
-    from pipeline.dishonest.weights import ENGINE_FAULTS, apply_fault
-
-    if request.fault in ENGINE_FAULTS:
-        return load_model(request, partial(apply_fault, fault=request.fault))
-    if request.fault in STAGES:
+    if request.fault not in FAULTS:
+        known = ", ".join(FAULTS)
+        raise EngineError("bad_request", f"unknown fault {request.fault!r}; known: {known}")
+    if request.fault in CONDUCT_FAULTS:
         return load_model(request)
-    known = ", ".join(sorted({*STAGES, *ENGINE_FAULTS}))
-    raise EngineError("bad_request", f"unknown fault {request.fault!r}; known: {known}")
+    from pipeline.dishonest.weights import apply_fault
+
+    return load_model(request, partial(apply_fault, fault=request.fault))
 
 
 def conduct_of(fault: str) -> StageConduct:
     """The conduct of a stage whose slice was loaded with `fault`, "" for none."""
     from pipeline.runner.conduct import StageConduct
 
-    if not fault:
-        return StageConduct()
+    if fault not in CONDUCT_FAULTS:
+        return StageConduct()  # degraded weights are fault enough
     from pipeline.dishonest.stages import STAGES
 
-    return STAGES.get(fault, StageConduct)()  # degraded weights are fault enough
+    return STAGES[fault]()

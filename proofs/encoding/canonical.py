@@ -15,7 +15,7 @@ from typing import ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from proofs.encoding.messagepack import MalformedError, first_problem, pack, unpack
+from proofs.encoding.messagepack import MAX_FIELDS, MalformedError, first_problem, pack, unpack
 from proofs.errors import ProofError
 
 
@@ -24,11 +24,13 @@ class CanonicalError(ProofError):
 
 
 class CanonicalModel(BaseModel):
-    """A frozen, strict model with canonical bytes of at most `MAX_BYTES`."""
+    """A frozen, strict model with canonical bytes of at most `MAX_BYTES`. None of the maps in it,
+    those of its parts included, has more than `MAX_KEYS` keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     MAX_BYTES: ClassVar[int] = 1 << 16
+    MAX_KEYS: ClassVar[int] = MAX_FIELDS
 
     def to_bytes(self) -> bytes:
         """Canonical MessagePack. Raises CanonicalError when longer than `MAX_BYTES`."""
@@ -48,7 +50,7 @@ class CanonicalModel(BaseModel):
                 f"{name} of {len(data)} bytes; at most {cls.MAX_BYTES} are allowed"
             )
         try:
-            model = cls.model_validate(unpack(data))
+            model = cls.model_validate(unpack(data, cls.MAX_KEYS))
         except ValidationError as exc:
             raise CanonicalError(f"{name}: {first_problem(exc)}") from exc
         except MalformedError as exc:

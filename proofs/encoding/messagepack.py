@@ -16,7 +16,7 @@ from proofs.errors import ProofError
 MAX_CONTAINERS = 1 << 16
 """Maps and arrays in one message."""
 MAX_FIELDS = 64
-"""Keys of one map."""
+"""Keys of one map, unless a message says otherwise of its own."""
 MAX_ITEMS = 1 << 20
 """Items of one array."""
 MAX_REASON = 400
@@ -32,8 +32,9 @@ def pack(value: Any) -> bytes:
     return bytes(msgpack.packb(value, use_bin_type=True))
 
 
-def unpack(data: bytes) -> Any:
-    """The plain value of `data`. Raises `MalformedError`."""
+def unpack(data: bytes, max_fields: int = MAX_FIELDS) -> Any:
+    """The plain value of `data`, whose maps have at most `max_fields` keys each. Raises
+    `MalformedError`."""
     budget = MAX_CONTAINERS
 
     def count(container: Any) -> Any:
@@ -49,7 +50,7 @@ def unpack(data: bytes) -> Any:
             use_list=False,
             strict_map_key=True,
             max_array_len=MAX_ITEMS,
-            max_map_len=MAX_FIELDS,
+            max_map_len=max_fields,
             max_ext_len=0,
             list_hook=count,
             object_hook=count,

@@ -25,6 +25,8 @@ from proofs.encoding.signing import (
 from proofs.evidence.bundle import PeerId
 
 _DOMAIN = "verdict/2"
+MAX_FIGURES = 2048
+"""Figures in a verdict. The longest ring has 256 stages, and each stage several."""
 Reason = Annotated[str, Field(max_length=1024)]
 
 
@@ -52,6 +54,7 @@ class Verdict(CanonicalModel):
     `replayed` are the numbers of the sequences that were replayed, others were not chosen."""
 
     MAX_BYTES: ClassVar[int] = 1 << 20
+    MAX_KEYS: ClassVar[int] = MAX_FIGURES
 
     unit_id: Id32
     bundle_id: Id32
@@ -62,7 +65,7 @@ class Verdict(CanonicalModel):
     replayed: Annotated[tuple[Count, ...], FailFast(), Field(max_length=4096)] = ()
     figures: Annotated[
         dict[Annotated[str, Field(max_length=64)], float],
-        Field(max_length=2048, default_factory=dict),
+        Field(max_length=MAX_FIGURES, default_factory=dict),
     ]
 
     @model_validator(mode="after")
@@ -106,6 +109,7 @@ class SignedVerdict(CanonicalModel):
     """A verdict with its validator's address and signature."""
 
     MAX_BYTES: ClassVar[int] = Verdict.MAX_BYTES + 1024
+    MAX_KEYS: ClassVar[int] = Verdict.MAX_KEYS
 
     verdict: Verdict
     validator: Address

@@ -61,6 +61,8 @@ class Ledger:
     disputes: dict[int, Dispute] = field(default_factory=dict)
     paid: dict[tuple[int, str], int] = field(default_factory=dict)
     convictions: list[Conviction] = field(default_factory=list)
+    refused_claims: list[str] = field(default_factory=list)
+    """Why claims were refused, by the names of the contracts' errors."""
     refuse_roots: set[int] = field(default_factory=set)
     silent: set[str] = field(default_factory=set)
     quorum: int = 6_667

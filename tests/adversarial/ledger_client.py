@@ -11,7 +11,7 @@ from chain.calls.settlement import Claim
 from chain.encoding.records import Block
 from chain.encoding.structs import Dispute, PoolEpochs, SettlementTerms
 from chain.encoding.views import Pool, PoolFunds, PoolState, Strategy
-from chain.errors import ChainUnreachable, InvalidInput
+from chain.errors import ChainUnreachable, InvalidInput, Reverted
 from chain.events.cursor import Position
 from chain.events.reader import Batch
 from chain.transactions.manager import TxResult
@@ -234,6 +234,18 @@ class Settlement:
         return self._ledger.paid.get((pool_id, account), 0)
 
     async def claim_many(self, claims: Sequence[Claim]) -> list[TxResult]:
+        ledger = self._ledger
+        try:
+            paid = self._paid_after(claims)
+        except Reverted as exc:
+            ledger.refused_claims.append(exc.name)
+            raise
+        if paid == ledger.paid:
+            return []
+        ledger.paid.update(paid)  # all or nothing, as the contract's multicall
+        return [ledger.done()]
+
+    def _paid_after(self, claims: Sequence[Claim]) -> dict[tuple[int, str], int]:
         ledger, paid = self._ledger, dict(self._ledger.paid)
         for claim in claims:
             root, purse = claim.posted.root, (claim.posted.root.pool_id, claim.account)
@@ -247,10 +259,7 @@ class Settlement:
             if not verify(root.payouts_root, leaf, claim.proof):
                 refuse("InvalidProof")
             paid[purse] = claim.cumulative
-        if paid == ledger.paid:
-            return []
-        ledger.paid.update(paid)  # all or nothing, as the contract's multicall
-        return [self._ledger.done()]
+        return paid
 
 
 class Disputes:

@@ -63,23 +63,12 @@ class Ground:
         return pool
 
 
-class KeptKeys(World):
-    """Remembers the keys of its clients, so that others can be opened for them."""
-
-    keys: dict[str, bytes]
-
-    async def client(self, key: bytes | None = None) -> ChainClient:
-        key = key or os.urandom(32)
-        self.keys[address_of(key)] = key
-        return await super().client(key)
-
-
 @dataclass
 class SharedChain:
     """An embedded chain with an arena on it, which every test finds as it was made."""
 
     arena: Arena
-    world: KeptKeys
+    world: World
     snapshot: object = None
 
     async def ground(self, nursery: trio.Nursery, folder: Path) -> Ground:
@@ -91,7 +80,7 @@ class SharedChain:
             self.snapshot = await rpc.request("evm_snapshot", [])
 
         async def again(party: Party) -> Party:
-            return Party(await world.client(self.world.keys[party.account]), party.node_key)
+            return Party(await world.client(party.key), party.key, party.node_key)
 
         owner = await world.client(self.world.owner_key)
         arena = replace(
@@ -113,8 +102,7 @@ async def _furnished(dev: DevChain, folder: Path) -> SharedChain:
     path = folder / "owner.sqlite"
     deployment = await deploy_on_devnet(dev.url, key, path, LONG_WINDOWS, settings=FAST)
     async with trio.open_nursery() as nursery:
-        world = KeptKeys(dev, deployment, key, folder, nursery)
-        world.keys = {}
+        world = World(dev, deployment, key, folder, nursery)
         arena = await open_arena(world)
         nursery.cancel_scope.cancel()
     return SharedChain(arena, world)

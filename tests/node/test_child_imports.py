@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from node.simulation.process import open_children
-from pipeline.engine.control import messages as m
 from pipeline.engine.control.client import open_engine
+from pipeline.engine.control.messages import Empty
+from pipeline.engine.control.operations import STATUS
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 async def test_the_engine_is_ours(work: Path) -> None:
     async with open_engine(work, "one") as engine:
-        status = await engine.request("status", m.Empty(), 60.0)
+        status = await engine.request(STATUS, Empty(), timeout=60.0)
         assert status.pid == engine.pid
 
 

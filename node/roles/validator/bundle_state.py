@@ -132,11 +132,17 @@ _COMMANDED = frozenset({S.PREPARING, S.JUDGING})
 
 
 class BundleQueue:
-    """All bundles on their way, oldest first."""
+    """All bundles on their way, oldest first.
+
+    There are few senders and there may be many bundles: a restart takes in all that were ever set
+    aside. So it is counted how many bundles of each sender are in each state, and the bundles are
+    only gone through where one of them may go on.
+    """
 
     def __init__(self, limits: QueueLimits | None = None) -> None:
         self._limits = limits or QueueLimits()
         self._bundles: dict[bytes, QueuedBundle] = {}
+        self._counts: Counter[tuple[str, BundleState]] = Counter()
 
     def __len__(self) -> int:
         return len(self._bundles)
@@ -160,44 +166,53 @@ class BundleQueue:
             case Taken(bundle_id=bundle_id, sender=sender, block=block):
                 if bundle_id in self._bundles:
                     raise IllegalTransition(f"bundle {bundle_id.hex()[:12]} was taken already")
-                self._bundles[bundle_id] = QueuedBundle(bundle_id, sender, block)
+                self._enter(QueuedBundle(bundle_id, sender, block))
             case Moved(bundle_id=bundle_id, state=state):
                 known = self._bundles.get(bundle_id)
                 if known is None or state in _COMMANDED:
                     raise IllegalTransition(f"bundle {bundle_id.hex()[:12]}: {state} by itself")
-                moved = known.to(state)
-                if state in OVER:
-                    del self._bundles[bundle_id]
-                else:
-                    self._bundles[bundle_id] = moved
+                self._enter(known.to(state))
         return [*self._prepare(), *self._judge()]
 
     def _prepare(self) -> list[Command]:
         """Begin with whatever its sender has not too many of under way."""
-        under_way = self._count(S.PREPARING)
+        limit, counts = self._limits.sender_preparing, self._counts
+        waiting = [sender for sender, state in counts if state is S.TAKEN]
+        room = {sender: limit - counts[sender, S.PREPARING] for sender in waiting}
+        if not any(left > 0 for left in room.values()):
+            return []
         commands: list[Command] = []
-        for bundle in self.bundles:
-            if bundle.state is S.TAKEN and under_way[bundle.sender] < self._limits.sender_preparing:
-                under_way[bundle.sender] += 1
-                commands.append(Prepare(self._begin(bundle, S.PREPARING)))
+        for bundle in self._bundles.values():
+            if bundle.state is S.TAKEN and room[bundle.sender] > 0:
+                room[bundle.sender] -= 1
+                commands.append(Prepare(self._enter(bundle.to(S.PREPARING))))
         return commands
 
     def _judge(self) -> list[Command]:
         """Give the turn to the oldest bundle whose sender has not too many inquiries under way."""
-        if any(bundle.state is S.JUDGING for bundle in self._bundles.values()):
+        limit, counts = self._limits.sender_inquiries, self._counts
+        if any(state is S.JUDGING for _, state in counts):
             return []
-        inquiries = self._count(S.INQUIRING)
-        for bundle in self._bundles.values():
-            if bundle.state is not S.PREPARED:
-                continue
-            if inquiries[bundle.sender] < self._limits.sender_inquiries:
-                return [Judge(self._begin(bundle, S.JUDGING))]
-        return []
+        prepared = [sender for sender, state in counts if state is S.PREPARED]
+        ready = {sender for sender in prepared if counts[sender, S.INQUIRING] < limit}
+        if not ready:
+            return []
+        oldest = next(
+            bundle
+            for bundle in self._bundles.values()
+            if bundle.state is S.PREPARED and bundle.sender in ready
+        )
+        return [Judge(self._enter(oldest.to(S.JUDGING)))]
 
-    def _begin(self, bundle: QueuedBundle, state: BundleState) -> QueuedBundle:
-        begun = self._bundles[bundle.bundle_id] = bundle.to(state)
-        return begun
-
-    def _count(self, state: BundleState) -> Counter[str]:
-        """How many bundles of each sender are in a state."""
-        return Counter(b.sender for b in self._bundles.values() if b.state is state)
+    def _enter(self, bundle: QueuedBundle) -> QueuedBundle:
+        """Keep a bundle as it now stands, in its old place; forget it once it is over."""
+        before = self._bundles.get(bundle.bundle_id)
+        if before is not None:
+            self._counts[before.sender, before.state] -= 1
+        if bundle.state in OVER:
+            del self._bundles[bundle.bundle_id]
+        else:
+            self._bundles[bundle.bundle_id] = bundle
+            self._counts[bundle.sender, bundle.state] += 1
+        self._counts = +self._counts  # without what is none
+        return bundle

@@ -19,4 +19,5 @@ async def test_work_is_done_proven_settled_and_paid(net) -> None:
         paid = network.ledger.paid
         await eventually(lambda: sum(paid.values()) == LAYERS * tokens * PRICE)
         assert {account for _, account in paid} == {n.address for n in network.nodes.values()}
+        assert network.ledger.refused_claims == []
         assert not network.orchestrator.rejections

@@ -86,6 +86,7 @@ def payday(tmp_path: Path) -> Callable[[], Any]:
             records = node.network.records
             await eventually(lambda: len(records.all()) == 2)
             yield Payday(ledger, boss, signer, node, worker)
+            assert ledger.refused_claims == [], "only what a final root promises is claimed"
 
     return open_payday
 

@@ -148,7 +148,7 @@ async def test_who_sends_other_rows_than_it_signs_for_gets_no_pay_and_convicts_n
     ],
 )
 async def test_claims_that_would_make_the_bundle_a_lie_go_into_none(
-    net, stage: int, says: dict[str, Any], suspects: set[int], monkeypatch: pytest.MonkeyPatch
+    net, stage: int, says: dict[str, Any], suspects: set[int]
 ) -> None:
     async with net() as network:
         network.engine(stage).says.update(says)

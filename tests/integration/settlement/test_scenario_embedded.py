@@ -23,6 +23,8 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 DEADLINE_SECONDS = 360
+"""Ends a network that hangs. It says nothing about speed: other tests share the cores, and what a
+scenario must do is counted in epochs and wei."""
 
 
 @pytest.mark.parametrize("cheat", list(Cheat))

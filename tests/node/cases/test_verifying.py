@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from node.cases.verifying import check_replay, check_words, read_case, thresholds_of
+from node.config.profiles import read_profile, shipped_profiles
 from node.errors import InputError
 from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
 from proofs.encoding.signing import address_of
@@ -177,3 +178,13 @@ def test_forged_words_are_told() -> None:
         thresholds_of(case(verdict(None), thresholds="none"))
     with pytest.raises(InputError, match="thresholds"):
         thresholds_of(case(verdict(None), profile=b"x"))
+
+
+def test_a_profile_is_named_by_its_id_and_only_good_for_its_model() -> None:
+    profile = read_profile(shipped_profiles()["smollm2-fp32"])
+    with pytest.raises(InputError, match="the profile is of another model"):
+        thresholds_of(case(verdict(None), profile=profile.to_bytes()))
+    own = profile.model_copy(update={"model_id": UNIT.model_id})
+    name, thresholds = thresholds_of(case(verdict(None), profile=own.to_bytes()))
+    assert name == f"profile {own.profile_id.hex()[:12]}"
+    assert thresholds == own.thresholds

@@ -95,8 +95,8 @@ INTERFACES = ["127.0.0.1", "10.0.0.5", "::1", "fe80::1", "2001:db8::7"]
     ],
 )
 def test_others_are_told_addresses_that_lead_here(listening, external, told):
-    parsed = [[parse_address(a) for a in texts] for texts in (listening, external)]
-    assert [str(a) for a in announced(*parsed, INTERFACES)] == told
+    bound, configured = ([parse_address(a) for a in texts] for texts in (listening, external))
+    assert [str(a) for a in announced(bound, configured, INTERFACES)] == told
 
 
 def test_this_machine_has_a_loopback_address():

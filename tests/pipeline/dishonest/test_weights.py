@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.dishonest.weights import (
+    DEGRADATIONS,
     DROPPED,
-    FAULTS,
     GROUP,
     OTHER_SHARE,
     apply_fault,
@@ -42,7 +42,7 @@ def test_weights_that_came_in_four_bits_are_degraded_all_the_same() -> None:
     assert not torch.allclose(quantised(weight, 4), weight, atol=1e-2)
 
 
-@pytest.mark.parametrize("fault", sorted(set(FAULTS) - set(DROPPED)))
+@pytest.mark.parametrize("fault", sorted(set(DEGRADATIONS) - set(DROPPED)))
 @pytest.mark.parametrize("architecture", ["llama", "mixtral"])
 def test_a_fault_changes_matrices_and_nothing_else(
     tiny_model: Callable[[str], PreparedModel], architecture: str, fault: str

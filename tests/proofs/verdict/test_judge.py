@@ -260,6 +260,24 @@ def test_signed_verdicts_round_trip_and_name_their_signer() -> None:
         SignedVerdict.from_bytes(signed.to_bytes()[:-1])
 
 
+@pytest.mark.parametrize("stages", [16, 256])
+def test_verdicts_on_long_rings_can_be_read(stages: int) -> None:
+    figures = ("malformed", "exp_mismatches", "mant_err_mean", "mant_err_median")
+    verdict = Verdict(
+        unit_id=bytes(32),
+        bundle_id=bytes(32),
+        accepted=True,
+        stages=tuple(
+            StageVerdict(stage=stage, peer_id=f"peer{stage}", status=HONEST)
+            for stage in range(stages)
+        ),
+        figures={f"stage{stage}.{name}": 0.5 for stage in range(stages) for name in figures},
+    )
+    assert Verdict.from_bytes(verdict.to_bytes()) == verdict
+    signed = SignedVerdict.sign(verdict, b"\x33" * 32)
+    assert SignedVerdict.from_bytes(signed.to_bytes()) == signed
+
+
 @pytest.mark.parametrize(
     "changes",
     [

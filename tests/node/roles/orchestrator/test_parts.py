@@ -65,6 +65,7 @@ def test_a_unit_goes_through_the_journal_unchanged() -> None:
         ((65, 66, 2), "AB"),
         ((65, 66), "AB"),
         ((65, 88, 66), "A"),
+        ((65, 89, 66, 88), "A"),  # the first in the text, whatever their order
         ((2,), ""),
         ((65, 2, 66), "A\x02B"),
     ],
@@ -72,7 +73,7 @@ def test_a_unit_goes_through_the_journal_unchanged() -> None:
 def test_the_text_ends_before_a_stop_string_and_without_the_final_eos(
     ids: tuple[int, ...], text: str
 ) -> None:
-    ((unit),) = CUTTER.cut("k", (prompt(max_tokens=4, stop=["X"]),))
+    (unit,) = CUTTER.cut("k", (prompt(max_tokens=4, stop=["X", "Y"]),))
     assert CUTTER.text(unit.sequences[0], ids) == text
 
 
