@@ -83,5 +83,5 @@ def test_a_colder_request_makes_the_output_look_surprising(
     request = claim.sequence.request.model_copy(update={"sampling": sampling})
     colder = claim.sequence.model_copy(update={"request": request})
     measured = measure_sampling(colder, replayed)
-    assert measured.surprise > measure_sampling(claim, replayed).surprise + 2.0
+    assert measured.surprise > measure_sampling(claim.sequence, replayed).surprise + 2.0
     assert measured.matches < 60
