@@ -20,6 +20,7 @@ from node.roles.orchestrator.jobs.beacons import Beacons, BeaconSource, BlockBea
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.journal_events import unit_from_body, unit_to_body
 from node.roles.orchestrator.timing import OrchestratorTiming
+from proofs.evidence.sequence import FinishReason
 from proofs.sampling.noise import noise_key
 from tests.node.roles.chains import Chain, block_hash, open_context
 from tests.node.roles.orchestrator.coordination import Pool
@@ -62,7 +63,7 @@ def test_a_drawn_unit_makes_a_bundle_whose_noise_has_no_fault() -> None:
     drawn = unit.drawn(block_hash(7), 7)
     assert drawn.drawn(block_hash(8), 8) == drawn
     for sequence in drawn.sequences:
-        whole = bundle_sequence(replace(sequence, output_ids=(9,) * 4, reason="length"))
+        whole = bundle_sequence(replace(sequence, output_ids=(9,) * 4, reason=FinishReason.LENGTH))
         assert whole.noise_fault() == ""
     chance, chosen = (sequence.noise for sequence in drawn.sequences)
     assert chance is not None
