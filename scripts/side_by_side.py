@@ -1,12 +1,10 @@
 #!/usr/bin/env python3
 """Run several commands at once; show the last one's output as it comes, the others' at their end.
 
-    python scripts/side_by_side.py "make lint" "make contracts" "pytest"
+    python scripts/side_by_side.py "make lint" "make contracts"
 
-The tests spend much of their time waiting for processes and blocks; lint and the contracts' tests
-use the cores meanwhile. Each of the other commands' output stays in one piece, and the last line
-of all is the last command's closing line, whichever ended last. The exit status is 0 only if every
-command's is.
+Each of the other commands' output stays in one piece, and the last line of all is the last
+command's closing line, whichever ended last. The exit status is 0 only if every command's is.
 """
 
 from __future__ import annotations
