@@ -2,9 +2,8 @@
 
 What takes minutes is marked `slow(minutes)` and starts first, the longest of it before the rest, so
 that no process is left alone with it at the end. Tests that share a fixture of their module stay in
-one process. So do networks of real processes of one kind (`xdist_group`): they keep the cores busy
-by themselves, and two of a kind would only make each other late. All other tests go to whichever
-process is free.
+one process. So do all networks of real processes (`xdist_group`): each keeps the cores busy by
+itself, and two at once miss their deadlines. All other tests go to whichever process is free.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.network,
     pytest.mark.model,
     pytest.mark.slow(1),
-    pytest.mark.xdist_group("simulations"),
+    pytest.mark.xdist_group("networks of processes"),
     pytest.mark.timeout(900),
 ]
 Start = Callable[..., Simulation]

@@ -27,7 +27,7 @@ from tests.integration.settlement.scenario import Plan, open_scenario
 pytestmark = [
     pytest.mark.network,
     pytest.mark.slow(5),
-    pytest.mark.xdist_group("settlement scenarios"),
+    pytest.mark.xdist_group("networks of processes"),
     pytest.mark.timeout(1_200),
     pytest.mark.skipif(
         find_anvil() is None, reason="anvil not found: install Foundry, or `npm ci` in contracts/"

@@ -19,7 +19,7 @@ from tests.integration.settlement.scenario import Plan, open_scenario
 pytestmark = [
     pytest.mark.network,
     pytest.mark.slow(1),
-    pytest.mark.xdist_group("settlement scenarios"),
+    pytest.mark.xdist_group("networks of processes"),
     pytest.mark.timeout(400),
 ]
 DEADLINE_SECONDS = 360
