@@ -13,14 +13,13 @@ import os
 import pytest
 
 MAX_PROCESSES = 8
-"""One for each core, and no more than this. What takes long here are networks of real processes,
-which keep all cores busy: with two of them for each core, their nodes miss their deadlines."""
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """How many processes `-n auto` means."""
+    """How many processes `-n auto` means: one for each core, and one for the networks of processes,
+    which wait for their own. At most `MAX_PROCESSES`."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(2, min(MAX_PROCESSES, cores or 1))
+    return min(MAX_PROCESSES, (cores or 1) + 1)
 
 
 @pytest.hookimpl(tryfirst=True)
