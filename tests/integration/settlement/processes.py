@@ -16,7 +16,7 @@ from node.errors import InputError
 from tests.paths import ROOT
 
 PROGRAM = "tests.integration.settlement.node_process"
-READY_SECONDS = 120
+READY_SECONDS = 240
 """For a busy machine; a process takes a few seconds."""
 
 
