@@ -67,7 +67,7 @@ def show(data: bytes) -> None:
 
 
 def main(commands: list[str]) -> int:
-    """Run them all; 0 if all of them succeeded, else the first failure's exit status."""
+    """Run them all; 0 if all of them ran and succeeded, else the first failure's exit status."""
     if not commands:
         print(__doc__, file=sys.stderr)
         return 2
@@ -80,6 +80,8 @@ def main(commands: list[str]) -> int:
         thread.join()
     summary = "\n".join(str(each) for each in ended)
     show(f"\n{summary}\n".encode() + closing + b"\n")
+    if len(ended) < len(commands):
+        return 1  # one could not even be started; its thread has said why
     return next((each.status for each in ended if each.status), 0)
 
 

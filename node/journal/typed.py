@@ -16,6 +16,7 @@ sends: a body that does not fit raises `JournalError` and names the event.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -42,9 +43,9 @@ class JournalEvent(BaseModel):
         cls.kind = kind
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """What tells this event from others of its kind; appending it again changes nothing."""
-        raise NotImplementedError
 
     def to_entry(self) -> Entry:
         """The event as the journal's file takes it."""
