@@ -24,7 +24,7 @@ from node.roles.orchestrator.chain_parts import ChainParts
 from node.roles.orchestrator.coordinator.commands import BanWorker, Command, Record
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.events import BeaconDrawn, Event, OperatorSubmitted, Tick
-from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from node.roles.orchestrator.executing import CommandExecutor, ExecutorParts
 from node.roles.orchestrator.jobs.beacons import Beacons
 from node.roles.orchestrator.jobs.cutting import JobCutter
@@ -175,7 +175,11 @@ class Orchestrator:
     def dataset(self, job_id: str) -> list[dict[str, Any]]:
         """Rows of a job's accepted units; reads their bundles from disk. Raises KeyError."""
         units = self.units_of(job_id)
-        return dataset_rows(units, self._bundles.bundle, self._cutter.model_name)
+        return dataset_rows(units, self._bundles.bundle, self._cutter.text, self._cutter.model_name)
+
+    def text(self, sequence: WorkSequence) -> str:
+        """What a sequence's output says."""
+        return self._cutter.text(sequence)
 
     @property
     def rejections(self) -> list[UnitRejected]:

@@ -103,7 +103,6 @@ class Pool:
                     s.sequence_id,
                     FinishReason.LENGTH,
                     (5,) * 8,
-                    "t",
                 )
             )
         self.claim(target)
