@@ -217,6 +217,11 @@ class Unit:
         return all(sequence.finished for sequence in self.sequences)
 
     @property
+    def reserved(self) -> int:
+        """Positions that its sequences may come to have; this never changes."""
+        return sum(len(s.request.prompt_ids) + s.request.max_tokens for s in self.sequences)
+
+    @property
     def token_count(self) -> int:
         """Tokens a stage worked on: prompts and outputs of all sequences."""
         return sum(sequence.token_count for sequence in self.sequences)
@@ -243,6 +248,11 @@ class Unit:
         if self.attempt + 1 >= MAX_ATTEMPTS:
             return self.to(UnitState.EXPIRED, history=history)
         queued = self.to(UnitState.QUEUED, attempt=self.attempt + 1, history=history)
+        return queued._from_nothing()
+
+    def returned(self, why: str) -> Unit:
+        """QUEUED with nothing generated, through no fault of its own: it costs no attempt."""
+        queued = self.to(UnitState.QUEUED, history=(*self.history, why)[-MAX_ATTEMPTS:])
         return queued._from_nothing()
 
     def resumed(self) -> Unit:

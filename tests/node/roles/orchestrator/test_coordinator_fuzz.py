@@ -56,7 +56,7 @@ def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: in
         pool.now += choose.random() * 5
         for command in pool.feed(_event(name, pool, works, choose)):
             if isinstance(command, RecordSettled):
-                settled.append(command.unit_id)
+                settled.append(command.unit.unit_id)
         _check_stake(pool)
         live = list(pool.pool.groups.values())
         peers = [p for g in live if g.state is not GroupState.REPAIRING for p in g.peers]

@@ -6,7 +6,6 @@ from node.roles.orchestrator.coordinator.commands import (
     AssignUnit,
     BuildGroup,
     InviteWorker,
-    RecordVerdict,
 )
 from node.roles.orchestrator.coordinator.events import (
     ClaimsFailed,
@@ -25,7 +24,7 @@ from node.roles.orchestrator.coordinator.members import Member, MemberState
 from node.roles.orchestrator.coordinator.pool import PoolLimits
 from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
 from proofs.evidence.sequence import FinishReason
-from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit
+from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit, verdicts
 
 
 def test_a_silent_ring_is_rebuilt_and_then_stage_after_stage_rests() -> None:
@@ -142,7 +141,7 @@ def test_a_unit_that_is_refused_starts_again_and_expires_at_last() -> None:
     for attempt in range(MAX_ATTEMPTS):
         assert pool.pool.units[work.unit_id].attempt == attempt
         commands = pool.feed(UnitRefused(work.unit_id, group.generation, "absurd"))
-        assert RecordVerdict(work.unit_id) in commands
+        assert verdicts(commands) == [work.unit_id]
     assert pool.pool.units[work.unit_id].state is UnitState.EXPIRED
     assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
 
