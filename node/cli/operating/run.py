@@ -118,7 +118,8 @@ def command(
     hours: Annotated[
         list[str] | None,
         typer.Option(
-            "--hours", help="Local hours to work in, like 22:00-06:30; repeat.",
+            "--hours",
+            help="Local hours to work in, like 22:00-06:30; repeat.",
             rich_help_panel=_POLICY,
         ),
     ] = None,
