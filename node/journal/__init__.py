@@ -2,13 +2,14 @@
 
 from node.journal.reader import read_newest
 from node.journal.store import Entry, Event, Journal, JournalError
-from node.journal.typed import JournalEvent
+from node.journal.typed import Forget, JournalEvent
 from node.journal.writer import AsyncJournal, open_journal
 
 __all__ = [
     "AsyncJournal",
     "Entry",
     "Event",
+    "Forget",
     "Journal",
     "JournalError",
     "JournalEvent",

@@ -38,11 +38,13 @@ class JournalError(ResourceError):
 
 @dataclass(frozen=True)
 class Entry:
-    """An event to append. `body` is anything MessagePack holds; it is encoded here, at once."""
+    """An event to append. `body` is anything MessagePack holds; it is encoded here, at once. With
+    `erase` the event of this kind and key is deleted instead."""
 
     kind: str
     key: str
     body: Any = None
+    erase: bool = False
     packed: bytes = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -148,6 +150,11 @@ class Journal:
         return results
 
     def _insert(self, entry: Entry, at: float) -> bool:
+        if entry.erase:
+            gone = self._connection.execute(
+                "DELETE FROM events WHERE kind = ? AND key = ?", (entry.kind, entry.key)
+            )
+            return gone.rowcount == 1
         cursor = self._connection.execute(
             "INSERT INTO events (at, kind, key, body) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (kind, key) DO NOTHING",

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import trio
 
 from node.journal.store import Entry, Journal, JournalError, pack
-from node.journal.typed import JournalEvent
+from node.journal.typed import Forget, JournalEvent
 
 QUEUE = 1024
 MAX_GROUP = 256
@@ -56,10 +56,10 @@ class AsyncJournal:
         return self._journal.path
 
     async def record(
-        self, *events: JournalEvent, state: Mapping[str, Any] | None = None
+        self, *events: JournalEvent | Forget, state: Mapping[str, Any] | None = None
     ) -> list[bool]:
-        """Append typed events (all or none) and set state with them, on disk on return; one bool
-        an event, False for one that was there already."""
+        """Append typed events, or have some deleted (all or none), and set state with them, on disk
+        on return; one bool an event, False for one that was there already (or was not)."""
         return await self._commit([event.to_entry() for event in events], state)
 
     async def find(self, kind: type[E], key: str) -> E | None:
@@ -72,6 +72,12 @@ class AsyncJournal:
         by_name = {kind.kind: kind for kind in kinds}
         stored = await self._in_thread(lambda: list(self._journal.events(list(by_name))))
         return [by_name[event.kind].from_stored(event) for event in stored]
+
+    async def page(self, kind: type[E], after_id: int, limit: int) -> list[tuple[int, E]]:
+        """At most `limit` events of this class, by id, whose ids are above `after_id`: for who need
+        not have all of them in memory."""
+        stored = await self._in_thread(lambda: self._journal.page([kind.kind], after_id, limit))
+        return [(event.id, kind.from_stored(event)) for event in stored]
 
     async def set_state(self, name: str, value: Any) -> None:
         """Set one value, on disk on return."""

@@ -10,7 +10,7 @@ import pytest
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.wire import methods
 from node.wire.codec import BadBody, decode
-from node.wire.messages.verification import VerifyRequest
+from node.wire.messages.verification import BundleUpload
 from node.wire.messages.work import Progress
 from node.wire.methods import Method
 
@@ -98,7 +98,7 @@ def test_a_list_of_a_million_bad_items_costs_one_complaint() -> None:
 )
 def test_containers_are_counted_before_they_fill_the_memory(data: bytes) -> None:
     with pytest.raises(BadBody):
-        decode(VerifyRequest, data)
+        decode(BundleUpload, data)
 
 
 def test_a_finished_sequence_has_at_least_one_token() -> None:

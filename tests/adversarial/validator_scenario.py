@@ -12,9 +12,10 @@ from typing import Any
 from node.roles.validator.service import Validator
 from node.roles.validator.timing import ValidatorTiming
 from node.wire.messages.fields import Done
-from node.wire.messages.verification import VerdictNotice, VerifyRequest
-from node.wire.methods import VERDICT, VERIFY
+from node.wire.messages.verification import BundleUpload, VerdictNotice, VerifyRequest
+from node.wire.methods import BUNDLE, VERDICT, VERIFY
 from node.wire.rpc import serve
+from p2p.errors import RemoteRefused
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.receipts import Receipt
 from proofs.evidence.bundle import StageClaim, UnitBundle
@@ -144,8 +145,39 @@ def ring_bundle(
     )
 
 
-def ask(unit: UnitBundle) -> VerifyRequest:
-    return VerifyRequest(bundle=unit.to_bytes())
+def offer(unit: UnitBundle, **changes: Any) -> VerifyRequest:
+    """What an honest orchestrator offers; `changes` are lies."""
+    pools = [claim.receipt.pool_id for claim in unit.stages if claim.receipt is not None]
+    content = unit.to_bytes()
+    said = VerifyRequest(
+        pool_id=pools[0] if pools else POOL,
+        unit_id=unit.unit_id,
+        bundle_id=sha256(content).digest(),
+        size=len(content),
+        tokens=sum(sequence.token_count for sequence in unit.sequences),
+    )
+    return said.model_copy(update=changes)
+
+
+async def send(sender: Node, judge: str, unit: UnitBundle, **changes: Any) -> None:
+    """Offer a bundle and upload it if it is wanted. Raises `RemoteRefused`."""
+    said = offer(unit, **changes)
+    if (await sender.ask(judge, VERIFY, said))["wanted"]:
+        await sender.ask(judge, BUNDLE, upload(unit, said.bundle_id))
+
+
+def upload(unit: UnitBundle, bundle_id: bytes | None = None) -> BundleUpload:
+    content = unit.to_bytes()
+    return BundleUpload(bundle_id=bundle_id or sha256(content).digest(), bundle=content)
+
+
+async def refusal(sender: Node, judge: str, unit: UnitBundle, **changes: Any) -> str:
+    """The code of the refusal that an offer or its upload meets."""
+    try:
+        await send(sender, judge, unit, **changes)
+    except RemoteRefused as exc:
+        return exc.code
+    raise AssertionError("the bundle was taken")
 
 
 @dataclass
@@ -189,11 +221,11 @@ class ValidatorScenario:
 
     async def verify(self, unit: UnitBundle, sender: Node | None = None) -> None:
         assert self.judge is not None
-        await (sender or self.owner).ask(self.judge.peer_id, VERIFY, ask(unit))
+        await send(sender or self.owner, self.judge.peer_id, unit)
 
-    async def refused(self, unit: UnitBundle, sender: Node | None = None) -> str:
+    async def refused(self, unit: UnitBundle, sender: Node | None = None, **changes: Any) -> str:
         assert self.judge is not None
-        return await (sender or self.owner).refused(self.judge.peer_id, VERIFY, ask(unit))
+        return await refusal(sender or self.owner, self.judge.peer_id, unit, **changes)
 
     async def judged(self, *units: UnitBundle) -> None:
         await eventually(lambda: all(u.content_id in self.verdicts for u in units))
