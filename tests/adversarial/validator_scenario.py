@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from node.roles.validator.assembly import OpenModel
 from node.roles.validator.service import Validator
 from node.roles.validator.timing import ValidatorTiming
 from node.wire.messages.fields import Done
@@ -28,6 +29,7 @@ from tests.adversarial.harness import (
     Node,
     eventually,
     make_validator,
+    named_model,
     open_node,
     running,
 )
@@ -49,12 +51,18 @@ WORK = LAYERS * TOKENS * PRICE
 
 
 def bundle_of(
-    worker: Node, boss: Node, unit: bytes, pool_id: int, last: int, domain: Domain = DOMAIN
+    worker: Node,
+    boss: Node,
+    unit: bytes,
+    pool_id: int,
+    last: int,
+    domain: Domain = DOMAIN,
+    prompt: tuple[int, ...] = (3, 4, 5),
 ) -> UnitBundle:
     """A unit that `worker` truly did alone for `boss`; `last` is its last token."""
     sequence = BundleSequence(
         request=SequenceRequest(
-            sequence_id=sha256(unit).digest()[:16], prompt_ids=(3, 4, 5), max_tokens=4
+            sequence_id=sha256(unit).digest()[:16], prompt_ids=prompt, max_tokens=4
         ),
         output_ids=(10, 11, 12, last),
         reason=FinishReason.LENGTH,
@@ -69,7 +77,7 @@ def bundle_of(
         seq=1,
         counterparty=boss.address,
         epoch=1,
-        units=LAYERS * TOKENS,
+        units=LAYERS * sequence.token_count,
         commitment=evidence_commitment((evidence,)),
     )
     claim = StageClaim(
@@ -198,6 +206,7 @@ class ValidatorScenario:
     judge: Node | None = None
     validator: Validator | None = None
     timing: ValidatorTiming = VALIDATOR_TIMING
+    open_model: OpenModel = named_model
 
     @asynccontextmanager
     async def session(self, weight: int = 1) -> AsyncIterator[ValidatorScenario]:
@@ -207,7 +216,7 @@ class ValidatorScenario:
             5, self.folder / "judge", boot=self.owner, ledger=self.ledger, role="validator"
         ) as self.judge:
             self.ledger.weights[self.judge.address] = weight
-            self.validator = make_validator(self.judge, self.engine, self.timing)
+            self.validator = make_validator(self.judge, self.engine, self.timing, self.open_model)
             async with running(self.judge, validator=self.validator):
                 yield self
 
@@ -236,7 +245,9 @@ class ValidatorScenario:
 
 @asynccontextmanager
 async def open_scenario(
-    folder: Path, timing: ValidatorTiming = VALIDATOR_TIMING
+    folder: Path,
+    timing: ValidatorTiming = VALIDATOR_TIMING,
+    open_model: OpenModel = named_model,
 ) -> AsyncIterator[ValidatorScenario]:
     """`timing` is that of the validator under test."""
     ledger = Ledger()
@@ -246,7 +257,9 @@ async def open_scenario(
             open_node(21, folder / "rival", boot=owner, ledger=ledger)
         )
         ledger.creators |= {POOL: owner.address, POOL + 1: rival.address}
-        scenario = ValidatorScenario(folder, owner, rival, ledger, Engine(Ring()), timing=timing)
+        scenario = ValidatorScenario(
+            folder, owner, rival, ledger, Engine(Ring()), timing=timing, open_model=open_model
+        )
 
         async def on_verdict(peer_id: str, notice: VerdictNotice) -> Done:
             if scenario.deaf:

@@ -96,7 +96,7 @@ async def test_a_rival_cannot_use_up_anothers_unit_id(scenario) -> None:
 
 async def test_one_sender_cannot_fill_the_queue(scenario) -> None:
     timing = replace(
-        VALIDATOR_TIMING, queue=QueueLimits(sender_total=3), delivery=Backoff.every(0.01)
+        VALIDATOR_TIMING, queue=QueueLimits(sender_total=3), delivery=Backoff.every(0.2)
     )
     async with scenario(timing=timing) as c, c.session():
         c.deaf = True
