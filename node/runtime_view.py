@@ -171,7 +171,9 @@ class RuntimeView:
                 "tokens": sum(len(s.output_ids) for _, s in sequences),
                 "error": failed[0].history[-1] if failed else "",
                 "results": [
-                    _completion(i, u, s) for i, (u, s) in enumerate(sequences) if s.finished
+                    _completion(i, u, s, orchestrator.text(s))
+                    for i, (u, s) in enumerate(sequences)
+                    if s.finished
                 ],
             }
         )
@@ -233,11 +235,11 @@ def _work(cursor: int, unit: Unit) -> WorkInfo:
     )
 
 
-def _completion(index: int, unit: Unit, sequence: WorkSequence) -> Completion:
+def _completion(index: int, unit: Unit, sequence: WorkSequence, text: str) -> Completion:
     return Completion(
         index=index,
         id=sequence.prompt_id,
-        text=sequence.text,
+        text=text,
         finish_reason=sequence.reason.value if sequence.reason else "",
         prompt_tokens=len(sequence.request.prompt_ids),
         completion_tokens=len(sequence.output_ids),
