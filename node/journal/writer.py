@@ -8,8 +8,8 @@ disk can fail a shared transaction.
 
 A full, failing or stuck disk fails nobody. The batch is kept and tried again, at growing intervals,
 until the disk takes it; its callers wait. Meanwhile `trouble` says why, and whoever takes in new
-work asks it first and refuses (`node.intake`). What waits has a bound in bytes: callers beyond it
-stand in line and hold no more than their own event.
+work asks it first and refuses (`node/storage/intake.py`). What waits has a bound in bytes: callers
+beyond it stand in line and hold no more than their own event.
 
 Order is kept: commits are written in the order in which they were asked for. A caller may be
 cancelled while it stands in line. Once its events are taken it is shielded, since they will be on

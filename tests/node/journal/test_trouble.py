@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -54,9 +55,9 @@ async def test_a_full_disk_keeps_callers_waiting_and_goes_on_when_there_is_room(
     path, filler = small_disk / "j.sqlite", small_disk / "filler"
     async with open_journal(path) as journal:
         await journal.record(Said(name="before"))
-        with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
-            while True:
-                file.write(b"x" * 4096)
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
         assert shutil.disk_usage(small_disk).free == 0
         done: list[str] = []
 
