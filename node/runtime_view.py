@@ -64,6 +64,7 @@ class RuntimeView:
             provider=context.provider,
             engine_pid=0 if engine is None else engine.pid,
             engine_rss=0 if engine is None else engine.rss,
+            work="" if worker is None else worker.membership.says(),
         )
 
     async def health(self) -> tuple[bool, Sequence[str]]:

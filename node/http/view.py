@@ -27,7 +27,7 @@ class Shape(BaseModel):
 
 class Status(Shape):
     """This node. `state` is the node machine's: starting, registered, serving, draining,
-    stopped."""
+    stopped. `work` is a worker's: whose work it does, or what it was offered and why it waits."""
 
     peer_id: str
     address: str
@@ -42,6 +42,7 @@ class Status(Shape):
     provider: str = ""
     engine_pid: int = 0
     engine_rss: int = 0
+    work: str = ""
 
 
 class NodeInfo(Shape):
