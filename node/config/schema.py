@@ -141,7 +141,7 @@ class ValidatorSection(Section):
 
 
 class RetentionSection(Section):
-    """What the disk is for. Nothing new is taken in while fewer than `free_reserve` bytes are free."""
+    """What the disk is for. Nothing new is taken in while less than `free_reserve` is free."""
 
     free_reserve: Size = 256 * 2**20
 
