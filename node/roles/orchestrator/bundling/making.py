@@ -66,12 +66,13 @@ class BundleMaker:
         except (ValidationError, ProofError, InputError, OSError) as exc:
             log.error("no bundle to send", unit=command.unit_id.hex()[:12], reason=str(exc))
             return
-        offer = self._offer(self._pool.units[command.unit_id], len(data))
+        if data is None:
+            return
         async for _ in tries(self._backoff):
-            unit = self._pool.units[command.unit_id]
-            waits = unit.state is UnitState.VERIFYING
-            if not waits or command.validator not in unit.pending_validators:
+            unit = self._waiting(command.unit_id)
+            if unit is None or command.validator not in unit.pending_validators:
                 return
+            offer = self._offer(unit, len(data))
             try:
                 answer = await call(self._context, command.validator, VERIFY, offer)
                 if answer.wanted:
@@ -90,21 +91,30 @@ class BundleMaker:
             return None
         return UnitBundle.from_bytes(path.read_bytes())
 
-    async def _bundle_bytes(self, unit_id: bytes) -> bytes:
-        """The unit's bundle, the same for every validator."""
+    async def _bundle_bytes(self, unit_id: bytes) -> bytes | None:
+        """The unit's bundle, the same for every validator; None where it needs none any more."""
         async with self._making:
-            unit = self._pool.units[unit_id]
+            unit = self._waiting(unit_id)
+            if unit is None:
+                return None
             if not unit.bundle_id:
                 return await self._make_bytes(unit_id)
         return await trio.to_thread.run_sync(self._path(unit.bundle_id).read_bytes)
 
-    async def _make_bytes(self, unit_id: bytes) -> bytes:
+    async def _make_bytes(self, unit_id: bytes) -> bytes | None:
         committed_at = await self._commit_block.newest()
-        bundle = self._make(self._pool.units[unit_id], committed_at)
+        unit = self._waiting(unit_id)
+        if unit is None:
+            return None
+        bundle = self._make(unit, committed_at)
         data = bundle.to_bytes()
         await trio.to_thread.run_sync(write_atomically, self._path(bundle.content_id), data, 0o600)
         await self._feed(BundleMade(unit_id, bundle.content_id))
         return data
+
+    def _waiting(self, unit_id: bytes) -> Unit | None:
+        unit = self._pool.units.get(unit_id)
+        return unit if unit is not None and unit.state is UnitState.VERIFYING else None
 
     def _make(self, unit: Unit, committed_at: int) -> UnitBundle:
         plan = self._pool.plan_of(unit)

@@ -25,6 +25,7 @@ from node.roles.validator.intake.checks import BadBundle, NotAsOffered, check_up
 from node.roles.validator.intake.offers import Offer, OfferLimits, Offers
 from node.roles.validator.journal_events import BundleTaken
 from node.roles.validator.keeping.store import BundleStore, NoRoom
+from node.storage.intake import require_storage
 from node.wire.messages.fields import Done
 from node.wire.messages.verification import BundleUpload, VerifyAnswer, VerifyRequest
 from node.wire.methods import BUNDLE, VERIFY
@@ -99,6 +100,7 @@ class Intake:
 
     async def on_verify(self, peer_id: str, request: VerifyRequest) -> VerifyAnswer:
         """Look at an offer. Raises `Refused`."""
+        require_storage(self._context.journal)
         await self._authority.require_sender(peer_id, request.pool_id)
         offer = Offer(peer_id, **dict(request))
         if self._desk.is_owed(offer.bundle_id) or await self._desk.settled_already(offer):
