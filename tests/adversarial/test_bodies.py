@@ -17,7 +17,7 @@ from node.wire.methods import Method
 METHODS = {value.name: value for value in vars(methods).values() if isinstance(value, Method)}
 WORKER = ("ping", "invite", "load", "edge", "ring", "assign", "claim", "countersign")
 ORCHESTRATOR = ("progress", "trouble", "verdict")
-VALIDATOR = ("verify", "cosign", "convict")
+VALIDATOR = ("verify", "bundle", "cosign", "convict")
 REF = {"group_id": b"g" * 32, "generation": 1, "stage": 0}
 GARBAGE = (
     b"",
@@ -37,6 +37,7 @@ TURNED_AWAY = {
     "not_asked",
     "not_my_orchestrator",
     "not_my_neighbour",
+    "not_offered",
     "too_large",
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,7 +120,11 @@ def open_validator(
         blobs=follower.blobs,
         limits=timing.queue,
         offers=timing.offers,
-        keep=timing.keep,
+        keep=replace(
+            timing.keep,
+            bundle_bytes=config.validator.bundles_keep,
+            rows_bytes=config.validator.rows_keep,
+        ),
         delivery=timing.delivery,
     )
 
