@@ -6,7 +6,9 @@ stdout is for a command's own output. Where a task works for one peer, group, un
 that with `bind(...)`, and every record below says so (contextvars, so trio tasks do not mix).
 
 Secrets must not reach a log in the first place; a processor redacts what slips through by field
-name, and shows other bytes as hex.
+name, and shows other bytes as hex. Tracebacks are plain: the values of local variables would tell
+tokens and prompts, and drawing them holds the event loop up for most of a second, which a peer
+could ask for with every request that a handler fails on.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.contextvars import bound_contextvars
+from structlog.tracebacks import ExceptionDictTransformer
 
 from node.console.clean import clean
 
@@ -104,7 +107,7 @@ def configure_logging(
         ]
     else:
         ending = [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(default=str),
         ]
     structlog.configure(

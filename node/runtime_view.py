@@ -28,6 +28,7 @@ from node.lifecycle import Lifecycle, NodeState
 from node.roles.assembly import Roles
 from node.roles.orchestrator.coordinator.units import DONE, Unit, UnitState, WorkSequence
 from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot
+from node.storage.intake import NO_STORAGE, NoStorage
 from node.version import version
 
 MAX_REJECTIONS = 200
@@ -148,6 +149,8 @@ class RuntimeView:
             return await orchestrator.submit(job.prompts, job.key)
         except InputError as exc:
             raise JobRefused("bad_prompt", str(exc), 422) from exc
+        except NoStorage as exc:
+            raise JobRefused(NO_STORAGE, str(exc), 507) from exc
 
     async def job(self, job_id: str) -> JobInfo | None:
         """The job and its completions so far."""

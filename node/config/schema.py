@@ -140,6 +140,12 @@ class ValidatorSection(Section):
     check_rate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
 
 
+class RetentionSection(Section):
+    """What the disk is for. Nothing new is taken in while less than `free_reserve` is free."""
+
+    free_reserve: Size = 256 * 2**20
+
+
 class NodeConfig(Section):
     """All settings of one node. `http_port` 0 and TCP port 0 take any free port.
 
@@ -169,6 +175,7 @@ class NodeConfig(Section):
     policy: PolicySection = PolicySection()
     orchestrator: OrchestratorSection = OrchestratorSection()
     validator: ValidatorSection = ValidatorSection()
+    retention: RetentionSection = RetentionSection()
 
     def model_post_init(self, context: Any) -> None:
         """Make paths absolute, and name each role once."""

@@ -156,7 +156,7 @@ class JobRefused(Exception):
     """Raised by `submit`: the node takes no such job. `status` is the HTTP status to answer with.
 
     Codes in use: "not_orchestrator" (409), "busy" (503), "too_many_prompts" (422), "draining"
-    (503).
+    (503), "no_storage" (507).
     """
 
     code: str

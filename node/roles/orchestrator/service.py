@@ -49,6 +49,7 @@ from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.roles.orchestrator.workers.watch import WorkerWatch
 from node.settlement.follower import SettlementFollower
+from node.storage.intake import check_storage
 
 WRITTEN = (RecordVerdict, RecordBundle, RecordSettled)
 """Commands that are carried out once they are in the journal."""
@@ -137,7 +138,8 @@ class Orchestrator:
 
     async def submit(self, prompts: tuple[Prompt, ...], key: str) -> str:
         """Accept a job: on disk before the answer. The same key is the same job. Raises
-        `InputError` naming the first prompt that does not fit."""
+        `InputError` naming the first prompt that does not fit, and `NoStorage`."""
+        check_storage(self._context.journal)
         units = await trio.to_thread.run_sync(self._cutter.cut, key, prompts)
         job_id = units[0].job_id
         job = JobSubmitted(

@@ -94,7 +94,7 @@ async def open_context(
         stack.enter_context(data.lock())
         journal = await stack.enter_async_context(open_journal(data.journal, time.time))
         network = await stack.enter_async_context(open_network(network_config, key.secret))
-        await network.bootstrap(10.0)
+        await network.bootstrap(60)
         chain = await stack.enter_async_context(
             open_chain(
                 table.rpc_url,
