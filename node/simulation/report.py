@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from node.console.output import human_bytes, say, show_table
 from node.simulation.checks import (
     crashed_names,

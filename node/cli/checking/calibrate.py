@@ -70,7 +70,7 @@ def command(
     You should see progress in sequences and, at the end, the limits and the profile's id.
     """
     from node.calibration.measuring import CalibrationPlan, even_boundaries, measure_honest
-    from node.config.datadir import write_atomically
+    from node.config.files import write_atomically
     from node.config.profiles import profiles_folder
     from node.console.progress import shown_progress
     from node.errors import InputError

@@ -38,7 +38,7 @@ def command(
     enough.
     """
     from node.cases.exporting import find_bundle, make_case
-    from node.config.datadir import write_atomically
+    from node.config.files import write_atomically
     from node.config.schema import load_config
     from proofs.verdict.casefile import SUFFIX
 

@@ -63,7 +63,7 @@ def command(
         files += [str(folder.provider_key)] if made else []
     folder.api_token()
     if not folder.config.exists():
-        from node.config.datadir import write_atomically
+        from node.config.files import write_atomically
 
         write_atomically(folder.config, _config_text(config.roles, config.network_file).encode())
         files.append(str(folder.config))

@@ -142,7 +142,7 @@ def _name_network(data: DataDir, network_file: Path | None) -> None:
         return
     import tomli_w
 
-    from node.config.datadir import write_atomically
+    from node.config.files import write_atomically
 
     named = {"network_file": str(network_file.expanduser().absolute())}
     write_atomically(data.config, tomli_w.dumps(named).encode())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import trio
 
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
 
