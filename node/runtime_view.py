@@ -19,6 +19,7 @@ from node.http.view import (
     JobRefused,
     JobRequest,
     NodeInfo,
+    PartInfo,
     Rejection,
     StageInfo,
     Status,
@@ -65,6 +66,19 @@ class RuntimeView:
             engine_pid=0 if engine is None else engine.pid,
             engine_rss=0 if engine is None else engine.rss,
             work="" if worker is None else worker.membership.says(),
+            disk=context.journal.trouble,
+            parts=tuple(
+                PartInfo(
+                    name=part.name,
+                    state=part.state.value,
+                    surprises=part.surprises,
+                    reason=part.reason,
+                    at=part.at,
+                    next_try=part.next_try,
+                )
+                for part in context.supervisor.reports()
+                if part.surprises
+            ),
         )
 
     async def health(self) -> tuple[bool, Sequence[str]]:
@@ -74,6 +88,8 @@ class RuntimeView:
             reasons.append(f"the node is {self._lifecycle.state.value}")
         if not self._context.network.peers() and "orchestrator" not in self._context.config.roles:
             reasons.append("no peer is connected")
+        if trouble := self._context.journal.trouble:
+            reasons.append(trouble)
         return not reasons, reasons
 
     async def nodes(self) -> Sequence[NodeInfo]:

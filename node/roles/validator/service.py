@@ -13,6 +13,9 @@ sender asks again, it starts anew.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import trio
 
 from node.context import NodeContext
@@ -101,9 +104,10 @@ class Validator:
         undelivered = await self._undelivered()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._drop_engine_events)
+            keep = self._context.supervisor.keep
+            keep(nursery, "validator: engine events", self._drop_engine_events)
             await nursery.start(self.settlement.run)
-            nursery.start_soon(self._prosecution.run)
+            keep(nursery, "validator: convictions", self._prosecution.run)
             for taken in undelivered:
                 self._handle(taken)
             serve(self._context.network, VERIFY, self._on_verify)
@@ -153,15 +157,23 @@ class Validator:
 
     def _handle(self, event: Event) -> None:
         """Report to the queue, and begin with what it says."""
-        assert self._nursery is not None
         for command in self._queue.handle(event):
             match command:
                 case Prepare(bundle=bundle):
-                    self._nursery.start_soon(self._prepare, bundle)
+                    self._begin("validator: preparing", self._prepare, bundle)
                 case Judge(bundle=bundle):
-                    self._nursery.start_soon(self._see_through, bundle)
+                    self._begin("validator: judging", self._see_through, bundle)
         self._changed.set()
         self._changed = trio.Event()
+
+    def _begin(
+        self, name: str, step: Callable[[QueuedBundle], Awaitable[None]], queued: QueuedBundle
+    ) -> None:
+        """A bundle on which a step fails in a way that nobody thought of is set aside."""
+        assert self._nursery is not None
+        self._context.supervisor.task(
+            self._nursery, name, step, queued, failed=partial(self._set_aside, queued)
+        )
 
     async def _prepare(self, queued: QueuedBundle) -> None:
         """Plan how a bundle is judged; that may wait for blocks."""
