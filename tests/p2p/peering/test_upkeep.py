@@ -110,7 +110,7 @@ def peer_ids(key):
 async def test_72_hours_with_bootstrap_and_half_the_records_dead_end_nothing(
     autojump_clock, peer_ids
 ):
-    own, bootstrap, *others = peer_ids[:8]
+    own, bootstrap, *others = peer_ids[:6]
     alive = set(others[::2])
     world = World(alive, {p: f"/ip4/10.0.{n}.1/tcp/1" for n, p in enumerate(others)})
     upkeep = upkeep_in(world, own, (f"/ip4/192.0.2.1/tcp/1/p2p/{bootstrap}",))
