@@ -28,6 +28,7 @@ from node.lifecycle import Lifecycle, NodeState
 from node.roles.assembly import Roles
 from node.roles.orchestrator.coordinator.units import DONE, Unit, UnitState, WorkSequence
 from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot
+from node.storage.intake import NO_STORAGE, NoStorage
 from node.version import version
 
 MAX_REJECTIONS = 200
@@ -63,6 +64,7 @@ class RuntimeView:
             provider=context.provider,
             engine_pid=0 if engine is None else engine.pid,
             engine_rss=0 if engine is None else engine.rss,
+            work="" if worker is None else worker.membership.says(),
         )
 
     async def health(self) -> tuple[bool, Sequence[str]]:
@@ -147,6 +149,8 @@ class RuntimeView:
             return await orchestrator.submit(job.prompts, job.key)
         except InputError as exc:
             raise JobRefused("bad_prompt", str(exc), 422) from exc
+        except NoStorage as exc:
+            raise JobRefused(NO_STORAGE, str(exc), 507) from exc
 
     async def job(self, job_id: str) -> JobInfo | None:
         """The job and its completions so far."""
@@ -171,7 +175,9 @@ class RuntimeView:
                 "tokens": sum(len(s.output_ids) for _, s in sequences),
                 "error": failed[0].history[-1] if failed else "",
                 "results": [
-                    _completion(i, u, s) for i, (u, s) in enumerate(sequences) if s.finished
+                    _completion(i, u, s, orchestrator.text(s))
+                    for i, (u, s) in enumerate(sequences)
+                    if s.finished
                 ],
             }
         )
@@ -233,11 +239,11 @@ def _work(cursor: int, unit: Unit) -> WorkInfo:
     )
 
 
-def _completion(index: int, unit: Unit, sequence: WorkSequence) -> Completion:
+def _completion(index: int, unit: Unit, sequence: WorkSequence, text: str) -> Completion:
     return Completion(
         index=index,
         id=sequence.prompt_id,
-        text=sequence.text,
+        text=text,
         finish_reason=sequence.reason.value if sequence.reason else "",
         prompt_tokens=len(sequence.request.prompt_ids),
         completion_tokens=len(sequence.output_ids),

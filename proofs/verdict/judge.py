@@ -32,7 +32,7 @@ from __future__ import annotations
 from proofs.encoding.eip712 import Domain
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle, check_claims
-from proofs.evidence.sequence import BundleSequence, FinishReason
+from proofs.evidence.sequence import ending_fault
 from proofs.verdict.blame import Charge, Inquiry, Revealed, walk_back
 from proofs.verdict.charges import Measures, malformed, off_boundaries, wrong_tokens
 from proofs.verdict.exceedances import RejectConvictLimits
@@ -62,16 +62,8 @@ def judge(
     """
     _check_coverage(bundle, measures)
     findings = Findings(bundle, measures)
-    if reason := check_claims(bundle, domain):
-        return findings.unattributed(reason)
-    if reason := find_terms_mismatch(bundle):
-        return findings.unattributed(reason)
-    for stage, reason in contradictions(bundle).items():
-        findings.fault(stage, reason)
-    if findings.faults:
-        return findings.verdict()
-    if reason := find_bundle_mismatch(bundle) or _ending_faults(bundle):
-        return findings.unattributed(reason)
+    if (verdict := _judge_words(findings, bundle, domain)) is not None:
+        return verdict
     for stage, reason in malformed(bundle, measures):
         findings.fault(stage, reason)
     charges = sorted(off_boundaries(bundle, measures, limits), key=_order)
@@ -99,29 +91,27 @@ def judge(
     return findings.verdict()
 
 
+def judge_words(bundle: UnitBundle, domain: Domain) -> Verdict | None:
+    """The verdict that rules 1 to 3 reach: they need signatures and statements alone, no replay.
+    None where the bundle holds so far, and only a replay can tell."""
+    return _judge_words(Findings(bundle, [None] * len(bundle.sequences)), bundle, domain)
+
+
+def _judge_words(findings: Findings, bundle: UnitBundle, domain: Domain) -> Verdict | None:
+    if reason := check_claims(bundle, domain) or find_terms_mismatch(bundle):
+        return findings.unattributed(reason)
+    for stage, reason in contradictions(bundle).items():
+        findings.fault(stage, reason)
+    if findings.faults:
+        return findings.verdict()
+    if reason := find_bundle_mismatch(bundle) or _ending_faults(bundle):
+        return findings.unattributed(reason)
+    return None
+
+
 def _order(charge: Charge) -> tuple[bool, int, int]:
     """Gross ones first, so that a small deviation hides no large one, then in ring order."""
     return (not charge.gross, charge.stage, charge.index)
-
-
-def ending_fault(sequence: BundleSequence) -> str:
-    """How a sequence's end breaks the rules, or "". Stop strings cannot be checked on ids."""
-    request, output = sequence.request, sequence.output_ids
-    eos = set(request.eos_ids)
-    if len(output) > request.max_tokens:
-        return f"{len(output)} tokens where at most {request.max_tokens} were asked for"
-    first = next((i for i, token in enumerate(output) if token in eos), None)
-    if first is not None and first < len(output) - 1:
-        return f"output goes on after the end-of-sequence token at {first}"
-    if first is not None and sequence.reason != FinishReason.EOS:
-        return f"ends with an end-of-sequence token but says {sequence.reason.value!r}"
-    if first is None and sequence.reason == FinishReason.EOS:
-        return "says 'eos' but does not end with an end-of-sequence token"
-    if sequence.reason == FinishReason.LENGTH and len(output) < request.max_tokens:
-        return f"says 'length' after {len(output)} of {request.max_tokens} tokens"
-    if sequence.reason == FinishReason.STOP and not request.stop:
-        return "says 'stop' but no stop string was asked for"
-    return ""
 
 
 def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
@@ -143,6 +133,6 @@ def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
 
 def _ending_faults(bundle: UnitBundle) -> str:
     for index, sequence in enumerate(bundle.sequences):
-        if reason := ending_fault(sequence):
+        if reason := ending_fault(sequence.request, sequence.output_ids, sequence.reason):
             return f"sequence {index}: {reason}"
     return ""

@@ -22,7 +22,6 @@ from node.roles.orchestrator.coordinator.commands import (
 )
 from node.roles.orchestrator.coordinator.events import Event, GroupBroken, UnitRefused
 from node.roles.orchestrator.coordinator.pool import PoolView
-from node.roles.orchestrator.journal_events import GENERATION
 from node.roles.orchestrator.settlement_watch import SettlementWatch
 from node.roles.orchestrator.workers.builder import Builder
 from node.roles.orchestrator.workers.invites import Inviter
@@ -86,7 +85,6 @@ class CommandExecutor:
         older = self._builds.get(command.group_id)
         if older is not None:
             older.cancel()
-        await self._context.journal.set_state(GENERATION, self._pool.generation)
         with trio.CancelScope() as scope:
             self._builds[command.group_id] = scope
             event = await self._parts.builder.build(command, self._pool.members)
@@ -94,9 +92,9 @@ class CommandExecutor:
             await self._feed(event)
 
     async def _assign(self, command: AssignUnit) -> None:
-        unit = self._pool.units[command.unit_id]
-        group = self._pool.groups[command.group_id]
-        if group.generation != command.generation:
+        unit = self._pool.assigned(command.unit_id, command.generation)
+        group = self._pool.groups.get(command.group_id)
+        if unit is None or group is None or group.generation != command.generation:
             return
         order = Assign(
             ref=StageRef(group_id=group.group_id, generation=group.generation, stage=0),
@@ -115,12 +113,11 @@ class CommandExecutor:
             await self._feed(GroupBroken(group.group_id, group.generation, reason))
 
     async def _forget(self, command: ForgetUnit) -> None:
-        unit = self._pool.units[command.unit_id]
         groups = self._pool.groups.values()
         group = next((g for g in groups if g.plan_at(command.generation)), None)
         if group is None or group.generation != command.generation:
             return
-        ids = tuple(s.sequence_id for s in unit.sequences)
+        ids = command.sequence_ids
         for stage, peer_id in enumerate(group.peers):
             ref = StageRef(group_id=group.group_id, generation=command.generation, stage=stage)
             try:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from node.journal import AsyncJournal
+from node.journal.typed import JournalEvent
 from node.roles.orchestrator.coordinator.commands import (
     BanWorker,
-    Record,
+    BuildGroup,
+    Command,
     RecordBundle,
     RecordSettled,
     RecordVerdict,
 )
-from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.journal_events import (
+    GENERATION,
     UnitBundled,
     UnitJudged,
     UnitSettled,
@@ -20,26 +24,31 @@ from node.roles.orchestrator.journal_events import (
 
 
 class Recorder:
-    """Units go to the journal as the tables have them at that moment."""
+    """Units go to the journal as the commands have them."""
 
-    def __init__(self, journal: AsyncJournal, pool: PoolView) -> None:
+    def __init__(self, journal: AsyncJournal) -> None:
         self._journal = journal
-        self._pool = pool
 
-    async def write(self, command: Record) -> None:
-        """On disk on return; writing the same again changes nothing. Raises `JournalError`."""
+    async def write(self, commands: Sequence[Command]) -> None:
+        """What of these must be on disk is on return, in one commit. Raises `JournalError`."""
+        builds = [c.generation for c in commands if isinstance(c, BuildGroup)]
+        state = {GENERATION: max(builds)} if builds else None
+        await self._journal.record(*_events(commands), state=state)
+
+
+def _events(commands: Sequence[Command]) -> Iterator[JournalEvent]:
+    for command in commands:
         match command:
             case RecordBundle():
-                await self._journal.record(UnitBundled(unit=self._pool.units[command.unit_id]))
+                yield UnitBundled(unit=command.unit)
             case RecordVerdict():
-                await self._journal.record(UnitJudged(unit=self._pool.units[command.unit_id]))
+                yield UnitJudged(unit=command.unit)
             case RecordSettled():
-                unit = self._pool.units[command.unit_id]
-                settled = UnitSettled(
+                unit = command.unit
+                yield UnitSettled(
                     unit_id=unit.unit_id, epoch=unit.epoch, transaction=unit.transaction
                 )
-                await self._journal.record(settled)
             case BanWorker():
-                await self._journal.record(
-                    WorkerBanned(peer_id=command.peer_id, reason=command.reason)
-                )
+                yield WorkerBanned(peer_id=command.peer_id, reason=command.reason)
+            case _:
+                pass

@@ -29,14 +29,13 @@ class Reporter:
         self._metrics = metrics
         self._log = log
         self._rate: deque[tuple[float, int]] = deque(maxlen=max(window, 2))
-        self._units: dict[bytes, UnitState] = {}
         self._groups: dict[bytes, GroupState] = {}
         self._obstacle = ""
 
     @property
     def tokens(self) -> int:
         """Output tokens of all units as they stand."""
-        return sum(len(s.output_ids) for u in self._pool.units.values() for s in u.sequences)
+        return self._pool.tokens
 
     @property
     def tokens_per_second(self) -> float:
@@ -51,14 +50,13 @@ class Reporter:
         self._rate.append((now, self.tokens))
         groups = self._pool.groups.values()
         self._metrics.set_groups(Counter(group.state.value for group in groups))
-        for unit_id, unit in self._pool.units.items():
-            if self._units.get(unit_id) != unit.state:
-                self._units[unit_id] = unit.state
-                self._metrics.unit(unit.state.value)
 
-    def report(self, events: Iterable[Event]) -> None:
-        """Log these events, which the tables have taken in, and what has changed there."""
+    def report(self, events: Iterable[Event], states: Iterable[UnitState]) -> None:
+        """Log these events, which the tables have taken in, and what has changed there; `states`
+        are those that units came to."""
         self._report_groups()
+        for state in states:
+            self._metrics.unit(state.value)
         for event in events:
             self._report_event(event)
 
@@ -67,6 +65,9 @@ class Reporter:
         if obstacle not in ("", self._obstacle):
             self._log.warning("no group can be planned", reason=obstacle)
         self._obstacle = obstacle
+        for gone in self._groups.keys() - self._pool.groups.keys():
+            del self._groups[gone]
+            self._log.warning("group given up", group=gone.hex()[:12])
         for group in self._pool.groups.values():
             if self._groups.get(group.group_id) != group.state:
                 self._groups[group.group_id] = group.state

@@ -1,16 +1,17 @@
 """The orchestrator role: the coordinator's hands.
 
 Events come from peers' requests, from `workers/watch.py` and from the tasks that carry out
-commands; each goes through `feed`, which asks the pure `Coordinator` what to do. Commands that must
-be on disk before anybody is answered are journaled right there (`recording.py`); all others run as
-tasks of this role's nursery (`executing.py`). A task that fails reports an event, never an
-exception.
+commands; each goes through `feed`, and one task (`transitions.py`) has the pure `Coordinator`
+decide about it. What must be on disk is journaled (`recording.py`) before the tables show it, and
+then the commands run as tasks of this role's nursery (`executing.py`). A task that fails reports an
+event, never an exception.
 
 What a restart makes of the journal is in `restore.py`; what peers may ask, in `requests.py`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -21,10 +22,15 @@ from node.prompts import Prompt
 from node.roles.orchestrator.bundling.collecting import ClaimCollector
 from node.roles.orchestrator.bundling.making import BundleMaker
 from node.roles.orchestrator.chain_parts import ChainParts
-from node.roles.orchestrator.coordinator.commands import BanWorker, Command, Record
+from node.roles.orchestrator.coordinator.commands import (
+    Command,
+    RecordBundle,
+    RecordSettled,
+    RecordVerdict,
+)
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.events import BeaconDrawn, Event, OperatorSubmitted, Tick
-from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from node.roles.orchestrator.executing import CommandExecutor, ExecutorParts
 from node.roles.orchestrator.jobs.beacons import Beacons
 from node.roles.orchestrator.jobs.cutting import JobCutter
@@ -37,11 +43,16 @@ from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.settlement_watch import SettlementWatch
 from node.roles.orchestrator.snapshot import PoolSnapshot, group_snapshots, worker_snapshots
 from node.roles.orchestrator.timing import OrchestratorTiming
+from node.roles.orchestrator.transitions import Transitions
 from node.roles.orchestrator.workers.builder import Builder
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.roles.orchestrator.workers.watch import WorkerWatch
 from node.settlement.follower import SettlementFollower
+from node.storage.intake import check_storage
+
+WRITTEN = (RecordVerdict, RecordBundle, RecordSettled)
+"""Commands that are carried out once they are in the journal."""
 
 
 class Orchestrator:
@@ -67,16 +78,26 @@ class Orchestrator:
         self.changed = trio.Event()
         """Set, and replaced by another, whenever more than time has passed."""
         self._context = context
-        self._coordinator = coordinator
         self._cutter = cutter
         self._builder = builder
         self._tick = timing.tick
         self._settlement = SettlementWatch(follower, pool_id)
         self._beacons = Beacons(parts.beacons, context.journal, log, timing.beacon)
-        self._recorder = Recorder(context.journal, pool)
+        self._transitions = Transitions(
+            coordinator, context.now, Recorder(context.journal).write, self._began
+        )
+        self.feed = self._transitions.feed
+        """Tell the coordinator; see `Transitions.feed`."""
+        self._states: dict[bytes, UnitState] = {}
         self._reporter = Reporter(pool, context.metrics, log, window=int(timing.rate / timing.tick))
         self._bundles = BundleMaker(
-            context, pool, parts.commit_block, self.feed, model_id=model_id, backoff=timing.bundle
+            context,
+            pool,
+            parts.commit_block,
+            self.feed,
+            pool_id=pool_id,
+            model_id=model_id,
+            backoff=timing.bundle,
         )
         validators = ValidatorWatch(parts.stakes, self.feed, log)
         self._watch = WorkerWatch(context, pool, validators, self.feed, timing)
@@ -106,6 +127,7 @@ class Orchestrator:
         self._requests.rejections += recovered.rejections
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            nursery.start_soon(self._transitions.run)
             await self.feed(recovered.event)
             self._requests.serve()
             nursery.start_soon(self._watch.records)
@@ -120,23 +142,10 @@ class Orchestrator:
                 self._reporter.meter(self._context.now())
                 await trio.sleep(self._tick)
 
-    async def feed(self, *events: Event) -> None:
-        """Let the coordinator decide about events of one moment and carry out what follows. On
-        return, what must be on disk is."""
-        commands = self._coordinator.handle_all(events, self._context.now())
-        self._reporter.report(events)
-        for command in commands:
-            if isinstance(command, Record):
-                await self._recorder.write(command)
-            if isinstance(command, BanWorker) or not isinstance(command, Record):
-                self._start(command)
-        if not all(isinstance(event, Tick) for event in events):
-            self.changed.set()
-            self.changed = trio.Event()
-
     async def submit(self, prompts: tuple[Prompt, ...], key: str) -> str:
         """Accept a job: on disk before the answer. The same key is the same job. Raises
-        `InputError` naming the first prompt that does not fit."""
+        `InputError` naming the first prompt that does not fit, and `NoStorage`."""
+        check_storage(self._context.journal)
         units = await trio.to_thread.run_sync(self._cutter.cut, key, prompts)
         job_id = units[0].job_id
         job = JobSubmitted(
@@ -175,7 +184,11 @@ class Orchestrator:
     def dataset(self, job_id: str) -> list[dict[str, Any]]:
         """Rows of a job's accepted units; reads their bundles from disk. Raises KeyError."""
         units = self.units_of(job_id)
-        return dataset_rows(units, self._bundles.bundle, self._cutter.model_name)
+        return dataset_rows(units, self._bundles.bundle, self._cutter.text, self._cutter.model_name)
+
+    def text(self, sequence: WorkSequence) -> str:
+        """What a sequence's output says."""
+        return self._cutter.text(sequence)
 
     @property
     def rejections(self) -> list[UnitRejected]:
@@ -193,6 +206,28 @@ class Orchestrator:
             workers=worker_snapshots(self.pool, pongs),
             groups=group_snapshots(self.pool, self._builder.loaded, pongs),
         )
+
+    def _began(
+        self, events: Sequence[Event], commands: Sequence[Command], units: Iterable[bytes]
+    ) -> None:
+        """The tables show what followed from events: tell of it, and do what is to be done."""
+        self._reporter.report(events, self._moved(units))
+        for command in commands:
+            if not isinstance(command, WRITTEN):
+                self._start(command)
+        if not all(isinstance(event, Tick) for event in events):
+            self.changed.set()
+            self.changed = trio.Event()
+
+    def _moved(self, units: Iterable[bytes]) -> Iterator[UnitState]:
+        """States that units have come to, as it was not told before."""
+        for unit_id in units:
+            unit = self.pool.units.get(unit_id)
+            if unit is None:
+                self._states.pop(unit_id, None)
+            elif self._states.get(unit_id) is not unit.state:
+                self._states[unit_id] = unit.state
+                yield unit.state
 
     def _start(self, command: Command) -> None:
         if self._nursery is not None and not self._leaving:

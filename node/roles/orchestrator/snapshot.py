@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -73,11 +74,17 @@ def group_snapshots(
     pool: PoolView, loaded: Mapping[str, StageLoaded], pongs: Mapping[str, Pong]
 ) -> tuple[GroupSnapshot, ...]:
     """Every group. `loaded` is what workers reported when they loaded their stages, by peer id."""
-    return tuple(_group(group, pool, loaded, pongs) for group in pool.groups.values())
+    running: Counter[bytes] = Counter()
+    for unit in pool.units.values():
+        if unit.state is UnitState.ASSIGNED:
+            running[unit.group_id] += sum(not s.finished for s in unit.sequences)
+    return tuple(
+        _group(group, running[group.group_id], loaded, pongs) for group in pool.groups.values()
+    )
 
 
 def _group(
-    group: Group, pool: PoolView, loaded: Mapping[str, StageLoaded], pongs: Mapping[str, Pong]
+    group: Group, running: int, loaded: Mapping[str, StageLoaded], pongs: Mapping[str, Pong]
 ) -> GroupSnapshot:
     stages = []
     for stage in group.plan.stages:
@@ -92,12 +99,6 @@ def _group(
                 rss=max(report.rss if report else 0, pong.rss if pong else 0),
             )
         )
-    running = sum(
-        not sequence.finished
-        for unit in pool.units.values()
-        if unit.group_id == group.group_id and unit.state is UnitState.ASSIGNED
-        for sequence in unit.sequences
-    )
     return GroupSnapshot(
         group.group_id,
         group.generation,

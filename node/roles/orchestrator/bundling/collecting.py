@@ -46,9 +46,9 @@ class ClaimCollector:
     ) -> list[PeerClaimed] | list[ClaimsFailed]:
         """Ask every stage of the unit's group; one event a claim, or one `ClaimsFailed`. `epoch` is
         the one that their receipts name."""
-        unit = self._pool.units[command.unit_id]
-        plan = self._pool.plan_of(unit)
-        if plan is None or unit.generation != command.generation:
+        unit = self._pool.units.get(command.unit_id)
+        plan = None if unit is None else self._pool.plan_of(unit)
+        if unit is None or plan is None or unit.generation != command.generation:
             return []
         peers = [stage.peer_id for stage in plan.stages]
         asked = ClaimRequestContext(

@@ -1,13 +1,14 @@
 """What an orchestrator decides to do.
 
 None of these waits for an answer here: what became of a command comes back as an event. Those in
-`Record` go to the journal before anybody is answered.
+`Record` go to the journal before the tables are published and anybody is answered.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from node.roles.orchestrator.coordinator.units import Unit
 from pipeline.planner import GroupPlan
 
 
@@ -54,10 +55,10 @@ class VerifyUnit:
 
 @dataclass(frozen=True)
 class ForgetUnit:
-    """Stages may drop the unit's evidence."""
+    """Stages may drop the evidence of these sequences, a unit's."""
 
-    unit_id: bytes
     generation: int
+    sequence_ids: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -72,25 +73,26 @@ class BanWorker:
 class RecordVerdict:
     """Journal the unit as it now stands: ACCEPTED, QUEUED once more, or EXPIRED."""
 
-    unit_id: bytes
+    unit: Unit
 
 
 @dataclass(frozen=True)
 class RecordBundle:
     """Journal the unit with the bundle that it is sent as."""
 
-    unit_id: bytes
+    unit: Unit
 
 
 @dataclass(frozen=True)
 class RecordSettled:
     """Journal which epoch and transaction paid the unit."""
 
-    unit_id: bytes
+    unit: Unit
 
 
-Record = RecordVerdict | RecordBundle | RecordSettled | BanWorker
-"""What must be on disk before anybody is answered."""
+Record = RecordVerdict | RecordBundle | RecordSettled | BanWorker | BuildGroup
+"""What must be on disk before anybody is answered: of a build its generation, so that no later run
+of this node counts it again."""
 
 Command = (
     InviteWorker

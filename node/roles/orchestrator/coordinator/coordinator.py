@@ -10,6 +10,10 @@ comes back.
 What is ugly: a unit that was PRODUCED but whose evidence died with a stage is generated again by
 one token, so that the rebuilt group proves all of it.
 
+What was decided is not to be seen before it is on disk: `decide` changes the coordinator's own
+tables, and `publish` shows them in `pool` once the commands of `Record` are carried out. Whoever
+has nothing to write calls `handle`, which does both.
+
 Pure: no clock, no I/O, no randomness; group ids come from the generation counter. Nobody else holds
 the tables: `pool` shows them and cannot change them.
 """
@@ -50,9 +54,16 @@ class Coordinator:
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event at time `now` (seconds, monotonic) and say what to do."""
-        return self.handle_all((event,), now)
+        commands = self.decide((event,), now)
+        self.publish()
+        return commands
 
-    def handle_all(self, events: Iterable[Event], now: float) -> list[Command]:
-        """Take events of one moment, in order; reconciled once, after the last."""
+    def decide(self, events: Iterable[Event], now: float) -> list[Command]:
+        """Take events of one moment, in order; reconciled once, after the last. `pool` stays as it
+        is."""
         commands = [command for event in events for command in self._applier.apply(event, now)]
         return commands + self._reconciler.reconcile(now)
+
+    def publish(self) -> dict[bytes, None]:
+        """Have `pool` show what was decided; the ids of the units that changed."""
+        return self.pool.publish()

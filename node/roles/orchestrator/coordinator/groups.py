@@ -8,7 +8,9 @@ Every time a group is built it gets a new generation, counted over all groups of
 so that whatever arrives late from an older one is recognised and dropped. A death never dissolves a
 group: it is REPAIRING until a plan over those left is found, and its sequences go on where they
 stood. Nor does the end of the orchestrator's process: groups are not kept on disk, and the next
-start plans new ones over the workers that it then finds.
+start plans new ones over the workers that it then finds. Two things end one: nothing stays LOADING
+for longer than the policy says, and what cannot be repaired for long is given up, so that its units
+and its workers are free for other groups.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class Group:
     """One group, as of its newest generation.
 
     `plan` says which layers each worker holds, stage 0 first. `retry_at` is when a REPAIRING group
-    may be planned again and `up_at` when this generation began to run, both in monotonic seconds.
+    may be planned again, `up_at` when this generation began to run, `since` when it came to its
+    state and `down_since` when the group ran last, or was made, all in monotonic seconds.
     `failures` counts generations in a row that did not last, `stalls` silent rings since the last
     finished unit. `reason` is why it broke last, "" while it is loading.
     """
@@ -61,14 +64,17 @@ class Group:
     failures: int = 0
     stalls: int = 0
     up_at: float = 0.0
+    since: float = 0.0
+    down_since: float = 0.0
     reason: str = ""
     generations: tuple[tuple[int, GroupPlan], ...] = ()
     """The latest generations and their plans, to say later who was in them."""
 
     @classmethod
-    def first(cls, group_id: bytes, generation: int, plan: GroupPlan) -> Group:
+    def first(cls, group_id: bytes, generation: int, plan: GroupPlan, now: float) -> Group:
         """A new group, LOADING its first generation."""
-        return cls(group_id, plan, generation, generations=((generation, plan),))
+        made = ((generation, plan),)
+        return cls(group_id, plan, generation, since=now, down_since=now, generations=made)
 
     def to(self, state: GroupState, **changes: Any) -> Group:
         """This group in another state. Raises `IllegalTransition` where the table forbids it."""
@@ -85,10 +91,11 @@ class Group:
         """The plan of one of this group's generations, None where it had no such generation."""
         return dict(self.generations).get(generation)
 
-    def loading(self, generation: int, plan: GroupPlan) -> Group:
+    def loading(self, generation: int, plan: GroupPlan, now: float) -> Group:
         """The group LOADING another generation."""
         return self.to(
             GroupState.LOADING,
+            since=now,
             generation=generation,
             plan=plan,
             reason="",
@@ -103,9 +110,19 @@ class Group:
         """REPAIRING, with a delay that doubles with every generation in a row that did not last."""
         failures = self.failures if self.young(now) else 0
         delay = min(REPAIR_DELAY * 2**failures, REPAIR_DELAY_LIMIT)
+        return self._repairing(reason, now, now + delay, failures=min(failures + 1, 16))
+
+    def lost(self, reason: str, now: float) -> Group:
+        """REPAIRING, to be planned again at once: it has lost a worker."""
+        return self._repairing(reason, now, now)
+
+    def _repairing(self, reason: str, now: float, retry_at: float, **changes: Any) -> Group:
+        down_since = now if self.state is GroupState.RUNNING else self.down_since
         return self.to(
             GroupState.REPAIRING,
             reason=reason,
-            retry_at=now + delay,
-            failures=min(failures + 1, 16),
+            retry_at=retry_at,
+            since=now,
+            down_since=down_since,
+            **changes,
         )

@@ -2,7 +2,8 @@
 
 `PoolTables` belongs to the coordinator alone: its rules (`intake/`, `reconcile.py`) are the only
 ones that hold it, and an event is the only way to have them change it. Everybody else gets a
-`PoolView`, which shows the same tables as they are now and cannot write to them.
+`PoolView`, which shows the tables as they were last published and cannot write to them: what must
+be on disk first is not to be seen before (`coordinator.py`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from types import MappingProxyType
 
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import Member, MemberState
+from node.roles.orchestrator.coordinator.tables import Tracked, UnitTable
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from pipeline.planner import Candidate, CannotPlan, GroupPlan
 
@@ -24,7 +26,9 @@ class Policy:
 
     `stages` is how many stages a first generation waits for, at most `formation_wait` after the
     first worker is healthy; 0 takes what is there. A ring with work that brings no token for
-    `stall_timeout` is rebuilt, though its workers answer pings.
+    `stall_timeout` is rebuilt, though its workers answer pings. A generation that is not up after
+    `load_timeout` failed, and so did the claims of a unit that are not there after `claim_timeout`.
+    A group that could not be repaired for `repair_timeout` is given up.
     """
 
     stages: int = 0
@@ -32,15 +36,20 @@ class Policy:
     sequences_in_flight: int = 32
     verify_timeout: float = 300.0
     stall_timeout: float = 120.0
+    load_timeout: float = 600.0
+    claim_timeout: float = 300.0
+    repair_timeout: float = 900.0
 
 
 @dataclass(frozen=True)
 class PoolLimits:
     """How much of this node strangers may take up: `members` in its table, and `invites` that wait
-    for an answer at the same time."""
+    for an answer at the same time. `units_at_work` is how many units may be between their
+    assignment and their verdict: no group is given more while validators are behind."""
 
     members: int = 2048
     invites: int = 64
+    units_at_work: int = 1024
 
 
 Planner = Callable[[Sequence[Candidate], GroupPlan | None], GroupPlan]
@@ -60,14 +69,12 @@ class PoolTables:
         self.policy = policy
         self.limits = limits
         self.identity = identity
-        self.members: dict[str, Member] = {}
-        self.groups: dict[bytes, Group] = {}
-        self.units: dict[bytes, Unit] = {}
-        self.unit_of: dict[bytes, bytes] = {}
-        """Unit ids by the ids of their sequences."""
-        self.validators: dict[str, int] = {}
+        self.members: Tracked[str, Member] = Tracked()
+        self.groups: Tracked[bytes, Group] = Tracked()
+        self.units = UnitTable()
+        self.validators: Tracked[str, int] = Tracked()
         """Stake (wei) behind each validator that is here; without a chain, 1 each."""
-        self.weights: dict[str, int] = {}
+        self.weights: Tracked[str, int] = Tracked()
         """The same, of those too who have left since they were asked."""
         self.all_weight = 0
         self.quorum = DEFAULT_QUORUM
@@ -83,7 +90,6 @@ class PoolTables:
         """Take in a unit, unless it is known."""
         if unit.unit_id not in self.units:
             self.units[unit.unit_id] = unit
-            self.unit_of |= dict.fromkeys((s.sequence_id for s in unit.sequences), unit.unit_id)
 
     def room_for_member(self) -> bool:
         """Whether one more worker fits, after forgetting one that is of no use if need be."""
@@ -113,8 +119,7 @@ class PoolTables:
 
     def plan_of(self, unit: Unit) -> GroupPlan | None:
         """The plan of the generation that the unit was last given to."""
-        group = self.groups.get(unit.group_id)
-        return None if group is None else group.plan_at(unit.generation)
+        return plan_of(unit, self.groups)
 
     def all_claims(self, unit: Unit) -> bool:
         """Whether every stage of the unit's generation has given its claim."""
@@ -129,17 +134,13 @@ class PoolTables:
 
     def release(self, peer_id: str, reason: str, now: float) -> None:
         """Send every group that a lost or banned worker holds up into repair, at once."""
-        for group in self.groups.values():
+        for group in list(self.groups.values()):
             if peer_id in group.peers and group.state in (GroupState.LOADING, GroupState.RUNNING):
-                repaired = group.to(GroupState.REPAIRING, reason=reason, retry_at=now)
-                self.groups[group.group_id] = repaired
+                self.groups[group.group_id] = group.lost(reason, now)
 
     def assigned(self, unit_id: bytes, generation: int) -> Unit | None:
         """The unit, where it is being worked on by that generation."""
-        unit = self.units.get(unit_id)
-        if unit is None or unit.state is not UnitState.ASSIGNED or unit.generation != generation:
-            return None
-        return unit
+        return assigned(self.units.get(unit_id), generation)
 
     def current(self, group_id: bytes, generation: int, state: GroupState) -> Group | None:
         """The group, where this is its newest generation and it is in that state."""
@@ -173,51 +174,87 @@ class PoolTables:
         return plan
 
 
+def plan_of(unit: Unit, groups: Mapping[bytes, Group]) -> GroupPlan | None:
+    """The plan of the generation that the unit was last given to."""
+    group = groups.get(unit.group_id)
+    return None if group is None else group.plan_at(unit.generation)
+
+
+def assigned(unit: Unit | None, generation: int) -> Unit | None:
+    """The unit, where it is being worked on by that generation."""
+    if unit is None or unit.state is not UnitState.ASSIGNED or unit.generation != generation:
+        return None
+    return unit
+
+
 class PoolView:
-    """The tables as they are now, to be read. What they hold is immutable too."""
+    """The tables as they were last published, to be read. What they hold is immutable too.
+
+    `asked` are the validators that were ever asked for a verdict, `generation` is the newest of any
+    group, and `unplannable` says why no group could be planned at the last try, "" where one could.
+    `total_weight` is the stake of all validators, here or not, and `needed_weight` what must accept
+    a unit. `tokens` counts the output tokens of the units that are in the tables.
+    """
 
     def __init__(self, tables: PoolTables) -> None:
         self._tables = tables
+        self._members: dict[str, Member] = {}
+        self._groups: dict[bytes, Group] = {}
+        self._units: dict[bytes, Unit] = {}
+        self._validators: dict[str, int] = {}
+        self._weights: dict[str, int] = {}
+        self._unit_of: dict[bytes, bytes] = {}
         self.policy = tables.policy
-        self.members: Mapping[str, Member] = MappingProxyType(tables.members)
-        self.groups: Mapping[bytes, Group] = MappingProxyType(tables.groups)
-        self.units: Mapping[bytes, Unit] = MappingProxyType(tables.units)
-        self.validators: Mapping[str, int] = MappingProxyType(tables.validators)
-        self.weights: Mapping[str, int] = MappingProxyType(tables.weights)
+        self.members: Mapping[str, Member] = MappingProxyType(self._members)
+        self.groups: Mapping[bytes, Group] = MappingProxyType(self._groups)
+        self.units: Mapping[bytes, Unit] = MappingProxyType(self._units)
+        self.validators: Mapping[str, int] = MappingProxyType(self._validators)
+        self.weights: Mapping[str, int] = MappingProxyType(self._weights)
+        self.asked: AbstractSet[str] = frozenset()
+        self.generation = 0
+        self.unplannable = ""
+        self.total_weight = 0
+        self.needed_weight = 0
+        self.tokens = 0
 
-    @property
-    def asked(self) -> AbstractSet[str]:
-        """Validators that were ever asked for a verdict."""
-        return self._tables.asked
-
-    @property
-    def generation(self) -> int:
-        """The newest generation of any group."""
-        return self._tables.generation
-
-    @property
-    def unplannable(self) -> str:
-        """Why no group could be planned at the last try, "" where one could."""
-        return self._tables.unplannable
-
-    @property
-    def total_weight(self) -> int:
-        """Stake of all validators, here or not."""
-        return self._tables.total_weight
-
-    @property
-    def needed_weight(self) -> int:
-        """Stake that must accept a unit."""
-        return self._tables.needed_weight
+    def publish(self) -> dict[bytes, None]:
+        """Show the tables as they are now; the ids of the units that have changed."""
+        tables = self._tables
+        units = tables.units.changed.copy()
+        for unit_id in units:
+            if (unit_id in self._units) != (unit_id in tables.units):
+                self._index(unit_id)
+        tables.units.publish(self._units)
+        tables.members.publish(self._members)
+        tables.groups.publish(self._groups)
+        tables.validators.publish(self._validators)
+        tables.weights.publish(self._weights)
+        if len(self.asked) != len(tables.asked):
+            self.asked = frozenset(tables.asked)
+        self.generation = tables.generation
+        self.unplannable = tables.unplannable
+        self.total_weight = tables.total_weight
+        self.needed_weight = tables.needed_weight
+        self.tokens = tables.units.tokens
+        return units
 
     def unit_id_of(self, sequence_id: bytes) -> bytes:
         """The id of the unit that holds a sequence, b"" where none does."""
-        return self._tables.unit_of.get(sequence_id, b"")
+        return self._unit_of.get(sequence_id, b"")
 
     def plan_of(self, unit: Unit) -> GroupPlan | None:
         """The plan of the generation that the unit was last given to."""
-        return self._tables.plan_of(unit)
+        return plan_of(unit, self.groups)
 
     def assigned(self, unit_id: bytes, generation: int) -> Unit | None:
         """The unit, where it is being worked on by that generation."""
-        return self._tables.assigned(unit_id, generation)
+        return assigned(self.units.get(unit_id), generation)
+
+    def _index(self, unit_id: bytes) -> None:
+        """Note which sequences are in a unit that comes or goes."""
+        gone = self._units.get(unit_id)
+        for sequence in (gone or self._tables.units[unit_id]).sequences:
+            if gone is None:
+                self._unit_of[sequence.sequence_id] = unit_id
+            else:
+                self._unit_of.pop(sequence.sequence_id, None)

@@ -19,33 +19,66 @@ from node.roles.orchestrator.coordinator.commands import (
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import PoolTables
+from node.roles.orchestrator.coordinator.tables import AT_WORK
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 
 WITHHELD_FACTOR = 5
 """Of the stall timeout: how long one unit may get nothing while its ring works on others."""
 
 
+TO_JUDGE = (UnitState.PRODUCED, UnitState.VERIFYING)
+LOOK = 0.25
+"""Seconds after which everything is looked at again, whatever the events were about."""
+
+
 class Reconciler:
-    """Turns the state of a pool into the next commands."""
+    """Turns the state of a pool into the next commands.
+
+    Most events are about a unit, and such an event costs no more than that unit. What waits for
+    time, or follows from workers, groups and validators, is looked at when one of those changed,
+    and every `LOOK` seconds.
+    """
 
     def __init__(self, tables: PoolTables) -> None:
         self._tables = tables
+        self._running: dict[bytes, Group] = {}
+        self._next_look = 0.0
 
     def reconcile(self, now: float) -> list[Command]:
         """The commands that are missing at time `now` (seconds, monotonic)."""
-        commands: list[Command] = []
-        commands += self._invite(now)
-        commands += self._form(now)
-        self._stalled(now)
-        commands += self._repair(now)
-        commands += self._verify(now)
+        tables, commands = self._tables, list[Command]()
+        everything = now >= self._next_look or self._structure_changed()
+        touched = list(tables.units.touched)
+        if everything:
+            self._next_look = now + LOOK
+            commands += self._invite(now)
+            commands += self._form(now)
+            self._overdue(now)
+            self._stalled(now)
+            commands += self._repair(now)
+            self._give_up(now)
+            self._running = {
+                g.group_id: g for g in tables.groups.values() if g.state is GroupState.RUNNING
+            }
+            commands += self._verify(tables.units.in_state(*TO_JUDGE), now)
+            commands += self._move(tables.units.in_state(*AT_WORK), now)
+        else:
+            found = [tables.units[unit_id] for unit_id in touched if unit_id in tables.units]
+            commands += self._verify([u for u in found if u.state in TO_JUDGE], now)
+            commands += self._move([u for u in found if u.state in AT_WORK], now)
         commands += self._assign(now)
+        for table in (tables.units, tables.members, tables.groups, tables.validators):
+            table.touched.clear()
         return commands
+
+    def _structure_changed(self) -> bool:
+        tables = self._tables
+        return bool(tables.members.touched or tables.groups.touched or tables.validators.touched)
 
     def _invite(self, now: float) -> list[Command]:
         commands: list[Command] = []
         open_invites = sum(m.state is MemberState.INVITED for m in self._tables.members.values())
-        for member in self._tables.members.values():
+        for member in list(self._tables.members.values()):
             if open_invites + len(commands) >= self._tables.limits.invites:
                 break
             if member.state is MemberState.DISCOVERED and now >= member.retry_at:
@@ -70,8 +103,43 @@ class Reconciler:
             return []
         generation = self._tables.next_generation()
         group_id = hashlib.sha256(self._tables.identity + generation.to_bytes(8, "big")).digest()
-        self._tables.groups[group_id] = Group.first(group_id, generation, plan)
+        self._tables.groups[group_id] = Group.first(group_id, generation, plan, now)
         return [BuildGroup(group_id, generation, plan)]
+
+    def _overdue(self, now: float) -> None:
+        """Whatever should have come back from a task by now will not: go on without it."""
+        tables, policy = self._tables, self._tables.policy
+        for group in list(tables.groups.values()):
+            waited = now - group.since
+            if group.state is GroupState.LOADING and waited >= policy.load_timeout:
+                broken = group.broken(f"it was not up after {waited:.0f} s", now)
+                tables.groups[group.group_id] = broken
+        for unit in tables.units.in_state(UnitState.PRODUCED):
+            current = tables.current(unit.group_id, unit.generation, GroupState.RUNNING)
+            waited = now - unit.progress_at
+            if current is None or waited < policy.claim_timeout or tables.all_claims(unit):
+                continue
+            broken = current.broken(f"a unit was not proven after {waited:.0f} s", now)
+            tables.groups[current.group_id] = broken
+
+    def _give_up(self, now: float) -> None:
+        """End groups that nothing repairs; what they worked on starts anew, maybe elsewhere.
+
+        A bundle that is yet to be made names the group's plan, so that group has to wait for it.
+        """
+        tables = self._tables
+        for group in list(tables.groups.values()):
+            waited = now - group.down_since
+            repairing = group.state is GroupState.REPAIRING
+            if not repairing or waited < tables.policy.repair_timeout:
+                continue
+            units = tables.units.in_group(group.group_id)
+            if any(u.state is UnitState.VERIFYING and not u.bundle_id for u in units):
+                continue
+            for unit in units:
+                if unit.state in AT_WORK:
+                    tables.units[unit.unit_id] = unit.returned("its group could not be repaired")
+            del tables.groups[group.group_id]
 
     def _stalled(self, now: float) -> None:
         """Break rings whose work brings no tokens, though every worker answers pings.
@@ -82,9 +150,9 @@ class Reconciler:
         """
         patience = self._tables.policy.stall_timeout
         waiting: dict[bytes, list[float]] = {}
-        for unit in self._tables.units.values():
+        for unit in self._tables.units.in_state(UnitState.ASSIGNED):
             group = self._tables.groups.get(unit.group_id)
-            if unit.state is not UnitState.ASSIGNED or group is None:
+            if group is None:
                 continue
             if group.state is GroupState.RUNNING and unit.generation == group.generation:
                 waiting.setdefault(group.group_id, []).append(unit.progress_at)
@@ -115,57 +183,58 @@ class Reconciler:
             if plan is None:
                 continue
             generation = self._tables.next_generation()
-            self._tables.groups[group.group_id] = group.loading(generation, plan)
+            self._tables.groups[group.group_id] = group.loading(generation, plan, now)
             commands.append(BuildGroup(group.group_id, generation, plan))
         return commands
 
-    def _assign(self, now: float) -> list[Command]:
-        """Units of a rebuilt group go on in it; queued units fill running groups' windows."""
+    def _move(self, units: list[Unit], now: float) -> list[Command]:
+        """Units of a rebuilt group go on in it."""
         commands: list[Command] = []
-        running = {
-            g.group_id: g for g in self._tables.groups.values() if g.state is GroupState.RUNNING
-        }
-        load = dict.fromkeys(running, 0)
-        for unit in list(self._tables.units.values()):
-            group = running.get(unit.group_id)
-            if group is None or unit.state not in (UnitState.ASSIGNED, UnitState.PRODUCED):
+        for unit in units:
+            group = self._running.get(unit.group_id)
+            if group is None or unit.generation == group.generation:
                 continue
-            if unit.generation != group.generation:
-                if unit.state is UnitState.PRODUCED:
-                    if self._tables.all_claims(unit):
-                        continue
-                    unit = unit.reproven()
-                unit = _moved(unit, group.generation, now)
-                self._tables.units[unit.unit_id] = unit
-                commands.append(AssignUnit(group.group_id, group.generation, unit.unit_id))
-            load[group.group_id] += sum(not s.finished for s in unit.sequences)
-        for unit in list(self._tables.units.values()):
-            if unit.state is not UnitState.QUEUED or unit.awaiting_beacon or not load:
+            if unit.state is UnitState.PRODUCED:
+                if self._tables.all_claims(unit):
+                    continue
+                unit = unit.reproven()
+            unit = _moved(unit, group.generation, now)
+            self._tables.units[unit.unit_id] = unit
+            commands.append(AssignUnit(group.group_id, group.generation, unit.unit_id))
+        return commands
+
+    def _assign(self, now: float) -> list[Command]:
+        """Queued units fill running groups' windows, as long as there is room for more work."""
+        tables, commands = self._tables, list[Command]()
+        chosen: list[tuple[Unit, Group]] = []
+        load = {group_id: tables.units.load.get(group_id, 0) for group_id in self._running}
+        room = tables.limits.units_at_work - tables.units.count(*AT_WORK, UnitState.VERIFYING)
+        for unit in tables.units.queued() if load else ():
+            if unit.awaiting_beacon:
                 continue
             group_id = min(load, key=lambda g: load[g])
-            if load[group_id] >= self._tables.policy.sequences_in_flight:
+            if load[group_id] >= tables.policy.sequences_in_flight or len(chosen) >= room:
                 break
-            group = running[group_id]
-            self._tables.units[unit.unit_id] = unit.to(
+            chosen.append((unit, self._running[group_id]))
+            load[group_id] += len(unit.sequences)
+        for unit, group in chosen:
+            tables.units[unit.unit_id] = unit.to(
                 UnitState.ASSIGNED,
-                group_id=group_id,
+                group_id=group.group_id,
                 generation=group.generation,
                 progress_at=now,
             )
-            load[group_id] += len(unit.sequences)
-            commands.append(AssignUnit(group_id, group.generation, unit.unit_id))
+            commands.append(AssignUnit(group.group_id, group.generation, unit.unit_id))
         return commands
 
-    def _verify(self, now: float) -> list[Command]:
+    def _verify(self, units: list[Unit], now: float) -> list[Command]:
         """Every validator judges every unit: enough of them must sign what it earns."""
         commands: list[Command] = []
-        for unit in list(self._tables.units.values()):
-            if unit.state is UnitState.PRODUCED and self._tables.all_claims(unit):
-                if not self._tables.validators:
+        for unit in units:
+            if unit.state is UnitState.PRODUCED:
+                if not self._tables.validators or not self._tables.all_claims(unit):
                     continue
                 unit = unit.to(UnitState.VERIFYING)
-            elif unit.state is not UnitState.VERIFYING:
-                continue
             overdue = now >= unit.verify_by
             have = unit.opinions if overdue else {**dict.fromkeys(unit.asked), **unit.opinions}
             wanted = [peer_id for peer_id in self._tables.validators if peer_id not in have]

@@ -17,25 +17,30 @@ from proofs.evidence.bundle import UnitBundle
 
 
 def dataset_rows(
-    units: Iterable[Unit], bundle_of: Callable[[Unit], UnitBundle | None], model_name: str
+    units: Iterable[Unit],
+    bundle_of: Callable[[Unit], UnitBundle | None],
+    text_of: Callable[[WorkSequence], str],
+    model_name: str,
 ) -> list[dict[str, Any]]:
     """The rows of a job's accepted units, given in the order of its prompts. `bundle_of` finds what
-    a unit was sent as."""
+    a unit was sent as, `text_of` decodes a sequence's output."""
     rows = []
     for unit in units:
         bundle = bundle_of(unit) if unit.state in DONE else None
         if bundle is not None:
-            rows += [_row(model_name, unit, sequence, bundle) for sequence in unit.sequences]
+            rows += [_row(model_name, unit, s, bundle, text_of(s)) for s in unit.sequences]
     return rows
 
 
-def _row(model_name: str, unit: Unit, sequence: WorkSequence, bundle: UnitBundle) -> dict[str, Any]:
+def _row(
+    model_name: str, unit: Unit, sequence: WorkSequence, bundle: UnitBundle, text: str
+) -> dict[str, Any]:
     verdict, request = unit.verdict or {}, sequence.request
     sampling = request.sampling
     return {
         "prompt_id": sequence.prompt_id,
         "messages": list(sequence.messages),
-        "completion": sequence.text,
+        "completion": text,
         "finish_reason": sequence.reason.value if sequence.reason else "",
         "prompt_ids": list(request.prompt_ids),
         "output_ids": list(sequence.output_ids),

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Seq
 
-from node.roles.orchestrator.coordinator.commands import BuildGroup, Command, VerifyUnit
+from node.roles.orchestrator.coordinator.commands import (
+    BuildGroup,
+    Command,
+    RecordVerdict,
+    VerifyUnit,
+)
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.events import (
     BundleMade,
@@ -56,6 +61,11 @@ def unit(number: int, size: int = 2) -> Unit:
     return Unit(number.to_bytes(32, "big"), "job", sequences)
 
 
+def verdicts(commands: Seq[Command]) -> list[bytes]:
+    """The units whose verdict is journaled."""
+    return [c.unit.unit_id for c in commands if isinstance(c, RecordVerdict)]
+
+
 class Pool:
     """A coordinator with a clock and helpers that play the workers' and validators' part."""
 
@@ -94,6 +104,11 @@ class Pool:
 
     def produce(self, target: Unit) -> None:
         """Stage 0 finishes every open sequence, then every stage gives its claim."""
+        self.finish(target)
+        self.claim(target)
+
+    def finish(self, target: Unit) -> None:
+        """Stage 0 finishes every open sequence."""
         current = self.pool.units[target.unit_id]
         for s in current.sequences:
             self.feed(
@@ -103,10 +118,8 @@ class Pool:
                     s.sequence_id,
                     FinishReason.LENGTH,
                     (5,) * 8,
-                    "t",
                 )
             )
-        self.claim(target)
 
     def claim(self, target: Unit) -> None:
         current = self.pool.units[target.unit_id]

@@ -10,7 +10,6 @@ from node.roles.orchestrator.coordinator.commands import (
     BuildGroup,
     InviteWorker,
     RecordSettled,
-    RecordVerdict,
     VerifyUnit,
 )
 from node.roles.orchestrator.coordinator.events import (
@@ -31,7 +30,7 @@ from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import IllegalTransition, Member, MemberState
 from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
 from proofs.evidence.sequence import FinishReason
-from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
+from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit, verdicts
 
 
 def test_a_new_worker_is_invited_once() -> None:
@@ -83,9 +82,10 @@ def test_units_are_assigned_when_the_group_runs_and_settle_at_the_end() -> None:
     pool.produce(work)
     assert VerifyUnit(work.unit_id, "v1") in pool.commands
     commands = pool.verdict(work)
-    assert RecordVerdict(work.unit_id) in commands
+    assert verdicts(commands) == [work.unit_id]
     assert pool.pool.units[work.unit_id].state is UnitState.ACCEPTED
-    assert pool.feed(ChainSettled(1, "0xaa", (work.unit_id,))) == [RecordSettled(work.unit_id)]
+    (settled,) = pool.feed(ChainSettled(1, "0xaa", (work.unit_id,)))
+    assert settled == RecordSettled(pool.pool.units[work.unit_id])
     assert pool.pool.units[work.unit_id].transaction == "0xaa"
     assert pool.feed(ChainSettled(2, "0xbb", (work.unit_id,))) == []
 
@@ -137,9 +137,7 @@ def test_a_unit_whose_evidence_died_is_proven_again() -> None:
     group = pool.up()
     only = work.sequences[0].sequence_id
     pool.feed(
-        PeerFinished(
-            group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)), "t"
-        )
+        PeerFinished(group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)))
     )
     assert pool.pool.units[work.unit_id].state is UnitState.PRODUCED
     pool.feed(PeerGone("w3", "gone"))

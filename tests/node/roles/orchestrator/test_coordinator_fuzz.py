@@ -56,7 +56,7 @@ def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: in
         pool.now += choose.random() * 5
         for command in pool.feed(_event(name, pool, works, choose)):
             if isinstance(command, RecordSettled):
-                settled.append(command.unit_id)
+                settled.append(command.unit.unit_id)
         _check_stake(pool)
         live = list(pool.pool.groups.values())
         peers = [p for g in live if g.state is not GroupState.REPAIRING for p in g.peers]
@@ -111,7 +111,7 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> Ev
             return PeerTokens(generation, current.unit_id, seq.sequence_id, offset, ids)
         case "finish":
             return PeerFinished(
-                generation, current.unit_id, seq.sequence_id, FinishReason.LENGTH, grown, "t"
+                generation, current.unit_id, seq.sequence_id, FinishReason.LENGTH, grown
             )
         case "claim":
             return PeerClaimed(current.unit_id, generation, choose.randrange(3), b"c")

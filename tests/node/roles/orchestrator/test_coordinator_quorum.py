@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from node.roles.orchestrator.coordinator.commands import BanWorker, RecordVerdict, VerifyUnit
+from node.roles.orchestrator.coordinator.commands import BanWorker, VerifyUnit
 from node.roles.orchestrator.coordinator.events import (
     ChainQuorum,
     OperatorSubmitted,
@@ -13,7 +13,7 @@ from node.roles.orchestrator.coordinator.events import (
 )
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
-from tests.node.roles.orchestrator.coordination import Pool, unit
+from tests.node.roles.orchestrator.coordination import Pool, unit, verdicts
 
 ETHER = 10**18
 
@@ -37,7 +37,7 @@ def test_stake_decides_and_not_heads() -> None:
     pool.verdict(work, accepted=False, judge="v3")
     assert pool.state(work) is UnitState.VERIFYING
     commands = pool.verdict(work, judge="v1")
-    assert RecordVerdict(work.unit_id) in commands
+    assert verdicts(commands) == [work.unit_id]
     assert pool.state(work) is UnitState.ACCEPTED
     assert pool.pool.units[work.unit_id].verdict == {"validator": "v1"}
 
@@ -195,7 +195,7 @@ def test_what_was_heard_decides_as_soon_as_stakes_allow_it() -> None:
     commands = pool.feed(ChainQuorum(80, 6_667))
     assert commands == []  # those who are here still hold 100
     commands = pool.feed(PeerValidates("v2", 0))
-    assert RecordVerdict(work.unit_id) in commands
+    assert verdicts(commands) == [work.unit_id]
     assert pool.state(work) is UnitState.ACCEPTED
 
 

@@ -6,7 +6,6 @@ from node.roles.orchestrator.coordinator.commands import (
     AssignUnit,
     BuildGroup,
     InviteWorker,
-    RecordVerdict,
 )
 from node.roles.orchestrator.coordinator.events import (
     ClaimsFailed,
@@ -25,7 +24,7 @@ from node.roles.orchestrator.coordinator.members import Member, MemberState
 from node.roles.orchestrator.coordinator.pool import PoolLimits
 from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
 from proofs.evidence.sequence import FinishReason
-from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit
+from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit, verdicts
 
 
 def test_a_silent_ring_is_rebuilt_and_then_stage_after_stage_rests() -> None:
@@ -91,9 +90,7 @@ def test_a_stage_without_evidence_rests_and_another_build_proves_the_unit() -> N
     group = pool.up()
     only = work.sequences[0].sequence_id
     pool.feed(
-        PeerFinished(
-            group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)), "t"
-        )
+        PeerFinished(group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)))
     )
     pool.feed(ClaimsFailed(work.unit_id, group.generation, "nothing", ("w3",)))
     assert pool.pool.units[work.unit_id].state is UnitState.PRODUCED
@@ -144,7 +141,7 @@ def test_a_unit_that_is_refused_starts_again_and_expires_at_last() -> None:
     for attempt in range(MAX_ATTEMPTS):
         assert pool.pool.units[work.unit_id].attempt == attempt
         commands = pool.feed(UnitRefused(work.unit_id, group.generation, "absurd"))
-        assert RecordVerdict(work.unit_id) in commands
+        assert verdicts(commands) == [work.unit_id]
     assert pool.pool.units[work.unit_id].state is UnitState.EXPIRED
     assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
 
@@ -194,11 +191,11 @@ def test_strangers_do_not_grow_the_tables_without_end() -> None:
 
 
 def test_what_another_build_must_prove_again_loses_its_last_token_and_its_segment() -> None:
-    done = sequence(1).ended(3, FinishReason.EOS, (7, 8), "t")
+    done = sequence(1).ended(3, FinishReason.EOS, (7, 8))
     grown = done.reopened().extended(4, 1, (9,))
     assert grown.output_ids == (7, 9)
     assert grown.segments == ((0, 3), (1, 4))
     short = sequence(1).extended(3, 0, (7,)).reopened()
     assert short.output_ids == ()
     assert short.segments == ()
-    assert sequence(1).ended(3, FinishReason.EOS, (), "t") == sequence(1)
+    assert sequence(1).ended(3, FinishReason.EOS, ()) == sequence(1)

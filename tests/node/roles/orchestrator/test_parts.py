@@ -52,7 +52,7 @@ def test_a_prompt_over_the_context_is_named() -> None:
 
 def test_a_unit_goes_through_the_journal_unchanged() -> None:
     (unit, *_) = CUTTER.cut("k", (prompt(max_tokens=4, stop=["x"], temperature=0.5),))
-    grown = unit.with_sequence(unit.sequences[0].ended(1, FinishReason.EOS, (7, 2), "t"), 3.0)
+    grown = unit.with_sequence(unit.sequences[0].ended(1, FinishReason.EOS, (7, 2)), 3.0)
     opinion = Opinion(False, "w1", "off", {"figures": {"tokens": 1.5}})
     grown = replace(grown, asked=("v1", "v2"), opinions={"v1": opinion}, late=True)
     packed = msgpack.packb(unit_to_body(grown))
@@ -74,7 +74,7 @@ def test_the_text_ends_before_a_stop_string_and_without_the_final_eos(
     ids: tuple[int, ...], text: str
 ) -> None:
     (unit,) = CUTTER.cut("k", (prompt(max_tokens=4, stop=["X", "Y"]),))
-    assert CUTTER.text(unit.sequences[0], ids) == text
+    assert CUTTER.text(replace(unit.sequences[0], output_ids=ids)) == text
 
 
 def test_terms_survive_the_chain_and_foreign_ones_are_named() -> None:

@@ -75,7 +75,7 @@ class VerdictEvents:
 
     def _decide_all(self, now: float) -> list[Command]:
         """Stakes changed or somebody is late: what was heard of a unit may be enough now."""
-        waiting = [u for u in self._tables.units.values() if u.state is UnitState.VERIFYING]
+        waiting = self._tables.units.in_state(UnitState.VERIFYING)
         return [
             command
             for unit in waiting
@@ -112,10 +112,10 @@ class VerdictEvents:
         return found
 
     def _accept(self, unit: Unit, summary: dict[str, object]) -> list[Command]:
-        self._tables.units[unit.unit_id] = unit.to(UnitState.ACCEPTED, verdict=summary)
+        accepted = unit.to(UnitState.ACCEPTED, verdict=summary)
+        self._tables.units[unit.unit_id] = accepted
         self._credit(unit)
-        forget = ForgetUnit(unit.unit_id, unit.generation)
-        commands: list[Command] = [forget, RecordVerdict(unit.unit_id)]
+        commands: list[Command] = [_forget(unit), RecordVerdict(accepted)]
         paid = self._tables.paid.get(unit.unit_id)
         if paid is not None:
             commands += self._settled(ChainSettled(*paid, (unit.unit_id,)))
@@ -125,10 +125,8 @@ class VerdictEvents:
         """Requeue the unit, ban whom it convicts, and rest whom it doubts."""
         rejected = unit.to(UnitState.REJECTED, verdict=last.summary)
         self._tables.units[unit.unit_id] = rejected
-        commands: list[Command] = [
-            ForgetUnit(unit.unit_id, unit.generation),
-            RecordVerdict(unit.unit_id),
-        ]
+        again = rejected.requeued(f"rejected: {last.reason}")
+        commands: list[Command] = [_forget(unit), RecordVerdict(again)]
         for faulty, reason in self._convicted(unit).items():
             member = self._tables.members.get(faulty)
             if member is not None and MemberState.BANNED in member.may:
@@ -141,7 +139,7 @@ class VerdictEvents:
             if group is not None:  # another ring without it, as long as it rests
                 self._tables.groups[group.group_id] = group.broken(reason, now)
             self._tables.suspect(doubted, reason, now)
-        self._tables.units[unit.unit_id] = rejected.requeued(f"rejected: {last.reason}")
+        self._tables.units[unit.unit_id] = again
         return commands
 
     def _credit(self, unit: Unit) -> None:
@@ -159,9 +157,7 @@ class VerdictEvents:
                 for generation, plan in group.generations
                 if any(stage.peer_id == peer_id for stage in plan.stages)
             }
-            for unit in list(self._tables.units.values()):
-                if unit.group_id != group.group_id:
-                    continue
+            for unit in self._tables.units.in_group(group.group_id):
                 if unit.state not in (UnitState.ASSIGNED, UnitState.PRODUCED):
                     continue
                 touched = {unit.generation} | {g for s in unit.sequences for _, g in s.segments}
@@ -177,8 +173,13 @@ class VerdictEvents:
             self._tables.paid[unit_id] = (event.epoch, event.transaction)
             unit = self._tables.units.get(unit_id)
             if unit is not None and unit.state is UnitState.ACCEPTED:
-                self._tables.units[unit_id] = unit.to(
+                settled = unit.to(
                     UnitState.SETTLED, transaction=event.transaction, epoch=event.epoch
                 )
-                commands.append(RecordSettled(unit_id))
+                self._tables.units[unit_id] = settled
+                commands.append(RecordSettled(settled))
         return commands
+
+
+def _forget(unit: Unit) -> ForgetUnit:
+    return ForgetUnit(unit.generation, tuple(s.sequence_id for s in unit.sequences))

@@ -75,7 +75,7 @@ class WorkEvents:
             return []
         for sequence in unit.sequences:
             if sequence.sequence_id == event.sequence_id:
-                ended = sequence.ended(event.generation, event.reason, event.ids, event.text)
+                ended = sequence.ended(event.generation, event.reason, event.ids)
                 if ended is not sequence:
                     unit = unit.with_sequence(ended, now)
         self._tables.units[unit.unit_id] = unit
@@ -109,8 +109,9 @@ class WorkEvents:
         unit = self._tables.assigned(event.unit_id, event.generation)
         if unit is None:
             return []
-        self._tables.units[unit.unit_id] = unit.requeued(f"refused: {event.reason}")
-        return [RecordVerdict(unit.unit_id)]
+        again = unit.requeued(f"refused: {event.reason}")
+        self._tables.units[unit.unit_id] = again
+        return [RecordVerdict(again)]
 
     def _bundled(self, event: BundleMade) -> list[Command]:
         """A unit has one bundle for each attempt, and no other is ever sent; the claims are in
@@ -120,7 +121,7 @@ class WorkEvents:
             return []
         bundled = replace(unit, bundle_id=event.bundle_id, claims={})
         self._tables.units[unit.unit_id] = bundled
-        return [RecordBundle(unit.unit_id)]
+        return [RecordBundle(bundled)]
 
     def _produced(self, unit_id: bytes, generation: int) -> Unit | None:
         unit = self._tables.units.get(unit_id)

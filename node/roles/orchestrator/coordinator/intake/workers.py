@@ -95,7 +95,7 @@ class WorkerEvents:
     def _up(self, event: GroupUp, now: float) -> None:
         group = self._tables.current(event.group_id, event.generation, GroupState.LOADING)
         if group is not None:
-            self._tables.groups[group.group_id] = group.to(GroupState.RUNNING, up_at=now)
+            self._tables.groups[group.group_id] = group.to(GroupState.RUNNING, up_at=now, since=now)
 
     def _broken(self, event: GroupBroken, now: float) -> None:
         group = self._tables.groups.get(event.group_id)
