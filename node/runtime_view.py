@@ -67,18 +67,7 @@ class RuntimeView:
             engine_rss=0 if engine is None else engine.rss,
             work="" if worker is None else worker.membership.says(),
             disk=context.journal.trouble,
-            parts=tuple(
-                PartInfo(
-                    name=part.name,
-                    state=part.state.value,
-                    surprises=part.surprises,
-                    reason=part.reason,
-                    at=part.at,
-                    next_try=part.next_try,
-                )
-                for part in context.supervisor.reports()
-                if part.surprises
-            ),
+            parts=_parts(context),
         )
 
     async def health(self) -> tuple[bool, Sequence[str]]:
@@ -210,6 +199,32 @@ class RuntimeView:
         if self._roles.pool_id or worker is None or worker.membership.pool is None:
             return self._roles.pool_id
         return worker.membership.pool.pool_id
+
+
+def _parts(context: NodeContext) -> tuple[PartInfo, ...]:
+    """What had surprises: the node's own parts, and those of the network below it."""
+    own = [
+        PartInfo(
+            name=part.name,
+            state=part.state.value,
+            surprises=part.surprises,
+            reason=part.reason,
+            at=part.at,
+            next_try=part.next_try,
+        )
+        for part in context.supervisor.reports()
+        if part.surprises
+    ]
+    below = [
+        PartInfo(
+            name=f"network: {part.part}",
+            state="running" if part.running else "failed",
+            surprises=part.restarts,
+            reason=part.reason,
+        )
+        for part in context.network.troubles
+    ]
+    return (*own, *below)
 
 
 def _group(pool: PoolSnapshot, group: GroupSnapshot) -> GroupInfo:

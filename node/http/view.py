@@ -33,7 +33,7 @@ class PartInfo(Shape):
     state: str
     surprises: int
     reason: str
-    at: float
+    at: float = 0.0
     next_try: float = 0.0
 
 

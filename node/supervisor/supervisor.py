@@ -71,7 +71,7 @@ class Supervisor:
         name: str,
         call: Callable[..., Awaitable[None]],
         *args: Any,
-        failed: Callable[[str], None] | None = None,
+        failed: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         """Run `call(*args)` once. After a surprise `failed(reason)` puts right what it left."""
         nursery.start_soon(self._once, name, lambda: call(*args), failed)
@@ -117,7 +117,10 @@ class Supervisor:
             await self._pause(name, life, surprise)
 
     async def _once(
-        self, name: str, call: Callable[[], Awaitable[None]], failed: Callable[[str], None] | None
+        self,
+        name: str,
+        call: Callable[[], Awaitable[None]],
+        failed: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         surprise = await _surprise(call)
         if surprise is None:
@@ -125,7 +128,7 @@ class Supervisor:
         self._book.failed(name, reason_of(surprise), self._wall(), None)
         self._log.error("task failed", task=name, reason=reason_of(surprise), exc_info=surprise)
         if failed is not None:
-            failed(reason_of(surprise))
+            await self._once(name, lambda: failed(reason_of(surprise)))
 
     async def _pause(self, name: str, life: PartLife, surprise: Exception) -> None:
         pause = life.failed(trio.current_time())

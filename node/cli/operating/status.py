@@ -55,7 +55,7 @@ def _all_work(client: Any) -> list[dict[str, Any]]:
 
 def _part(part: dict[str, Any]) -> tuple[str, ...]:
     seconds = max(part["next_try"] - time.time(), 0.0)
-    pause = f"in {seconds:.0f} s" if part["state"] == "failed" else "-"
+    pause = f"in {seconds:.0f} s" if part["next_try"] else "-"
     return part["name"], part["state"], str(part["surprises"]), part["reason"], pause
 
 

@@ -91,7 +91,13 @@ class Orchestrator:
         self._states: dict[bytes, UnitState] = {}
         self._reporter = Reporter(pool, context.metrics, log, window=int(timing.rate / timing.tick))
         self._bundles = BundleMaker(
-            context, pool, parts.commit_block, self.feed, model_id=model_id, backoff=timing.bundle
+            context,
+            pool,
+            parts.commit_block,
+            self.feed,
+            pool_id=pool_id,
+            model_id=model_id,
+            backoff=timing.bundle,
         )
         validators = ValidatorWatch(parts.stakes, self.feed, log)
         self._watch = WorkerWatch(context, pool, validators, self.feed, timing)

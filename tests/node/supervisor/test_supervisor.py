@@ -110,8 +110,11 @@ async def test_a_task_is_not_repeated_and_its_owner_is_told(autojump_clock) -> N
         ran.append(number)
         raise ZeroDivisionError
 
+    async def failed(reason: str) -> None:
+        told.append(reason)
+
     async with trio.open_nursery() as nursery:
-        house.task(nursery, "command", task, 7, failed=told.append)
+        house.task(nursery, "command", task, 7, failed=failed)
     assert (ran, told) == ([7], ["ZeroDivisionError"])
     (report,) = house.reports()
     assert (report.state, report.surprises) == (PartState.ENDED, 1)
