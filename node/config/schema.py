@@ -133,6 +133,7 @@ class OrchestratorSection(Section):
 class ValidatorSection(Section):
     """A validator's replay device, and the thresholds or profile by which it judges work of pools
     that name none. `stake` (10^-18 PRIME) is its voice; 0 is the least that registers a node.
+    `bundles_keep` and `rows_keep` are bytes of bundles, and of rows that stages revealed, on disk.
     `check_rate` is the share of sequences that are replayed; "auto" follows from what a cheat would
     gain and lose."""
 
@@ -141,6 +142,8 @@ class ValidatorSection(Section):
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
     stake: Annotated[int, Field(ge=0, lt=2**128)] = 0
     check_rate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
+    bundles_keep: Size = 4 * 2**30
+    rows_keep: Size = 4 * 2**30
 
 
 class RetentionSection(Section):

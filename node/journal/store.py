@@ -55,11 +55,13 @@ class DiskError(JournalError):
 @dataclass(frozen=True)
 class Entry:
     """An event to append. `body` is anything MessagePack holds; it is encoded here, at once, and
-    what waits for the disk is `packed` alone."""
+    what waits for the disk is `packed` alone. With `erase` the event of this kind and key is
+    deleted instead."""
 
     kind: str
     key: str
     body: InitVar[Any] = None
+    erase: bool = False
     packed: bytes = field(init=False, repr=False)
 
     def __post_init__(self, body: Any) -> None:
@@ -167,6 +169,11 @@ class Journal:
         return results
 
     def _insert(self, entry: Entry, at: float) -> bool:
+        if entry.erase:
+            gone = self._connection.execute(
+                "DELETE FROM events WHERE kind = ? AND key = ?", (entry.kind, entry.key)
+            )
+            return gone.rowcount == 1
         cursor = self._connection.execute(
             "INSERT INTO events (at, kind, key, body) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (kind, key) DO NOTHING",

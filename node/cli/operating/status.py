@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import typer
@@ -52,6 +53,12 @@ def _all_work(client: Any) -> list[dict[str, Any]]:
     return units
 
 
+def _part(part: dict[str, Any]) -> tuple[str, ...]:
+    seconds = max(part["next_try"] - time.time(), 0.0)
+    pause = f"in {seconds:.0f} s" if part["next_try"] else "-"
+    return part["name"], part["state"], str(part["surprises"]), part["reason"], pause
+
+
 def _show(seen: dict[str, Any]) -> None:
     status, ready = seen["status"], seen["ready"]
     say(
@@ -60,8 +67,14 @@ def _show(seen: dict[str, Any]) -> None:
     )
     if status["work"]:
         say(f"worker {status['work']}")
+    if status["disk"]:
+        say(f"takes nothing new: {status['disk']}")
     if not ready["ready"]:
         say(f"not ready: {'; '.join(ready['reasons'])}")
+    if status["parts"]:
+        say()
+        heads = ("part", "state", "surprises", "newest reason", "next try")
+        show_table("parts that had surprises", heads, [_part(p) for p in status["parts"]])
     nodes = [
         (
             short(node["peer_id"]),

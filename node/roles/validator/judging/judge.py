@@ -33,7 +33,7 @@ from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
 from proofs.verdict.blame import Inquiry, Revealed, inquiry_of
 from proofs.verdict.exceedances import RejectConvictLimits
-from proofs.verdict.judge import MAX_WALKS, judge
+from proofs.verdict.judge import MAX_WALKS, judge, judge_words
 from proofs.verdict.message import Verdict
 
 ModelFinder = Callable[[bytes], PreparedModel]
@@ -60,29 +60,38 @@ class Judge:
         self._log = log
 
     async def rule(
-        self, bundle: UnitBundle, plan: JudgingPlan, on_inquiry: Callable[[], None]
+        self,
+        bundle: UnitBundle,
+        plan: JudgingPlan,
+        on_inquiry: Callable[[], None],
+        sender: str = "",
     ) -> Ruling:
-        """The verdict on a bundle, after a replay of the sequences that `plan` chose. `on_inquiry`
-        is called when others may go first. Raises `CannotJudge`."""
+        """The verdict on a bundle of `sender`. All that its words alone decide comes first, then a
+        replay of the sequences that `plan` chose. `on_inquiry` is called when others may go first.
+        Raises `CannotJudge`."""
         if plan.noise.unknown:
             raise CannotJudge(f"its noise cannot be checked: {plan.noise.unknown}")
         if plan.noise.fault is not None:
-            return Ruling(refusal(bundle, plan.noise))
+            return Ruling(await trio.to_thread.run_sync(refusal, bundle, plan.noise))
+        if (words := await trio.to_thread.run_sync(judge_words, bundle, self._domain)) is not None:
+            return Ruling(words)
         model = await self._model(bundle)
         named = await self._limits.of(bundle)
         limits = named.limits(bundle.model_id, model.manifest.dtype)
-        measures, seconds = await self._measure(bundle, model, plan)
+        measures, seconds = await self._measure(bundle, model, plan, sender, on_inquiry)
         seen: set[Inquiry] = set()
 
         async def reveal(inquiry: Inquiry) -> RevealedRowsCheck | None:
             on_inquiry()
-            shown = await self._reveal(bundle, model, inquiry, seen)
+            shown = await self._reveal(bundle, model, inquiry, seen, sender)
             if shown is not None:
                 seen.add(inquiry)
             return shown
 
-        def opinion(revealed: Revealed) -> Verdict | Inquiry:
-            return self._opinion(bundle, measures, limits, revealed)
+        async def opinion(revealed: Revealed) -> Verdict | Inquiry:
+            return await trio.to_thread.run_sync(
+                self._opinion, bundle, measures, limits, dict(revealed)
+            )
 
         rounds = len(bundle.stages) * min(len(bundle.sequences), MAX_WALKS)
         ruling = await resolve_inquiries(opinion, reveal, rounds)
@@ -108,7 +117,12 @@ class Judge:
         return model
 
     async def _measure(
-        self, bundle: UnitBundle, model: PreparedModel, plan: JudgingPlan
+        self,
+        bundle: UnitBundle,
+        model: PreparedModel,
+        plan: JudgingPlan,
+        sender: str,
+        on_failure: Callable[[], None],
     ) -> tuple[list[SequenceMeasure | None], float]:
         """One measure per sequence, None for those that were not chosen; and the seconds it
         took."""
@@ -116,7 +130,7 @@ class Judge:
         if not plan.chosen:
             return measures, 0.0
         request = replay_request(bundle, str(model.path), self._engine.device, plan.chosen)
-        replayed = await self._engine.replay(request)
+        replayed = await self._engine.replay(request, sender, on_failure)
         found = replayed.measures
         if len(found) != len(plan.chosen):
             raise CannotJudge("the engine measured other sequences than it was asked for")
@@ -142,6 +156,7 @@ class Judge:
         model: PreparedModel,
         inquiry: Inquiry,
         seen: set[Inquiry],
+        sender: str,
     ) -> RevealedRowsCheck | None:
         """What came of the rows that the inquiry asks for; None where nobody showed them."""
         peer_id = bundle.stages[inquiry.stage].peer_id
@@ -153,7 +168,7 @@ class Judge:
             return None
         sent = await self._sent(bundle, inquiry, seen)
         request = rows_request(bundle, str(model.path), self._engine.device, inquiry, path, sent)
-        shown = shown_by(await self._engine.replay(request))
+        shown = shown_by(await self._engine.replay(request, sender))
         if shown is None:
             raise CannotJudge("the engine did not measure the revealed rows")
         if shown.error < 0 and not await trio.to_thread.run_sync(is_content, path, inquiry.digest):
