@@ -76,7 +76,8 @@ class DirectOrTunnelled:
             await trio.sleep_forever()
 
     async def _hosts(self, peer_id: str, named: str) -> list[str]:
-        """What may be dialled of a host that the neighbour named."""
+        """What may be dialled of a host that the neighbour named, and where it is seen: of several
+        interfaces it may have named one that is not reached from here."""
         network = self._context.network
         record = network.records.get(peer_id)
         announced = announced_hosts(record.addresses if record is not None else ())
@@ -87,13 +88,16 @@ class DirectOrTunnelled:
         said = {found for host in announced if (found := parse_host(host)) is not None}
         if address is None:
             said.update(candidates)  # what the announced name stands for
-        seen = network.seen_at(peer_id)
+        seen_at = network.seen_at(peer_id)
+        seen = None if seen_at is None else parse_host(seen_at)
+        if seen is not None:
+            candidates = [*candidates, seen]
         allowed = [
             str(candidate)
-            for candidate in candidates
+            for candidate in dict.fromkeys(candidates)
             if may_dial(
                 candidate,
-                seen=None if seen is None else parse_host(seen),
+                seen=seen,
                 said=said,
                 private=self._context.config.worker.dial_private,
             )
