@@ -16,7 +16,7 @@ from pathlib import Path
 
 import trio
 
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from node.context import NodeContext
 from node.errors import InputError
 from node.wire.messages.settlement import FetchedChunk, FetchRequest
