@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
@@ -25,12 +25,28 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from pipeline.models.errors import InvalidModel, InvalidText
-from pipeline.models.prepared import PreparedModel
 
 MAX_TEXT = 8 * 2**20
 _MAX_JSON = 64 * 2**20
 MAX_HELD = 32
 _REPLACEMENT = "�"
+
+
+class ModelFiles(Protocol):
+    """What is needed of `pipeline.models.prepared.PreparedModel`: its files, hashed as they are
+    read."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+
+    def has(self, name: str) -> bool:
+        """Whether the manifest lists a file."""
+        ...
+
+    def read(self, name: str, most: int = ...) -> bytes:
+        """The content of a file of at most `most` bytes. Raises `InvalidModel`."""
+        ...
 
 
 class _Generation(Extension):
@@ -55,7 +71,7 @@ class ChatTokenizer:
     """
 
     def __init__(
-        self, model: PreparedModel | Path, now: Callable[[], datetime] = datetime.now
+        self, model: ModelFiles | Path, now: Callable[[], datetime] = datetime.now
     ) -> None:
         files = _Files(model)
         self._tokenizer = _load_tokenizer(files)
@@ -190,7 +206,7 @@ class StreamDecoder:
 class _Files:
     """Files of a model by name: those of its manifest, or whatever lies in a folder."""
 
-    def __init__(self, model: PreparedModel | Path) -> None:
+    def __init__(self, model: ModelFiles | Path) -> None:
         self._model = model
         self.folder = model if isinstance(model, Path) else model.path
 
