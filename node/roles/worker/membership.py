@@ -24,6 +24,7 @@ from node.roles.worker.policy.decline import Decline
 from node.roles.worker.policy.engagement import Engagement, Patience
 from node.roles.worker.policy.rules import Offer, Rules
 from node.roles.worker.pools import PoolRegister
+from node.storage.intake import require_storage
 from node.wire.messages.work import Invite, Joined
 from node.wire.peer_addresses import address_of_peer
 from p2p.errors import Refused
@@ -93,6 +94,7 @@ class Membership:
 
     async def on_invite(self, peer_id: str, invite: Invite) -> Joined:
         """Answer an invite once this node is a member. Raises `Refused`."""
+        require_storage(self._context.journal)
         address = address_of_peer(peer_id)
         if not address:
             raise Refused("bad_invite", "that peer id is not of a secp256k1 key")
@@ -104,7 +106,7 @@ class Membership:
         except BaseException:
             self._answering = False
             raise
-        self._changes.start_soon(self._carry_out, change)
+        self._context.supervisor.task(self._changes, "worker: joining", self._carry_out, change)
         await change.done.wait()
         if change.refusal is not None:
             raise Refused(change.refusal.code, change.refusal.message)
