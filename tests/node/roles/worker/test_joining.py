@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import trio
 import trio.lowlevel
+import trio.testing
 
 from node.roles.worker.journal_events import PoolJoined
+from node.roles.worker.membership import MAX_WEIGHED
 from node.roles.worker.policy.engagement import Patience
 from node.roles.worker.policy.gas import DAY
 from node.roles.worker.pools import JOIN_GAS, LEAVE_GAS
@@ -44,7 +46,7 @@ async def test_a_pool_that_only_pings_keeps_a_worker_for_five_minutes(
         assert await refused(seat, 1) == "taken"
 
 
-@pytest.mark.parametrize("wait", [0.0, 1.0, 173.0])
+@pytest.mark.parametrize("wait", [0.0, 20.0])
 async def test_two_pools_of_one_owner_cannot_make_it_pay_for_ever(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, wait: float
 ) -> None:
@@ -130,6 +132,42 @@ async def test_a_join_goes_on_when_whoever_asked_hangs_up(tmp_path: Path) -> Non
             while await refused(seat, 1) == "busy":
                 await trio.lowlevel.checkpoint()
         assert seat.chain.sent == ["join/1"]
+
+
+async def test_strangers_whose_invites_take_long_hold_nobody_up(tmp_path: Path) -> None:
+    async with seated(tmp_path) as seat, trio.open_nursery() as nursery:
+        seat.chain.hangs.add(2)
+        for _ in range(MAX_WEIGHED - 1):
+            nursery.start_soon(refused, seat, 2)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await refused(seat, 1) == ""
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_invites_that_are_weighed_are_bounded(tmp_path: Path) -> None:
+    async with seated(tmp_path) as seat:
+        seat.chain.hangs.add(2)
+        async with trio.open_nursery() as nursery:
+            for _ in range(MAX_WEIGHED):
+                nursery.start_soon(refused, seat, 2)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await refused(seat, 1) == "busy"
+            nursery.cancel_scope.cancel()
+        assert await refused(seat, 1) == ""
+
+
+async def test_of_two_invites_at_once_one_is_followed(tmp_path: Path) -> None:
+    async with seated(tmp_path) as seat:
+        answers: list[str] = []
+
+        async def ask(pool_id: int) -> None:
+            answers.append(await refused(seat, pool_id))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, 1)
+            nursery.start_soon(ask, 2)
+        assert len(seat.chain.sent) == 1
+        assert answers.count("") == 1
 
 
 async def test_a_pool_that_cannot_be_entered_leaves_the_worker_free(
