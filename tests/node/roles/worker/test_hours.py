@@ -37,7 +37,7 @@ def utc(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 async def test_it_works_in_its_hours_and_gives_the_engines_memory_back_after(
-    tmp_path: Path, utc: None, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, utc: None, mock_clock: trio.testing.MockClock
 ) -> None:
     policy = {"hours": ["01:00-03:00"]}
     async with open_context(tmp_path, policy=policy) as context, trio.open_nursery() as nursery:
@@ -53,15 +53,16 @@ async def test_it_works_in_its_hours_and_gives_the_engines_memory_back_after(
         await worker.membership.ready.wait()
         with pytest.raises(Refused, match="works again from 01:00"):
             await worker.membership.on_invite(BOSS, INVITE)
-        await trio.sleep(HOUR)
+        mock_clock.jump(HOUR)
         await worker.membership.on_invite(BOSS, INVITE)
-        await trio.sleep(2 * HOUR - 60)
+        mock_clock.jump(2 * HOUR - 60)
         assert worker.membership.pool is not None
         assert engine.count("unload") == 0
-        await trio.sleep(120)
+        mock_clock.jump(120)
+        await trio.testing.wait_all_tasks_blocked()
         assert worker.membership.pool is None
         assert engine.count("unload") == 1
         assert worker.membership.says() == "waiting: this node works again from 01:00"
-        await trio.sleep(22 * HOUR)
+        mock_clock.jump(22 * HOUR)
         await worker.membership.on_invite(BOSS, INVITE)
         nursery.cancel_scope.cancel()

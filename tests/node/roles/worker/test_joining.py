@@ -29,13 +29,13 @@ async def refused(seat: Seat, pool_id: int) -> str:
 
 
 async def test_a_pool_that_only_pings_keeps_a_worker_for_five_minutes(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:
     async with seated(tmp_path) as seat:
         await seat.invite(1)
         refusals = 0
         while refusals < 24 * 60:
-            await trio.sleep(60)
+            mock_clock.jump(60)
             seat.ping(1)
             if not await refused(seat, 2):
                 break
@@ -48,13 +48,13 @@ async def test_a_pool_that_only_pings_keeps_a_worker_for_five_minutes(
 
 @pytest.mark.parametrize("wait", [0.0, 20.0])
 async def test_two_pools_of_one_owner_cannot_make_it_pay_for_ever(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock, wait: float
+    tmp_path: Path, mock_clock: trio.testing.MockClock, wait: float
 ) -> None:
     """500 invites used to cost 999 transactions."""
     chain = FakeChain(NODE, owners={2: 1})
     async with seated(tmp_path, chain) as seat:
         for number in range(500):
-            await trio.sleep(wait)
+            mock_clock.jump(wait)
             await refused(seat, 1 + number % 2)
         assert len(seat.chain.sent) <= 25
         assert seat.purse.refuses(0) is None
@@ -69,20 +69,20 @@ async def test_another_pool_of_the_same_owner_is_another_pool(tmp_path: Path) ->
 
 
 async def test_gas_is_spent_up_to_the_days_budget_and_again_tomorrow(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:
     budget = (JOIN_GAS + LEAVE_GAS) * GAS_PRICE
     hasty = Patience(idle=1.0, silent=1.0, longest=1.0)
     async with seated(tmp_path, patience=hasty, gas_per_day=budget) as seat:
         await seat.invite(1)
-        await trio.sleep(10)
+        mock_clock.jump(10)
         assert await refused(seat, 2) == "policy_gas"
         assert seat.chain.sent == ["join/1"]
         assert await refused(seat, 1) == ""
         await seat.membership.leave()
         assert "gas" in seat.membership.says()
         assert await refused(seat, 2) == "policy_gas"
-        await trio.sleep(DAY)
+        mock_clock.jump(DAY)
         assert await refused(seat, 2) == ""
 
 
@@ -97,26 +97,26 @@ async def test_what_the_policy_refuses_costs_no_look_at_the_chain(tmp_path: Path
 
 
 async def test_a_worker_says_what_it_waits_for(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:
     async with seated(tmp_path, hours=["01:00-03:00"], disk=100, used=100) as seat:
         assert await refused(seat, 1) == "policy_hours"
         assert seat.membership.says() == "waiting: this node works again from 01:00"
-        await trio.sleep(2 * 3600)
+        mock_clock.jump(2 * 3600)
         assert await refused(seat, 1) == "policy_disk"
         assert "100 bytes are used" in seat.membership.says()
 
 
 async def test_a_worker_says_whose_work_it_does(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:
     async with seated(tmp_path) as seat:
         assert seat.membership.says() == "waiting for an invite"
         await seat.invite(1)
         assert seat.membership.says() == "in pool 1 (tiny)"
-        await trio.sleep(150)
+        mock_clock.jump(150)
         assert "silent" in seat.membership.says()
-        await trio.sleep(150)
+        mock_clock.jump(150)
         seat.ping(1)
         assert "without work" in seat.membership.says()
 
@@ -171,12 +171,12 @@ async def test_of_two_invites_at_once_one_is_followed(tmp_path: Path) -> None:
 
 
 async def test_a_pool_that_cannot_be_entered_leaves_the_worker_free(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+    tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:
     async with seated(tmp_path) as seat:
         seat.chain.fails.add(2)
         await seat.invite(1)
-        await trio.sleep(300)
+        mock_clock.jump(300)
         assert await refused(seat, 2) == "chain"
         assert seat.membership.pool is None
         assert await refused(seat, 1) == "resting"
