@@ -98,8 +98,9 @@ class Pools:
             committed=self._ledger.total(pool_id),
         )
 
-    async def current(self) -> int | None:
-        return next((pool for pool, node in self._ledger.members if node == self._address), None)
+    async def current(self, *, node: str | None = None) -> int | None:
+        wanted = node or self._address
+        return next((pool for pool, member in self._ledger.members if member == wanted), None)
 
     async def is_member(self, pool_id: int, node: str) -> bool:
         return (pool_id, node) in self._ledger.members

@@ -35,7 +35,9 @@ async def test_members_come_and_go(ground: Ground) -> None:
     assert await ground.owner.pools.is_member(pool_id, worker.node)
     assert not await ground.owner.pools.is_member(pool_id, ground.arena.validators[0].node)
     assert await worker.client.pools.join(pool_id, node=worker.node) is None
+    assert await worker.client.pools.current(node=worker.node) == pool_id
     assert await worker.client.pools.leave(pool_id, node=worker.node) is not None
+    assert await worker.client.pools.current(node=worker.node) is None
     assert await worker.client.pools.leave(pool_id, node=worker.node) is None
     assert not await ground.owner.pools.is_member(pool_id, worker.node)
     joined = await worker.client.pools.join(pool_id, node=worker.node)

@@ -6,8 +6,8 @@ Which invites count is the `PoolRegister`'s business, which of those it wants th
 nobody is asked first, so that an invite that cannot be accepted costs no reading of the chain.
 
 A change of pools is this node's own task. The peer that asked may hang up: what was begun is
-finished, or, after a crash, taken up again from what the chain says. One change at a time; whoever
-invites meanwhile is told to come again.
+finished, or, after a crash, taken up again from what the chain says. One change at a time, and few
+invites are weighed at a time; whoever invites meanwhile is told to come again.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ from node.storage.intake import require_storage
 from node.wire.messages.work import Invite, Joined
 from node.wire.peer_addresses import address_of_peer
 from p2p.errors import Refused
+
+MAX_WEIGHED = 16
+"""Invites for which the chain is read at a time."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +81,26 @@ class Membership:
         self._local = local
         self._engagement = Engagement(patience)
         self._changes: trio.Nursery | None = None
-        self._answering = False
+        self._moving = trio.Lock()
+        self._changing = False
+        self._weighing = 0
         self._last_offer = ""
+        self.ready = trio.Event()
         self.rules = rules
         self.pool: JoinedPool | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the changes of pools until cancelled; started once what an earlier run began is
-        finished."""
+        """Own the changes of pools until cancelled. Until what an earlier run began is finished,
+        and `ready` is set, invites are told to come again."""
+        task_status.started()
         await self._pools.restore(self.rules.allows_pool)
-        async with trio.open_nursery() as nursery:
-            self._changes = nursery
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._changes, self._changing = nursery, False
+                self.ready.set()
+                await trio.sleep_forever()
+        finally:
+            self._changes = None
 
     async def on_invite(self, peer_id: str, invite: Invite) -> Joined:
         """Answer an invite once this node is a member. Raises `Refused`."""
@@ -98,14 +108,19 @@ class Membership:
         address = address_of_peer(peer_id)
         if not address:
             raise Refused("bad_invite", "that peer id is not of a secp256k1 key")
-        if self._answering or self._changes is None:
-            raise Refused("busy", "another invite is being answered; ask again")
-        self._answering = True
+        if self._changes is None or self._weighing >= MAX_WEIGHED:
+            raise Refused("busy", "other invites are being answered; ask again")
+        self._weighing += 1
         try:
             change = await self._weighed(peer_id, address, invite)
-        except BaseException:
-            self._answering = False
-            raise
+        finally:
+            self._weighing -= 1
+        if self._changes is None or self._changing:
+            raise Refused("busy", "another invite is being followed; ask again")
+        # While the chain was read another pool may have been joined.
+        now = self._context.now()
+        self._heed(invite, self._engagement.refuses(peer_id, invite.pool_id, now))
+        self._changing = True
         self._context.supervisor.task(self._changes, "worker: joining", self._carry_out, change)
         await change.done.wait()
         if change.refusal is not None:
@@ -127,10 +142,11 @@ class Membership:
 
     async def leave(self) -> None:
         """Obey nobody any more, and leave the pool."""
-        pool, self.pool = self.pool, None
-        self._engagement.left()
-        if pool is not None:
-            await self._pools.leave(pool.pool_id)
+        async with self._moving:
+            pool, self.pool = self.pool, None
+            self._engagement.left()
+            if pool is not None:
+                await self._pools.leave(pool.pool_id)
 
     def minute(self) -> int:
         """The minute of the local day."""
@@ -173,6 +189,10 @@ class Membership:
         self._last_offer = f"pool {invite.pool_id} offered {invite.model_name}: {reason}"[:500]
 
     async def _carry_out(self, change: _Change) -> None:
+        async with self._moving:
+            await self._follow(change)
+
+    async def _follow(self, change: _Change) -> None:
         invite, before = change.invite, self.pool
         try:
             cost = await self._pools.enter(invite, lambda: self._about_to_move(invite.pool_id))
@@ -200,7 +220,7 @@ class Membership:
                 self._engagement.lost(self._context.now())
             if change.refusal is not None:
                 self._note(invite, change.refusal.message)
-            self._answering = False
+            self._changing = False
             change.done.set()
 
     async def _about_to_move(self, pool_id: int) -> None:

@@ -139,6 +139,8 @@ class ChainPools:
             if sender != pool.creator:
                 raise Refused("bad_invite", f"pool {invite.pool_id} belongs to {pool.creator}")
             return
+        if sender != pool.inviter:
+            raise Refused("bad_invite", f"sent by {sender}, the pool's inviter is {pool.inviter}")
         digest = await self._chain.pools.invite_digest(
             invite.pool_id, self._context.address, invite.deadline
         )
@@ -146,7 +148,7 @@ class ChainPools:
             signer = recover(digest, invite.signature)
         except ProofError as exc:
             raise Refused("bad_invite", str(exc)) from exc
-        if signer != pool.inviter or signer != sender:
+        if signer != pool.inviter:
             raise Refused("bad_invite", f"signed by {signer}, the pool's is {pool.inviter}")
 
 

@@ -47,6 +47,7 @@ class OneJobView:
             state="serving",
             started_at=1.0,
             peers=4,
+            work="waiting: pool 7 offered \x1b]52;c;QQ==\x07: it pays 3 wei",
         )
 
     async def health(self) -> tuple[bool, Sequence[str]]:
@@ -165,6 +166,7 @@ async def test_status_shows_all_of_it(cli: Any, tmp_path: Path) -> None:
         assert shown.code == 0
         for text in (
             "16Uiu2HAmOrchestrator  orchestrator  serving  4 peers",
+            "worker waiting: pool 7 offered \\x1b]52;c;QQ==\\x07: it pays 3 wei",
             "not ready: no worker has joined",
             "1.5 GiB",
             "[0–30)",

@@ -66,6 +66,8 @@ class FakeChain:
     owners: dict[int, int] = field(default_factory=dict)
     """Whose pool it is, where it is not of the boss of the same number."""
     fails: set[int] = field(default_factory=set)
+    hangs: set[int] = field(default_factory=set)
+    """Pools of which nothing can be read."""
     reads: int = 0
 
     def __post_init__(self) -> None:
@@ -73,6 +75,8 @@ class FakeChain:
 
     async def info(self, pool_id: int) -> Any:
         self.reads += 1
+        if pool_id in self.hangs:
+            await trio.sleep_forever()
         return InviterOf(address_of(boss_key(self.owners.get(pool_id, pool_id))))
 
     async def funds(self, pool_id: int) -> PoolFunds:
@@ -201,5 +205,6 @@ async def seated(
             time.gmtime,
         )
         await nursery.start(membership.run)
+        await membership.ready.wait()
         yield Seat(context, chain, membership, purse)
         nursery.cancel_scope.cancel()
