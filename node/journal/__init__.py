@@ -1,7 +1,7 @@
 """The node's journal: what it accepted, on disk before it answers."""
 
 from node.journal.reader import read_newest
-from node.journal.store import Entry, Event, Journal, JournalError
+from node.journal.store import Entry, Event, Journal, JournalError, Write
 from node.journal.typed import JournalEvent
 from node.journal.writer import AsyncJournal, open_journal
 
@@ -12,6 +12,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "JournalEvent",
+    "Write",
     "open_journal",
     "read_newest",
 ]

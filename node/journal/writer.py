@@ -14,6 +14,7 @@ Leaving `open_journal` writes what is queued and then closes the file.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -23,7 +24,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from node.journal.store import Entry, Journal, JournalError, pack
+from node.journal.store import Journal, JournalError, Write, pack
 from node.journal.typed import JournalEvent
 
 QUEUE = 1024
@@ -35,7 +36,7 @@ E = TypeVar("E", bound=JournalEvent)
 
 @dataclass
 class _Pending:
-    entries: Sequence[Entry]
+    entries: Sequence[Write]
     state: Mapping[str, bytes]
     done: trio.Event = field(default_factory=trio.Event)
     result: list[bool] | None = None
@@ -48,6 +49,7 @@ class AsyncJournal:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._limiter = trio.CapacityLimiter(1)
+        self._reads = trio.CapacityLimiter(1)
         self._queue, self._work = trio.open_memory_channel[_Pending](QUEUE)
 
     @property
@@ -61,6 +63,19 @@ class AsyncJournal:
         """Append typed events (all or none) and set state with them, on disk on return; one bool
         an event, False for one that was there already."""
         return await self._commit([event.to_entry() for event in events], state)
+
+    async def write(self, *writes: Write, state: Mapping[str, Any] | None = None) -> list[bool]:
+        """Like `record`, of anything that can be written."""
+        return await self._commit(writes, state)
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """What `query` finds of what was committed; it waits for no write."""
+        return await trio.to_thread.run_sync(self._journal.read, query, limiter=self._reads)
+
+    async def newest(self, kind: type[E], limit: int) -> list[E]:
+        """At most `limit` events of this class, the newest first."""
+        stored = await self._in_thread(lambda: self._journal.newest(kind.kind, limit))
+        return [kind.from_stored(event) for event in stored]
 
     async def find(self, kind: type[E], key: str) -> E | None:
         """The event of this class and key."""
@@ -82,7 +97,7 @@ class AsyncJournal:
         return await self._in_thread(lambda: self._journal.state(name, default))
 
     async def _commit(
-        self, entries: Sequence[Entry], state: Mapping[str, Any] | None = None
+        self, entries: Sequence[Write], state: Mapping[str, Any] | None = None
     ) -> list[bool]:
         packed = {name: pack(value) for name, value in (state or {}).items()}
         pending = _Pending(tuple(entries), packed)
