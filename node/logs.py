@@ -6,7 +6,9 @@ stdout is for a command's own output. Where a task works for one peer, group, un
 that with `bind(...)`, and every record below says so (contextvars, so trio tasks do not mix).
 
 Secrets must not reach a log in the first place; a processor redacts what slips through by field
-name, and shows other bytes as hex.
+name, and shows other bytes as hex. Tracebacks are plain: the values of local variables would tell
+tokens and prompts, and drawing them holds the event loop up for most of a second, which a peer
+could ask for with every request that a handler fails on.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, Literal, TextIO
 
 import structlog
 from structlog.contextvars import bound_contextvars
+from structlog.tracebacks import ExceptionDictTransformer
 
 REDACTED = "[redacted]"
 MAX_BYTES_SHOWN = 32
@@ -74,10 +77,14 @@ def configure_logging(
     ]
     ending: list[structlog.typing.Processor]
     if people:
-        ending = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        ending = [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     else:
         ending = [
-            structlog.processors.dict_tracebacks,
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
             structlog.processors.JSONRenderer(default=str),
         ]
     structlog.configure(

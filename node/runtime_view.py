@@ -31,6 +31,7 @@ from node.roles.orchestrator.ledger.ledger import JobUnderWay
 from node.roles.orchestrator.ledger.queries import after_cursor, last
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot
+from node.storage.intake import NO_STORAGE, NoStorage
 from node.version import version
 
 
@@ -64,6 +65,7 @@ class RuntimeView:
             provider=context.provider,
             engine_pid=0 if engine is None else engine.pid,
             engine_rss=0 if engine is None else engine.rss,
+            work="" if worker is None else worker.membership.says(),
         )
 
     async def health(self) -> tuple[bool, Sequence[str]]:
@@ -187,7 +189,8 @@ class RuntimeView:
                 if first <= index < first + limit:
                     seen = index + 1
                     if sequence.finished:
-                        results.append(_completion(index, unit, sequence))
+                        text = orchestrator.text(sequence)
+                        results.append(_completion(index, unit, sequence, text))
         return JobInfo(
             job_id=job_id,
             state=found.state,
@@ -222,6 +225,8 @@ def _refusals() -> Iterator[None]:
         raise JobRefused("busy", str(exc), 503) from exc
     except InputError as exc:
         raise JobRefused("bad_prompt", str(exc), 422) from exc
+    except NoStorage as exc:
+        raise JobRefused(NO_STORAGE, str(exc), 507) from exc
 
 
 def _group(pool: PoolSnapshot, group: GroupSnapshot) -> GroupInfo:
@@ -267,11 +272,11 @@ def _work(cursor: int, unit: Unit) -> WorkInfo:
     )
 
 
-def _completion(index: int, unit: Unit, sequence: WorkSequence) -> Completion:
+def _completion(index: int, unit: Unit, sequence: WorkSequence, text: str) -> Completion:
     return Completion(
         index=index,
         id=sequence.prompt_id,
-        text=sequence.text,
+        text=text,
         finish_reason=sequence.reason.value if sequence.reason else "",
         prompt_tokens=len(sequence.request.prompt_ids),
         completion_tokens=len(sequence.output_ids),

@@ -29,9 +29,14 @@ from node.config.settings import (
     BootstrapAddress,
     CommaSeparated,
     Device,
+    Hours,
     ListenAddress,
     Location,
+    ModelChoice,
+    PoolChoice,
+    PoolId,
     Size,
+    Wei,
     read_toml,
 )
 from node.errors import InputError
@@ -79,6 +84,26 @@ class WorkerSection(Section):
     tokens_per_ether: Annotated[float, Field(ge=0, le=1e12)] = 1.0
 
 
+class PolicySection(Section):
+    """What a worker's operator lets it do.
+
+    It joins only `pools` (ids, or "any") and never `refused_pools`, serves only `models` (names in
+    its store or ids, or "any"), and only for at least `min_price` (10^-18 PRIME for one layer and
+    one token, as receipts count). Its transactions cost at most `gas_per_day` wei in 24 hours. It
+    works within `hours` of the local day (empty: always). `disk` and `memory` are bytes that it may
+    use, 0 for as much as `worker` says.
+    """
+
+    pools: PoolChoice = "any"
+    refused_pools: Annotated[tuple[PoolId, ...], CommaSeparated, Field(max_length=1024)] = ()
+    models: ModelChoice = "any"
+    min_price: Annotated[int, Field(ge=0, lt=2**88)] = 0
+    gas_per_day: Wei = 10**16
+    disk: Size = 0
+    memory: Size = 0
+    hours: Annotated[tuple[Hours, ...], CommaSeparated, Field(max_length=16)] = ()
+
+
 class OrchestratorSection(Section):
     """A pool's owner. `price_per_unit` in the token's smallest unit (10^-18 PRIME).
 
@@ -115,6 +140,12 @@ class ValidatorSection(Section):
     check_rate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
 
 
+class RetentionSection(Section):
+    """What the disk is for. Nothing new is taken in while less than `free_reserve` is free."""
+
+    free_reserve: Size = 256 * 2**20
+
+
 class NodeConfig(Section):
     """All settings of one node. `http_port` 0 and TCP port 0 take any free port.
 
@@ -141,8 +172,10 @@ class NodeConfig(Section):
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     worker: WorkerSection = WorkerSection()
+    policy: PolicySection = PolicySection()
     orchestrator: OrchestratorSection = OrchestratorSection()
     validator: ValidatorSection = ValidatorSection()
+    retention: RetentionSection = RetentionSection()
 
     def model_post_init(self, context: Any) -> None:
         """Make paths absolute, and name each role once."""

@@ -27,7 +27,7 @@ class Shape(BaseModel):
 
 class Status(Shape):
     """This node. `state` is the node machine's: starting, registered, serving, draining,
-    stopped."""
+    stopped. `work` is a worker's: whose work it does, or what it was offered and why it waits."""
 
     peer_id: str
     address: str
@@ -42,6 +42,7 @@ class Status(Shape):
     provider: str = ""
     engine_pid: int = 0
     engine_rss: int = 0
+    work: str = ""
 
 
 class NodeInfo(Shape):
@@ -157,7 +158,7 @@ class JobRefused(Exception):
     """Raised by `submit`: the node takes no such job. `status` is the HTTP status to answer with.
 
     Codes in use: "not_orchestrator" (409), "busy" (503), "too_many_prompts" (422), "draining"
-    (503), "bad_prompt" (422).
+    (503), "bad_prompt" (422), "no_storage" (507).
     """
 
     code: str

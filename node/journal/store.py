@@ -16,7 +16,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -30,6 +30,14 @@ ORIGINS = ("peer", "chain", "operator", "self")
 MAX_BODY = 16 * 2**20
 MAX_NAME = 512
 _PAGE = 256
+_REASONS = {
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_IOERR": "the disk fails",
+    "SQLITE_READONLY": "the disk cannot be written",
+    "SQLITE_CANTOPEN": "the journal's file cannot be opened",
+    "SQLITE_BUSY": "another program holds the journal's file",
+}
+"""By the first letters of SQLite's names of errors."""
 
 
 T = TypeVar("T")
@@ -37,7 +45,12 @@ T = TypeVar("T")
 
 class Write(Protocol):
     """Something to be written in a commit. It must be packed by the time it is handed over, so that
-    only the disk can fail it."""
+    only the disk can fail it. `size` is the bytes that it holds until then."""
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes in memory, about."""
+        ...
 
     def apply(self, connection: sqlite3.Connection, at: float) -> bool:
         """Write it at `at` (unix seconds); False where it was there already."""
@@ -48,20 +61,34 @@ class JournalError(ResourceError):
     """The journal cannot be opened, read or written; the message names the file."""
 
 
+class DiskError(JournalError):
+    """The disk did not take it this time; it may another time. `reason` says why, without paths."""
+
+    def __init__(self, message: str, hint: str, reason: str) -> None:
+        super().__init__(message, hint)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Entry:
-    """An event to append. `body` is anything MessagePack holds; it is encoded here, at once."""
+    """An event to append. `body` is anything MessagePack holds; it is encoded here, at once, and
+    what waits for the disk is `packed` alone."""
 
     kind: str
     key: str
-    body: Any = None
+    body: InitVar[Any] = None
     packed: bytes = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, body: Any) -> None:
         check_kind(self.kind)
         if not 0 < len(self.key) <= MAX_NAME:
             raise JournalError(f"a key has 1 to {MAX_NAME} characters, not {len(self.key)}")
-        object.__setattr__(self, "packed", pack(self.body))
+        object.__setattr__(self, "packed", pack(body))
+
+    @property
+    def size(self) -> int:
+        """Bytes of its body."""
+        return len(self.packed)
 
     def apply(self, connection: sqlite3.Connection, at: float) -> bool:
         """Append it, unless an event of this kind and key is there already."""
@@ -158,6 +185,8 @@ class Journal:
         results: list[list[bool]] = []
         at = self._clock()
         with self._translated():
+            if self._connection.in_transaction:  # a failing disk refused even the rollback
+                self._connection.rollback()
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
                 for entries, state in groups:
@@ -255,12 +284,23 @@ class Journal:
         except UnknownSchema as exc:
             raise JournalError(f"{self.path}: not usable: {exc}", way_out) from exc
         except sqlite3.OperationalError as exc:
-            raise JournalError(
-                f"{self.path}: {exc}", "check the folder's permissions and the disk's free space"
+            raise DiskError(
+                f"{self.path}: {exc}",
+                "check the folder's permissions and the disk's free space",
+                _reason(exc),
             ) from exc
         except (sqlite3.DatabaseError, ValueError, msgpack.UnpackException) as exc:
             reason = " ".join(str(exc).split())
             raise JournalError(f"{self.path}: damaged: {reason}", way_out) from exc
+
+
+def _reason(exc: sqlite3.OperationalError) -> str:
+    """What is wrong with the disk, for people; SQLite's own word where it is something else."""
+    name = getattr(exc, "sqlite_errorname", "")
+    for prefix, reason in _REASONS.items():
+        if name.startswith(prefix):
+            return reason
+    return str(exc)
 
 
 def unpack(data: bytes) -> Any:

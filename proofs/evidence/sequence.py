@@ -50,6 +50,38 @@ class SequenceRequest(CanonicalModel):
     eos_ids: TokenIds = ()
 
 
+def ending_fault(
+    request: SequenceRequest,
+    output: tuple[int, ...],
+    reason: FinishReason | None,
+    *,
+    before: int = 0,
+) -> str:
+    """How an output breaks the rules of its request, or ""; `reason` is None where it goes on, and
+    `before` counts the tokens before these.
+
+    Whoever takes a report and whoever judges a bundle ask this. Stop strings need text, and are not
+    looked at here.
+    """
+    eos, count = set(request.eos_ids), before + len(output)
+    first = next((i for i, token in enumerate(output, before) if token in eos), None)
+    if count > request.max_tokens:
+        return f"{count} tokens where at most {request.max_tokens} were asked for"
+    if first is not None and first < count - 1:
+        return f"output goes on after the end-of-sequence token at {first}"
+    if reason is None:
+        return ""
+    if first is not None and reason != FinishReason.EOS:
+        return f"ends with an end-of-sequence token but says {reason.value!r}"
+    if first is None and reason == FinishReason.EOS:
+        return "says 'eos' but does not end with an end-of-sequence token"
+    if reason == FinishReason.LENGTH and count < request.max_tokens:
+        return f"says 'length' after {count} of {request.max_tokens} tokens"
+    if reason == FinishReason.STOP and not request.stop:
+        return "says 'stop' but no stop string was asked for"
+    return ""
+
+
 class NoiseSource(CanonicalModel):
     """What a sequence's noise key follows from (`proofs.sampling.noise.noise_key`).
 

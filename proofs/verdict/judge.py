@@ -32,7 +32,7 @@ from __future__ import annotations
 from proofs.encoding.eip712 import Domain
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle, check_claims
-from proofs.evidence.sequence import BundleSequence, FinishReason
+from proofs.evidence.sequence import ending_fault
 from proofs.verdict.blame import Charge, Inquiry, Revealed, walk_back
 from proofs.verdict.charges import Measures, malformed, off_boundaries, wrong_tokens
 from proofs.verdict.exceedances import RejectConvictLimits
@@ -104,26 +104,6 @@ def _order(charge: Charge) -> tuple[bool, int, int]:
     return (not charge.gross, charge.stage, charge.index)
 
 
-def ending_fault(sequence: BundleSequence) -> str:
-    """How a sequence's end breaks the rules, or "". Stop strings cannot be checked on ids."""
-    request, output = sequence.request, sequence.output_ids
-    eos = set(request.eos_ids)
-    if len(output) > request.max_tokens:
-        return f"{len(output)} tokens where at most {request.max_tokens} were asked for"
-    first = next((i for i, token in enumerate(output) if token in eos), None)
-    if first is not None and first < len(output) - 1:
-        return f"output goes on after the end-of-sequence token at {first}"
-    if first is not None and sequence.reason != FinishReason.EOS:
-        return f"ends with an end-of-sequence token but says {sequence.reason.value!r}"
-    if first is None and sequence.reason == FinishReason.EOS:
-        return "says 'eos' but does not end with an end-of-sequence token"
-    if sequence.reason == FinishReason.LENGTH and len(output) < request.max_tokens:
-        return f"says 'length' after {len(output)} of {request.max_tokens} tokens"
-    if sequence.reason == FinishReason.STOP and not request.stop:
-        return "says 'stop' but no stop string was asked for"
-    return ""
-
-
 def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
     if len(measures) != len(bundle.sequences):
         raise VerdictError("give a measure, or None, for each of the bundle's sequences")
@@ -143,6 +123,6 @@ def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
 
 def _ending_faults(bundle: UnitBundle) -> str:
     for index, sequence in enumerate(bundle.sequences):
-        if reason := ending_fault(sequence):
+        if reason := ending_fault(sequence.request, sequence.output_ids, sequence.reason):
             return f"sequence {index}: {reason}"
     return ""

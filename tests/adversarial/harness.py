@@ -57,7 +57,7 @@ from tests.adversarial.ledger import Ledger
 from tests.adversarial.ledger_client import Chain, Reader
 from tests.adversarial.standins import EOS, HIDDEN, LAYERS, MODEL, POOL, VOCAB, Engine
 
-SECONDS = 30.0
+SECONDS = 120.0
 VALIDATOR_TIMING = ValidatorTiming(
     delivery=Backoff.every(0.01, most=20),
     judging=JudgingTiming(
@@ -184,7 +184,7 @@ async def open_node(
         open_journal(folder / "journal.db") as journal,
     ):
         if boot is not None:
-            await network.bootstrap(10.0)
+            await network.bootstrap(60)
         chain: Any = Chain(ledger, key, address) if ledger is not None else None
         yield Node(
             NodeContext(

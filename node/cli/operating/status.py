@@ -51,6 +51,8 @@ def _show(seen: dict[str, Any]) -> None:
         f"{status['peer_id']}  {', '.join(status['roles'])}  {status['state']}  "
         f"{status['peers']} peers  network {status['network']}"
     )
+    if status["work"]:
+        out.print(f"worker {status['work']}")
     if not ready["ready"]:
         out.print(f"not ready: {'; '.join(ready['reasons'])}")
     nodes = [

@@ -1,9 +1,10 @@
 """What peers ask of an orchestrator, and who may: its workers, its validators.
 
 A worker's report is believed as far as it can be checked here: it must come from the stage that it
-speaks of, in the running generation. Tokens must be of the vocabulary; the text of a completion is
-decoded here from the tokens that the validators will judge, never taken from the worker. A verdict
-counts when a validator that was asked signed it for a bundle that waits for one.
+speaks of, in the running generation, and its tokens must be what was asked for (`progress.py` of
+`workers`). No text is taken from a worker: it is decoded from the tokens that the validators judge,
+where it is shown. A verdict counts when a validator that was asked signed it for a bundle that
+waits for one.
 """
 
 from __future__ import annotations
@@ -16,11 +17,8 @@ import trio
 
 from node.context import NodeContext
 from node.roles.orchestrator.coordinator.events import (
-    Event,
     GroupBroken,
-    PeerFinished,
     PeerGone,
-    PeerTokens,
     PeerVerdict,
 )
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
@@ -31,6 +29,7 @@ from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.journal_events import UnitRejected
 from node.roles.orchestrator.restore import MAX_REJECTIONS
 from node.roles.orchestrator.workers.invites import Inviter
+from node.roles.orchestrator.workers.progress import BadReport, progress_events
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
 from node.wire.messages.fields import Done, StageRef
 from node.wire.messages.verification import VerdictNotice
@@ -73,35 +72,12 @@ class PeerRequests:
 
     async def _on_progress(self, peer_id: str, report: Progress) -> Done:
         group = self._require_stage(peer_id, report.ref, 0)
-        generation = group.generation
-        ids = [run.ids for run in report.tokens] + [end.ids for end in report.finished]
-        if any(max(run, default=0) >= self._cutter.vocab_size for run in ids):
-            reason = "stage 0 reported a token that the model does not have"
-            await self._feed(GroupBroken(group.group_id, generation, reason, peer_id))
-            raise Refused("bad_request", reason)
-        events: list[Event] = []
-        for run in report.tokens:
-            unit = self._pool.assigned(self._pool.unit_id_of(run.sequence_id), generation)
-            if unit is None:
-                continue
-            old = next(s for s in unit.sequences if s.sequence_id == run.sequence_id)
-            if old.finished or run.offset > len(old.output_ids):
-                continue
-            if run.offset + len(run.ids) > len(old.output_ids):
-                event = PeerTokens(generation, unit.unit_id, run.sequence_id, run.offset, run.ids)
-                events.append(event)
-        for end in report.finished:
-            unit = self._pool.assigned(self._pool.unit_id_of(end.sequence_id), generation)
-            if unit is None:
-                continue
-            old = next(s for s in unit.sequences if s.sequence_id == end.sequence_id)
-            if not old.finished:
-                text = self._cutter.text(old, end.ids)
-                events.append(
-                    PeerFinished(
-                        generation, unit.unit_id, end.sequence_id, end.reason, end.ids, text
-                    )
-                )
+        try:
+            events = progress_events(report, self._pool, self._cutter.output_fault)
+        except BadReport as exc:
+            reason = f"stage 0 reported {exc}"
+            await self._feed(GroupBroken(group.group_id, group.generation, reason, peer_id))
+            raise Refused("bad_request", reason) from exc
         if events:
             await self._feed(*events)
         return Done()

@@ -24,7 +24,7 @@ from node.roles.orchestrator.chain_parts import ChainParts
 from node.roles.orchestrator.coordinator.commands import Command, RecordUnit
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.events import Event, JobCancelled, QueueGrew, Tick
-from node.roles.orchestrator.coordinator.units import ENDED, Unit, UnitState
+from node.roles.orchestrator.coordinator.units import ENDED, Unit, UnitState, WorkSequence
 from node.roles.orchestrator.executing import CommandExecutor, ExecutorParts
 from node.roles.orchestrator.jobs.beacons import Beacons
 from node.roles.orchestrator.jobs.cutting import JobCutter, job_id_of
@@ -55,6 +55,7 @@ from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.roles.orchestrator.workers.watch import WorkerWatch
 from node.settlement.follower import SettlementFollower
+from node.storage.intake import check_storage
 
 DATASET_PAGE = 64
 
@@ -155,7 +156,7 @@ class Orchestrator:
 
     async def submit(self, prompts: Sequence[Prompt], key: str) -> str:
         """Accept a job: on disk before the answer. The same key is the same job. Raises
-        `InputError` naming the first prompt that does not fit."""
+        `InputError` naming the first prompt that does not fit, and `NoStorage`."""
         job_id = await trio.to_thread.run_sync(job_id_of, key, prompts)
 
         async def batches() -> AsyncIterator[Sequence[Prompt]]:
@@ -171,6 +172,7 @@ class Orchestrator:
         return await self._submit(job_id_of(key), batches)
 
     async def _submit(self, job_id: str, batches: AsyncIterable[Sequence[Prompt]]) -> str:
+        check_storage(self._context.journal)
         if await self.ledger.submit(job_id, batches):
             self._draw_if_needed(self.ledger.jobs[job_id])
             await self.feed(QueueGrew())
@@ -253,7 +255,13 @@ class Orchestrator:
                 return
             first = rows[-1].first + 1
             units = await self.ledger.units(rows)
-            yield await trio.to_thread.run_sync(dataset_rows, units, self._bundles.bundle, model)
+            yield await trio.to_thread.run_sync(
+                dataset_rows, units, self._bundles.bundle, self._cutter.text, model
+            )
+
+    def text(self, sequence: WorkSequence) -> str:
+        """What a sequence's output says."""
+        return self._cutter.text(sequence)
 
     @property
     def rejections(self) -> list[UnitRejected]:

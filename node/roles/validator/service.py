@@ -35,6 +35,7 @@ from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.plan import JudgingPlan, Preparer
 from node.roles.validator.judging.reputation import WorkerRecords
 from node.roles.validator.verdicts import Prosecution, Settlement, Verdicts
+from node.storage.intake import require_storage
 from node.wire.blobs import BlobStore
 from node.wire.messages.fields import Done
 from node.wire.messages.verification import VerdictNotice, VerifyRequest
@@ -117,6 +118,7 @@ class Validator:
 
     async def _on_verify(self, peer_id: str, request: VerifyRequest) -> Done:
         """Take a bundle. Raises `Refused`."""
+        require_storage(self._context.journal)
         try:
             bundle = UnitBundle.from_bytes(request.bundle)
         except ProofError as exc:

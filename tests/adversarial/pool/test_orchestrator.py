@@ -80,8 +80,10 @@ async def test_tokens_beyond_the_limits_change_nothing(net) -> None:
         ):
             await network.stage(0).ask(boss, PROGRESS, report)
             assert pool.units[unit.unit_id].sequences[0].output_ids == ()
-        await network.stage(0).ask(boss, PROGRESS, tokens(network, unit, 0, (10,) * 500))
-        assert pool.units[unit.unit_id].sequences[0].output_ids == (10,) * 4
+        excess = tokens(network, unit, 0, (10,) * 5)
+        assert await network.stage(0).refused(boss, PROGRESS, excess) == "bad_request"
+        assert pool.units[unit.unit_id].sequences[0].output_ids == ()
+        assert pool.members[network.stage(0).peer_id].strikes == 1
 
 
 async def test_repeated_progress_is_not_counted_and_text_is_not_taken_from_the_worker(net) -> None:
@@ -93,7 +95,7 @@ async def test_repeated_progress_is_not_counted_and_text_is_not_taken_from_the_w
         assert network.orchestrator.snapshot().tokens == 2
         await network.stage(0).ask(boss, PROGRESS, finished(network, unit, (10, 11, 12, 13)))
         sequence = network.orchestrator.pool.units[unit.unit_id].sequences[0]
-        assert sequence.text == "<0><1><2><3>"
+        assert network.orchestrator.text(sequence) == "<0><1><2><3>"
 
 
 async def test_a_token_outside_the_vocabulary_rests_stage_0(net) -> None:

@@ -67,9 +67,7 @@ async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
         return
     only = unit.sequences[0].sequence_id
     await orchestrator.feed(
-        PeerFinished(
-            group.generation, unit.unit_id, only, FinishReason.LENGTH, (10, 11, 12, 13), "t"
-        )
+        PeerFinished(group.generation, unit.unit_id, only, FinishReason.LENGTH, (10, 11, 12, 13))
     )
     if state is UnitState.PRODUCED:
         return
@@ -86,7 +84,7 @@ async def advance(orchestrator: Orchestrator, state: UnitState) -> None:
         if current.state is not UnitState.VERIFYING:
             await orchestrator.feed(
                 PeerFinished(
-                    group.generation, unit.unit_id, only, FinishReason.LENGTH, (10, 11, 12, 13), "t"
+                    group.generation, unit.unit_id, only, FinishReason.LENGTH, (10, 11, 12, 13)
                 )
             )
             for stage in range(2):

@@ -91,7 +91,7 @@ async def test_a_rival_cannot_use_up_anothers_unit_id(scenario) -> None:
 
 async def test_one_sender_cannot_fill_the_queue(scenario) -> None:
     timing = replace(
-        VALIDATOR_TIMING, queue=QueueLimits(sender_total=3), delivery=Backoff.every(0.01)
+        VALIDATOR_TIMING, queue=QueueLimits(sender_total=3), delivery=Backoff.every(0.25)
     )
     async with scenario(timing=timing) as c, c.session():
         c.deaf = True
@@ -112,7 +112,7 @@ async def test_bundles_that_wait_for_blocks_hold_no_other_sender_up(scenario) ->
         theirs = c.bundle(b"other", pool_id=POOL + 1)
         await c.verify(theirs, c.rival)
         await c.judged(theirs)
-        assert c.validator.queued == waiting
+        await eventually(lambda: c.validator.queued == waiting)
 
 
 def of_a_block_to_come(unit: UnitBundle) -> UnitBundle:

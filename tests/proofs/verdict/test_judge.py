@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from proofs.encoding.canonical import CanonicalError
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import SignatureError, address_of, checksum_address
-from proofs.evidence.sequence import FinishReason
+from proofs.evidence.sequence import FinishReason, ending_fault
 from proofs.thresholds.builtin import BUILTIN, FP32, PUBLISHED, UnknownThresholdsError, builtin
 from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import ChunkMeasure, SequenceMeasure
-from proofs.verdict.judge import VerdictError, ending_fault, judge
+from proofs.verdict.judge import VerdictError, judge
 from proofs.verdict.message import SignedVerdict, StageStatus, StageVerdict, Verdict
 from tests.proofs.units import (
     DOMAIN,
@@ -174,11 +174,14 @@ def test_an_ending_against_the_rules_is_rejected_without_blame(
 
 
 def test_endings_by_the_rules() -> None:
-    assert ending_fault(sequence(1)) == ""
-    assert ending_fault(sequence(1, reason=FinishReason.STOP, stop=("\n",))) == ""
-    ended = sequence(1, output_ids=(10, EOS), reason=FinishReason.EOS)
-    assert ending_fault(ended) == ""
-    assert ending_fault(sequence(1, eos_ids=(), output_ids=(EOS,) * 70)) == ""
+    def fault(**changes: object) -> str:
+        made = sequence(1, **changes)
+        return ending_fault(made.request, made.output_ids, made.reason)
+
+    assert fault() == ""
+    assert fault(reason=FinishReason.STOP, stop=("\n",)) == ""
+    assert fault(output_ids=(10, EOS), reason=FinishReason.EOS) == ""
+    assert fault(eos_ids=(), output_ids=(EOS,) * 70) == ""
 
 
 def test_unsigned_claims_and_altered_outputs_blame_nobody() -> None:

@@ -133,15 +133,13 @@ class PeerTokens:
 
 @dataclass(frozen=True)
 class PeerFinished:
-    """Stage 0 reports a sequence's end. `ids` are all of its output tokens, `text` is what this
-    node decoded from them; `reason` is the finish reason's name."""
+    """Stage 0 reports a sequence's end and why; `ids` are all of its output tokens."""
 
     generation: int
     unit_id: bytes
     sequence_id: bytes
     reason: FinishReason
     ids: tuple[int, ...]
-    text: str
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class WorkSequence:
     `request` is what its group's engines are asked for.
     `noise` is what its noise key follows from: None where it is greedy, or has no seed and waits
     for its job's beacon. `segments` are (output index, generation of the group) pairs: who produced
-    which tokens.
+    which tokens. Its text is not kept: it is decoded from `output_ids`, which were proven, where
+    it is shown.
     """
 
     request: SequenceRequest
@@ -73,7 +74,6 @@ class WorkSequence:
     output_ids: tuple[int, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()
     reason: FinishReason | None = None
-    text: str = ""
 
     @property
     def sequence_id(self) -> bytes:
@@ -106,26 +106,26 @@ class WorkSequence:
         return replace(self, request=request, noise=source)
 
     def extended(self, generation: int, offset: int, ids: tuple[int, ...]) -> WorkSequence:
-        """With `ids` from output index `offset` on. Repeats and overlaps change nothing."""
-        if self.finished or offset > len(self.output_ids):
+        """With `ids` from output index `offset` on. Repeats, overlaps, gaps and more tokens than
+        were asked for change nothing."""
+        known = len(self.output_ids)
+        if self.finished or offset > known or offset + len(ids) > self.request.max_tokens:
             return self
-        fresh = ids[len(self.output_ids) - offset :]
+        fresh = ids[known - offset :]
         if not fresh:
             return self
         segments = self.segments
         if not segments or segments[-1][1] != generation:
             segments = (*segments, (len(self.output_ids), generation))
-        output = (self.output_ids + fresh)[: self.request.max_tokens]
-        return replace(self, output_ids=output, segments=segments)
+        return replace(self, output_ids=self.output_ids + fresh, segments=segments)
 
-    def ended(
-        self, generation: int, reason: FinishReason, ids: tuple[int, ...], text: str
-    ) -> WorkSequence:
+    def ended(self, generation: int, reason: FinishReason, ids: tuple[int, ...]) -> WorkSequence:
         """With its whole output and why that ended; contradictions and repeats change nothing."""
         if self.finished or not ids or ids[: len(self.output_ids)] != self.output_ids:
             return self
-        grown = self.extended(generation, 0, ids)
-        return replace(grown, reason=reason, text=text)
+        if len(ids) > self.request.max_tokens:
+            return self
+        return replace(self.extended(generation, 0, ids), reason=reason)
 
     def sampled_from(self, generation: int) -> int:
         """The index of the first output token that this generation of the group made."""
@@ -133,13 +133,13 @@ class WorkSequence:
 
     def restarted(self) -> WorkSequence:
         """With nothing generated."""
-        return replace(self, output_ids=(), segments=(), reason=None, text="")
+        return replace(self, output_ids=(), segments=(), reason=None)
 
     def reopened(self) -> WorkSequence:
         """Unfinished again by one token, so that another generation of the group proves it anew."""
         kept = self.output_ids[:-1]
         segments = tuple(segment for segment in self.segments if segment[0] < len(kept))
-        return replace(self, output_ids=kept, segments=segments, reason=None, text="")
+        return replace(self, output_ids=kept, segments=segments, reason=None)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from typing import Protocol
 from node.errors import InputError
 from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.units import Unit, WorkSequence
-from proofs.evidence.sequence import NoiseSource, SequenceRequest
+from proofs.evidence.sequence import FinishReason, NoiseSource, SequenceRequest, ending_fault
 from proofs.sampling.settings import SamplingSettings
 
 DEFAULT_MAX_TOKENS = 64
@@ -98,13 +98,36 @@ class JobCutter:
     unit_size: int
     vocab_size: int
 
-    def text(self, sequence: WorkSequence, ids: Sequence[int]) -> str:
+    def text(self, sequence: WorkSequence) -> str:
         """A sequence's output as text: without a final end-of-sequence token, cut before a stop
         string."""
-        ended = bool(ids) and ids[-1] in sequence.request.eos_ids
-        text = self.tokenizer.decode(ids[:-1] if ended else ids)
+        text = self._decoded(sequence.request, sequence.output_ids)
         ends = [at for stop in sequence.request.stop if (at := text.find(stop)) >= 0]
         return text[: min(ends)] if ends else text
+
+    def output_fault(
+        self,
+        request: SequenceRequest,
+        ids: tuple[int, ...],
+        reason: FinishReason | None,
+        before: int,
+    ) -> str:
+        """What makes these tokens no output of `request`, or ""; `reason` is None where it goes on,
+        `before` counts those before them. A validator asks the same of what can be seen on ids
+        (`ending_fault`)."""
+        if max(ids, default=0) >= self.vocab_size:
+            return "a token that the model does not have"
+        if fault := ending_fault(request, ids, reason, before=before):
+            return fault
+        if reason is FinishReason.STOP:
+            text = self._decoded(request, ids)
+            if not any(stop in text for stop in request.stop):
+                return "says 'stop', and its text holds no stop string"
+        return ""
+
+    def _decoded(self, request: SequenceRequest, ids: tuple[int, ...]) -> str:
+        ended = bool(ids) and ids[-1] in request.eos_ids
+        return self.tokenizer.decode(ids[:-1] if ended else ids)
 
     def unit(self, job_id: str, first: int, prompts: Sequence[Prompt]) -> Unit:
         """The unit that holds these prompts of a job, of which the first is number `first` (from

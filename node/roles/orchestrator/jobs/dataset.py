@@ -18,27 +18,34 @@ from proofs.evidence.bundle import UnitBundle
 
 
 def dataset_rows(
-    units: Iterable[Unit], bundle_of: Callable[[Unit], UnitBundle | None], model: tuple[str, bytes]
+    units: Iterable[Unit],
+    bundle_of: Callable[[Unit], UnitBundle | None],
+    text_of: Callable[[WorkSequence], str],
+    model: tuple[str, bytes],
 ) -> list[dict[str, Any]]:
     """The rows of a job's accepted units, given in the order of its prompts. `bundle_of` finds what
-    a unit was sent as, `model` is its name and id."""
+    a unit was sent as, `text_of` decodes a sequence's output, `model` is its name and id."""
     rows = []
     for unit in units:
         if unit.state in DONE:
             bundle = bundle_of(unit)
-            rows += [_row(model, unit, sequence, bundle) for sequence in unit.sequences]
+            rows += [_row(model, unit, s, bundle, text_of(s)) for s in unit.sequences]
     return rows
 
 
 def _row(
-    model: tuple[str, bytes], unit: Unit, sequence: WorkSequence, bundle: UnitBundle | None
+    model: tuple[str, bytes],
+    unit: Unit,
+    sequence: WorkSequence,
+    bundle: UnitBundle | None,
+    text: str,
 ) -> dict[str, Any]:
     verdict, request = unit.verdict or {}, sequence.request
     sampling = request.sampling
     return {
         "prompt_id": sequence.prompt_id,
         "messages": list(sequence.messages),
-        "completion": sequence.text,
+        "completion": text,
         "finish_reason": sequence.reason.value if sequence.reason else "",
         "prompt_ids": list(request.prompt_ids),
         "output_ids": list(sequence.output_ids),

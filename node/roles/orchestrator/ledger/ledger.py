@@ -179,14 +179,7 @@ class WorkLedger:
         unit = self._cutter.unit(job.job_id, row.first, unpack_prompts(row.prompts))
         if job.beacon is not None:
             unit = unit.drawn(job.beacon.value, job.beacon.block)
-        unit = replace(with_outcome(unit, row), transaction=transaction)
-        return replace(
-            unit,
-            sequences=tuple(
-                replace(s, text=self._cutter.text(s, s.output_ids)) if s.finished else s
-                for s in unit.sequences
-            ),
-        )
+        return replace(with_outcome(unit, row), transaction=transaction)
 
     async def _add(self, job: Job, prompts: Sequence[Prompt]) -> None:
         first, size = job.prompts, self._cutter.unit_size

@@ -10,8 +10,17 @@ from node.roles.orchestrator.coordinator.units import Unit
 from node.roles.orchestrator.ledger.rows import STATES, RowState, pack_outcome
 
 
+class _Small:
+    """A write of a few numbers."""
+
+    @property
+    def size(self) -> int:
+        """Nothing to speak of."""
+        return 64
+
+
 @dataclass(frozen=True)
-class OpenJob:
+class OpenJob(_Small):
     """A job whose units are about to be written. Until it is sealed it is none."""
 
     job_id: str
@@ -34,6 +43,11 @@ class AddUnits:
     job_id: str
     units: Sequence[tuple[bytes, int, int, bytes]]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the prompts."""
+        return sum(64 + len(prompts) for *_, prompts in self.units)
+
     def apply(self, connection: sqlite3.Connection, at: float) -> bool:
         """All of them, QUEUED."""
         (job,) = connection.execute(
@@ -49,7 +63,7 @@ class AddUnits:
 
 
 @dataclass(frozen=True)
-class SealJob:
+class SealJob(_Small):
     """The job is accepted. `sampled` says that its noise waits for a beacon."""
 
     job_id: str
@@ -65,7 +79,7 @@ class SealJob:
 
 
 @dataclass(frozen=True)
-class CancelJob:
+class CancelJob(_Small):
     """Nothing more of the job is to be begun. Its queued rows stay as they are."""
 
     job_id: str
@@ -79,7 +93,7 @@ class CancelJob:
 
 
 @dataclass(frozen=True)
-class DropUnits:
+class DropUnits(_Small):
     """At most `limit` units of a job that goes, and the job with the last of them."""
 
     job_id: str
@@ -110,6 +124,11 @@ class PutUnit:
     attempt: int
     tokens: int
     packed: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the outcome."""
+        return len(self.packed)
 
     @classmethod
     def of(cls, unit: Unit) -> PutUnit:
@@ -142,6 +161,11 @@ class PayUnits:
     epoch: int
     payment: str
     unit_ids: Sequence[bytes]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the ids."""
+        return 64 * len(self.unit_ids)
 
     def apply(self, connection: sqlite3.Connection, at: float) -> bool:
         """Units that are not accepted yet will be settled when they are. A unit is paid once."""

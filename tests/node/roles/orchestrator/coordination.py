@@ -122,7 +122,6 @@ class Pool:
                     s.sequence_id,
                     FinishReason.LENGTH,
                     (5,) * 8,
-                    "t",
                 )
             )
 

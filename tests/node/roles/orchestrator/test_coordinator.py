@@ -133,9 +133,7 @@ def test_a_unit_whose_evidence_died_is_proven_again() -> None:
     group = pool.up()
     only = work.sequences[0].sequence_id
     pool.feed(
-        PeerFinished(
-            group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)), "t"
-        )
+        PeerFinished(group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)))
     )
     assert pool.unit(work).state is UnitState.PRODUCED
     pool.feed(PeerGone("w3", "gone"))

@@ -134,7 +134,7 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> Ev
             return PeerTokens(generation, current.unit_id, seq.sequence_id, offset, ids)
         case "finish":
             return PeerFinished(
-                generation, current.unit_id, seq.sequence_id, FinishReason.LENGTH, grown, "t"
+                generation, current.unit_id, seq.sequence_id, FinishReason.LENGTH, grown
             )
         case "claim":
             return PeerClaimed(current.unit_id, generation, choose.randrange(3), b"c")

@@ -90,9 +90,7 @@ def test_a_stage_without_evidence_rests_and_another_build_proves_the_unit() -> N
     group = pool.up()
     only = work.sequences[0].sequence_id
     pool.feed(
-        PeerFinished(
-            group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)), "t"
-        )
+        PeerFinished(group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)))
     )
     pool.feed(ClaimsFailed(work.unit_id, group.generation, "nothing", ("w3",)))
     assert pool.unit(work).state is UnitState.PRODUCED
@@ -193,11 +191,11 @@ def test_strangers_do_not_grow_the_tables_without_end() -> None:
 
 
 def test_what_another_build_must_prove_again_loses_its_last_token_and_its_segment() -> None:
-    done = sequence(1).ended(3, FinishReason.EOS, (7, 8), "t")
+    done = sequence(1).ended(3, FinishReason.EOS, (7, 8))
     grown = done.reopened().extended(4, 1, (9,))
     assert grown.output_ids == (7, 9)
     assert grown.segments == ((0, 3), (1, 4))
     short = sequence(1).extended(3, 0, (7,)).reopened()
     assert short.output_ids == ()
     assert short.segments == ()
-    assert sequence(1).ended(3, FinishReason.EOS, (), "t") == sequence(1)
+    assert sequence(1).ended(3, FinishReason.EOS, ()) == sequence(1)

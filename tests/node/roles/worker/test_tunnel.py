@@ -17,7 +17,7 @@ from p2p.network import Network, NetworkConfig, open_network
 
 
 def tunnels(network: Network, folder: Path) -> Tunnels:
-    return Tunnels(network, folder, structlog.get_logger(), timeout=15.0)
+    return Tunnels(network, folder, structlog.get_logger(), timeout=60)
 
 
 @asynccontextmanager
@@ -55,7 +55,7 @@ async def test_bytes_go_through_both_ways_and_the_end_is_passed_on(tmp_path: Pat
         path = await nursery.start(near.open, b.peer_id)
         sent = bytes(range(256)) * 4096
         received = bytearray()
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             local = await trio.open_unix_socket(path)
             async with local, trio.open_nursery() as io:
                 io.start_soon(local.send_all, sent)
@@ -72,7 +72,7 @@ async def test_a_stranger_gets_no_tunnel(tmp_path: Path) -> None:
         tunnels(b, tmp_path).serve(lambda peer: None)
         near = tunnels(a, tmp_path / "a")
         path = await nursery.start(near.open, b.peer_id)
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             async with await trio.open_unix_socket(path) as local:
                 assert await local.receive_some(1) == b""
         nursery.cancel_scope.cancel()

@@ -76,7 +76,7 @@ class WorkEvents:
             return []
         for sequence in unit.sequences:
             if sequence.sequence_id == event.sequence_id:
-                ended = sequence.ended(event.generation, event.reason, event.ids, event.text)
+                ended = sequence.ended(event.generation, event.reason, event.ids)
                 if ended is not sequence:
                     unit = unit.with_sequence(ended, now)
         self._tables.units[unit.unit_id] = unit

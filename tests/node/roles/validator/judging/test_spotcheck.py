@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ HEAD, SIZE = 100, 60
 PROBATION = DEFAULT_TERMS.probation
 
 
+@cache
 def unit(number: int = 0, committed_at: int = HEAD) -> UnitBundle:
     """`number` makes another bundle of it; end-of-sequence ids are the assembler's word."""
     first = sequence(1, 4, eos_ids=(EOS, 1000 + number))
