@@ -56,10 +56,8 @@ def test_a_prompt_over_the_context_is_named() -> None:
 
 
 def test_a_unit_goes_through_its_row_unchanged() -> None:
-    asked = (
-        prompt(max_tokens=4, stop=["x"], temperature=0.5, seed=7),
-        prompt("other", max_tokens=4),
-    )
+    first = prompt(max_tokens=4, stop=["x"], temperature=0.5, seed=7)
+    asked = (first, prompt("other", max_tokens=4))
     (unit,) = CUTTER.cut("k", 0, asked)
     ended = unit.sequences[0].ended(1, FinishReason.EOS, (65, 2))
     grown = replace(

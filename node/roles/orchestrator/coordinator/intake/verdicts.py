@@ -154,10 +154,8 @@ class VerdictEvents:
                     continue
                 touched = {unit.generation} | {g for s in unit.sequences for _, g in s.segments}
                 if touched & tainted:
-                    clean = replace(unit, attempt=max(unit.attempt - 1, 0))
-                    self._tables.units[unit.unit_id] = clean.requeued(
-                        "its group held a convicted worker"
-                    )
+                    clean = unit.returned("its group held a convicted worker")
+                    self._tables.units[unit.unit_id] = clean
 
 
 def _forget(unit: Unit) -> ForgetUnit:
