@@ -68,7 +68,9 @@ class WorkerSection(Section):
     """A worker's device. `vram` in bytes, 0 = what the device has; `threads` 0 = half the cores.
 
     `data_plane` "tunnel" sends hidden states over libp2p even where the data port can be reached.
-    `fault` makes a simulated worker dishonest in a named way and is refused outside a simulation.
+    With `dial_private` a neighbour's record is believed about private addresses, too, where the
+    neighbour is not seen at them. `fault` makes a simulated worker dishonest in a named way and is
+    refused outside a simulation.
     `rows_keep` bytes of received rows are kept, to show them should the stage be accused. Rewards
     are claimed once they reach `claim_above` (10^-18 PRIME) and are worth more than their gas, an
     ether being worth `tokens_per_ether` PRIME to the operator.
@@ -78,6 +80,7 @@ class WorkerSection(Section):
     vram: Size = 0
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     data_plane: Literal["auto", "tunnel"] = "auto"
+    dial_private: bool = False
     fault: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
     rows_keep: Size = 2**30
     claim_above: Annotated[int, Field(ge=0, lt=2**128)] = 0
@@ -130,6 +133,7 @@ class OrchestratorSection(Section):
 class ValidatorSection(Section):
     """A validator's replay device, and the thresholds or profile by which it judges work of pools
     that name none. `stake` (10^-18 PRIME) is its voice; 0 is the least that registers a node.
+    `bundles_keep` and `rows_keep` are bytes of bundles, and of rows that stages revealed, on disk.
     `check_rate` is the share of sequences that are replayed; "auto" follows from what a cheat would
     gain and lose."""
 
@@ -138,6 +142,8 @@ class ValidatorSection(Section):
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
     stake: Annotated[int, Field(ge=0, lt=2**128)] = 0
     check_rate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
+    bundles_keep: Size = 4 * 2**30
+    rows_keep: Size = 4 * 2**30
 
 
 class RetentionSection(Section):

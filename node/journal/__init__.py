@@ -2,7 +2,7 @@
 
 from node.journal.reader import read_newest
 from node.journal.store import DiskError, Entry, Event, Journal, JournalError, Write
-from node.journal.typed import JournalEvent
+from node.journal.typed import Forget, JournalEvent
 from node.journal.writer import AsyncJournal, WriterLimits, open_journal
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "DiskError",
     "Entry",
     "Event",
+    "Forget",
     "Journal",
     "JournalError",
     "JournalEvent",

@@ -72,11 +72,13 @@ class DiskError(JournalError):
 @dataclass(frozen=True)
 class Entry:
     """An event to append. `body` is anything MessagePack holds; it is encoded here, at once, and
-    what waits for the disk is `packed` alone."""
+    what waits for the disk is `packed` alone. With `erase` the event of this kind and key is
+    deleted instead."""
 
     kind: str
     key: str
     body: InitVar[Any] = None
+    erase: bool = False
     packed: bytes = field(init=False, repr=False)
 
     def __post_init__(self, body: Any) -> None:
@@ -91,7 +93,12 @@ class Entry:
         return len(self.packed)
 
     def apply(self, connection: sqlite3.Connection, at: float) -> bool:
-        """Append it, unless an event of this kind and key is there already."""
+        """Append it, unless an event of this kind and key is there already; or erase that."""
+        if self.erase:
+            gone = connection.execute(
+                "DELETE FROM events WHERE kind = ? AND key = ?", (self.kind, self.key)
+            )
+            return gone.rowcount == 1
         cursor = connection.execute(
             "INSERT INTO events (at, kind, key, body) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (kind, key) DO NOTHING",

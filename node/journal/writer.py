@@ -33,7 +33,7 @@ import trio
 
 from node.journal.health import DiskHealth
 from node.journal.store import DiskError, Journal, JournalError, Write, pack
-from node.journal.typed import JournalEvent
+from node.journal.typed import Forget, JournalEvent
 from node.retry import Backoff, tries
 
 ENTRY_OVERHEAD = 512
@@ -123,11 +123,11 @@ class AsyncJournal:
         self._wake_if_well(True)
 
     async def record(
-        self, *events: JournalEvent, state: Mapping[str, Any] | None = None
+        self, *events: JournalEvent | Forget, state: Mapping[str, Any] | None = None
     ) -> list[bool]:
-        """Append typed events (all or none) and set state with them, on disk on return; one bool
-        an event, False for one that was there already. Waits for as long as the disk is in
-        trouble."""
+        """Append typed events, or have some deleted (all or none), and set state with them, on disk
+        on return; one bool an event, False for one that was there already (or was not). Waits for
+        as long as the disk is in trouble."""
         return await self._commit([event.to_entry() for event in events], state)
 
     async def write(self, *writes: Write, state: Mapping[str, Any] | None = None) -> list[bool]:
@@ -153,6 +153,12 @@ class AsyncJournal:
         by_name = {kind.kind: kind for kind in kinds}
         stored = await self._in_thread(lambda: list(self._journal.events(list(by_name))))
         return [by_name[event.kind].from_stored(event) for event in stored]
+
+    async def page(self, kind: type[E], after_id: int, limit: int) -> list[tuple[int, E]]:
+        """At most `limit` events of this class, by id, whose ids are above `after_id`: for who need
+        not have all of them in memory."""
+        stored = await self._in_thread(lambda: self._journal.page([kind.kind], after_id, limit))
+        return [(event.id, kind.from_stored(event)) for event in stored]
 
     async def set_state(self, name: str, value: Any) -> None:
         """Set one value, on disk on return."""

@@ -30,7 +30,7 @@ from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
-from node.roles.validator.assembly import open_validator
+from node.roles.validator.assembly import OpenModel, open_validator
 from node.roles.validator.judging.engine import ReplayTiming
 from node.roles.validator.judging.rows import RowsTiming
 from node.roles.validator.service import Validator
@@ -42,6 +42,7 @@ from node.roles.worker.service import Worker, WorkerOptions, build_worker
 from node.roles.worker.timing import RewardTiming, WorkerTiming
 from node.settlement.chain_follower import ChainFollower, EventSource, FollowerTiming
 from node.settlement.follower import NothingSettled
+from node.supervisor.supervisor import Supervisor
 from node.wire.blobs import BlobStore, FetchTiming
 from node.wire.codec import encode
 from node.wire.messages.fields import Body
@@ -170,6 +171,7 @@ async def open_node(
     ledger: Ledger | None = None,
     source: EventSource | None = None,
     role: str = "worker",
+    supervisor: Supervisor | None = None,
 ) -> AsyncIterator[Node]:
     """A host whose journal and blobs live in `folder`; with a ledger it is its own provider's, and
     its follower reads `source` (the ledger's events unless another is given)."""
@@ -202,6 +204,7 @@ async def open_node(
                 engine_dir=folder,
                 blobs=folder / "blobs",
                 log=structlog.get_logger("test"),
+                supervisor=supervisor or Supervisor(),
             ),
             chain,
             source,
@@ -230,11 +233,14 @@ def make_worker(
 
 
 def make_validator(
-    node: Node, engine: Engine, timing: ValidatorTiming = VALIDATOR_TIMING
+    node: Node,
+    engine: Engine,
+    timing: ValidatorTiming = VALIDATOR_TIMING,
+    open_model: OpenModel = named_model,
 ) -> Validator:
     """A validator that is quick to try again, and whose model is only named."""
     context = node.context
-    return open_validator(context, node.chain, engine, node.follower, timing, named_model)  # type: ignore[arg-type]
+    return open_validator(context, node.chain, engine, node.follower, timing, open_model)  # type: ignore[arg-type]
 
 
 TIMING = OrchestratorTiming(ping=0.2, claim=Backoff(0.0, 0.0, most=3))

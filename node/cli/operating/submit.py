@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from node.cli.options import DataDirOption, JsonOption
-from node.console.output import print_json
+from node.console.output import print_json, say
 
 if TYPE_CHECKING:
     from node.cli.operating.api_client import ApiClient
 
 POLL_SECONDS = 0.5
+MAX_COMPLETION = 2**20
+"""Characters of one that are shown; `--json` and `export` have all of them."""
 
 
 def command(
@@ -51,7 +53,7 @@ def command(
         job_id = str(answer["job_id"])
         if not wait:
             shown = f"job {job_id}: {count} prompts accepted"
-            print_json(answer) if as_json else typer.echo(shown)
+            print_json(answer) if as_json else say(shown)
             return
         job = _wait(client, job_id)
         if as_json:
@@ -99,11 +101,13 @@ def _show(client: ApiClient, path: Path, job: dict[str, Any]) -> None:
         page = client.get(f"/v1/jobs/{job['job_id']}", first=first)
         for result in page["results"]:
             prompt = next(prompt for index, prompt in asked if index == result["index"])
-            line = prompt.messages[-1].content.splitlines()[0]
-            typer.echo(f"\n{result['id'] or result['index']}: {line}")
-            typer.echo(result["text"])
+            line = prompt.messages[-1].content.partition("\n")[0]
+            say()
+            say(f"{result['id'] or result['index']}: {line}")
+            say(result["text"], lines=True, limit=MAX_COMPLETION)
         first = page["next"]
-    typer.echo(
-        f"\njob {job['job_id']}: {job['completed']} of {job['prompts']} completed, "
+    say()
+    say(
+        f"job {job['job_id']}: {job['completed']} of {job['prompts']} completed, "
         f"{job['accepted']} accepted, {job['tokens']} tokens"
     )

@@ -100,7 +100,13 @@ class Orchestrator:
             window=int(timing.rate / timing.tick),
         )
         self._bundles = BundleMaker(
-            context, pool, parts.commit_block, self.feed, model_id=model_id, backoff=timing.bundle
+            context,
+            pool,
+            parts.commit_block,
+            self.feed,
+            pool_id=pool_id,
+            model_id=model_id,
+            backoff=timing.bundle,
         )
         validators = ValidatorWatch(parts.stakes, self.feed, log)
         self._watch = WorkerWatch(context, pool, validators, self.feed, timing)
@@ -137,22 +143,26 @@ class Orchestrator:
         self._recorder.asked |= dict.fromkeys(recovered.event.asked)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._transitions.run)
+            keep = self._context.supervisor.keep
+            keep(nursery, "pool: tables", self._transitions.run)
             await self.feed(recovered.event, QueueGrew())
             self._requests.serve()
-            nursery.start_soon(self._watch.records)
-            nursery.start_soon(self._watch.validators)
-            nursery.start_soon(self._watch.pings)
-            nursery.start_soon(self._watch.disconnects)
+            keep(nursery, "pool: records", self._watch.records)
+            keep(nursery, "pool: validators", self._watch.validators)
+            keep(nursery, "pool: pings", self._watch.pings)
+            keep(nursery, "pool: disconnects", self._watch.disconnects)
             for job in self.ledger.jobs.values():
                 self._draw_if_needed(job)
+            keep(nursery, "pool: clock", self._keep_time)
             task_status.started()
-            while True:
-                if await self._settlement.note_final():
-                    self._announce()
-                await self.feed(Tick())
-                self._reporter.meter(self._context.now())
-                await trio.sleep(self._tick)
+
+    async def _keep_time(self) -> None:
+        while True:
+            if await self._settlement.note_final():
+                self._announce()
+            await self.feed(Tick())
+            self._reporter.meter(self._context.now())
+            await trio.sleep(self._tick)
 
     async def submit(self, prompts: Sequence[Prompt], key: str) -> str:
         """Accept a job: on disk before the answer. The same key is the same job. Raises
@@ -311,13 +321,14 @@ class Orchestrator:
 
     def _start(self, command: Command) -> None:
         if self._nursery is not None and not self._leaving:
-            self._nursery.start_soon(self._executor.carry_out, command)
+            name = f"pool: {type(command).__name__}"
+            self._context.supervisor.task(self._nursery, name, self._executor.carry_out, command)
 
     def _draw_if_needed(self, job: Job) -> None:
         """Have the beacon of a journaled job drawn, where it waits for one."""
         waiting = job.sampled and job.beacon is None
         if waiting and self._nursery is not None and not self._leaving:
-            self._nursery.start_soon(self._draw, job.job_id)
+            self._context.supervisor.keep(self._nursery, "pool: noise", self._draw, job.job_id)
 
     async def _draw(self, job_id: str) -> None:
         beacon = await self._beacons.draw(job_id)

@@ -8,7 +8,7 @@ import trio.testing
 
 from p2p.errors import ConfigError
 from p2p.messages.gossip import MAX_MESSAGE
-from p2p.network import Validity
+from p2p.network import NetworkConfig, Validity, open_network
 
 
 def accept(author: str, data: bytes) -> Validity:
@@ -112,3 +112,33 @@ async def test_an_invalid_record_on_the_topic_costs_its_sender(nodes):
             while two._scores.score(one.peer_id, two._config.clock()) >= 0:
                 await trio.testing.wait_all_tasks_blocked(0.01)
         assert two.records.all() == ()
+
+
+async def test_gossip_and_dht_survive_a_surprise_of_their_services(key):
+    """The library's services run once; the parts that hold them are started anew, with news."""
+    async with (
+        open_network(NetworkConfig(network="test"), key(0)) as one,
+        open_network(NetworkConfig(network="test"), key(1)) as two,
+    ):
+        heard = trio.Event()
+
+        async def handler(author: str, data: bytes) -> None:
+            heard.set()
+
+        async def surprise() -> None:
+            raise OverflowError("what no one thought of")
+
+        for node in (one, two):
+            node.subscribe("news", lambda author, data: Validity.ACCEPT, handler)
+        await two.connect(one.addresses[0])
+        one._gossip._pubsub.manager.run_task(surprise)
+        one._dht._kad.manager.run_task(surprise)
+        with trio.fail_after(60):
+            while {t.part for t in one.troubles if t.running} != {"dht", "gossip"}:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            while not heard.is_set():
+                await two.publish("news", b"again")
+                with trio.move_on_after(0.5):
+                    await heard.wait()
+        assert all("no one thought of" in t.reason for t in one.troubles)
+        assert one._scores.offenders() == two._scores.offenders() == ()
