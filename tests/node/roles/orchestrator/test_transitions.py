@@ -14,12 +14,14 @@ from node.roles.orchestrator.coordinator.events import (
     Event,
     PeerGone,
     PeerTokens,
+    PeerValidates,
     PeerVerdict,
     QueueRead,
     Tick,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
+from node.roles.orchestrator.coordinator.tables import Tracked
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.transitions import EVENT_WEIGHT, INBOX_WEIGHT, Transitions
 from tests.node.roles.orchestrator.coordination import Pool, unit
@@ -179,3 +181,29 @@ def test_a_unit_whose_claims_never_come_is_proven_by_another_build() -> None:
     pool.feed(Tick())
     pool.build_done()
     assert pool.state(work) is UnitState.ASSIGNED
+
+
+def test_a_table_remembers_every_way_in_which_it_was_written() -> None:
+    table: Tracked[str, int] = Tracked()
+    shown: dict[str, int] = {}
+    table.update(a=1, b=2)
+    assert table.setdefault("c", 3) == 3
+    table.publish(shown)
+    assert shown == {"a": 1, "b": 2, "c": 3}
+    table["a"] = 1
+    assert not table.changed
+    assert table.pop("a") == 1
+    assert table.pop("a", None) is None
+    with pytest.raises(KeyError):
+        table.pop("a")
+    table.publish(shown)
+    assert shown == table == {"b": 2, "c": 3}
+    table.clear()
+    table.publish(shown)
+    assert shown == {}
+
+
+def test_a_validator_that_was_never_here_may_be_gone() -> None:
+    pool = Pool()
+    assert pool.feed(PeerValidates("stranger", 0)) == []
+    assert not pool.pool.validators
