@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -106,6 +106,17 @@ def describe(error: ValidationError) -> str:
 def parse_prompts(lines: Iterable[bytes], name: str) -> tuple[Prompt, ...]:
     """All prompts of an iterable of raw lines. Raises `PromptsError` with the line number."""
     prompts: list[Prompt] = []
+    for where, prompt in _each(lines, name):
+        if len(prompts) == MAX_PROMPTS:
+            raise PromptsError(f"{where}: more than {MAX_PROMPTS} prompts", "split the file")
+        prompts.append(prompt)
+    if not prompts:
+        raise PromptsError(f"{name}: no prompts", 'write lines like {"prompt": "Hello"}')
+    return tuple(prompts)
+
+
+def _each(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, Prompt]]:
+    """Prompts and where they are, one by one."""
     for number, raw in enumerate(lines, start=1):
         where = f"{name}:{number}"
         if len(raw) > MAX_LINE:
@@ -116,12 +127,7 @@ def parse_prompts(lines: Iterable[bytes], name: str) -> tuple[Prompt, ...]:
             raise PromptsError(f"{where}: not UTF-8 text") from exc
         if not text:
             continue
-        if len(prompts) == MAX_PROMPTS:
-            raise PromptsError(f"{where}: more than {MAX_PROMPTS} prompts", "split the file")
-        prompts.append(parse_prompt(text, where))
-    if not prompts:
-        raise PromptsError(f"{name}: no prompts", 'write lines like {"prompt": "Hello"}')
-    return tuple(prompts)
+        yield where, parse_prompt(text, where)
 
 
 def load_prompts(path: Path) -> tuple[Prompt, ...]:
@@ -133,6 +139,22 @@ def load_prompts(path: Path) -> tuple[Prompt, ...]:
             return parse_prompts(iter(lambda: file.readline(MAX_LINE + 1), b""), str(path))
     except OSError as exc:
         raise PromptsError(f"{path}: {exc.strerror}") from exc
+
+
+def read_prompts(path: Path) -> Iterator[Prompt]:
+    """The prompts of a file of any length, one by one. Raises `PromptsError`."""
+    try:
+        with path.open("rb") as file:
+            lines = iter(lambda: file.readline(MAX_LINE + 1), b"")
+            for _, prompt in _each(lines, str(path)):
+                yield prompt
+    except OSError as exc:
+        raise PromptsError(f"{path}: {exc.strerror}") from exc
+
+
+def prompt_line(prompt: Prompt) -> bytes:
+    """A prompt as a line of a prompts file; the same prompt is the same line."""
+    return prompt.model_dump_json(exclude_defaults=True).encode() + b"\n"
 
 
 def shipped_prompts() -> Path:

@@ -5,10 +5,9 @@ Each role tells of itself in a snapshot of its own; here they are given the shap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
-
-import trio
 
 from node.context import NodeContext
 from node.errors import InputError
@@ -27,12 +26,14 @@ from node.http.view import (
 )
 from node.lifecycle import Lifecycle, NodeState
 from node.roles.assembly import Roles
-from node.roles.orchestrator.coordinator.units import DONE, Unit, UnitState, WorkSequence
+from node.roles.orchestrator.coordinator.units import DONE, Unit, WorkSequence
+from node.roles.orchestrator.jobs.prompt_batches import prompt_batches
+from node.roles.orchestrator.ledger.ledger import JobUnderWay
+from node.roles.orchestrator.ledger.queries import after_cursor, last
+from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot
 from node.storage.intake import NO_STORAGE, NoStorage
 from node.version import version
-
-MAX_REJECTIONS = 200
 
 
 class RuntimeView:
@@ -115,19 +116,26 @@ class RuntimeView:
         return [_group(pool, group) for group in pool.groups]
 
     async def work(self, after: int, limit: int) -> Sequence[WorkInfo]:
-        """Units by their cursor, which counts them from 1 in the order of their jobs."""
+        """Units by their cursor, which rises in the order in which they were submitted."""
         orchestrator = self._roles.orchestrator
         if orchestrator is None:
             return []
-        units = orchestrator.units(after, limit)
-        return [_work(cursor, unit) for cursor, unit in enumerate(units, start=after + 1)]
+        return [_work(*found) for found in await orchestrator.work(after_cursor(after, limit))]
+
+    async def newest_work(self, limit: int) -> tuple[Sequence[WorkInfo], int]:
+        """The newest units, and how many there are."""
+        orchestrator = self._roles.orchestrator
+        if orchestrator is None:
+            return [], 0
+        newest = [_work(*found) for found in await orchestrator.work(last(limit))]
+        return newest, sum(job.units.total() for job in orchestrator.ledger.jobs.values())
 
     async def rejections(self) -> Sequence[Rejection]:
-        """The newest `MAX_REJECTIONS`, newest first."""
+        """The newest ones, newest first."""
         orchestrator = self._roles.orchestrator
         if orchestrator is None:
             return []
-        newest = orchestrator.rejections[-MAX_REJECTIONS:][::-1]
+        newest = orchestrator.rejections[::-1]
         return [
             Rejection(
                 unit_id=item.unit_id.hex(),
@@ -142,63 +150,88 @@ class RuntimeView:
 
     async def submit(self, job: JobRequest) -> str:
         """The id of the accepted job. Raises `JobRefused`."""
+        orchestrator, most = self._taking_jobs()
+        if len(job.prompts) > most:
+            raise JobRefused("too_many_prompts", f"at most {most} prompts per job", 422)
+        with _refusals():
+            return await orchestrator.submit(job.prompts, job.key)
+
+    async def submit_stream(self, lines: AsyncIterable[bytes], key: str) -> str:
+        """The same of a job that comes line by line; nothing is kept of one that is refused."""
+        orchestrator, most = self._taking_jobs()
+        with _refusals():
+            batches = prompt_batches(lines, orchestrator.unit_size, most)
+            return await orchestrator.submit_stream(batches, key)
+
+    async def cancel(self, job_id: str) -> bool:
+        """Begin nothing more of the job."""
+        orchestrator = self._roles.orchestrator
+        if orchestrator is None or job_id not in orchestrator.ledger.jobs:
+            return False
+        await orchestrator.cancel(job_id)
+        return True
+
+    def _taking_jobs(self) -> tuple[Orchestrator, int]:
+        """The role that takes jobs in, and how many prompts one may have. Raises `JobRefused`."""
         orchestrator = self._roles.orchestrator
         if orchestrator is None:
             raise JobRefused("not_orchestrator", "this node is no orchestrator; ask the pool's")
         if self._lifecycle.state is not NodeState.SERVING:
             raise JobRefused("draining", f"the node is {self._lifecycle.state.value}", 503)
-        most = self._context.config.orchestrator.max_prompts_per_job
-        if len(job.prompts) > most:
-            raise JobRefused("too_many_prompts", f"at most {most} prompts per job", 422)
-        try:
-            return await orchestrator.submit(job.prompts, job.key)
-        except InputError as exc:
-            raise JobRefused("bad_prompt", str(exc), 422) from exc
-        except NoStorage as exc:
-            raise JobRefused(NO_STORAGE, str(exc), 507) from exc
+        return orchestrator, self._context.config.orchestrator.max_prompts_per_job
 
-    async def job(self, job_id: str) -> JobInfo | None:
-        """The job and its completions so far."""
+    async def job(self, job_id: str, first: int, limit: int) -> JobInfo | None:
+        """The job, and its completions of a page of its prompts."""
         orchestrator = self._roles.orchestrator
-        if orchestrator is None or job_id not in orchestrator.jobs:
+        if orchestrator is None or job_id not in orchestrator.ledger.jobs:
             return None
-        units = orchestrator.units_of(job_id)
-        sequences = [(unit, s) for unit in units for s in unit.sequences]
-        failed = [unit for unit in units if unit.state is UnitState.EXPIRED]
-        finished = all(unit.state in DONE or unit in failed for unit in units)
-        started = any(unit.state is not UnitState.QUEUED for unit in units)
-        state = "running" if started else "queued"
-        if finished:
-            state = "failed" if failed else "finished"
-        return JobInfo.model_validate(
-            {
-                "job_id": job_id,
-                "state": state,
-                "prompts": len(sequences),
-                "completed": sum(s.finished for _, s in sequences),
-                "accepted": sum(unit.state in DONE for unit, _ in sequences),
-                "tokens": sum(len(s.output_ids) for _, s in sequences),
-                "error": failed[0].history[-1] if failed else "",
-                "results": [
-                    _completion(i, u, s, orchestrator.text(s))
-                    for i, (u, s) in enumerate(sequences)
-                    if s.finished
-                ],
-            }
+        found = orchestrator.job(job_id)
+        units = await orchestrator.units_of(job_id, first, limit) if limit else []
+        results: list[Completion] = []
+        seen = first
+        for start, unit in units:
+            for index, sequence in enumerate(unit.sequences, start):
+                if first <= index < first + limit:
+                    seen = index + 1
+                    if sequence.finished:
+                        text = orchestrator.text(sequence)
+                        results.append(_completion(index, unit, sequence, text))
+        return JobInfo(
+            job_id=job_id,
+            state=found.state,
+            prompts=found.prompts,
+            completed=found.completed,
+            accepted=found.accepted,
+            tokens=found.tokens,
+            error=await orchestrator.error_of(job_id),
+            results=tuple(results),
+            next=seen if units and seen < found.prompts else None,
         )
 
-    async def dataset(self, job_id: str) -> Sequence[dict[str, Any]] | None:
+    async def dataset(self, job_id: str) -> AsyncIterator[Sequence[dict[str, Any]]] | None:
         """One row for each accepted completion so far."""
         orchestrator = self._roles.orchestrator
-        if orchestrator is None or job_id not in orchestrator.jobs:
+        if orchestrator is None or job_id not in orchestrator.ledger.jobs:
             return None
-        return await trio.to_thread.run_sync(orchestrator.dataset, job_id)
+        return orchestrator.dataset(job_id)
 
     def _pool_id(self) -> int:
         worker = self._roles.worker
         if self._roles.pool_id or worker is None or worker.membership.pool is None:
             return self._roles.pool_id
         return worker.membership.pool.pool_id
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except JobUnderWay as exc:
+        raise JobRefused("busy", str(exc), 503) from exc
+    except InputError as exc:
+        raise JobRefused("bad_prompt", str(exc), 422) from exc
+    except NoStorage as exc:
+        raise JobRefused(NO_STORAGE, str(exc), 507) from exc
 
 
 def _parts(context: NodeContext) -> tuple[PartInfo, ...]:

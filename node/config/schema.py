@@ -127,7 +127,7 @@ class OrchestratorSection(Section):
     tokens_per_sequence: Annotated[int, Field(ge=16, le=2**20)] = 512
     price_per_unit: Annotated[int, Field(ge=1, lt=2**88)] = 10**15
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
-    max_prompts_per_job: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    max_prompts_per_job: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
 
 
 class ValidatorSection(Section):

@@ -8,8 +8,12 @@
 | GET /v1/status | this node |
 | GET /v1/nodes, /v1/groups, /v1/rejections | `{"items": [...]}` |
 | GET /v1/work?after=&limit= | `{"items": [...], "next": cursor or null}` |
+| GET /v1/work?last= | the newest units, and `"total"` |
 | POST /v1/jobs | `{"prompts": [...], "key": "..."}` → 202 `{"job_id": "..."}`; bearer token |
-| GET /v1/jobs/{job_id} | the job and its completions so far; bearer token |
+| POST /v1/jobs?key= | the same of prompts as JSON Lines (application/jsonl), of any number |
+| GET /v1/jobs/{job_id}?first=&limit= | the job and a page of its completions; bearer token |
+| DELETE /v1/jobs/{job_id} | begin nothing more of the job; bearer token |
+| GET /v1/jobs/{job_id}/dataset | the accepted completions as JSON Lines; bearer token |
 
 Shapes are in `node.http.view`. Errors are `{"error": {"code", "message", ...}}`: 400 not JSON, 401
 no token, 403 wrong host, 404, 405, 408, 413 body too large, 422 values out of bounds (with
@@ -19,7 +23,9 @@ no token, 403 wrong host, 404, 405, 408, 413 body too large, 422 values out of b
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from typing import Any
 
 import trio
 from pydantic import BaseModel, ValidationError
@@ -27,16 +33,18 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from node.http.guards import Gate, HttpRefusal, error_response, read_body, require_token
+from node.http.guards import Gate, HttpRefusal, error_response, read_body, read_lines, require_token
 from node.http.view import MAX_PAGE, JobRefused, JobRequest, NodeView
 from node.metrics import NodeMetrics
 from proofs.encoding.jsontext import parse_json
 
 MAX_PROBLEMS = 20
 MAX_CURSOR = 2**63 - 1
+LINES = ("application/jsonl", "application/x-ndjson")
+KEY = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def create_app(view: NodeView, *, token: str, metrics: NodeMetrics, bound_host: str) -> Starlette:
@@ -53,6 +61,7 @@ def create_app(view: NodeView, *, token: str, metrics: NodeMetrics, bound_host: 
         Route("/v1/rejections", api.rejections),
         Route("/v1/jobs", api.submit, methods=["POST"]),
         Route("/v1/jobs/{job_id}", api.job),
+        Route("/v1/jobs/{job_id}", api.cancel, methods=["DELETE"]),
         Route("/v1/jobs/{job_id}/dataset", api.dataset),
     ]
     return Starlette(
@@ -104,6 +113,11 @@ class _Api:
         return _items(await self._view.rejections())
 
     async def work(self, request: Request) -> Response:
+        if "last" in request.query_params:
+            last = _number(request, "last", 1, MAX_PAGE, default=100)
+            newest, total = await self._view.newest_work(last)
+            items = [unit.model_dump(mode="json") for unit in newest]
+            return JSONResponse({"items": items, "next": None, "total": total})
         after = _number(request, "after", 0, MAX_CURSOR, default=0)
         limit = _number(request, "limit", 1, MAX_PAGE, default=100)
         units = list(await self._view.work(after, limit))[:limit]
@@ -117,10 +131,15 @@ class _Api:
 
     async def submit(self, request: Request) -> Response:
         require_token(request, self._token)
-        body = await read_body(request)
-        job = await trio.to_thread.run_sync(parse_job, body)
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         try:
-            job_id = await self._view.submit(job)
+            if kind in LINES:
+                key = job_key(request.query_params.get("key", ""))
+                job_id = await self._view.submit_stream(read_lines(request), key)
+            else:
+                body = await read_body(request)
+                job = await trio.to_thread.run_sync(parse_job, body)
+                job_id = await self._view.submit(job)
         except JobRefused as exc:
             raise HttpRefusal(exc.status, exc.code, exc.message) from exc
         location = {"Location": f"/v1/jobs/{job_id}"}
@@ -128,19 +147,40 @@ class _Api:
 
     async def job(self, request: Request) -> Response:
         require_token(request, self._token)
-        job = await self._view.job(request.path_params["job_id"])
+        first = _number(request, "first", 0, MAX_CURSOR, default=0)
+        limit = _number(request, "limit", 0, MAX_PAGE, default=MAX_PAGE)
+        job = await self._view.job(request.path_params["job_id"], first, limit)
         if job is None:
             raise HttpRefusal(404, "not_found", "no such job")
         return JSONResponse(job.model_dump(mode="json"))
 
-    async def dataset(self, request: Request) -> Response:
-        """The job's accepted completions as JSON Lines."""
+    async def cancel(self, request: Request) -> Response:
         require_token(request, self._token)
-        rows = await self._view.dataset(request.path_params["job_id"])
-        if rows is None:
+        job_id = request.path_params["job_id"]
+        if not await self._view.cancel(job_id):
             raise HttpRefusal(404, "not_found", "no such job")
-        lines = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
-        return Response(lines, media_type="application/jsonl")
+        return JSONResponse({"job_id": job_id, "state": "cancelled"})
+
+    async def dataset(self, request: Request) -> Response:
+        """The job's accepted completions as JSON Lines, sent as they are read."""
+        require_token(request, self._token)
+        pages = await self._view.dataset(request.path_params["job_id"])
+        if pages is None:
+            raise HttpRefusal(404, "not_found", "no such job")
+        return StreamingResponse(_as_lines(pages), media_type="application/jsonl")
+
+
+async def _as_lines(pages: AsyncIterable[Sequence[dict[str, Any]]]) -> AsyncIterator[bytes]:
+    async for rows in pages:
+        yield b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+
+
+def job_key(key: str) -> str:
+    """The key of a job that is sent as lines, whose id cannot follow from what is yet to come.
+    Raises `HttpRefusal` (422)."""
+    if not KEY.fullmatch(key):
+        raise HttpRefusal(422, "invalid", "prompts as lines need ?key=, of A-Z a-z 0-9 . _ : -")
+    return key
 
 
 def parse_job(body: bytes) -> JobRequest:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import AsyncIterator
 from typing import Any
 
 import trio
@@ -25,6 +26,7 @@ from node.metrics import OTHER, NodeMetrics
 
 MAX_BODY = 8 * 2**20
 BODY_TIMEOUT = 30.0
+MAX_LINE = 2**20
 
 
 class HttpRefusal(Exception):
@@ -100,6 +102,31 @@ async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
     except ClientDisconnect as exc:
         raise HttpRefusal(400, "bad_request", "the client went away") from exc
     return bytes(body)
+
+
+async def read_lines(request: Request, longest: int = MAX_LINE) -> AsyncIterator[bytes]:
+    """The lines of a body of any length, without their ends. Raises `HttpRefusal`: 413 for a line
+    over `longest` bytes, 408 where nothing comes for long."""
+    rest = bytearray()
+    chunks = request.stream()
+    while True:
+        try:
+            with trio.fail_after(BODY_TIMEOUT):
+                chunk = await anext(chunks, None)
+        except trio.TooSlowError as exc:
+            message = f"nothing came for {BODY_TIMEOUT:.0f} s"
+            raise HttpRefusal(408, "timeout", message) from exc
+        except ClientDisconnect as exc:
+            raise HttpRefusal(400, "bad_request", "the client went away") from exc
+        rest += b"\n" if chunk is None else chunk
+        *lines, last = rest.split(b"\n")
+        if max(map(len, [*lines, last])) > longest:
+            raise HttpRefusal(413, "too_large", f"a line has at most {longest} bytes")
+        for line in lines:
+            yield bytes(line)
+        if chunk is None:
+            return
+        rest = last
 
 
 class Gate:

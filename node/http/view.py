@@ -8,7 +8,7 @@ memory in bytes. Fields that a node does not know keep their defaults.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -147,16 +147,18 @@ class Completion(Shape):
 
 
 class JobInfo(Shape):
-    """`accepted` counts completions whose unit a validator accepted."""
+    """`accepted` counts completions whose unit a validator accepted. `results` are those of one
+    page of prompts; `next` is the index of the first prompt after it, None at the end."""
 
     job_id: str
-    state: Literal["queued", "running", "finished", "failed"]
+    state: Literal["queued", "running", "finished", "failed", "cancelled"]
     prompts: int
     completed: int = 0
     accepted: int = 0
     tokens: int = 0
     error: str = ""
     results: tuple[Completion, ...] = ()
+    next: int | None = None
 
 
 class JobRequest(Shape):
@@ -171,7 +173,7 @@ class JobRefused(Exception):
     """Raised by `submit`: the node takes no such job. `status` is the HTTP status to answer with.
 
     Codes in use: "not_orchestrator" (409), "busy" (503), "too_many_prompts" (422), "draining"
-    (503), "no_storage" (507).
+    (503), "bad_prompt" (422), "no_storage" (507).
     """
 
     code: str
@@ -205,6 +207,10 @@ class NodeView(Protocol):
         """Units with cursor > `after`, rising, at most `limit`."""
         ...
 
+    async def newest_work(self, limit: int) -> tuple[Sequence[WorkInfo], int]:
+        """The newest units, rising, at most `limit`; and how many there are in all."""
+        ...
+
     async def rejections(self) -> Sequence[Rejection]:
         """The newest ones, newest first; the node bounds how many."""
         ...
@@ -213,11 +219,20 @@ class NodeView(Protocol):
         """Accept a job durably and return its id. Raises `JobRefused`."""
         ...
 
-    async def job(self, job_id: str) -> JobInfo | None:
-        """The job as it stands, None where there is none of that id."""
+    async def submit_stream(self, lines: AsyncIterable[bytes], key: str) -> str:
+        """The same of a job whose prompts come as lines of JSON, of any number."""
         ...
 
-    async def dataset(self, job_id: str) -> Sequence[dict[str, Any]] | None:
-        """One row for each accepted completion so far, in the order of the prompts; None where
-        there is no such job."""
+    async def cancel(self, job_id: str) -> bool:
+        """Begin nothing more of a job, durably; False where there is none of that id."""
+        ...
+
+    async def job(self, job_id: str, first: int, limit: int) -> JobInfo | None:
+        """The job as it stands, with the results of at most `limit` prompts from number `first`
+        on; None where there is none of that id."""
+        ...
+
+    async def dataset(self, job_id: str) -> AsyncIterator[Sequence[dict[str, Any]]] | None:
+        """One row for each accepted completion so far, in the order of the prompts, page by page;
+        None where there is no such job."""
         ...

@@ -1,7 +1,7 @@
 """The node's journal: what it accepted, on disk before it answers."""
 
 from node.journal.reader import read_newest
-from node.journal.store import DiskError, Entry, Event, Journal, JournalError
+from node.journal.store import DiskError, Entry, Event, Journal, JournalError, Write
 from node.journal.typed import Forget, JournalEvent
 from node.journal.writer import AsyncJournal, WriterLimits, open_journal
 
@@ -14,6 +14,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "JournalEvent",
+    "Write",
     "WriterLimits",
     "open_journal",
     "read_newest",

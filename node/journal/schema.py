@@ -1,5 +1,9 @@
 """The journal's tables, and how old files are migrated.
 
+`events` and `state` are every role's. `jobs`, `units` and `epochs` are an orchestrator's: a unit is
+one row that is written again as it comes along, so that a history of any length is no longer than
+the list of its units (`node/roles/orchestrator/ledger`).
+
 `PRAGMA user_version` holds the version of a file's schema, 0 that of an empty one. The first
 migration makes version `OLDEST` of an empty file, and each of the others the next version; each
 runs in one transaction together with the change of the version, and leaves a row in `migrations`. A
@@ -14,9 +18,9 @@ import sqlite3
 APPLICATION_ID = 0x7072_6A6E
 """Marks the file as a prime-node journal ("prjn")."""
 
-OLDEST = 2
-"""Version 1 was that of prime-node 0.1.0."""
-_V2 = (
+OLDEST = 3
+"""Version 1 was that of prime-node 0.1.0, version 2 had no tables of work."""
+_V3 = (
     "CREATE TABLE migrations (version INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT",
     """CREATE TABLE events (
         id   INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -28,9 +32,34 @@ _V2 = (
     ) STRICT""",
     "CREATE INDEX events_by_kind ON events (kind, id)",
     "CREATE TABLE state (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    """CREATE TABLE jobs (
+        number    INTEGER PRIMARY KEY AUTOINCREMENT,
+        at        REAL NOT NULL,
+        job_id    TEXT NOT NULL UNIQUE,
+        model_id  BLOB NOT NULL,
+        sampled   INTEGER NOT NULL,
+        sealed    INTEGER NOT NULL,
+        cancelled INTEGER NOT NULL
+    ) STRICT""",
+    """CREATE TABLE units (
+        cursor  INTEGER PRIMARY KEY AUTOINCREMENT,
+        unit_id BLOB NOT NULL UNIQUE,
+        job     INTEGER NOT NULL,
+        first   INTEGER NOT NULL,
+        size    INTEGER NOT NULL,
+        state   INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        tokens  INTEGER NOT NULL,
+        epoch   INTEGER NOT NULL,
+        prompts BLOB NOT NULL,
+        outcome BLOB
+    ) STRICT""",
+    "CREATE INDEX units_by_job ON units (job, state, cursor, size, tokens)",
+    "CREATE UNIQUE INDEX units_in_order ON units (job, first)",
+    "CREATE TABLE epochs (number INTEGER PRIMARY KEY, payment TEXT NOT NULL) STRICT",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_V2,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_V3,)
 NEWEST = OLDEST + len(MIGRATIONS) - 1
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import InitVar, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgpack
 
@@ -38,6 +38,23 @@ _REASONS = {
     "SQLITE_BUSY": "another program holds the journal's file",
 }
 """By the first letters of SQLite's names of errors."""
+
+
+T = TypeVar("T")
+
+
+class Write(Protocol):
+    """Something to be written in a commit. It must be packed by the time it is handed over, so that
+    only the disk can fail it. `size` is the bytes that it holds until then."""
+
+    @property
+    def size(self) -> int:
+        """Bytes it takes in memory, about."""
+        ...
+
+    def apply(self, connection: sqlite3.Connection, at: float) -> bool:
+        """Write it at `at` (unix seconds); False where it was there already."""
+        ...
 
 
 class JournalError(ResourceError):
@@ -69,6 +86,25 @@ class Entry:
         if not 0 < len(self.key) <= MAX_NAME:
             raise JournalError(f"a key has 1 to {MAX_NAME} characters, not {len(self.key)}")
         object.__setattr__(self, "packed", pack(body))
+
+    @property
+    def size(self) -> int:
+        """Bytes of its body."""
+        return len(self.packed)
+
+    def apply(self, connection: sqlite3.Connection, at: float) -> bool:
+        """Append it, unless an event of this kind and key is there already; or erase that."""
+        if self.erase:
+            gone = connection.execute(
+                "DELETE FROM events WHERE kind = ? AND key = ?", (self.kind, self.key)
+            )
+            return gone.rowcount == 1
+        cursor = connection.execute(
+            "INSERT INTO events (at, kind, key, body) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (kind, key) DO NOTHING",
+            (at, self.kind, self.key, self.packed),
+        )
+        return cursor.rowcount == 1
 
 
 @dataclass(frozen=True)
@@ -116,6 +152,7 @@ class Journal:
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self.path = path
         self._clock = clock
+        self._reading: sqlite3.Connection | None = None
         with self._translated():
             self._connection = sqlite3.connect(
                 path, timeout=5.0, isolation_level=None, check_same_thread=False
@@ -140,7 +177,7 @@ class Journal:
         return self.commit([Entry(kind, key, body)])[0]
 
     def commit(
-        self, entries: Sequence[Entry], state: Mapping[str, Any] | None = None
+        self, entries: Sequence[Write], state: Mapping[str, Any] | None = None
     ) -> list[bool]:
         """Append events (all or none of those that are new) and set state, in one transaction; one
         bool an entry, as in `append`. Raises `JournalError`."""
@@ -149,7 +186,7 @@ class Journal:
         )[0]
 
     def commit_packed(
-        self, groups: Sequence[tuple[Sequence[Entry], Mapping[str, bytes]]]
+        self, groups: Sequence[tuple[Sequence[Write], Mapping[str, bytes]]]
     ) -> list[list[bool]]:
         """Several commits, in order, in one transaction (one fsync); one list each."""
         results: list[list[bool]] = []
@@ -160,26 +197,13 @@ class Journal:
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
                 for entries, state in groups:
-                    results.append([self._insert(entry, at) for entry in entries])
+                    results.append([entry.apply(self._connection, at) for entry in entries])
                     self._connection.executemany(
                         "INSERT INTO state VALUES (?, ?)"
                         " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                         list(state.items()),
                     )
         return results
-
-    def _insert(self, entry: Entry, at: float) -> bool:
-        if entry.erase:
-            gone = self._connection.execute(
-                "DELETE FROM events WHERE kind = ? AND key = ?", (entry.kind, entry.key)
-            )
-            return gone.rowcount == 1
-        cursor = self._connection.execute(
-            "INSERT INTO events (at, kind, key, body) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (kind, key) DO NOTHING",
-            (at, entry.kind, entry.key, entry.packed),
-        )
-        return cursor.rowcount == 1
 
     def events(self, kinds: Sequence[str] | None = None, after_id: int = 0) -> Iterator[Event]:
         """Events with id > `after_id` in order, of the given kinds (None: all), read by pages."""
@@ -219,8 +243,34 @@ class Journal:
         """Set one value. Raises `JournalError`."""
         self.commit([], {name: value})
 
+    def newest(self, kind: str, limit: int) -> list[Event]:
+        """At most `limit` events of this kind, the newest first."""
+        with self._translated():
+            rows = self._connection.execute(
+                "SELECT id, at, kind, key, body FROM events"
+                " WHERE kind = ? ORDER BY id DESC LIMIT ?",
+                (kind, limit),
+            ).fetchall()
+            return [self._event(row) for row in rows]
+
+    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """What `query` finds, on a connection of its own that sees what was committed. May be
+        called beside a commit, from one thread at a time."""
+        with self._translated():
+            if self._reading is None:
+                self._reading = sqlite3.connect(
+                    f"{self.path.absolute().as_uri()}?mode=ro",
+                    uri=True,
+                    timeout=5.0,
+                    isolation_level=None,
+                    check_same_thread=False,
+                )
+            return query(self._reading)
+
     def close(self) -> None:
         """Close the file."""
+        if self._reading is not None:
+            self._reading.close()
         self._connection.close()
 
     def __enter__(self) -> Journal:

@@ -20,6 +20,7 @@ once more for a while and closes.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -31,7 +32,7 @@ from typing import Any, TypeVar
 import trio
 
 from node.journal.health import DiskHealth
-from node.journal.store import DiskError, Entry, Journal, JournalError, pack
+from node.journal.store import DiskError, Journal, JournalError, Write, pack
 from node.journal.typed import Forget, JournalEvent
 from node.retry import Backoff, tries
 
@@ -57,7 +58,7 @@ class WriterLimits:
 
 @dataclass
 class _Pending:
-    entries: Sequence[Entry]
+    entries: Sequence[Write]
     state: Mapping[str, bytes]
     done: trio.Event = field(default_factory=trio.Event)
     result: list[bool] | None = None
@@ -66,7 +67,7 @@ class _Pending:
     @property
     def size(self) -> int:
         """Bytes it holds while it waits."""
-        bodies = sum(len(entry.packed) + ENTRY_OVERHEAD for entry in self.entries)
+        bodies = sum(entry.size + ENTRY_OVERHEAD for entry in self.entries)
         return bodies + sum(len(value) + ENTRY_OVERHEAD for value in self.state.values())
 
 
@@ -83,6 +84,7 @@ class AsyncJournal:
         self._journal = journal
         self._limits = limits or WriterLimits()
         self._limiter = trio.CapacityLimiter(1)
+        self._reads = trio.CapacityLimiter(1)
         self._monotonic = monotonic
         self._health = DiskHealth(self._limits.stalled)
         self._well = trio.Event()
@@ -128,6 +130,19 @@ class AsyncJournal:
         as long as the disk is in trouble."""
         return await self._commit([event.to_entry() for event in events], state)
 
+    async def write(self, *writes: Write, state: Mapping[str, Any] | None = None) -> list[bool]:
+        """Like `record`, of anything that can be written."""
+        return await self._commit(writes, state)
+
+    async def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """What `query` finds of what was committed; it waits for no write."""
+        return await trio.to_thread.run_sync(self._journal.read, query, limiter=self._reads)
+
+    async def newest(self, kind: type[E], limit: int) -> list[E]:
+        """At most `limit` events of this class, the newest first."""
+        stored = await self._in_thread(lambda: self._journal.newest(kind.kind, limit))
+        return [kind.from_stored(event) for event in stored]
+
     async def find(self, kind: type[E], key: str) -> E | None:
         """The event of this class and key."""
         stored = await self._in_thread(lambda: self._journal.get(kind.kind, key))
@@ -169,7 +184,7 @@ class AsyncJournal:
     # -- callers ---------------------------------------------------------------------------------
 
     async def _commit(
-        self, entries: Sequence[Entry], state: Mapping[str, Any] | None = None
+        self, entries: Sequence[Write], state: Mapping[str, Any] | None = None
     ) -> list[bool]:
         packed = {name: pack(value) for name, value in (state or {}).items()}
         pending = _Pending(tuple(entries), packed)

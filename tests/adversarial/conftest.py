@@ -26,6 +26,7 @@ from tests.adversarial.harness import (
     make_validator,
     make_worker,
     open_node,
+    reached,
     running,
     until,
 )
@@ -82,12 +83,13 @@ class Net:
             for i in range(count)
         )
         job = await self.orchestrator.submit(prompts, "job")
-        return self.orchestrator.units_of(job)
+        return [unit for _, unit in await self.orchestrator.units_of(job)]
 
     async def reached(self, unit: Unit, state: UnitState) -> Unit:
-        pool = self.orchestrator.pool
-        await until(self.orchestrator, lambda: pool.units[unit.unit_id].state is state)
-        return pool.units[unit.unit_id]
+        return await reached(self.orchestrator, unit, state)
+
+    async def current(self, unit: Unit) -> Unit:
+        return await self.orchestrator.unit(unit.unit_id)
 
 
 @asynccontextmanager

@@ -25,6 +25,7 @@ from node.roles.assembly import Roles, needs_all_epochs
 from node.roles.orchestrator.chain_parts import parts_on_chain, parts_without_chain
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
 from node.roles.orchestrator.coordinator.pool import Policy
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.timing import OrchestratorTiming
@@ -288,6 +289,17 @@ async def until(orchestrator: Orchestrator, condition: Callable[[], bool]) -> No
     with trio.fail_after(SECONDS):
         while not condition():
             await orchestrator.changed.wait()
+
+
+async def reached(orchestrator: Orchestrator, unit: Unit, state: UnitState) -> Unit:
+    """The unit once it is in that state, in the tables or on disk."""
+    with trio.fail_after(SECONDS):
+        while True:
+            changed = orchestrator.changed
+            current = await orchestrator.unit(unit.unit_id)
+            if current.state is state:
+                return current
+            await changed.wait()
 
 
 async def eventually(condition: Callable[[], object]) -> None:

@@ -7,6 +7,7 @@ a size limit, and every failure is a `NodeError` that names the URL.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -54,6 +55,11 @@ class ApiClient:
     def post(self, path: str, body: Any) -> Any:
         """The JSON answer to a JSON `body`; raises as `get`."""
         return self._call("POST", path, json=body)
+
+    def post_lines(self, path: str, lines: Iterator[bytes], **query: str) -> Any:
+        """The JSON answer to JSON Lines, sent as they come; raises as `get`."""
+        headers = {"Content-Type": "application/jsonl"}
+        return self._call("POST", path, params=query, content=lines, headers=headers)
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         try:

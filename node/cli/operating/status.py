@@ -29,28 +29,20 @@ def command(
     from node.cli.operating.api_client import connect
 
     with connect(url, data_dir_, with_token=False) as client:
+        work = client.get("/v1/work", last=NEWEST)
         seen = {
             "status": client.get("/v1/status"),
             "ready": client.get("/readyz"),
             "nodes": client.get("/v1/nodes")["items"],
             "groups": client.get("/v1/groups")["items"],
-            "work": _all_work(client),
+            "work": work["items"],
+            "work_total": work["total"],
             "rejections": client.get("/v1/rejections")["items"],
         }
     if as_json:
         print_json(seen)
     else:
         _show(seen)
-
-
-def _all_work(client: Any) -> list[dict[str, Any]]:
-    units: list[dict[str, Any]] = []
-    after: int | None = 0
-    while after is not None:
-        page = client.get("/v1/work", after=after, limit=500)
-        units += page["items"]
-        after = page["next"]
-    return units
 
 
 def _part(part: dict[str, Any]) -> tuple[str, ...]:
@@ -112,11 +104,11 @@ def _show(seen: dict[str, Any]) -> None:
             unit["verdict"] or "-",
             unit["reason"],
         )
-        for unit in seen["work"][-NEWEST:]
+        for unit in seen["work"]
     ]
     say()
     columns = ("unit", "state", "sequences", "tokens", "verdict", "reason")
-    show_table(f"work (newest {NEWEST} of {len(seen['work'])})", columns, work)
+    show_table(f"work (newest {NEWEST} of {seen['work_total']})", columns, work)
     if seen["rejections"]:
         rejections = [
             (short(item["unit_id"]), short(item["peer_id"]) or "-", item["reason"])

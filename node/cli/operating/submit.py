@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,6 @@ from node.console.output import print_json, say
 
 if TYPE_CHECKING:
     from node.cli.operating.api_client import ApiClient
-    from node.prompts import Prompt
 
 POLL_SECONDS = 0.5
 MAX_COMPLETION = 2**20
@@ -44,25 +43,39 @@ def command(
     You should see the job's id, a progress bar, and every completion as it was accepted.
     """
     from node.cli.operating.api_client import connect
-    from node.prompts import job_body, load_prompts
+    from node.errors import NodeError
+    from node.prompts import prompt_line, read_prompts
 
-    checked = load_prompts(prompts)
+    count, key = _checked(prompts, key)
     with connect(url, data_dir_, with_token=True) as client:
-        answer = client.post("/v1/jobs", job_body(checked, key))
+        lines = map(prompt_line, read_prompts(prompts))
+        answer = client.post_lines("/v1/jobs", lines, key=key)
         job_id = str(answer["job_id"])
         if not wait:
-            shown = f"job {job_id}: {len(checked)} prompts accepted"
+            shown = f"job {job_id}: {count} prompts accepted"
             print_json(answer) if as_json else say(shown)
             return
         job = _wait(client, job_id)
-    if as_json:
-        print_json(job)
-    else:
-        _show(checked, job)
+        if as_json:
+            print_json(client.get(f"/v1/jobs/{job_id}"))
+        else:
+            _show(client, prompts, job)
     if job["state"] == "failed":
-        from node.errors import NodeError
-
         raise NodeError(f"job {job_id} failed: {job['error']}")
+
+
+def _checked(path: Path, key: str) -> tuple[int, str]:
+    """How many prompts the file has, and the key; without one it follows from the prompts, so that
+    the same file again is the same job. Raises `PromptsError`."""
+    from node.prompts import PromptsError, prompt_line, read_prompts
+
+    count, digest = 0, hashlib.sha256()
+    for prompt in read_prompts(path):
+        count += 1
+        digest.update(prompt_line(prompt))
+    if not count:
+        raise PromptsError(f"{path}: no prompts", 'write lines like {"prompt": "Hello"}')
+    return count, key or digest.hexdigest()
 
 
 def _wait(client: ApiClient, job_id: str) -> dict[str, Any]:
@@ -71,20 +84,28 @@ def _wait(client: ApiClient, job_id: str) -> dict[str, Any]:
 
     with shown_progress() as report:
         while True:
-            job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}")
+            job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}", limit=0)
             report("completed", job["completed"], job["prompts"])
-            if job["state"] in ("finished", "failed"):
+            if job["state"] in ("finished", "failed", "cancelled"):
                 return job
             time.sleep(POLL_SECONDS)
 
 
-def _show(prompts: Sequence[Prompt], job: dict[str, Any]) -> None:
-    for result in sorted(job["results"], key=lambda item: item["index"]):
-        prompt = prompts[result["index"]]
-        say()
-        asked = prompt.messages[-1].content.partition("\n")[0]
-        say(f"{result['id'] or result['index']}: {asked}")
-        say(result["text"], lines=True, limit=MAX_COMPLETION)
+def _show(client: ApiClient, path: Path, job: dict[str, Any]) -> None:
+    """Every completion below its prompt, page by page."""
+    from node.prompts import read_prompts
+
+    asked = enumerate(read_prompts(path))
+    first: int | None = 0
+    while first is not None:
+        page = client.get(f"/v1/jobs/{job['job_id']}", first=first)
+        for result in page["results"]:
+            prompt = next(prompt for index, prompt in asked if index == result["index"])
+            line = prompt.messages[-1].content.partition("\n")[0]
+            say()
+            say(f"{result['id'] or result['index']}: {line}")
+            say(result["text"], lines=True, limit=MAX_COMPLETION)
+        first = page["next"]
     say()
     say(
         f"job {job['job_id']}: {job['completed']} of {job['prompts']} completed, "

@@ -18,10 +18,17 @@ from node.roles.orchestrator.coordinator.commands import (
     Command,
     ForgetUnit,
     InviteWorker,
+    ReadQueue,
     VerifyUnit,
 )
-from node.roles.orchestrator.coordinator.events import Event, GroupBroken, UnitRefused
+from node.roles.orchestrator.coordinator.events import (
+    Event,
+    GroupBroken,
+    QueueRead,
+    UnitRefused,
+)
 from node.roles.orchestrator.coordinator.pool import PoolView
+from node.roles.orchestrator.ledger.ledger import WorkLedger
 from node.roles.orchestrator.settlement_watch import SettlementWatch
 from node.roles.orchestrator.workers.builder import Builder
 from node.roles.orchestrator.workers.invites import Inviter
@@ -47,6 +54,7 @@ class ExecutorParts:
     bundles: BundleMaker
     watch: WorkerWatch
     settlement: SettlementWatch
+    ledger: WorkLedger
 
 
 class CommandExecutor:
@@ -78,6 +86,9 @@ class CommandExecutor:
                 await self._parts.bundles.verify(command)
             case ForgetUnit():
                 await self._forget(command)
+            case ReadQueue():
+                units = await self._parts.ledger.next_queued(command.limit)
+                await self._feed(QueueRead(units, command.arrivals))
             case BanWorker():
                 await self._parts.inviter.eject(command.peer_id)
 

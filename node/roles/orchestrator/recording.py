@@ -2,53 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import Any
 
-from node.journal import AsyncJournal
-from node.journal.typed import JournalEvent
+from node.journal import AsyncJournal, Write
 from node.roles.orchestrator.coordinator.commands import (
     BanWorker,
     BuildGroup,
     Command,
-    RecordBundle,
-    RecordSettled,
-    RecordVerdict,
+    RecordUnit,
 )
-from node.roles.orchestrator.journal_events import (
-    GENERATION,
-    UnitBundled,
-    UnitJudged,
-    UnitSettled,
-    WorkerBanned,
-)
+from node.roles.orchestrator.journal_events import ASKED, GENERATION, WorkerBanned
+from node.roles.orchestrator.ledger.writes import PutUnit
+
+MAX_ASKED = 1024
 
 
 class Recorder:
-    """Units go to the journal as the commands have them."""
+    """Units go to their rows as the commands have them. `asked` are the validators that earlier
+    runs asked for verdicts: their late ones are answered, not refused."""
 
     def __init__(self, journal: AsyncJournal) -> None:
+        self.asked: dict[str, None] = {}
         self._journal = journal
 
     async def write(self, commands: Sequence[Command]) -> None:
         """What of these must be on disk is on return, in one commit. Raises `JournalError`."""
-        builds = [c.generation for c in commands if isinstance(c, BuildGroup)]
-        state = {GENERATION: max(builds)} if builds else None
-        await self._journal.record(*_events(commands), state=state)
+        writes, state = written(commands)
+        asked = [p for c in commands if isinstance(c, RecordUnit) for p in c.unit.asked]
+        if not self.asked.keys() >= set(asked):
+            self.asked |= dict.fromkeys(asked)
+            state[ASKED] = tuple(self.asked)[-MAX_ASKED:]
+        await self._journal.write(*writes, state=state)
 
 
-def _events(commands: Sequence[Command]) -> Iterator[JournalEvent]:
+def written(commands: Sequence[Command]) -> tuple[list[Write], dict[str, Any]]:
+    """The writes and the state that these commands come to."""
+    writes: list[Write] = []
+    state: dict[str, Any] = {}
     for command in commands:
         match command:
-            case RecordBundle():
-                yield UnitBundled(unit=command.unit)
-            case RecordVerdict():
-                yield UnitJudged(unit=command.unit)
-            case RecordSettled():
-                unit = command.unit
-                yield UnitSettled(
-                    unit_id=unit.unit_id, epoch=unit.epoch, transaction=unit.transaction
-                )
+            case RecordUnit():
+                writes.append(PutUnit.of(command.unit))
             case BanWorker():
-                yield WorkerBanned(peer_id=command.peer_id, reason=command.reason)
+                ban = WorkerBanned(peer_id=command.peer_id, reason=command.reason)
+                writes.append(ban.to_entry())
+            case BuildGroup():
+                state[GENERATION] = max(command.generation, state.get(GENERATION, 0))
             case _:
                 pass
+    return writes, state

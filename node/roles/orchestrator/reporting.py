@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from node.metrics import NodeMetrics
@@ -22,10 +22,19 @@ from node.roles.orchestrator.coordinator.units import UnitState
 
 class Reporter:
     """Compares the tables with what it told last. `window` is how many meterings the rate of
-    tokens is taken over."""
+    tokens is taken over; `ended` counts the output tokens of units that have left the tables."""
 
-    def __init__(self, pool: PoolView, metrics: NodeMetrics, log: Any, *, window: int) -> None:
+    def __init__(
+        self,
+        pool: PoolView,
+        ended: Callable[[], int],
+        metrics: NodeMetrics,
+        log: Any,
+        *,
+        window: int,
+    ) -> None:
         self._pool = pool
+        self._ended = ended
         self._metrics = metrics
         self._log = log
         self._rate: deque[tuple[float, int]] = deque(maxlen=max(window, 2))
@@ -35,7 +44,7 @@ class Reporter:
     @property
     def tokens(self) -> int:
         """Output tokens of all units as they stand."""
-        return self._pool.tokens
+        return self._pool.tokens + self._ended()
 
     @property
     def tokens_per_second(self) -> float:

@@ -10,6 +10,7 @@ waits for one.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -26,6 +27,7 @@ from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.journal_events import UnitRejected
+from node.roles.orchestrator.restore import MAX_REJECTIONS
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.progress import BadReport, progress_events
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
@@ -59,7 +61,7 @@ class PeerRequests:
         self._inviter = inviter
         self._watch = watch
         self._feed = feed
-        self.rejections: list[UnitRejected] = []
+        self.rejections: deque[UnitRejected] = deque(maxlen=MAX_REJECTIONS)
 
     def serve(self) -> None:
         """Register the handlers."""

@@ -11,8 +11,7 @@ What a restart makes of the journal is in `restore.py`; what peers may ask, in `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import trio
@@ -22,26 +21,33 @@ from node.prompts import Prompt
 from node.roles.orchestrator.bundling.collecting import ClaimCollector
 from node.roles.orchestrator.bundling.making import BundleMaker
 from node.roles.orchestrator.chain_parts import ChainParts
-from node.roles.orchestrator.coordinator.commands import (
-    Command,
-    RecordBundle,
-    RecordSettled,
-    RecordVerdict,
-)
+from node.roles.orchestrator.coordinator.commands import Command, RecordUnit
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
-from node.roles.orchestrator.coordinator.events import BeaconDrawn, Event, OperatorSubmitted, Tick
-from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
+from node.roles.orchestrator.coordinator.events import Event, JobCancelled, QueueGrew, Tick
+from node.roles.orchestrator.coordinator.units import ENDED, Unit, UnitState, WorkSequence
 from node.roles.orchestrator.executing import CommandExecutor, ExecutorParts
 from node.roles.orchestrator.jobs.beacons import Beacons
-from node.roles.orchestrator.jobs.cutting import JobCutter
+from node.roles.orchestrator.jobs.cutting import JobCutter, job_id_of
 from node.roles.orchestrator.jobs.dataset import dataset_rows
-from node.roles.orchestrator.journal_events import JobSubmitted, UnitRejected
+from node.roles.orchestrator.jobs.prompt_batches import BATCH
+from node.roles.orchestrator.journal_events import UnitRejected
+from node.roles.orchestrator.ledger import queries
+from node.roles.orchestrator.ledger.job import Job
+from node.roles.orchestrator.ledger.ledger import PAGE, WorkLedger
+from node.roles.orchestrator.ledger.queries import Query
+from node.roles.orchestrator.ledger.rows import RowState
 from node.roles.orchestrator.recording import Recorder
 from node.roles.orchestrator.reporting import Reporter
 from node.roles.orchestrator.requests import PeerRequests
 from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.settlement_watch import SettlementWatch
-from node.roles.orchestrator.snapshot import PoolSnapshot, group_snapshots, worker_snapshots
+from node.roles.orchestrator.snapshot import (
+    JobSnapshot,
+    PoolSnapshot,
+    group_snapshots,
+    job_snapshot,
+    worker_snapshots,
+)
 from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.transitions import Transitions
 from node.roles.orchestrator.workers.builder import Builder
@@ -51,8 +57,7 @@ from node.roles.orchestrator.workers.watch import WorkerWatch
 from node.settlement.follower import SettlementFollower
 from node.storage.intake import check_storage
 
-WRITTEN = (RecordVerdict, RecordBundle, RecordSettled)
-"""Commands that are carried out once they are in the journal."""
+DATASET_PAGE = 64
 
 
 class Orchestrator:
@@ -73,23 +78,27 @@ class Orchestrator:
         pool, log, model_id = coordinator.pool, context.log, cutter.model_id
         pool_id = builder.terms.pool_id
         self.pool = pool
-        self.jobs: dict[str, tuple[bytes, ...]] = {}
-        """Ids of each job's units, in the order of its prompts."""
         self.changed = trio.Event()
         """Set, and replaced by another, whenever more than time has passed."""
         self._context = context
         self._cutter = cutter
         self._builder = builder
         self._tick = timing.tick
-        self._settlement = SettlementWatch(follower, pool_id)
+        self._settlement = SettlementWatch(follower, context.journal, pool_id)
+        self.ledger = WorkLedger(context.journal, cutter)
         self._beacons = Beacons(parts.beacons, context.journal, log, timing.beacon)
-        self._transitions = Transitions(
-            coordinator, context.now, Recorder(context.journal).write, self._began
-        )
+        self._recorder = Recorder(context.journal)
+        self._transitions = Transitions(coordinator, context.now, self._recorder.write, self._began)
         self.feed = self._transitions.feed
         """Tell the coordinator; see `Transitions.feed`."""
         self._states: dict[bytes, UnitState] = {}
-        self._reporter = Reporter(pool, context.metrics, log, window=int(timing.rate / timing.tick))
+        self._reporter = Reporter(
+            pool,
+            lambda: self.ledger.tokens,
+            context.metrics,
+            log,
+            window=int(timing.rate / timing.tick),
+        )
         self._bundles = BundleMaker(
             context,
             pool,
@@ -113,7 +122,13 @@ class Orchestrator:
             context, pool, model_id=model_id, pool_id=pool_id, backoff=timing.claim
         )
         executor_parts = ExecutorParts(
-            inviter, builder, claims, self._bundles, self._watch, self._settlement
+            inviter,
+            builder,
+            claims,
+            self._bundles,
+            self._watch,
+            self._settlement,
+            self.ledger,
         )
         self._executor = CommandExecutor(context, pool, executor_parts, self.feed)
         self._nursery: trio.Nursery | None = None
@@ -122,49 +137,67 @@ class Orchestrator:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the journal is replayed and handlers are in place.
         Raises `InputError` where the journal's jobs are for another model."""
-        recovered = await restore(self._context.journal, self._cutter)
-        self.jobs |= recovered.jobs
-        self._requests.rejections += recovered.rejections
+        recovered = await restore(self._context.journal, self.ledger)
+        await self._settlement.restore()
+        self._requests.rejections.extend(recovered.rejections)
+        self._recorder.asked |= dict.fromkeys(recovered.event.asked)
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             keep = self._context.supervisor.keep
             keep(nursery, "pool: tables", self._transitions.run)
-            await self.feed(recovered.event)
+            await self.feed(recovered.event, QueueGrew())
             self._requests.serve()
             keep(nursery, "pool: records", self._watch.records)
             keep(nursery, "pool: validators", self._watch.validators)
             keep(nursery, "pool: pings", self._watch.pings)
             keep(nursery, "pool: disconnects", self._watch.disconnects)
-            for job_id in self.jobs:
-                self._draw_if_needed(job_id)
+            for job in self.ledger.jobs.values():
+                self._draw_if_needed(job)
             keep(nursery, "pool: clock", self._keep_time)
             task_status.started()
 
     async def _keep_time(self) -> None:
         while True:
-            await self.feed(Tick(), *self._settlement.newly_final())
+            if await self._settlement.note_final():
+                self._announce()
+            await self.feed(Tick())
             self._reporter.meter(self._context.now())
             await trio.sleep(self._tick)
 
-    async def submit(self, prompts: tuple[Prompt, ...], key: str) -> str:
+    async def submit(self, prompts: Sequence[Prompt], key: str) -> str:
         """Accept a job: on disk before the answer. The same key is the same job. Raises
         `InputError` naming the first prompt that does not fit, and `NoStorage`."""
+        job_id = await trio.to_thread.run_sync(job_id_of, key, prompts)
+
+        async def batches() -> AsyncIterator[Sequence[Prompt]]:
+            size = max(BATCH // self.unit_size, 1) * self.unit_size
+            for at in range(0, len(prompts), size):
+                yield prompts[at : at + size]
+
+        return await self._submit(job_id, batches())
+
+    async def submit_stream(self, batches: AsyncIterable[Sequence[Prompt]], key: str) -> str:
+        """Accept a job of any length as it comes; every batch but the last has whole units.
+        Raises as `submit`, and whatever `batches` raises; then there is no such job."""
+        return await self._submit(job_id_of(key), batches)
+
+    async def _submit(self, job_id: str, batches: AsyncIterable[Sequence[Prompt]]) -> str:
         check_storage(self._context.journal)
-        units = await trio.to_thread.run_sync(self._cutter.cut, key, prompts)
-        job_id = units[0].job_id
-        job = JobSubmitted(
-            job_id=job_id,
-            prompts=prompts,
-            job_key=key,
-            unit_size=self._cutter.unit_size,
-            model_id=self._cutter.model_id,
-        )
-        (new,) = await self._context.journal.record(job)
-        if new:
-            self.jobs[job_id] = tuple(unit.unit_id for unit in units)
-            await self.feed(OperatorSubmitted(units))
-            self._draw_if_needed(job_id)
+        if await self.ledger.submit(job_id, batches):
+            self._draw_if_needed(self.ledger.jobs[job_id])
+            await self.feed(QueueGrew())
         return job_id
+
+    async def cancel(self, job_id: str) -> None:
+        """Begin nothing more of a job; what is at work is finished, judged and paid. On disk on
+        return. Raises KeyError."""
+        await self.ledger.cancel(job_id)
+        await self.feed(JobCancelled(job_id))
+
+    @property
+    def unit_size(self) -> int:
+        """Prompts of one unit."""
+        return self._cutter.unit_size
 
     async def drain(self) -> None:
         """Wait for the verdicts on what validators already have; the rest is in the journal."""
@@ -176,19 +209,65 @@ class Orchestrator:
         """From now on events are taken in and journaled, and nothing else is begun."""
         self._leaving = True
 
-    def units(self, after: int, limit: int) -> list[Unit]:
-        """At most `limit` units, in the order in which they were submitted, without the first
-        `after`."""
-        return list(islice(self.pool.units.values(), after, after + limit))
+    async def work(self, query: Query) -> list[tuple[int, Unit]]:
+        """Units of a page of the ledger with their cursors, as the tables have those that are at
+        work and the disk all others."""
+        rows = await self.ledger.rows(query)
+        units = await self.ledger.units(rows)
+        live = self.pool.units
+        return [
+            (row.cursor, live.get(unit.unit_id, unit))
+            for row, unit in zip(rows, units, strict=True)
+        ]
 
-    def units_of(self, job_id: str) -> list[Unit]:
-        """A job's units, in the order of its prompts. Raises KeyError for an unknown job."""
-        return [self.pool.units[unit_id] for unit_id in self.jobs[job_id]]
+    async def unit(self, unit_id: bytes) -> Unit:
+        """One unit as it stands. Raises KeyError."""
+        for _, unit in await self.work(queries.one(unit_id)):
+            return unit
+        raise KeyError(unit_id)
 
-    def dataset(self, job_id: str) -> list[dict[str, Any]]:
-        """Rows of a job's accepted units; reads their bundles from disk. Raises KeyError."""
-        units = self.units_of(job_id)
-        return dataset_rows(units, self._bundles.bundle, self._cutter.text, self._cutter.model_name)
+    async def units_of(
+        self, job_id: str, first: int = 0, limit: int = PAGE
+    ) -> list[tuple[int, Unit]]:
+        """At most `limit` units of a job, in the order of its prompts, from the one that holds
+        prompt `first` on, each with the number of its first prompt. Raises KeyError for an unknown
+        job."""
+        job = self.ledger.jobs[job_id]
+        rows = await self.ledger.rows(queries.of_job(job.number, first, limit))
+        units = await self.ledger.units(rows)
+        live = self.pool.units
+        return [
+            (row.first, live.get(unit.unit_id, unit)) for row, unit in zip(rows, units, strict=True)
+        ]
+
+    def job(self, job_id: str) -> JobSnapshot:
+        """How far a job is. Raises KeyError."""
+        return job_snapshot(self.ledger.jobs[job_id], self.pool)
+
+    async def error_of(self, job_id: str) -> str:
+        """Why a unit of a job was given up, "" where none was. Raises KeyError."""
+        job = self.ledger.jobs[job_id]
+        if not job.units[RowState.EXPIRED]:
+            return ""
+        query = queries.in_state(job.number, RowState.EXPIRED, 0, 1)
+        for _, unit in await self.work(query):
+            return unit.history[-1] if unit.history else ""
+        return ""
+
+    async def dataset(self, job_id: str) -> AsyncIterator[list[dict[str, Any]]]:
+        """Rows of a job's accepted units, page by page; reads their bundles from disk. Raises
+        KeyError."""
+        job, first = self.ledger.jobs[job_id], 0
+        model = self._cutter.model_name, self._cutter.model_id
+        while True:
+            rows = await self.ledger.rows(queries.accepted(job.number, first, DATASET_PAGE))
+            if not rows:
+                return
+            first = rows[-1].first + 1
+            units = await self.ledger.units(rows)
+            yield await trio.to_thread.run_sync(
+                dataset_rows, units, self._bundles.bundle, self._cutter.text, model
+            )
 
     def text(self, sequence: WorkSequence) -> str:
         """What a sequence's output says."""
@@ -196,8 +275,8 @@ class Orchestrator:
 
     @property
     def rejections(self) -> list[UnitRejected]:
-        """Every rejection that a validator sent, in order."""
-        return self._requests.rejections
+        """The newest rejections that validators sent, the oldest of them first."""
+        return list(self._requests.rejections)
 
     def snapshot(self) -> PoolSnapshot:
         """The pool as it is now."""
@@ -215,13 +294,20 @@ class Orchestrator:
         self, events: Sequence[Event], commands: Sequence[Command], units: Iterable[bytes]
     ) -> None:
         """The tables show what followed from events: tell of it, and do what is to be done."""
-        self._reporter.report(events, self._moved(units))
+        recorded = [command.unit for command in commands if isinstance(command, RecordUnit)]
+        for unit in recorded:
+            self.ledger.recorded(unit)
+        over = [unit.state for unit in recorded if unit.state in ENDED]
+        self._reporter.report(events, [*self._moved(units), *over])
         for command in commands:
-            if not isinstance(command, WRITTEN):
+            if not isinstance(command, RecordUnit):
                 self._start(command)
         if not all(isinstance(event, Tick) for event in events):
-            self.changed.set()
-            self.changed = trio.Event()
+            self._announce()
+
+    def _announce(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
 
     def _moved(self, units: Iterable[bytes]) -> Iterator[UnitState]:
         """States that units have come to, as it was not told before."""
@@ -238,13 +324,14 @@ class Orchestrator:
             name = f"pool: {type(command).__name__}"
             self._context.supervisor.task(self._nursery, name, self._executor.carry_out, command)
 
-    def _draw_if_needed(self, job_id: str) -> None:
-        """Have the beacon of a journaled job drawn, where a unit waits for one."""
-        waiting = any(unit.awaiting_beacon for unit in self.units_of(job_id))
+    def _draw_if_needed(self, job: Job) -> None:
+        """Have the beacon of a journaled job drawn, where it waits for one."""
+        waiting = job.sampled and job.beacon is None
         if waiting and self._nursery is not None and not self._leaving:
-            self._context.supervisor.keep(self._nursery, "pool: noise", self._draw, job_id)
+            self._context.supervisor.keep(self._nursery, "pool: noise", self._draw, job.job_id)
 
     async def _draw(self, job_id: str) -> None:
         beacon = await self._beacons.draw(job_id)
         self._context.log.info("noise drawn", job=job_id, block=beacon.block)
-        await self.feed(BeaconDrawn(job_id, beacon.value, beacon.block))
+        self.ledger.drawn(job_id, beacon)
+        await self.feed(QueueGrew())

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from node.roles.orchestrator.coordinator.groups import Group
 from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.ledger.job import Job
+from node.roles.orchestrator.ledger.rows import RowState
 from node.wire.messages.work import Pong, StageLoaded
 
 
@@ -59,6 +62,40 @@ class PoolSnapshot:
     tokens_per_second: float
     workers: Mapping[str, WorkerSnapshot]
     groups: tuple[GroupSnapshot, ...]
+
+
+JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class JobSnapshot:
+    """How far a job is; counts are of prompts and of output tokens."""
+
+    state: JobState
+    prompts: int
+    completed: int
+    accepted: int
+    tokens: int
+
+
+def job_snapshot(job: Job, pool: PoolView) -> JobSnapshot:
+    """A job by its counts on disk and what the tables have of it."""
+    accepted = job.sequences[RowState.ACCEPTED]
+    completed = accepted + job.sequences[RowState.VERIFYING]
+    tokens = job.tokens.total()
+    started = completed > 0 or job.units[RowState.EXPIRED] > 0
+    for unit in pool.units.values():
+        if unit.job_id != job.job_id or (unit.state is UnitState.VERIFYING and unit.bundle_id):
+            continue
+        started = started or unit.state is not UnitState.QUEUED or unit.attempt > 0
+        completed += sum(s.finished for s in unit.sequences)
+        tokens += sum(len(s.output_ids) for s in unit.sequences)
+    state: JobState = "running" if started else "queued"
+    if job.cancelled:
+        state = "cancelled"
+    elif job.finished:
+        state = "failed" if job.units[RowState.EXPIRED] else "finished"
+    return JobSnapshot(state, job.prompts, completed, accepted, tokens)
 
 
 def worker_snapshots(pool: PoolView, pongs: Mapping[str, Pong]) -> dict[str, WorkerSnapshot]:

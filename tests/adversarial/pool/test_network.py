@@ -12,7 +12,8 @@ async def test_work_is_done_proven_settled_and_paid(net) -> None:
         units = await network.submit(3)
         for unit in units:
             await network.reached(unit, UnitState.SETTLED)
-        rows = network.orchestrator.dataset(units[0].job_id)
+        pages = network.orchestrator.dataset(units[0].job_id)
+        rows = [row async for page in pages for row in page]
         assert [row["completion"] for row in rows] == ["<0><1><2><3>"] * 3
         tokens = sum(3 + 4 for _ in units)
         await eventually(lambda: network.ledger.total(POOL) == LAYERS * tokens * PRICE)

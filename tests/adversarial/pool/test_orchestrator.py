@@ -11,7 +11,7 @@ from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import TROUBLES_TO_REST, MemberState
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import UnitState
-from node.roles.orchestrator.journal_events import UnitRejected, UnitSettled
+from node.roles.orchestrator.journal_events import UnitRejected
 from node.wire.messages.fields import StageRef
 from node.wire.messages.verification import ClaimAnswer, ClaimRequest, VerdictNotice
 from node.wire.messages.work import FinishedRun, Progress, TokenRun, Trouble
@@ -56,13 +56,13 @@ async def silent(network: Any) -> Any:
 async def test_progress_counts_only_from_stage_0_of_the_running_build(net) -> None:
     async with net(judges=()) as network:
         unit = await silent(network)
-        boss, pool = network.boss.peer_id, network.orchestrator.pool
+        boss = network.boss.peer_id
         report = tokens(network, unit, 0, (10,))
         assert await network.mallory.refused(boss, PROGRESS, report) == "not_a_member"
         assert await network.stage(1).refused(boss, PROGRESS, report) == "not_your_stage"
         old = tokens(network, unit, 0, (10,), generation=0)
         assert await network.stage(0).refused(boss, PROGRESS, old) == "stale"
-        assert pool.units[unit.unit_id].sequences[0].output_ids == ()
+        assert (await network.current(unit)).sequences[0].output_ids == ()
 
 
 async def test_tokens_beyond_the_limits_change_nothing(net) -> None:
@@ -79,10 +79,10 @@ async def test_tokens_beyond_the_limits_change_nothing(net) -> None:
             ),
         ):
             await network.stage(0).ask(boss, PROGRESS, report)
-            assert pool.units[unit.unit_id].sequences[0].output_ids == ()
+            assert (await network.current(unit)).sequences[0].output_ids == ()
         excess = tokens(network, unit, 0, (10,) * 5)
         assert await network.stage(0).refused(boss, PROGRESS, excess) == "bad_request"
-        assert pool.units[unit.unit_id].sequences[0].output_ids == ()
+        assert (await network.current(unit)).sequences[0].output_ids == ()
         assert pool.members[network.stage(0).peer_id].strikes == 1
 
 
@@ -94,7 +94,7 @@ async def test_repeated_progress_is_not_counted_and_text_is_not_taken_from_the_w
             await network.stage(0).ask(boss, PROGRESS, tokens(network, unit, 0, (10, 11)))
         assert network.orchestrator.snapshot().tokens == 2
         await network.stage(0).ask(boss, PROGRESS, finished(network, unit, (10, 11, 12, 13)))
-        sequence = network.orchestrator.pool.units[unit.unit_id].sequences[0]
+        sequence = (await network.current(unit)).sequences[0]
         assert network.orchestrator.text(sequence) == "<0><1><2><3>"
 
 
@@ -156,13 +156,13 @@ async def test_a_claim_that_is_not_the_stages_own_never_reaches_a_validator(net,
     async with net() as network:
         evil_claims(network, 1, CHANGES[name](network))
         honest, liar = network.stage(0).peer_id, network.stage(1).peer_id
-        members, pool = network.orchestrator.pool.members, network.orchestrator.pool
+        members = network.orchestrator.pool.members
         (unit,) = await network.submit()
         await until(network.orchestrator, lambda: members[liar].strikes > 0)
         assert members[honest].strikes == 0
         assert {m.state for m in members.values() if m.state is MemberState.BANNED} == set()
-        assert pool.units[unit.unit_id].state is UnitState.PRODUCED
-        assert not pool.units[unit.unit_id].bundle_id
+        assert (await network.current(unit)).state is UnitState.PRODUCED
+        assert not (await network.current(unit)).bundle_id
         assert network.group.state is GroupState.REPAIRING
 
 
@@ -225,7 +225,7 @@ async def verifying(network: Any) -> Any:
     (unit,) = await network.submit()
     await network.reached(unit, UnitState.VERIFYING)
     await eventually(lambda: network.validator.queued)
-    return network.orchestrator.pool.units[unit.unit_id]
+    return await network.current(unit)
 
 
 async def test_only_a_validator_that_was_asked_may_judge(net) -> None:
@@ -239,7 +239,7 @@ async def test_only_a_validator_that_was_asked_may_judge(net) -> None:
         assert await judge.refused(boss, VERDICT, broken) == "bad_verdict"
         nan = verdict_of(unit, network, judge.context.key, figures={"tokens": float("nan")})
         assert await judge.refused(boss, VERDICT, nan) == "bad_verdict"
-        assert network.orchestrator.pool.units[unit.unit_id].state is UnitState.VERIFYING
+        assert (await network.current(unit)).state is UnitState.VERIFYING
         network.ledger.weights.clear()
         own = verdict_of(unit, network, judge.context.key)
         assert await judge.refused(boss, VERDICT, own) == "not_a_validator"
@@ -260,7 +260,7 @@ async def test_rejections_of_other_bundles_leave_no_trace(net) -> None:
             await network.judge.ask(network.boss.peer_id, VERDICT, notice)
         assert network.orchestrator.rejections == []
         assert await network.boss.context.journal.replay(UnitRejected) == []
-        assert network.orchestrator.pool.units[unit.unit_id].state is UnitState.VERIFYING
+        assert (await network.current(unit)).state is UnitState.VERIFYING
 
 
 async def test_a_settlement_is_believed_only_from_the_chain_and_once_it_is_final(net) -> None:
@@ -271,12 +271,11 @@ async def test_a_settlement_is_believed_only_from_the_chain_and_once_it_is_final
         history = network.boss.follower.history(POOL)
         await eventually(lambda: history.newest is not None and history.newest.epoch is not None)
         await network.orchestrator.feed(Tick())
-        pool = network.orchestrator.pool
-        assert pool.units[unit.unit_id].state is UnitState.ACCEPTED  # it may yet be disputed
-        assert await network.boss.context.journal.replay(UnitSettled) == []
+        assert (await network.current(unit)).state is UnitState.ACCEPTED  # it may yet be disputed
+        assert (await network.current(unit)).epoch == 0
         network.ledger.void(POOL)
         await eventually(lambda: network.ledger.posts == 2)
-        assert pool.units[unit.unit_id].state is UnitState.ACCEPTED
+        assert (await network.current(unit)).state is UnitState.ACCEPTED
         network.ledger.window = 0
         network.ledger.void(POOL)
         settled = await network.reached(unit, UnitState.SETTLED)

@@ -157,7 +157,7 @@ async def test_claims_that_would_make_the_bundle_a_lie_go_into_none(
         await until(network.orchestrator, lambda: any(m.strikes for m in members.values()))
         struck = {s for s in (0, 1) if members[network.stage(s).peer_id].strikes}
         assert struck <= suspects
-        assert network.orchestrator.pool.units[unit.unit_id].state is UnitState.PRODUCED
+        assert (await network.current(unit)).state is UnitState.PRODUCED
 
 
 # -- a validator by itself --------------------------------------------------------------------

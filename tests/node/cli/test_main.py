@@ -99,7 +99,7 @@ def raising(exc: BaseException) -> Callable[..., None]:
 def test_what_comes_out_of_a_command_is_one_line(
     cli: Any, monkeypatch: pytest.MonkeyPatch, exc: BaseException, code: int, line: str
 ) -> None:
-    monkeypatch.setattr("node.prompts.load_prompts", raising(exc))
+    monkeypatch.setattr("node.prompts.read_prompts", raising(exc))
     shown = cli("submit", "x.jsonl")
     assert (shown.code, shown.err, shown.out) == (code, line + "\n", "")
     debugged = cli("--debug", "submit", "x.jsonl")
@@ -109,7 +109,7 @@ def test_what_comes_out_of_a_command_is_one_line(
 
 
 def test_a_bug_shows_its_traceback(cli: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("node.prompts.load_prompts", raising(ZeroDivisionError("oops")))
+    monkeypatch.setattr("node.prompts.read_prompts", raising(ZeroDivisionError("oops")))
     shown = cli("submit", "x.jsonl")
     assert shown.code == 70
     assert "ZeroDivisionError: oops" in shown.err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from node.http.view import (
     WorkInfo,
 )
 from node.metrics import NodeMetrics
+from node.prompts import parse_prompt
 
 TOKEN = "7" * 64
 
@@ -67,17 +68,29 @@ class PlainView:
         self.jobs.setdefault(job_id, job)
         return job_id
 
-    async def job(self, job_id: str) -> JobInfo | None:
+    async def newest_work(self, limit: int) -> tuple[Sequence[WorkInfo], int]:
+        return self.units[-limit:], len(self.units)
+
+    async def submit_stream(self, lines: AsyncIterable[bytes], key: str) -> str:
+        prompts = tuple([parse_prompt(line.decode(), "") async for line in lines if line])
+        return await self.submit(JobRequest(prompts=prompts, key=key))
+
+    async def cancel(self, job_id: str) -> bool:
+        return self.jobs.pop(job_id, None) is not None
+
+    async def job(self, job_id: str, first: int, limit: int) -> JobInfo | None:
         job = self.jobs.get(job_id)
         if job is None:
             return None
         return JobInfo(job_id=job_id, state="queued", prompts=len(job.prompts))
 
-    async def dataset(self, job_id: str) -> Sequence[dict[str, Any]] | None:
+    async def dataset(self, job_id: str) -> AsyncIterator[Sequence[dict[str, Any]]] | None:
         job = self.jobs.get(job_id)
-        if job is None:
-            return None
-        return [{"prompt": prompt.messages[-1].content} for prompt in job.prompts]
+        return None if job is None else self._pages(job)
+
+    async def _pages(self, job: JobRequest) -> AsyncIterator[Sequence[dict[str, Any]]]:
+        for prompt in job.prompts:
+            yield [{"prompt": prompt.messages[-1].content}]
 
 
 @pytest.fixture

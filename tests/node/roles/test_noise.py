@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import pytest
 import trio
 import trio.testing
@@ -14,16 +13,13 @@ import trio.testing
 from node.context import NodeContext
 from node.onchain.blocks import Blocks, BlockTiming
 from node.roles.orchestrator.bundling.making import bundle_sequence
-from node.roles.orchestrator.coordinator.events import BeaconDrawn, OperatorSubmitted
-from node.roles.orchestrator.coordinator.units import UnitState, WorkSequence
+from node.roles.orchestrator.coordinator.units import WorkSequence
 from node.roles.orchestrator.jobs.beacons import Beacons, BeaconSource, BlockBeacons, RandomBeacons
 from node.roles.orchestrator.jobs.cutting import JobCutter
-from node.roles.orchestrator.journal_events import unit_from_body, unit_to_body
 from node.roles.orchestrator.timing import OrchestratorTiming
 from proofs.evidence.sequence import FinishReason
 from proofs.sampling.noise import noise_key
 from tests.node.roles.chains import Chain, block_hash, open_context
-from tests.node.roles.orchestrator.coordination import Pool
 from tests.node.roles.orchestrator.test_parts import Words, prompt
 
 CUTTER = JobCutter(Words(), b"m" * 32, "tiny", context_length=16, unit_size=2, vocab_size=200)
@@ -43,7 +39,7 @@ def beacons(context: NodeContext, chain: Any, confirmations: int) -> Beacons:
 
 def test_a_seed_and_the_prompt_alone_make_the_key() -> None:
     sampled = prompt(temperature=0.7, seed=0, max_tokens=4)
-    first, second = (CUTTER.cut(key, (sampled,))[0].sequences[0] for key in ("a", "b"))
+    first, second = (CUTTER.cut(key, 0, (sampled,))[0].sequences[0] for key in ("a", "b"))
     assert first.sequence_id != second.sequence_id
     assert key_of(first) == key_of(second) == noise_key(bytes(8), b"", first.request.prompt_ids, 0)
     assert not first.awaiting_beacon
@@ -51,14 +47,14 @@ def test_a_seed_and_the_prompt_alone_make_the_key() -> None:
 
 def test_greedy_prompts_have_no_noise_and_wait_for_none() -> None:
     for fields in ({}, {"seed": 3}):
-        (unit,) = CUTTER.cut("k", (prompt(max_tokens=4, **fields),))
+        (unit,) = CUTTER.cut("k", 0, (prompt(max_tokens=4, **fields),))
         assert (key_of(unit.sequences[0]), unit.sequences[0].noise) == (0, None)
         assert not unit.awaiting_beacon
 
 
 def test_a_drawn_unit_makes_a_bundle_whose_noise_has_no_fault() -> None:
     prompts = (prompt(temperature=1.0, max_tokens=4), prompt(temperature=1.0, seed=5, max_tokens=4))
-    (unit,) = CUTTER.cut("k", prompts)
+    (unit,) = CUTTER.cut("k", 0, prompts)
     assert unit.awaiting_beacon
     drawn = unit.drawn(block_hash(7), 7)
     assert drawn.drawn(block_hash(8), 8) == drawn
@@ -70,24 +66,6 @@ def test_a_drawn_unit_makes_a_bundle_whose_noise_has_no_fault() -> None:
     assert chosen is not None
     assert (chance.block, chosen.block) == (7, 0)
     assert chance.request_id == drawn.sequences[0].sequence_id
-    packed = msgpack.packb(unit_to_body(drawn))
-    assert unit_from_body(msgpack.unpackb(packed, use_list=False)) == drawn
-
-
-def test_a_unit_is_not_assigned_before_its_noise_is_there() -> None:
-    pool = Pool()
-    pool.up()
-    (unit,) = CUTTER.cut("k", (prompt(temperature=1.0, max_tokens=4),))
-    pool.feed(OperatorSubmitted((unit,)))
-    assert pool.state(unit) is UnitState.QUEUED
-    pool.feed(BeaconDrawn("another job", block_hash(7), 7))
-    assert pool.state(unit) is UnitState.QUEUED
-    pool.feed(BeaconDrawn(unit.job_id, block_hash(7), 7))
-    assert pool.state(unit) is UnitState.ASSIGNED
-    assert key_of(pool.pool.units[unit.unit_id].sequences[0]) != 0
-    again = pool.pool.units[unit.unit_id]
-    pool.feed(BeaconDrawn(unit.job_id, block_hash(8), 8))
-    assert pool.pool.units[unit.unit_id] == again
 
 
 @pytest.mark.parametrize("confirmations", [1, 3])

@@ -70,27 +70,22 @@ class BanWorker:
 
 
 @dataclass(frozen=True)
-class RecordVerdict:
-    """Journal the unit as it now stands: ACCEPTED, QUEUED once more, or EXPIRED."""
+class RecordUnit:
+    """Journal the unit as it now stands: sent to validators, accepted, queued once more or given
+    up."""
 
     unit: Unit
 
 
 @dataclass(frozen=True)
-class RecordBundle:
-    """Journal the unit with the bundle that it is sent as."""
+class ReadQueue:
+    """Read the next `limit` units that wait on disk. `arrivals` comes back with them."""
 
-    unit: Unit
-
-
-@dataclass(frozen=True)
-class RecordSettled:
-    """Journal which epoch and transaction paid the unit."""
-
-    unit: Unit
+    limit: int
+    arrivals: int
 
 
-Record = RecordVerdict | RecordBundle | RecordSettled | BanWorker | BuildGroup
+Record = RecordUnit | BanWorker | BuildGroup
 """What must be on disk before anybody is answered: of a build its generation, so that no later run
 of this node counts it again."""
 
@@ -102,7 +97,6 @@ Command = (
     | VerifyUnit
     | ForgetUnit
     | BanWorker
-    | RecordVerdict
-    | RecordBundle
-    | RecordSettled
+    | ReadQueue
+    | RecordUnit
 )

@@ -18,19 +18,25 @@ class Tick:
 
 
 @dataclass(frozen=True)
-class OperatorSubmitted:
-    """A journaled job, cut into units."""
-
-    units: tuple[Unit, ...]
+class QueueGrew:
+    """There are journaled units to be worked on that have not been read: a job was submitted, or
+    the beacon that it waited for is there."""
 
 
 @dataclass(frozen=True)
-class BeaconDrawn:
-    """The journaled beacon of a job; block 0: no block's hash."""
+class QueueRead:
+    """The next units of the journaled jobs, none where there are no more. `arrivals` is that of the
+    `ReadQueue` that this answers: what grew since then has not been looked at."""
+
+    units: tuple[Unit, ...]
+    arrivals: int = 0
+
+
+@dataclass(frozen=True)
+class JobCancelled:
+    """Nothing more of this job is to be begun; what is at work is finished and paid."""
 
     job_id: str
-    beacon: bytes
-    block: int
 
 
 @dataclass(frozen=True)
@@ -182,15 +188,6 @@ class PeerVerdict:
 
 
 @dataclass(frozen=True)
-class ChainSettled:
-    """The epoch root that pays these units is final on chain."""
-
-    epoch: int
-    transaction: str
-    unit_ids: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
 class BundleMade:
     """The proof bundle of a VERIFYING unit is on disk under its content id."""
 
@@ -200,20 +197,24 @@ class BundleMade:
 
 @dataclass(frozen=True)
 class Restored:
-    """What the journal of earlier runs holds: units as they last stood, the peer ids of banned
-    workers, and the newest generation."""
+    """What the journal of earlier runs holds: the units that validators have, the peer ids of
+    banned workers and of validators that were asked, the newest generation, and the ids of
+    cancelled jobs of which a unit is left."""
 
-    units: tuple[Unit, ...]
-    banned: tuple[str, ...]
-    generation: int
+    units: tuple[Unit, ...] = ()
+    banned: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    generation: int = 0
+    cancelled: tuple[str, ...] = ()
 
 
 WorkerEvent = (
     PeerAnnounced | PeerJoined | PeerDeclined | PeerPinged | PeerGone | GroupUp | GroupBroken
 )
 WorkEvent = (
-    OperatorSubmitted
-    | BeaconDrawn
+    QueueGrew
+    | QueueRead
+    | JobCancelled
     | PeerTokens
     | PeerFinished
     | PeerClaimed
@@ -221,5 +222,5 @@ WorkEvent = (
     | UnitRefused
     | BundleMade
 )
-VerdictEvent = PeerValidates | ChainQuorum | PeerVerdict | ChainSettled | Tick
+VerdictEvent = PeerValidates | ChainQuorum | PeerVerdict | Tick
 Event = WorkerEvent | WorkEvent | VerdictEvent | Restored

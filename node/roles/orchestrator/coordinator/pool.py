@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import Member, MemberState
+from node.roles.orchestrator.coordinator.queue import QueueMark
 from node.roles.orchestrator.coordinator.tables import Tracked, UnitTable
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from pipeline.planner import Candidate, CannotPlan, GroupPlan
@@ -45,11 +46,15 @@ class Policy:
 class PoolLimits:
     """How much of this node strangers may take up: `members` in its table, and `invites` that wait
     for an answer at the same time. `units_at_work` is how many units may be between their
-    assignment and their verdict: no group is given more while validators are behind."""
+    assignment and their verdict: no group is given more while validators are behind. At most
+    `units_queued` are read from disk before they can be given to anybody, and units are read only
+    while all together have fewer than `positions` tokens to come (a token takes about 36 bytes)."""
 
     members: int = 2048
     invites: int = 64
     units_at_work: int = 1024
+    units_queued: int = 256
+    positions: int = 2**21
 
 
 Planner = Callable[[Sequence[Candidate], GroupPlan | None], GroupPlan]
@@ -78,8 +83,7 @@ class PoolTables:
         """The same, of those too who have left since they were asked."""
         self.all_weight = 0
         self.quorum = DEFAULT_QUORUM
-        self.paid: dict[bytes, tuple[int, str]] = {}
-        """Which epoch and transaction paid a unit, as the chain says."""
+        self.queue = QueueMark()
         self.asked: set[str] = set()
         self.unplannable = ""
         self.first_usable: float | None = None

@@ -1,5 +1,7 @@
 """What is missing: compare the tables with what should be, and issue the commands.
 
+Units that have ended leave the tables here: what became of them is in the journal.
+
 Running it twice in a row issues nothing the second time: every command leaves its mark in the
 tables (INVITED, LOADING, ASSIGNED, VERIFYING) as it is issued.
 """
@@ -14,13 +16,14 @@ from node.roles.orchestrator.coordinator.commands import (
     BuildGroup,
     Command,
     InviteWorker,
+    ReadQueue,
     VerifyUnit,
 )
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import PoolTables
 from node.roles.orchestrator.coordinator.tables import AT_WORK
-from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.coordinator.units import ENDED, Unit, UnitState
 
 WITHHELD_FACTOR = 5
 """Of the stall timeout: how long one unit may get nothing while its ring works on others."""
@@ -57,6 +60,7 @@ class Reconciler:
             self._stalled(now)
             commands += self._repair(now)
             self._give_up(now)
+            self._cancel()
             self._running = {
                 g.group_id: g for g in tables.groups.values() if g.state is GroupState.RUNNING
             }
@@ -67,6 +71,9 @@ class Reconciler:
             commands += self._verify([u for u in found if u.state in TO_JUDGE], now)
             commands += self._move([u for u in found if u.state in AT_WORK], now)
         commands += self._assign(now)
+        commands += self._read()
+        for unit in tables.units.in_state(*ENDED):
+            del tables.units[unit.unit_id]
         for table in (tables.units, tables.members, tables.groups, tables.validators):
             table.touched.clear()
         return commands
@@ -141,6 +148,13 @@ class Reconciler:
                     tables.units[unit.unit_id] = unit.returned("its group could not be repaired")
             del tables.groups[group.group_id]
 
+    def _cancel(self) -> None:
+        """Drop what waits of cancelled jobs."""
+        units, cancelled = self._tables.units, self._tables.queue.cancelled
+        for unit in units.in_state(UnitState.QUEUED) if cancelled else ():
+            if unit.job_id in cancelled:
+                del units[unit.unit_id]
+
     def _stalled(self, now: float) -> None:
         """Break rings whose work brings no tokens, though every worker answers pings.
 
@@ -210,7 +224,7 @@ class Reconciler:
         load = {group_id: tables.units.load.get(group_id, 0) for group_id in self._running}
         room = tables.limits.units_at_work - tables.units.count(*AT_WORK, UnitState.VERIFYING)
         for unit in tables.units.queued() if load else ():
-            if unit.awaiting_beacon:
+            if unit.job_id in tables.queue.cancelled:
                 continue
             group_id = min(load, key=lambda g: load[g])
             if load[group_id] >= tables.policy.sequences_in_flight or len(chosen) >= room:
@@ -226,6 +240,16 @@ class Reconciler:
             )
             commands.append(AssignUnit(group.group_id, group.generation, unit.unit_id))
         return commands
+
+    def _read(self) -> list[Command]:
+        """Have the next units read from disk, in good time before the last one is given away."""
+        tables, queue = self._tables, self._tables.queue
+        limits, have = tables.limits, tables.units.count(UnitState.QUEUED)
+        full = 2 * have > limits.units_queued or tables.units.reserved >= limits.positions
+        if not queue.waiting or queue.reading or full:
+            return []
+        queue.reading = True
+        return [ReadQueue(limits.units_queued - have, queue.arrivals)]
 
     def _verify(self, units: list[Unit], now: float) -> list[Command]:
         """Every validator judges every unit: enough of them must sign what it earns."""

@@ -39,8 +39,14 @@ class Tracked(dict[K, V]):
         super().__delitem__(key)
         self._wrote(key)
 
-    # A dict's own versions of these write past __setitem__ and __delitem__.
-    pop: Any = MutableMapping.pop
+    def pop(self, key: K, *default: Any) -> Any:
+        """As a dict's; its own versions of this and of those below write past `__delitem__`."""
+        if key not in self and default:
+            return default[0]
+        value = self[key]
+        del self[key]
+        return value
+
     popitem: Any = MutableMapping.popitem
     clear: Any = MutableMapping.clear
     update: Any = MutableMapping.update

@@ -51,6 +51,8 @@ TRANSITIONS: dict[UnitState, frozenset[UnitState]] = {
 MAX_ATTEMPTS = 5
 DONE = frozenset({UnitState.ACCEPTED, UnitState.SETTLED})
 """A validator accepted the unit; its completions are part of the dataset."""
+ENDED = DONE | {UnitState.EXPIRED}
+"""Nothing more happens to the unit but that it is paid; it is in no coordinator's tables."""
 
 
 @dataclass(frozen=True)

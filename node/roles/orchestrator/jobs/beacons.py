@@ -9,22 +9,14 @@ same; a job that has none yet is drawn one then.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chain.errors import BadResponse, ChainError
 from node.journal import AsyncJournal
 from node.onchain.blocks import Blocks
 from node.retry import Backoff, tries
+from node.roles.orchestrator.jobs.beacon import Beacon
 from node.roles.orchestrator.journal_events import JobBeacon
-
-
-@dataclass(frozen=True)
-class Beacon:
-    """`block` is the number of the block whose hash it is, 0 where it is none's."""
-
-    value: bytes
-    block: int
 
 
 class BeaconSource(Protocol):

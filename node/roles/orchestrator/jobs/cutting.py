@@ -1,8 +1,8 @@
 """From prompts to work units.
 
 A job's prompts are rendered with the model's chat template and cut into units of `unit_size`
-sequences. Ids follow from the job: the same job cut twice gives the same units, which is what makes
-a job that is read back from the journal the same job.
+sequences, part by part. Ids follow from the job and from the prompts' numbers in it: the same part
+cut twice gives the same units, which is what makes a unit that is read back from disk the same.
 
 A prompt's seed, where it has one, is its noise: whoever submits it chose it, and may have tried
 several. A sampled prompt without one waits for its job's beacon (`beacons.py`).
@@ -75,17 +75,13 @@ def make_sequence(
     return sequence.drawn(NoiseSource(beacon=prompt.seed.to_bytes(8, "big")))
 
 
-def make_units(job_id: str, sequences: Sequence[WorkSequence], unit_size: int) -> tuple[Unit, ...]:
-    """Cut a job's sequences into units, in order."""
-    units = []
-    for start in range(0, len(sequences), unit_size):
-        part = tuple(sequences[start : start + unit_size])
-        seed = b"prime-node/unit/1" + b"".join(s.sequence_id for s in part)
-        units.append(Unit(hashlib.sha256(seed).digest(), job_id, part))
-    return tuple(units)
+def make_unit(job_id: str, sequences: Sequence[WorkSequence]) -> Unit:
+    """A unit of these sequences."""
+    seed = b"prime-node/unit/1" + b"".join(s.sequence_id for s in sequences)
+    return Unit(hashlib.sha256(seed).digest(), job_id, tuple(sequences))
 
 
-def job_id_of(key: str, prompts: tuple[Prompt, ...]) -> str:
+def job_id_of(key: str, prompts: Iterable[Prompt] = ()) -> str:
     """A job's id: from its key where it has one, else from its content."""
     seed = key or "\n".join(p.model_dump_json() for p in prompts)
     return hashlib.sha256(f"prime-node/job/1:{seed}".encode()).hexdigest()[:32]
@@ -133,11 +129,18 @@ class JobCutter:
         ended = bool(ids) and ids[-1] in request.eos_ids
         return self.tokenizer.decode(ids[:-1] if ended else ids)
 
-    def cut(self, key: str, prompts: tuple[Prompt, ...]) -> tuple[Unit, ...]:
-        """The units of a job. Raises `InputError` naming the first prompt that does not fit."""
-        job_id = job_id_of(key, prompts)
-        sequences = [
-            make_sequence(prompt, job_id, index, self.tokenizer, self.context_length)
-            for index, prompt in enumerate(prompts)
-        ]
-        return make_units(job_id, sequences, self.unit_size)
+    def unit(self, job_id: str, first: int, prompts: Sequence[Prompt]) -> Unit:
+        """The unit that holds these prompts of a job, of which the first is number `first` (from
+        0). Raises `InputError` naming the first prompt that does not fit."""
+        return make_unit(
+            job_id,
+            [
+                make_sequence(prompt, job_id, index, self.tokenizer, self.context_length)
+                for index, prompt in enumerate(prompts, first)
+            ],
+        )
+
+    def cut(self, job_id: str, first: int, prompts: Sequence[Prompt]) -> list[Unit]:
+        """Prompts from number `first` of a job on as units of `unit_size`. Raises as `unit`."""
+        starts = range(0, len(prompts), self.unit_size)
+        return [self.unit(job_id, first + at, prompts[at : at + self.unit_size]) for at in starts]

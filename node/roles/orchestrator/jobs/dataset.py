@@ -3,7 +3,8 @@
 One JSON object per sequence. Bytes are lower-case hex, proofs base64 (TOPLOC's own text form). A
 row names the model by its identity, the group and the peers of its stages, every stage's proofs,
 the validator's verdict and the transaction that settled its receipts; the evidence itself, with all
-signatures, is the proof bundle named by `bundle_id`.
+signatures, is the proof bundle named by `bundle_id`. Where a bundle was deleted to make room, the
+row has no stages.
 """
 
 from __future__ import annotations
@@ -20,20 +21,24 @@ def dataset_rows(
     units: Iterable[Unit],
     bundle_of: Callable[[Unit], UnitBundle | None],
     text_of: Callable[[WorkSequence], str],
-    model_name: str,
+    model: tuple[str, bytes],
 ) -> list[dict[str, Any]]:
     """The rows of a job's accepted units, given in the order of its prompts. `bundle_of` finds what
-    a unit was sent as, `text_of` decodes a sequence's output."""
+    a unit was sent as, `text_of` decodes a sequence's output, `model` is its name and id."""
     rows = []
     for unit in units:
-        bundle = bundle_of(unit) if unit.state in DONE else None
-        if bundle is not None:
-            rows += [_row(model_name, unit, s, bundle, text_of(s)) for s in unit.sequences]
+        if unit.state in DONE:
+            bundle = bundle_of(unit)
+            rows += [_row(model, unit, s, bundle, text_of(s)) for s in unit.sequences]
     return rows
 
 
 def _row(
-    model_name: str, unit: Unit, sequence: WorkSequence, bundle: UnitBundle, text: str
+    model: tuple[str, bytes],
+    unit: Unit,
+    sequence: WorkSequence,
+    bundle: UnitBundle | None,
+    text: str,
 ) -> dict[str, Any]:
     verdict, request = unit.verdict or {}, sequence.request
     sampling = request.sampling
@@ -44,7 +49,7 @@ def _row(
         "finish_reason": sequence.reason.value if sequence.reason else "",
         "prompt_ids": list(request.prompt_ids),
         "output_ids": list(sequence.output_ids),
-        "model": {"name": model_name, "id": bundle.model_id.hex()},
+        "model": {"name": model[0], "id": model[1].hex()},
         "sampling": {
             "temperature": sampling.temperature,
             "top_k": sampling.top_k,
@@ -59,11 +64,11 @@ def _row(
         "state": unit.state.value,
         "attempt": unit.attempt,
         "group": {
-            "id": bundle.group_id.hex(),
-            "generation": bundle.generation,
+            "id": unit.group_id.hex(),
+            "generation": unit.generation,
             "segments": [list(segment) for segment in sequence.segments],
         },
-        "stages": _stages(bundle, sequence),
+        "stages": _stages(bundle, sequence) if bundle else [],
         "verdict": {
             "accepted": verdict.get("accepted"),
             "validator": verdict.get("validator"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from node.http.view import (
     WorkInfo,
 )
 from node.metrics import NodeMetrics
+from node.prompts import parse_prompt
 
 
 class OneJobView:
@@ -75,7 +76,15 @@ class OneJobView:
         self.job_request = job
         return "job-1"
 
-    async def job(self, job_id: str) -> JobInfo | None:
+    async def newest_work(self, limit: int) -> tuple[Sequence[WorkInfo], int]:
+        units = await self.work(0, 1200)
+        return units[-limit:], len(units)
+
+    async def submit_stream(self, lines: AsyncIterable[bytes], key: str) -> str:
+        prompts = tuple([parse_prompt(line.decode(), "") async for line in lines if line])
+        return await self.submit(JobRequest(prompts=prompts, key=key))
+
+    async def job(self, job_id: str, first: int, limit: int) -> JobInfo | None:
         assert self.job_request is not None
         self.asked += 1
         total = len(self.job_request.prompts)
@@ -177,7 +186,8 @@ async def test_status_shows_all_of_it(cli: Any, tmp_path: Path) -> None:
         as_json = json.loads(
             (await in_thread(cli, "status", "--data-dir", str(data.path), "--json")).out
         )
-        assert len(as_json["work"]) == 1200
+        assert [unit["cursor"] for unit in as_json["work"]] == list(range(1181, 1201))
+        assert as_json["work_total"] == 1200
         assert as_json["nodes"][0]["peer_id"] == "16Uiu2HAmWorkerOne"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from node.roles.orchestrator.coordinator.commands import (
     BuildGroup,
     Command,
-    RecordVerdict,
+    RecordUnit,
     VerifyUnit,
 )
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
@@ -62,8 +62,12 @@ def unit(number: int, size: int = 2) -> Unit:
 
 
 def verdicts(commands: Seq[Command]) -> list[bytes]:
-    """The units whose verdict is journaled."""
-    return [c.unit.unit_id for c in commands if isinstance(c, RecordVerdict)]
+    """The units that are journaled as a verdict left them."""
+    return [
+        c.unit.unit_id
+        for c in commands
+        if isinstance(c, RecordUnit) and c.unit.state is not UnitState.VERIFYING
+    ]
 
 
 class Pool:
@@ -166,4 +170,14 @@ class Pool:
         ]
 
     def state(self, target: Unit) -> UnitState:
-        return self.pool.units[target.unit_id].state
+        return self.unit(target).state
+
+    def unit(self, target: Unit) -> Unit:
+        """The unit as it stands: in the tables, or as it was journaled when it left them."""
+        if target.unit_id in self.pool.units:
+            return self.pool.units[target.unit_id]
+        return [
+            c.unit
+            for c in self.commands
+            if isinstance(c, RecordUnit) and c.unit.unit_id == target.unit_id
+        ][-1]

@@ -9,14 +9,11 @@ from node.roles.orchestrator.coordinator.commands import (
     BanWorker,
     BuildGroup,
     InviteWorker,
-    RecordSettled,
     VerifyUnit,
 )
 from node.roles.orchestrator.coordinator.events import (
-    ChainSettled,
     GroupBroken,
     GroupUp,
-    OperatorSubmitted,
     PeerAnnounced,
     PeerDeclined,
     PeerFinished,
@@ -24,6 +21,7 @@ from node.roles.orchestrator.coordinator.events import (
     PeerPinged,
     PeerTokens,
     PeerVerdict,
+    QueueRead,
     Tick,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
@@ -73,9 +71,9 @@ def test_a_group_takes_what_is_there_after_the_wait() -> None:
     assert group.peers == ("w1", "w2")
 
 
-def test_units_are_assigned_when_the_group_runs_and_settle_at_the_end() -> None:
+def test_units_are_assigned_when_the_group_runs_and_leave_the_tables_at_the_end() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.validators(v1=1)
     group = pool.up()
     assert AssignUnit(group.group_id, group.generation, work.unit_id) in pool.commands
@@ -83,17 +81,15 @@ def test_units_are_assigned_when_the_group_runs_and_settle_at_the_end() -> None:
     assert VerifyUnit(work.unit_id, "v1") in pool.commands
     commands = pool.verdict(work)
     assert verdicts(commands) == [work.unit_id]
-    assert pool.pool.units[work.unit_id].state is UnitState.ACCEPTED
-    (settled,) = pool.feed(ChainSettled(1, "0xaa", (work.unit_id,)))
-    assert settled == RecordSettled(pool.pool.units[work.unit_id])
-    assert pool.pool.units[work.unit_id].transaction == "0xaa"
-    assert pool.feed(ChainSettled(2, "0xbb", (work.unit_id,))) == []
+    assert pool.unit(work).state is UnitState.ACCEPTED
+    assert work.unit_id not in pool.pool.units  # what came of it is on disk
+    assert pool.pool.unit_id_of(work.sequences[0].sequence_id) == b""
 
 
 def test_the_window_bounds_sequences_in_flight() -> None:
     pool = Pool(sequences_in_flight=3)
     works = tuple(unit(n) for n in range(1, 5))
-    pool.feed(OperatorSubmitted(works))
+    pool.feed(QueueRead(works))
     pool.up()
     assigned = [c for c in pool.commands if isinstance(c, AssignUnit)]
     assert len(assigned) == 2  # two units of two sequences: the second one reaches the window
@@ -105,7 +101,7 @@ def test_the_window_bounds_sequences_in_flight() -> None:
 
 def test_a_death_repairs_the_group_and_keeps_what_was_generated() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     group = pool.up()
     first = work.sequences[0].sequence_id
     pool.feed(PeerTokens(group.generation, work.unit_id, first, 0, (7, 8)))
@@ -116,7 +112,7 @@ def test_a_death_repairs_the_group_and_keeps_what_was_generated() -> None:
     commands = pool.feed(GroupUp(build.group_id, build.generation))
     assert AssignUnit(group.group_id, build.generation, work.unit_id) in commands
     pool.feed(PeerTokens(build.generation, work.unit_id, first, 2, (9,)))
-    kept = pool.pool.units[work.unit_id].sequences[0]
+    kept = pool.unit(work).sequences[0]
     assert kept.output_ids == (7, 8, 9)
     assert kept.segments == ((0, group.generation), (2, build.generation))
 
@@ -132,17 +128,17 @@ def test_a_spare_takes_the_dead_workers_place() -> None:
 
 def test_a_unit_whose_evidence_died_is_proven_again() -> None:
     pool, work = Pool(), unit(1, size=1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.validators(v1=1)
     group = pool.up()
     only = work.sequences[0].sequence_id
     pool.feed(
         PeerFinished(group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)))
     )
-    assert pool.pool.units[work.unit_id].state is UnitState.PRODUCED
+    assert pool.unit(work).state is UnitState.PRODUCED
     pool.feed(PeerGone("w3", "gone"))
     pool.build_done()
-    current = pool.pool.units[work.unit_id]
+    current = pool.unit(work)
     assert current.state is UnitState.ASSIGNED
     assert current.sequences[0].output_ids == tuple(range(7))
     assert not current.sequences[0].finished
@@ -150,23 +146,23 @@ def test_a_unit_whose_evidence_died_is_proven_again() -> None:
 
 def test_late_reports_of_an_older_build_change_nothing() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     group = pool.up()
     pool.feed(PeerGone("w2", "gone"))
     pool.build_done()
-    before = pool.pool.units[work.unit_id]
+    before = pool.unit(work)
     first = work.sequences[0].sequence_id
     pool.feed(PeerTokens(group.generation, work.unit_id, first, 0, (7,)))
     pool.feed(GroupUp(group.group_id, group.generation))
     pool.feed(GroupBroken(group.group_id, group.generation, "old edge"))
-    assert pool.pool.units[work.unit_id] == before
+    assert pool.unit(work) == before
     assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
 
 
 def test_a_conviction_bans_repairs_and_starts_the_groups_work_again() -> None:
     pool = Pool()
     works = (unit(1), unit(2))
-    pool.feed(OperatorSubmitted(works))
+    pool.feed(QueueRead(works))
     pool.validators(v1=1)
     group = pool.up()
     first = works[1].sequences[0].sequence_id
@@ -178,7 +174,7 @@ def test_a_conviction_bans_repairs_and_starts_the_groups_work_again() -> None:
     (build,) = [c for c in commands if isinstance(c, BuildGroup)]
     assert "w2" not in {s.peer_id for s in build.plan.stages}
     for work in works:
-        current = pool.pool.units[work.unit_id]
+        current = pool.unit(work)
         assert current.state is UnitState.QUEUED
         assert all(not s.output_ids for s in current.sequences)
     pool.feed(PeerAnnounced("w2", 1, 0.0, None, ""))
@@ -187,7 +183,7 @@ def test_a_conviction_bans_repairs_and_starts_the_groups_work_again() -> None:
 
 def test_a_doubted_worker_rests_and_its_unit_starts_again_without_it() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.validators(v1=1, v2=1, v3=1)
     pool.up()
     pool.produce(work)
@@ -206,30 +202,30 @@ def test_a_doubted_worker_rests_and_its_unit_starts_again_without_it() -> None:
 
 def test_a_verdict_on_another_bundle_is_ignored() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.validators(v1=1)
     pool.up()
     pool.produce(work)
     pool.bundle(work)
     assert pool.feed(PeerVerdict("v1", work.unit_id, b"x" * 32, True, "", "", {})) == []
-    assert pool.pool.units[work.unit_id].state is UnitState.VERIFYING
+    assert pool.unit(work).state is UnitState.VERIFYING
 
 
 def test_a_unit_rejected_too_often_expires() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.validators(v1=1)
     pool.up()
     for _ in range(MAX_ATTEMPTS):
         pool.produce(work)
         pool.verdict(work, accepted=False)
-    assert pool.pool.units[work.unit_id].state is UnitState.EXPIRED
+    assert pool.unit(work).state is UnitState.EXPIRED
     assert pool.feed(Tick()) == []
 
 
 def test_every_validator_is_asked_at_once_and_a_silent_one_again() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.validators(v1=1, v2=1)
     pool.up()
     pool.produce(work)

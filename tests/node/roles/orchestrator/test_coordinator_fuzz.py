@@ -8,15 +8,13 @@ from collections.abc import Sequence as Seq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.roles.orchestrator.coordinator.commands import RecordSettled
+from node.roles.orchestrator.coordinator.commands import RecordUnit
 from node.roles.orchestrator.coordinator.events import (
     ChainQuorum,
-    ChainSettled,
     ClaimsFailed,
     Event,
     GroupBroken,
     GroupUp,
-    OperatorSubmitted,
     PeerAnnounced,
     PeerClaimed,
     PeerDeclined,
@@ -27,16 +25,18 @@ from node.roles.orchestrator.coordinator.events import (
     PeerTokens,
     PeerValidates,
     PeerVerdict,
+    QueueRead,
     Tick,
     UnitRefused,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
-from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.coordinator.tables import AT_WORK
+from node.roles.orchestrator.coordinator.units import ENDED, Unit, UnitState
 from proofs.evidence.sequence import FinishReason
 from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
 
 PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
-OTHER_EVENTS = ["up", "broken", "claims_failed", "refused", "accept", "reject", "settle", "tick"]
+OTHER_EVENTS = ["up", "broken", "claims_failed", "refused", "accept", "reject", "tick"]
 JUDGE_EVENTS = ["validates", "quorum"]
 JUDGES = ("v1", "v2", "v3")
 EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS, *JUDGE_EVENTS])
@@ -49,22 +49,45 @@ def test_any_order_of_events_keeps_the_books_straight(names: list[str], seed: in
     choose = random.Random(seed)
     pool = Pool(stages=choose.choice([0, 2, 3]))
     works = tuple(unit(n) for n in range(1, 4))
-    pool.feed(OperatorSubmitted(works))
+    pool.feed(QueueRead(works))
     pool.validators(v1=3, v2=2, v3=1)
-    settled: list[bytes] = []
+    accepted: list[bytes] = []
     for name in names:
         pool.now += choose.random() * 5
         for command in pool.feed(_event(name, pool, works, choose)):
-            if isinstance(command, RecordSettled):
-                settled.append(command.unit.unit_id)
+            if isinstance(command, RecordUnit) and command.unit.state is UnitState.ACCEPTED:
+                accepted.append(command.unit.unit_id)
         _check_stake(pool)
+        _check_counts(pool)
         live = list(pool.pool.groups.values())
         peers = [p for g in live if g.state is not GroupState.REPAIRING for p in g.peers]
         assert len(peers) == len(set(peers))
-        assert len(settled) == len(set(settled))
+        assert len(accepted) == len(set(accepted))
         for work in works:
-            for s in pool.pool.units[work.unit_id].sequences:
+            for s in pool.unit(work).sequences:
                 assert len(s.output_ids) <= s.request.max_tokens
+
+
+def _check_counts(pool: Pool) -> None:
+    """What the table of units counts as it goes is what counting anew would give."""
+    table = pool.coordinator._applier._tables.units
+    units = list(table.values())
+    assert not any(u.state in ENDED for u in units)
+    assert dict(pool.pool.units) == dict(table)
+    for state in UnitState:
+        assert {u.unit_id for u in table.in_state(state)} == {
+            u.unit_id for u in units if u.state is state
+        }
+    for group_id in {u.group_id for u in units} | set(pool.pool.groups):
+        mine = [u for u in units if u.group_id == group_id]
+        assert {u.unit_id for u in mine if group_id} == {
+            u.unit_id for u in table.in_group(group_id)
+        }
+        at_work = [u for u in mine if u.state in AT_WORK]
+        unfinished = sum(not s.finished for u in at_work for s in u.sequences)
+        assert table.load.get(group_id, 0) == unfinished
+    assert table.tokens == sum(len(s.output_ids) for u in units for s in u.sequences)
+    assert table.reserved == sum(u.reserved for u in units)
 
 
 def _check_stake(pool: Pool) -> None:
@@ -122,7 +145,7 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> Ev
         case "accept" | "reject":
             if current.state is UnitState.VERIFYING:
                 pool.bundle(current)
-            bundle_id = pool.pool.units[current.unit_id].bundle_id
+            bundle_id = pool.unit(current).bundle_id
             faulty = peer if name == "reject" and choose.random() < 0.3 else ""
             judge = choose.choice(JUDGES)
             return PeerVerdict(
@@ -132,6 +155,4 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> Ev
             return PeerValidates(choose.choice(JUDGES), choose.randrange(4))
         case "quorum":
             return ChainQuorum(choose.randrange(12), choose.choice([5001, 6667, 10_000]))
-        case "settle":
-            return ChainSettled(1, "0x1", (current.unit_id,))
     return Tick()

@@ -7,8 +7,8 @@ import pytest
 from node.roles.orchestrator.coordinator.commands import BanWorker, VerifyUnit
 from node.roles.orchestrator.coordinator.events import (
     ChainQuorum,
-    OperatorSubmitted,
     PeerValidates,
+    QueueRead,
     Tick,
 )
 from node.roles.orchestrator.coordinator.members import MemberState
@@ -22,7 +22,7 @@ def verifying(all_weight: int = 0, quorum: int = 6_667, **weights: int) -> tuple
     """A unit that the validators with these stakes were asked about."""
     pool, work = Pool(), unit(1)
     pool.feed(ChainQuorum(all_weight or sum(weights.values()), quorum))
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.validators(**weights)
     pool.up()
     pool.produce(work)
@@ -39,7 +39,7 @@ def test_stake_decides_and_not_heads() -> None:
     commands = pool.verdict(work, judge="v1")
     assert verdicts(commands) == [work.unit_id]
     assert pool.state(work) is UnitState.ACCEPTED
-    assert pool.pool.units[work.unit_id].verdict == {"validator": "v1"}
+    assert pool.unit(work).verdict == {"validator": "v1"}
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_third_can_block_a_unit_but_bans_nobody() -> None:
     pool.verdict(work, judge="v2")
     assert pool.state(work) is UnitState.VERIFYING  # the third is heard before that is said
     pool.verdict(work, judge="v3")
-    current = pool.pool.units[work.unit_id]
+    current = pool.unit(work)
     assert (current.state, current.attempt) == (UnitState.ASSIGNED, 1)
     assert {m.state for m in pool.pool.members.values()} == {MemberState.HEALTHY}
 
@@ -99,7 +99,7 @@ def test_validators_that_convict_different_workers_ban_none_of_them() -> None:
     pool, work = verifying(v1=30, v2=35, v3=35)
     for judge, faulty in (("v1", "w1"), ("v2", "w2"), ("v3", "w3")):
         pool.verdict(work, accepted=False, faulty=faulty, judge=judge)
-    assert pool.pool.units[work.unit_id].attempt == 1
+    assert pool.unit(work).attempt == 1
     assert {m.state for m in pool.pool.members.values()} == {MemberState.HEALTHY}
 
 
@@ -113,7 +113,7 @@ def test_a_silent_validator_holds_a_rejection_up_only_until_it_is_late() -> None
     pool.now += 1.0
     assert pool.feed(Tick()) == [VerifyUnit(work.unit_id, "v3")]
     pool.feed(Tick())
-    assert pool.pool.units[work.unit_id].attempt == 1
+    assert pool.unit(work).attempt == 1
 
 
 def test_a_silent_validator_that_leaves_is_waited_for_no_more() -> None:
@@ -121,19 +121,19 @@ def test_a_silent_validator_that_leaves_is_waited_for_no_more() -> None:
     pool.verdict(work, judge="v2")
     pool.verdict(work, accepted=False, judge="v1")
     pool.validators(v3=0)
-    assert pool.pool.units[work.unit_id].attempt == 1
+    assert pool.unit(work).attempt == 1
 
 
 def test_nobody_is_late_where_all_have_judged() -> None:
     """A newcomer has its whole time, though the unit has waited for long."""
     pool, work = verifying(all_weight=100, v1=34)
     pool.verdict(work, accepted=False, judge="v1", faulty="w1")
-    assert pool.pool.units[work.unit_id].attempt == 1
+    assert pool.unit(work).attempt == 1
     pool, work = verifying(all_weight=100, v1=33)
     pool.verdict(work, accepted=False, judge="v1", faulty="w1")
     pool.now += 1000.0
     pool.validators(v2=20)
-    assert not pool.pool.units[work.unit_id].late
+    assert not pool.unit(work).late
 
 
 def test_who_has_no_stake_decides_nothing() -> None:
@@ -176,12 +176,12 @@ def test_a_newcomer_is_asked_about_units_that_are_being_verified_and_only_once()
     commands = pool.feed(PeerValidates("v2", 1))
     assert commands == [VerifyUnit(work.unit_id, "v2")]
     assert pool.feed(PeerValidates("v2", 2)) == []
-    assert pool.pool.units[work.unit_id].pending_validators == ("v1", "v2")
+    assert pool.unit(work).pending_validators == ("v1", "v2")
 
 
 def test_a_unit_without_any_validator_is_not_sent_until_one_comes() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.up()
     pool.produce(work)
     assert pool.state(work) is UnitState.PRODUCED

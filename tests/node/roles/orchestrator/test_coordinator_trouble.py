@@ -11,11 +11,11 @@ from node.roles.orchestrator.coordinator.events import (
     ClaimsFailed,
     GroupBroken,
     GroupUp,
-    OperatorSubmitted,
     PeerAnnounced,
     PeerDeclined,
     PeerFinished,
     PeerTokens,
+    QueueRead,
     Tick,
     UnitRefused,
 )
@@ -29,7 +29,7 @@ from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, 
 
 def test_a_silent_ring_is_rebuilt_and_then_stage_after_stage_rests() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.up()
     patience = pool.pool.policy.stall_timeout
     pool.now += patience - 1
@@ -49,7 +49,7 @@ def test_a_silent_ring_is_rebuilt_and_then_stage_after_stage_rests() -> None:
 
 def test_tokens_hold_the_stall_off_and_a_finished_unit_clears_it() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     group = pool.up()
     first = work.sequences[0].sequence_id
     for offset in range(4):
@@ -71,7 +71,7 @@ def test_tokens_hold_the_stall_off_and_a_finished_unit_clears_it() -> None:
 
 def test_a_unit_that_stage_0_withholds_rests_stage_0() -> None:
     pool, works = Pool(), (unit(1), unit(2, size=1))
-    pool.feed(OperatorSubmitted(works))
+    pool.feed(QueueRead(works))
     group = pool.up()
     first, patience = works[0].sequences[0].sequence_id, pool.pool.policy.stall_timeout
     for offset in range(5):
@@ -86,14 +86,14 @@ def test_a_unit_that_stage_0_withholds_rests_stage_0() -> None:
 
 def test_a_stage_without_evidence_rests_and_another_build_proves_the_unit() -> None:
     pool, work = Pool(), unit(1, size=1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     group = pool.up()
     only = work.sequences[0].sequence_id
     pool.feed(
         PeerFinished(group.generation, work.unit_id, only, FinishReason.LENGTH, tuple(range(8)))
     )
     pool.feed(ClaimsFailed(work.unit_id, group.generation, "nothing", ("w3",)))
-    assert pool.pool.units[work.unit_id].state is UnitState.PRODUCED
+    assert pool.unit(work).state is UnitState.PRODUCED
     pool.now += 1.0
     commands = pool.feed(Tick())
     (build,) = [c for c in commands if isinstance(c, BuildGroup)]
@@ -136,25 +136,25 @@ def test_a_ring_that_never_lasts_is_rebuilt_ever_more_slowly() -> None:
 
 def test_a_unit_that_is_refused_starts_again_and_expires_at_last() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     group = pool.up()
     for attempt in range(MAX_ATTEMPTS):
-        assert pool.pool.units[work.unit_id].attempt == attempt
+        assert pool.unit(work).attempt == attempt
         commands = pool.feed(UnitRefused(work.unit_id, group.generation, "absurd"))
         assert verdicts(commands) == [work.unit_id]
-    assert pool.pool.units[work.unit_id].state is UnitState.EXPIRED
+    assert pool.unit(work).state is UnitState.EXPIRED
     assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
 
 
 def test_a_rejected_unit_is_judged_anew_by_all_and_old_opinions_are_forgotten() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.validators(v1=1, v2=1)
     pool.up()
     pool.produce(work)
     pool.verdict(work, judge="v2")
     pool.verdict(work, accepted=False)
-    again = pool.pool.units[work.unit_id]
+    again = pool.unit(work)
     assert (again.state, again.attempt) == (UnitState.ASSIGNED, 1)
     assert (again.asked, again.opinions) == ((), {})
     pool.produce(work)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import msgpack
 import pytest
 
 from node.config.hardware import detect_device
 from node.errors import InputError, ResourceError
 from node.lifecycle import IllegalState, Lifecycle, NodeState
 from node.prompts import Prompt
-from node.roles.orchestrator.coordinator.units import Opinion
-from node.roles.orchestrator.jobs.cutting import JobCutter
-from node.roles.orchestrator.journal_events import unit_from_body, unit_to_body
+from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.jobs.cutting import JobCutter, job_id_of
+from node.roles.orchestrator.ledger.rows import (
+    UnitRow,
+    pack_prompts,
+    unpack_prompts,
+    with_outcome,
+)
+from node.roles.orchestrator.ledger.writes import PutUnit
 from node.roles.pool_terms import PoolTerms
 from proofs.evidence.sequence import FinishReason
 
@@ -37,26 +42,42 @@ CUTTER = JobCutter(Words(), b"m" * 32, "tiny", context_length=16, unit_size=2, v
 
 def test_the_same_job_is_cut_into_the_same_units() -> None:
     prompts = tuple(prompt(f"p {i}", seed=i, max_tokens=4) for i in range(5))
-    units = CUTTER.cut("key", prompts)
-    assert units == CUTTER.cut("key", prompts)
+    units = CUTTER.cut("job", 0, prompts)
+    assert units == CUTTER.cut("job", 0, prompts[:2]) + CUTTER.cut("job", 2, prompts[2:])
     assert [len(unit.sequences) for unit in units] == [2, 2, 1]
     assert len({s.sequence_id for unit in units for s in unit.sequences}) == 5
-    assert CUTTER.cut("", prompts)[0].job_id != units[0].job_id
-    assert CUTTER.cut("", prompts[:4])[0].job_id != CUTTER.cut("", prompts)[0].job_id
+    assert job_id_of("", prompts) != job_id_of("", prompts[:4])
+    assert job_id_of("key", prompts) == job_id_of("key")
 
 
 def test_a_prompt_over_the_context_is_named() -> None:
     with pytest.raises(InputError, match="prompt 2: 2 tokens \\+ 15 new"):
-        CUTTER.cut("k", (prompt(max_tokens=14), prompt(max_tokens=15)))
+        CUTTER.cut("k", 0, (prompt(max_tokens=14), prompt(max_tokens=15)))
 
 
-def test_a_unit_goes_through_the_journal_unchanged() -> None:
-    (unit, *_) = CUTTER.cut("k", (prompt(max_tokens=4, stop=["x"], temperature=0.5),))
-    grown = unit.with_sequence(unit.sequences[0].ended(1, FinishReason.EOS, (7, 2)), 3.0)
-    opinion = Opinion(False, "w1", "off", {"figures": {"tokens": 1.5}})
-    grown = replace(grown, asked=("v1", "v2"), opinions={"v1": opinion}, late=True)
-    packed = msgpack.packb(unit_to_body(grown))
-    assert unit_from_body(msgpack.unpackb(packed, use_list=False)) == grown
+def test_a_unit_goes_through_its_row_unchanged() -> None:
+    first = prompt(max_tokens=4, stop=["x"], temperature=0.5, seed=7)
+    asked = (first, prompt("other", max_tokens=4))
+    (unit,) = CUTTER.cut("k", 0, asked)
+    ended = unit.sequences[0].ended(1, FinishReason.EOS, (65, 2))
+    grown = replace(
+        unit,
+        sequences=(ended, *unit.sequences[1:]),
+        state=UnitState.VERIFYING,
+        attempt=2,
+        group_id=b"g",
+        generation=1,
+        bundle_id=b"b",
+        asked=("v1", "v2"),
+        verdict={"figures": {"tokens": 1.5}},
+        history=("rejected: off",),
+    )
+    put = PutUnit.of(grown)
+    prompts = unpack_prompts(pack_prompts(asked))
+    assert prompts == asked
+    row = UnitRow(1, b"", 1, 0, 2, put.state, put.attempt, put.tokens, 0, b"", put.packed)
+    again = with_outcome(CUTTER.unit("k", 0, prompts), row)
+    assert again == grown
 
 
 @pytest.mark.parametrize(
@@ -73,7 +94,7 @@ def test_a_unit_goes_through_the_journal_unchanged() -> None:
 def test_the_text_ends_before_a_stop_string_and_without_the_final_eos(
     ids: tuple[int, ...], text: str
 ) -> None:
-    (unit,) = CUTTER.cut("k", (prompt(max_tokens=4, stop=["X", "Y"]),))
+    (unit,) = CUTTER.cut("k", 0, (prompt(max_tokens=4, stop=["X", "Y"]),))
     assert CUTTER.text(replace(unit.sequences[0], output_ids=ids)) == text
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.roles.orchestrator.coordinator.events import OperatorSubmitted
+from node.roles.orchestrator.coordinator.events import QueueRead
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.jobs.dataset import dataset_rows
@@ -56,14 +56,14 @@ class Ring:
     @classmethod
     def up(cls) -> Ring:
         pool, unit = Pool(), Unit(b"u" * 32, "job", (SEQUENCE,))
-        pool.feed(OperatorSubmitted((unit,)))
+        pool.feed(QueueRead((unit,)))
         pool.validators(v1=1)
         pool.up()
         return cls(pool, unit)
 
     @property
     def sequence(self) -> WorkSequence:
-        return self.pool.pool.units[self.unit.unit_id].sequences[0]
+        return self.pool.unit(self.unit).sequences[0]
 
     def report(self, *runs: TokenRun | FinishedRun) -> None:
         (group,) = self.pool.pool.groups.values()
@@ -80,12 +80,12 @@ class Ring:
         """The dataset's row, once a validator has accepted what was produced."""
         self.pool.claim(self.unit)
         self.pool.verdict(self.unit)
-        unit = self.pool.pool.units[self.unit.unit_id]
+        unit = self.pool.unit(self.unit)
         assert unit.state is UnitState.ACCEPTED
         bundle = UnitBundle.model_construct(
             model_id=b"m" * 32, group_id=b"g", generation=1, boundaries=(), stages=()
         )
-        (row,) = dataset_rows([unit], lambda _: bundle, CUTTER.text, "tiny")
+        (row,) = dataset_rows([unit], lambda _: bundle, CUTTER.text, ("tiny", b"m" * 32))
         return row
 
 

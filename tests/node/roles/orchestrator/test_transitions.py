@@ -12,14 +12,16 @@ import trio.testing
 from node.roles.orchestrator.coordinator.commands import BanWorker, BuildGroup, Command, Record
 from node.roles.orchestrator.coordinator.events import (
     Event,
-    OperatorSubmitted,
     PeerGone,
     PeerTokens,
+    PeerValidates,
     PeerVerdict,
+    QueueRead,
     Tick,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
+from node.roles.orchestrator.coordinator.tables import Tracked
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.transitions import EVENT_WEIGHT, INBOX_WEIGHT, Transitions
 from tests.node.roles.orchestrator.coordination import Pool, unit
@@ -56,7 +58,7 @@ def judged() -> tuple[Pool, Unit, PeerVerdict]:
     pool, work = Pool(), unit(1)
     pool.up("w1", "w2", "w3", "w4")
     pool.validators(v1=1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     pool.produce(work)
     bundle = pool.bundle(work)
     convicts = PeerVerdict("v1", work.unit_id, bundle, False, "w2", "boundary is off", {})
@@ -108,7 +110,7 @@ async def test_events_that_come_while_the_disk_stalls_are_one_commit_later(
             feeding.start_soon(transitions.feed, convicts)
             await disk.asked.wait()
             for another in more:
-                feeding.start_soon(transitions.feed, OperatorSubmitted((another,)))
+                feeding.start_soon(transitions.feed, QueueRead((another,)))
             await trio.testing.wait_all_tasks_blocked()
             assert not any(another.unit_id in pool.pool.units for another in more)
             disk.free.set()
@@ -142,7 +144,7 @@ async def test_the_inbox_is_bounded_by_what_lies_in_it(
 def test_no_group_stays_between_states_for_ever(state: GroupState) -> None:
     """A build whose task is lost, and a repair that nobody is there for."""
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     group = pool.up()
     pool.feed(PeerTokens(group.generation, work.unit_id, work.sequences[0].sequence_id, 0, (7,)))
     policy = pool.pool.policy
@@ -161,14 +163,14 @@ def test_no_group_stays_between_states_for_ever(state: GroupState) -> None:
     pool.now += 1
     pool.feed(Tick())
     assert not pool.pool.groups
-    assert pool.pool.units[work.unit_id] == replace(
+    assert pool.unit(work) == replace(
         work, state=UnitState.QUEUED, history=("its group could not be repaired",)
     )
 
 
 def test_a_unit_whose_claims_never_come_is_proven_by_another_build() -> None:
     pool, work = Pool(), unit(1)
-    pool.feed(OperatorSubmitted((work,)))
+    pool.feed(QueueRead((work,)))
     group = pool.up()
     pool.finish(work)
     assert pool.state(work) is UnitState.PRODUCED
@@ -179,3 +181,29 @@ def test_a_unit_whose_claims_never_come_is_proven_by_another_build() -> None:
     pool.feed(Tick())
     pool.build_done()
     assert pool.state(work) is UnitState.ASSIGNED
+
+
+def test_a_table_remembers_every_way_in_which_it_was_written() -> None:
+    table: Tracked[str, int] = Tracked()
+    shown: dict[str, int] = {}
+    table.update(a=1, b=2)
+    assert table.setdefault("c", 3) == 3
+    table.publish(shown)
+    assert shown == {"a": 1, "b": 2, "c": 3}
+    table["a"] = 1
+    assert not table.changed
+    assert table.pop("a") == 1
+    assert table.pop("a", None) is None
+    with pytest.raises(KeyError):
+        table.pop("a")
+    table.publish(shown)
+    assert shown == table == {"b": 2, "c": 3}
+    table.clear()
+    table.publish(shown)
+    assert shown == {}
+
+
+def test_a_validator_that_was_never_here_may_be_gone() -> None:
+    pool = Pool()
+    assert pool.feed(PeerValidates("stranger", 0)) == []
+    assert not pool.pool.validators

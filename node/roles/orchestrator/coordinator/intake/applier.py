@@ -39,7 +39,8 @@ class EventApplier:
     def _restore(self, event: Restored) -> None:
         for unit in event.units:
             self._tables.add_unit(unit.resumed())
-            self._tables.asked.update(unit.asked)
+        self._tables.asked.update(event.asked)
+        self._tables.queue.cancelled.update(event.cancelled)
         for peer_id in event.banned:
             banned = Member(peer_id, MemberState.BANNED, reason="banned earlier")
             self._tables.members[peer_id] = banned

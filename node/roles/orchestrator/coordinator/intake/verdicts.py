@@ -1,4 +1,4 @@
-"""Events of validators and of the chain: how much each word counts, and what they add up to.
+"""Events of validators and of their stakes: how much each word counts, and what they add up to.
 
 A unit is accepted once enough stake accepts it, as much as must sign the epoch that pays it. It is
 rejected once so much stake rejects it that the rest carries no quorum. More than half of all stake
@@ -14,12 +14,10 @@ from node.roles.orchestrator.coordinator.commands import (
     BanWorker,
     Command,
     ForgetUnit,
-    RecordSettled,
-    RecordVerdict,
+    RecordUnit,
 )
 from node.roles.orchestrator.coordinator.events import (
     ChainQuorum,
-    ChainSettled,
     PeerValidates,
     PeerVerdict,
     Tick,
@@ -47,8 +45,6 @@ class VerdictEvents:
                 self._tables.quorum = event.basis_points
             case PeerVerdict():
                 return self._verdict(event, now)
-            case ChainSettled():
-                return self._settled(event)
             case Tick():
                 pass
         return self._decide_all(now)
@@ -115,18 +111,14 @@ class VerdictEvents:
         accepted = unit.to(UnitState.ACCEPTED, verdict=summary)
         self._tables.units[unit.unit_id] = accepted
         self._credit(unit)
-        commands: list[Command] = [_forget(unit), RecordVerdict(accepted)]
-        paid = self._tables.paid.get(unit.unit_id)
-        if paid is not None:
-            commands += self._settled(ChainSettled(*paid, (unit.unit_id,)))
-        return commands
+        return [_forget(unit), RecordUnit(accepted)]
 
     def _reject(self, unit: Unit, last: Opinion, now: float) -> list[Command]:
         """Requeue the unit, ban whom it convicts, and rest whom it doubts."""
         rejected = unit.to(UnitState.REJECTED, verdict=last.summary)
         self._tables.units[unit.unit_id] = rejected
         again = rejected.requeued(f"rejected: {last.reason}")
-        commands: list[Command] = [_forget(unit), RecordVerdict(again)]
+        commands: list[Command] = [_forget(unit), RecordUnit(again)]
         for faulty, reason in self._convicted(unit).items():
             member = self._tables.members.get(faulty)
             if member is not None and MemberState.BANNED in member.may:
@@ -162,23 +154,8 @@ class VerdictEvents:
                     continue
                 touched = {unit.generation} | {g for s in unit.sequences for _, g in s.segments}
                 if touched & tainted:
-                    clean = replace(unit, attempt=max(unit.attempt - 1, 0))
-                    self._tables.units[unit.unit_id] = clean.requeued(
-                        "its group held a convicted worker"
-                    )
-
-    def _settled(self, event: ChainSettled) -> list[Command]:
-        commands: list[Command] = []
-        for unit_id in event.unit_ids:
-            self._tables.paid[unit_id] = (event.epoch, event.transaction)
-            unit = self._tables.units.get(unit_id)
-            if unit is not None and unit.state is UnitState.ACCEPTED:
-                settled = unit.to(
-                    UnitState.SETTLED, transaction=event.transaction, epoch=event.epoch
-                )
-                self._tables.units[unit_id] = settled
-                commands.append(RecordSettled(settled))
-        return commands
+                    clean = unit.returned("its group held a convicted worker")
+                    self._tables.units[unit.unit_id] = clean
 
 
 def _forget(unit: Unit) -> ForgetUnit:

@@ -7,17 +7,17 @@ from dataclasses import replace
 from node.roles.orchestrator.coordinator.commands import (
     CollectClaims,
     Command,
-    RecordBundle,
-    RecordVerdict,
+    RecordUnit,
 )
 from node.roles.orchestrator.coordinator.events import (
-    BeaconDrawn,
     BundleMade,
     ClaimsFailed,
-    OperatorSubmitted,
+    JobCancelled,
     PeerClaimed,
     PeerFinished,
     PeerTokens,
+    QueueGrew,
+    QueueRead,
     UnitRefused,
     WorkEvent,
 )
@@ -35,11 +35,12 @@ class WorkEvents:
     def apply(self, event: WorkEvent, now: float) -> list[Command]:
         """Change the units that the event is about; what must follow at once."""
         match event:
-            case OperatorSubmitted():
-                for unit in event.units:
-                    self._tables.add_unit(unit)
-            case BeaconDrawn():
-                self._drawn(event)
+            case QueueGrew():
+                self._tables.queue.grew()
+            case QueueRead():
+                self._read(event)
+            case JobCancelled():
+                self._tables.queue.cancelled.add(event.job_id)
             case PeerTokens():
                 self._tokens(event, now)
             case PeerFinished():
@@ -54,10 +55,10 @@ class WorkEvents:
                 return self._bundled(event)
         return []
 
-    def _drawn(self, event: BeaconDrawn) -> None:
-        for unit in list(self._tables.units.values()):
-            if unit.job_id == event.job_id and unit.awaiting_beacon:
-                self._tables.units[unit.unit_id] = unit.drawn(event.beacon, event.block)
+    def _read(self, event: QueueRead) -> None:
+        self._tables.queue.read(len(event.units), event.arrivals)
+        for unit in event.units:
+            self._tables.add_unit(unit)
 
     def _tokens(self, event: PeerTokens, now: float) -> None:
         unit = self._tables.assigned(event.unit_id, event.generation)
@@ -111,7 +112,7 @@ class WorkEvents:
             return []
         again = unit.requeued(f"refused: {event.reason}")
         self._tables.units[unit.unit_id] = again
-        return [RecordVerdict(again)]
+        return [RecordUnit(again)]
 
     def _bundled(self, event: BundleMade) -> list[Command]:
         """A unit has one bundle for each attempt, and no other is ever sent; the claims are in
@@ -121,7 +122,7 @@ class WorkEvents:
             return []
         bundled = replace(unit, bundle_id=event.bundle_id, claims={})
         self._tables.units[unit.unit_id] = bundled
-        return [RecordBundle(bundled)]
+        return [RecordUnit(bundled)]
 
     def _produced(self, unit_id: bytes, generation: int) -> Unit | None:
         unit = self._tables.units.get(unit_id)
