@@ -26,6 +26,7 @@ from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.journal_events import UnitRejected
+from node.roles.orchestrator.workers.edges import edge_suspects
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.progress import BadReport, progress_events
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
@@ -42,7 +43,8 @@ Feed = Callable[..., Awaitable[None]]
 
 
 class PeerRequests:
-    """Handlers of peers' requests. `feed(*events)` tells the coordinator what came of them."""
+    """Handlers of peers' requests. `feed(*events)` tells the coordinator what came of them,
+    `hearsay` is `OrchestratorTiming.hearsay`."""
 
     def __init__(
         self,
@@ -52,6 +54,7 @@ class PeerRequests:
         inviter: Inviter,
         watch: WorkerWatch,
         feed: Feed,
+        hearsay: float,
     ) -> None:
         self._context = context
         self._pool = pool
@@ -59,6 +62,7 @@ class PeerRequests:
         self._inviter = inviter
         self._watch = watch
         self._feed = feed
+        self._hearsay = hearsay
         self.rejections: list[UnitRejected] = []
 
     def serve(self) -> None:
@@ -81,7 +85,12 @@ class PeerRequests:
         return Done()
 
     async def _on_trouble(self, peer_id: str, trouble: Trouble) -> Done:
-        """A stage's edge broke: find out who is gone, then repair."""
+        """A stage's edge broke: find out who is gone, then repair.
+
+        Both ends of the edge go on the account, the reporter too: it may have broken the edge that
+        it complains of. Whoever was only told goodbye is heard last, since a neighbour that ended
+        its ring for cause says so itself.
+        """
         ref = trouble.ref
         group = self._require_stage(peer_id, ref, ref.stage)
         self._context.log.warning("stage trouble", peer=peer_id, reason=trouble.reason)
@@ -94,8 +103,11 @@ class PeerRequests:
             for other in group.peers:
                 if other != peer_id:
                     nursery.start_soon(self._watch.probe, other)
+        if trouble.farewell:
+            await trio.sleep(self._hearsay)
+        suspects = edge_suspects(group.peers, ref.stage, trouble.kind)
         await self._feed(
-            GroupBroken(ref.group_id, ref.generation, trouble.reason, reporter=peer_id)
+            GroupBroken(ref.group_id, ref.generation, trouble.reason, suspects=suspects)
         )
         return Done()
 
