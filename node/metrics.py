@@ -38,6 +38,7 @@ METHODS = (
     "countersign",
     "forget",
     "verify",
+    "bundle",
     "verdict",
     "cosign",
     "convict",

@@ -39,6 +39,7 @@ from node.onchain.receipt_domain import receipt_domain
 from node.onchain.registration import Provider, find_provider
 from node.roles.assembly import Roles, open_roles
 from node.runtime_view import RuntimeView
+from node.storage.room import DiskWatch
 from p2p.network import Network, NetworkConfig, open_network
 
 if TYPE_CHECKING:
@@ -112,6 +113,9 @@ async def _serve(context: NodeContext, roles: Roles, lifecycle: Lifecycle, data:
     )
     async with trio.open_nursery() as nursery:
         interrupted = trio.Event()
+        nursery.start_soon(context.journal.let_go_when_cancelled)
+        watch = DiskWatch(context.journal, config.retention.free_reserve, context.log)
+        context.supervisor.keep(nursery, "disk watch", watch.run)
         nursery.start_soon(_watch_signals, interrupted, nursery.cancel_scope, context.log)
         await nursery.start(roles.run)
         port = await nursery.start(serve_http, app, config.http_host, config.http_port)

@@ -19,6 +19,7 @@ from node.http.view import (
     JobRefused,
     JobRequest,
     NodeInfo,
+    PartInfo,
     Rejection,
     StageInfo,
     Status,
@@ -28,6 +29,7 @@ from node.lifecycle import Lifecycle, NodeState
 from node.roles.assembly import Roles
 from node.roles.orchestrator.coordinator.units import DONE, Unit, UnitState, WorkSequence
 from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot
+from node.storage.intake import NO_STORAGE, NoStorage
 from node.version import version
 
 MAX_REJECTIONS = 200
@@ -63,6 +65,9 @@ class RuntimeView:
             provider=context.provider,
             engine_pid=0 if engine is None else engine.pid,
             engine_rss=0 if engine is None else engine.rss,
+            work="" if worker is None else worker.membership.says(),
+            disk=context.journal.trouble,
+            parts=_parts(context),
         )
 
     async def health(self) -> tuple[bool, Sequence[str]]:
@@ -72,6 +77,8 @@ class RuntimeView:
             reasons.append(f"the node is {self._lifecycle.state.value}")
         if not self._context.network.peers() and "orchestrator" not in self._context.config.roles:
             reasons.append("no peer is connected")
+        if trouble := self._context.journal.trouble:
+            reasons.append(trouble)
         return not reasons, reasons
 
     async def nodes(self) -> Sequence[NodeInfo]:
@@ -147,6 +154,8 @@ class RuntimeView:
             return await orchestrator.submit(job.prompts, job.key)
         except InputError as exc:
             raise JobRefused("bad_prompt", str(exc), 422) from exc
+        except NoStorage as exc:
+            raise JobRefused(NO_STORAGE, str(exc), 507) from exc
 
     async def job(self, job_id: str) -> JobInfo | None:
         """The job and its completions so far."""
@@ -190,6 +199,32 @@ class RuntimeView:
         if self._roles.pool_id or worker is None or worker.membership.pool is None:
             return self._roles.pool_id
         return worker.membership.pool.pool_id
+
+
+def _parts(context: NodeContext) -> tuple[PartInfo, ...]:
+    """What had surprises: the node's own parts, and those of the network below it."""
+    own = [
+        PartInfo(
+            name=part.name,
+            state=part.state.value,
+            surprises=part.surprises,
+            reason=part.reason,
+            at=part.at,
+            next_try=part.next_try,
+        )
+        for part in context.supervisor.reports()
+        if part.surprises
+    ]
+    below = [
+        PartInfo(
+            name=f"network: {part.part}",
+            state="running" if part.running else "failed",
+            surprises=part.restarts,
+            reason=part.reason,
+        )
+        for part in context.network.troubles
+    ]
+    return (*own, *below)
 
 
 def _group(pool: PoolSnapshot, group: GroupSnapshot) -> GroupInfo:

@@ -51,6 +51,15 @@ def peer_id_from_public_key(compressed: bytes) -> str:
     return str(base58.b58encode(_PREFIX + compressed), "ascii")
 
 
+def is_peer_id(text: str) -> bool:
+    """Whether `peer_public_key` takes the text; for ids that others choose."""
+    try:
+        peer_public_key(text)
+    except InvalidPeerId:
+        return False
+    return True
+
+
 def peer_public_key(peer_id: str) -> bytes:
     """The compressed public key (33 bytes) inside a peer id, checked to be a curve point.
 

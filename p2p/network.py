@@ -27,6 +27,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.crypto.secp256k1 import create_new_key_pair
 
+from p2p.admission.standing import Judge, Standing
 from p2p.config import NetworkConfig, wire_protocol
 from p2p.errors import ProtocolViolation
 from p2p.guards.host import GuardedHost
@@ -45,6 +46,7 @@ from p2p.messages.rpc import (
 )
 from p2p.messages.streams import Stream
 from p2p.messages.validity import Validity
+from p2p.parts import Parts, PartTrouble
 from p2p.peering.addresses import (
     AddressBook,
     announced,
@@ -64,6 +66,7 @@ from p2p.unwrap import lone_errors
 
 __all__ = ["Network", "NetworkConfig", "NodeRecord", "Stream", "Validity", "open_network"]
 
+READY_TIMEOUT = 10.0  # seconds for gossip and DHT to start; after that they go on trying
 MAX_STREAMS_SERVED = 64  # of one protocol at a time
 
 
@@ -91,6 +94,8 @@ class Network:
         book = AddressBook(config.data_dir / "peers.json" if config.data_dir is not None else None)
         external = [parse_address(a) for a in config.external]
         self._scores = PeerScores()
+        self._parts = Parts()
+        self._judge: Judge | None = None
         self._services: dict[str, Service] = {}
         self._host = GuardedHost(
             create_new_key_pair(private_key),
@@ -129,6 +134,7 @@ class Network:
             dht=self._dht,
             exchange=self._exchange,
             book=book,
+            judge=self.standing,
             clock=config.clock,
         )
 
@@ -139,15 +145,20 @@ class Network:
         self.serve(PROTOCOL, self._exchange.serve, max_request=MAX_REQUEST)
         self.subscribe(TOPIC, self._exchange.validate, self._exchange.received)
         try:
-            async with (
-                running_host(self._host, listen),
-                self._dht.running(),
-                self._gossip.running(),
-                trio.open_nursery() as nursery,
-            ):
-                nursery.start_soon(self._peers.run)
-                nursery.start_soon(self._exchange.run)
-                nursery.start_soon(self._upkeep.run)
+            async with running_host(self._host, listen), trio.open_nursery() as nursery:
+                for name, part in (
+                    ("gossip", self._gossip.run),
+                    ("dht", self._dht.run),
+                    ("scores", self._peers.run),
+                    ("records", self._exchange.run),
+                    ("greetings", self._upkeep.greet),
+                    ("dialling", self._upkeep.dial),
+                    ("address book", self._upkeep.keep_book),
+                ):
+                    nursery.start_soon(self._parts.keep, name, part)
+                with trio.move_on_after(READY_TIMEOUT):
+                    await self._gossip.ready.wait()
+                    await self._dht.ready.wait()
                 yield
                 nursery.cancel_scope.cancel()
         finally:
@@ -166,9 +177,27 @@ class Network:
         """What is known about the nodes of the network."""
         return self._exchange.view
 
+    @property
+    def troubles(self) -> tuple[PartTrouble, ...]:
+        """Background parts that a surprise ended, and which were started again."""
+        return self._parts.troubles
+
+    def standing(self, peer_id: str) -> Standing:
+        """How the peer stands: by the node's judge where it has one, else by its conduct."""
+        proven = self._peers.standing(peer_id)
+        return proven if self._judge is None else max(proven, self._judge(peer_id))
+
+    def judge_by(self, judge: Judge) -> None:
+        """Ask `judge` from now on, which knows what the chain says; it must be quick."""
+        self._judge = judge
+
     def connected(self, peer_id: str) -> bool:
         """Whether there is a live connection to the peer."""
         return self._peers.connected(peer_id)
+
+    def seen_at(self, peer_id: str) -> str | None:
+        """The host from which the peer is connected now, None where it is not."""
+        return self._peers.seen_at(peer_id)
 
     def peers(self) -> tuple[str, ...]:
         """Peer ids with a live connection, ordered."""

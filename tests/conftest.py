@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 
 import pytest
+import structlog
 
 MAX_PROCESSES = 8
 
@@ -24,7 +25,17 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Several processes share the cores, so each gets one thread of its own to compute with."""
+    """Several processes share the cores, so each gets one thread of its own to compute with. Logs
+    have plain tracebacks, as nodes write them: drawn ones take most of a second each."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            ),
+        ]
+    )
     if config.getoption("numprocesses", None):
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
             os.environ.setdefault(name, "1")

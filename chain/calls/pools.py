@@ -119,6 +119,14 @@ class Pools:
             )
         return PoolFunds.from_abi(book, int(committed))
 
+    async def current(self) -> int | None:
+        """The pool that this key's own node is in, once all that it sent to join or leave one is
+        final; None where it is in none. Raises as `ContractCaller.await_outcomes`."""
+        for step in ("join", "leave"):
+            await self._caller.await_outcomes(step)
+        found = await self._caller.read("ComputeRegistry", "nodeOf", self._caller.address)
+        return int(found.poolId) if found.active else None
+
     async def is_member(self, pool_id: int, node: str) -> bool:
         """Whether a node is in a pool now."""
         return bool(await self._caller.read("ComputePool", "isMember", pool_id, node))

@@ -1,7 +1,7 @@
 """Making a case file from a validator's data folder (`proofs.verdict.casefile`).
 
-Everything is there already: bundles and revealed rows in `blobs/`, verdicts and inquiries in the
-journal. The node may be running.
+Everything is there already: bundles in `blobs/bundles/`, revealed rows in `blobs/`, verdicts
+and inquiries in the journal. The node may be running.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from node.config.schema import NodeConfig
 from node.errors import InputError
 from node.journal.reader import read_newest
 from node.onchain.receipt_domain import NO_CHAIN
-from node.roles.validator.bundle_store import BUNDLE
 from node.roles.validator.journal_events import AskedStage, LimitsUsed, RowsAsked, VerdictSigned
+from node.roles.validator.keeping.store import BUNDLE, bundles_folder
 from node.wire.blobs import ROWS
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import checksum_address
@@ -46,7 +46,9 @@ def find_bundle(data: DataDir, prefix: str) -> UnitBundle:
 def bundles_in(data: DataDir, newest_first: bool = False) -> Iterator[UnitBundle]:
     """The bundles of a folder by age, one in memory at a time; damaged files are left out."""
     paths = sorted(
-        data.blobs.glob(f"*{BUNDLE}"), key=lambda path: path.stat().st_mtime, reverse=newest_first
+        bundles_folder(data.blobs).glob(f"[!.]*{BUNDLE}"),
+        key=lambda path: path.stat().st_mtime,
+        reverse=newest_first,
     )
     return (bundle for bundle in map(_read_bundle, paths) if bundle is not None)
 

@@ -29,9 +29,14 @@ from node.config.settings import (
     BootstrapAddress,
     CommaSeparated,
     Device,
+    Hours,
     ListenAddress,
     Location,
+    ModelChoice,
+    PoolChoice,
+    PoolId,
     Size,
+    Wei,
     read_toml,
 )
 from node.errors import InputError
@@ -63,7 +68,9 @@ class WorkerSection(Section):
     """A worker's device. `vram` in bytes, 0 = what the device has; `threads` 0 = half the cores.
 
     `data_plane` "tunnel" sends hidden states over libp2p even where the data port can be reached.
-    `fault` makes a simulated worker dishonest in a named way and is refused outside a simulation.
+    With `dial_private` a neighbour's record is believed about private addresses, too, where the
+    neighbour is not seen at them. `fault` makes a simulated worker dishonest in a named way and is
+    refused outside a simulation.
     `rows_keep` bytes of received rows are kept, to show them should the stage be accused. Rewards
     are claimed once they reach `claim_above` (10^-18 PRIME) and are worth more than their gas, an
     ether being worth `tokens_per_ether` PRIME to the operator.
@@ -73,10 +80,31 @@ class WorkerSection(Section):
     vram: Size = 0
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     data_plane: Literal["auto", "tunnel"] = "auto"
+    dial_private: bool = False
     fault: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
     rows_keep: Size = 2**30
     claim_above: Annotated[int, Field(ge=0, lt=2**128)] = 0
     tokens_per_ether: Annotated[float, Field(ge=0, le=1e12)] = 1.0
+
+
+class PolicySection(Section):
+    """What a worker's operator lets it do.
+
+    It joins only `pools` (ids, or "any") and never `refused_pools`, serves only `models` (names in
+    its store or ids, or "any"), and only for at least `min_price` (10^-18 PRIME for one layer and
+    one token, as receipts count). Its transactions cost at most `gas_per_day` wei in 24 hours. It
+    works within `hours` of the local day (empty: always). `disk` and `memory` are bytes that it may
+    use, 0 for as much as `worker` says.
+    """
+
+    pools: PoolChoice = "any"
+    refused_pools: Annotated[tuple[PoolId, ...], CommaSeparated, Field(max_length=1024)] = ()
+    models: ModelChoice = "any"
+    min_price: Annotated[int, Field(ge=0, lt=2**88)] = 0
+    gas_per_day: Wei = 10**16
+    disk: Size = 0
+    memory: Size = 0
+    hours: Annotated[tuple[Hours, ...], CommaSeparated, Field(max_length=16)] = ()
 
 
 class OrchestratorSection(Section):
@@ -105,6 +133,7 @@ class OrchestratorSection(Section):
 class ValidatorSection(Section):
     """A validator's replay device, and the thresholds or profile by which it judges work of pools
     that name none. `stake` (10^-18 PRIME) is its voice; 0 is the least that registers a node.
+    `bundles_keep` and `rows_keep` are bytes of bundles, and of rows that stages revealed, on disk.
     `check_rate` is the share of sequences that are replayed; "auto" follows from what a cheat would
     gain and lose."""
 
@@ -113,6 +142,14 @@ class ValidatorSection(Section):
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
     stake: Annotated[int, Field(ge=0, lt=2**128)] = 0
     check_rate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
+    bundles_keep: Size = 4 * 2**30
+    rows_keep: Size = 4 * 2**30
+
+
+class RetentionSection(Section):
+    """What the disk is for. Nothing new is taken in while less than `free_reserve` is free."""
+
+    free_reserve: Size = 256 * 2**20
 
 
 class NodeConfig(Section):
@@ -141,8 +178,10 @@ class NodeConfig(Section):
     log_format: Literal["auto", "console", "json"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     worker: WorkerSection = WorkerSection()
+    policy: PolicySection = PolicySection()
     orchestrator: OrchestratorSection = OrchestratorSection()
     validator: ValidatorSection = ValidatorSection()
+    retention: RetentionSection = RetentionSection()
 
     def model_post_init(self, context: Any) -> None:
         """Make paths absolute, and name each role once."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from node.errors import InputError
 
@@ -24,6 +25,9 @@ _HOST = r"/(?:ip4/\d{1,3}(?:\.\d{1,3}){3}|ip6/[0-9a-fA-F:.]+|dns[46]?/[A-Za-z0-9
 _LISTEN = re.compile(rf"^{_HOST}/tcp/(\d{{1,5}})$")
 _BOOTSTRAP = re.compile(rf"^{_HOST}/tcp/(\d{{1,5}})/p2p/[1-9A-HJ-NP-Za-km-z]{{10,128}}$")
 _ACCOUNT = re.compile(r"^0x[0-9a-fA-F]{40}$")
+_WEI = re.compile(r"^\s*(\d{1,20}(?:\.\d{1,18})?)\s*(gwei|ether)\s*$")
+_HOUR = r"([01]?\d|2[0-4]):([0-5]\d)"
+_HOURS = re.compile(rf"^\s*{_HOUR}\s*-\s*{_HOUR}\s*$")
 _DEVICE = re.compile(r"^(auto|cpu|cuda(:\d{1,3})?)$")
 
 
@@ -57,6 +61,38 @@ def parse_location(value: object) -> tuple[float, float] | None:
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):
         raise ValueError("latitude is within ±90 and longitude within ±180 degrees")
     return latitude, longitude
+
+
+def parse_wei(value: object) -> object:
+    """Whole wei of `"0.01 ether"` or `"2 gwei"`; anything else is left to the next check."""
+    match = _WEI.match(value) if isinstance(value, str) else None
+    if match is None:
+        return value
+    wei = Decimal(match[1]) * 10 ** (9 if match[2] == "gwei" else 18)
+    if wei != int(wei):
+        raise ValueError("there is nothing smaller than a wei")
+    return int(wei)
+
+
+def parse_hours(value: object) -> tuple[int, int]:
+    """(start, end) in minutes after midnight of `"22:00-06:30"`, or such a pair. Raises
+    `ValueError`."""
+    match = _HOURS.match(value) if isinstance(value, str) else None
+    if match is not None:
+        start, end = int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])
+        if max(start, end) <= 24 * 60:
+            return start % (24 * 60), end % (24 * 60)
+    if isinstance(value, list | tuple) and len(value) == 2:
+        first, last = value
+        if type(first) is int and type(last) is int and 0 <= min(value) <= max(value) < 24 * 60:
+            return first, last
+    raise ValueError('hours are like "22:00-06:30", local time')
+
+
+def _split_unless_any(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    return value if value == "any" else _split(value)
 
 
 def _split(value: object) -> object:
@@ -107,6 +143,20 @@ def parse_account(value: object) -> str | None:
 
 
 CommaSeparated = BeforeValidator(_split)
+PoolId = Annotated[int, Field(ge=0, lt=2**63)]
+PoolChoice = Annotated[
+    Literal["any"] | Annotated[tuple[PoolId, ...], Field(max_length=1024)],
+    BeforeValidator(_split_unless_any),
+]
+ModelChoice = Annotated[
+    Literal["any"]
+    | Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=512)], ...], Field(max_length=1024)
+    ],
+    BeforeValidator(_split_unless_any),
+]
+Wei = Annotated[int, BeforeValidator(parse_wei), Field(ge=0, lt=2**128)]
+Hours = Annotated[tuple[int, int], BeforeValidator(parse_hours)]
 Size = Annotated[int, BeforeValidator(parse_size)]
 Account = Annotated[str | None, BeforeValidator(parse_account)]
 Location = Annotated[tuple[float, float] | None, BeforeValidator(parse_location)]

@@ -25,9 +25,22 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PartInfo(Shape):
+    """A background part of the node that a surprise ended at least once: "running" again, "failed"
+    and begun again at `next_try`, or "ended". `surprises` counts all since the start."""
+
+    name: str
+    state: str
+    surprises: int
+    reason: str
+    at: float = 0.0
+    next_try: float = 0.0
+
+
 class Status(Shape):
     """This node. `state` is the node machine's: starting, registered, serving, draining,
-    stopped."""
+    stopped. `work` is a worker's: whose work it does, or what it was offered and why it waits.
+    `disk` says why nothing new is taken, "" while all is well; `parts` had surprises."""
 
     peer_id: str
     address: str
@@ -42,6 +55,9 @@ class Status(Shape):
     provider: str = ""
     engine_pid: int = 0
     engine_rss: int = 0
+    work: str = ""
+    disk: str = ""
+    parts: tuple[PartInfo, ...] = ()
 
 
 class NodeInfo(Shape):
@@ -155,7 +171,7 @@ class JobRefused(Exception):
     """Raised by `submit`: the node takes no such job. `status` is the HTTP status to answer with.
 
     Codes in use: "not_orchestrator" (409), "busy" (503), "too_many_prompts" (422), "draining"
-    (503).
+    (503), "no_storage" (507).
     """
 
     code: str

@@ -1,17 +1,20 @@
 """The node's journal: what it accepted, on disk before it answers."""
 
 from node.journal.reader import read_newest
-from node.journal.store import Entry, Event, Journal, JournalError
-from node.journal.typed import JournalEvent
-from node.journal.writer import AsyncJournal, open_journal
+from node.journal.store import DiskError, Entry, Event, Journal, JournalError
+from node.journal.typed import Forget, JournalEvent
+from node.journal.writer import AsyncJournal, WriterLimits, open_journal
 
 __all__ = [
     "AsyncJournal",
+    "DiskError",
     "Entry",
     "Event",
+    "Forget",
     "Journal",
     "JournalError",
     "JournalEvent",
+    "WriterLimits",
     "open_journal",
     "read_newest",
 ]

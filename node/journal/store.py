@@ -16,7 +16,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,26 +30,45 @@ ORIGINS = ("peer", "chain", "operator", "self")
 MAX_BODY = 16 * 2**20
 MAX_NAME = 512
 _PAGE = 256
+_REASONS = {
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_IOERR": "the disk fails",
+    "SQLITE_READONLY": "the disk cannot be written",
+    "SQLITE_CANTOPEN": "the journal's file cannot be opened",
+    "SQLITE_BUSY": "another program holds the journal's file",
+}
+"""By the first letters of SQLite's names of errors."""
 
 
 class JournalError(ResourceError):
     """The journal cannot be opened, read or written; the message names the file."""
 
 
+class DiskError(JournalError):
+    """The disk did not take it this time; it may another time. `reason` says why, without paths."""
+
+    def __init__(self, message: str, hint: str, reason: str) -> None:
+        super().__init__(message, hint)
+        self.reason = reason
+
+
 @dataclass(frozen=True)
 class Entry:
-    """An event to append. `body` is anything MessagePack holds; it is encoded here, at once."""
+    """An event to append. `body` is anything MessagePack holds; it is encoded here, at once, and
+    what waits for the disk is `packed` alone. With `erase` the event of this kind and key is
+    deleted instead."""
 
     kind: str
     key: str
-    body: Any = None
+    body: InitVar[Any] = None
+    erase: bool = False
     packed: bytes = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, body: Any) -> None:
         check_kind(self.kind)
         if not 0 < len(self.key) <= MAX_NAME:
             raise JournalError(f"a key has 1 to {MAX_NAME} characters, not {len(self.key)}")
-        object.__setattr__(self, "packed", pack(self.body))
+        object.__setattr__(self, "packed", pack(body))
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,8 @@ class Journal:
         results: list[list[bool]] = []
         at = self._clock()
         with self._translated():
+            if self._connection.in_transaction:  # a failing disk refused even the rollback
+                self._connection.rollback()
             self._connection.execute("BEGIN IMMEDIATE")
             with self._connection:
                 for entries, state in groups:
@@ -148,6 +169,11 @@ class Journal:
         return results
 
     def _insert(self, entry: Entry, at: float) -> bool:
+        if entry.erase:
+            gone = self._connection.execute(
+                "DELETE FROM events WHERE kind = ? AND key = ?", (entry.kind, entry.key)
+            )
+            return gone.rowcount == 1
         cursor = self._connection.execute(
             "INSERT INTO events (at, kind, key, body) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (kind, key) DO NOTHING",
@@ -215,12 +241,23 @@ class Journal:
         except UnknownSchema as exc:
             raise JournalError(f"{self.path}: not usable: {exc}", way_out) from exc
         except sqlite3.OperationalError as exc:
-            raise JournalError(
-                f"{self.path}: {exc}", "check the folder's permissions and the disk's free space"
+            raise DiskError(
+                f"{self.path}: {exc}",
+                "check the folder's permissions and the disk's free space",
+                _reason(exc),
             ) from exc
         except (sqlite3.DatabaseError, ValueError, msgpack.UnpackException) as exc:
             reason = " ".join(str(exc).split())
             raise JournalError(f"{self.path}: damaged: {reason}", way_out) from exc
+
+
+def _reason(exc: sqlite3.OperationalError) -> str:
+    """What is wrong with the disk, for people; SQLite's own word where it is something else."""
+    name = getattr(exc, "sqlite_errorname", "")
+    for prefix, reason in _REASONS.items():
+        if name.startswith(prefix):
+            return reason
+    return str(exc)
 
 
 def unpack(data: bytes) -> Any:

@@ -17,6 +17,7 @@ sends: a body that does not fit raises `JournalError` and names the event.
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -65,3 +66,16 @@ class JournalEvent(BaseModel):
         if event.key != stored.key:
             raise JournalError(f"event {stored.id} is no {cls.kind}: its key is another's")
         return event
+
+
+@dataclass(frozen=True)
+class Forget:
+    """Recorded among events: the event of this class and key is deleted, in the same transaction.
+    For what is over and would otherwise be kept for ever."""
+
+    event: type[JournalEvent]
+    key: str
+
+    def to_entry(self) -> Entry:
+        """The deletion as the journal's file takes it."""
+        return Entry(self.event.kind, self.key, erase=True)

@@ -18,7 +18,8 @@ that saw a timeout may ask again.
 | claim | orchestrator → stage | evidence and a countersigned receipt of a finished unit |
 | countersign | stage → downstream stage | agreement: the second signature on a receipt |
 | forget | orchestrator → stage | drop evidence that is no longer needed |
-| verify | orchestrator → validator | a proof bundle to check |
+| verify | orchestrator → validator | the offer of a bundle to check: whose it is, what it costs |
+| bundle | orchestrator → validator | the offered bundle, once the validator wants it |
 | verdict | validator → orchestrator | the signed verdict |
 | cosign | validator → validator | an epoch to sign: the root; its data are fetched by hash |
 | convict | validator → validator | a conviction to sign |
@@ -30,7 +31,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from node.wire.messages.fields import MAX_BUNDLE, Body, Done, StageRef
+from node.wire.messages.fields import MAX_BUNDLE, MAX_VERDICT, Body, Done, StageRef
 from node.wire.messages.settlement import (
     ConvictRequest,
     Cosigned,
@@ -39,12 +40,14 @@ from node.wire.messages.settlement import (
     FetchRequest,
 )
 from node.wire.messages.verification import (
+    BundleUpload,
     ClaimAnswer,
     ClaimRequest,
     Countersigned,
     CountersignRequest,
     Forget,
     VerdictNotice,
+    VerifyAnswer,
     VerifyRequest,
 )
 from node.wire.messages.work import (
@@ -100,8 +103,9 @@ COUNTERSIGN = Method(
     max_answer=4096,
 )
 FORGET = Method("forget", Forget, Done, timeout=15.0)
-VERIFY = Method("verify", VerifyRequest, Done, timeout=30.0, max_request=MAX_BUNDLE + 4096)
-VERDICT = Method("verdict", VerdictNotice, Done, timeout=15.0, max_request=MAX_BUNDLE + 4096)
+VERIFY = Method("verify", VerifyRequest, VerifyAnswer, timeout=15.0, max_request=512)
+BUNDLE = Method("bundle", BundleUpload, Done, timeout=60.0, max_request=MAX_BUNDLE + 4096)
+VERDICT = Method("verdict", VerdictNotice, Done, timeout=15.0, max_request=MAX_VERDICT + 4096)
 COSIGN = Method("cosign", CosignRequest, Cosigned, timeout=60.0, max_request=8192)
 CONVICT = Method("convict", ConvictRequest, Countersigned, timeout=15.0, max_request=8192)
 FETCH = Method("fetch", FetchRequest, FetchedChunk, timeout=20.0, max_answer=5 * 2**20)

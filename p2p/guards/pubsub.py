@@ -19,12 +19,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from libp2p.abc import IHost
+from libp2p.abc import IHost, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.tools.anyio_service.exceptions import LifecycleError
 
 MAX_RPC = 256 * 1024
 MAX_PEER_ID_BYTES = 64
@@ -67,6 +68,25 @@ class GuardedPubsub(Pubsub):
         )
         self._topic_prefix = topic_prefix
         self._on_fault = on_fault
+        # The library's constructor registered it a moment ago and keeps no name for it.
+        self._notifee = host.get_network().notifees[-1]
+
+    async def stream_handler(self, stream: INetStream) -> None:
+        """Read a peer's messages until its stream ends."""
+        try:
+            await super().stream_handler(stream)
+        except LifecycleError:
+            # This service has ended under the stream, which is no fault of the peer.
+            await stream.reset()
+
+    async def retire(self) -> None:
+        """Another service takes this one's place. The library has no way to take over streams, so
+        all connections are closed; `p2p.peering.upkeep` dials again."""
+        network = self.host.get_network()
+        network.remove_notifee(self._notifee)
+        for connections in tuple(network.connections.values()):
+            for connection in tuple(connections):
+                await connection.close()
 
     def handle_subscription(self, origin_id: ID, sub_message: rpc_pb2.RPC.SubOpts) -> None:
         """Only topics of this network; a fixed list would miss those we subscribe to later."""

@@ -10,8 +10,8 @@ What the stock swarm does wrong, and what replaces it:
   a moment (`p2p.guards.dialling`); the first connection wins and the call returns at once.
 * Two nodes that dial each other at the same moment keep both connections. Here both sides apply
   the same rule (`keeps_new`) and one connection stays.
-* Nothing asks whether a peer may connect. Here `admits(peer_id)` does, after the handshake has
-  proved who it is.
+* Nothing asks whether a peer may connect. Here the form of its id is checked and `admits(peer_id)`
+  asked, after the handshake has proved who it is.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from multiaddr import Multiaddr
 
 from p2p.guards.dialling import DEFAULT_DIALLING, DialTiming, first_connection
 from p2p.guards.upgrader import guarded_upgrader
+from p2p.identity import is_peer_id
 
 MAX_CONNECTIONS = 512
 MAX_HANDSHAKES = 64
@@ -204,7 +205,11 @@ class GuardedSwarm(Swarm):
     async def add_conn(self, muxed_conn: IMuxedConn, direction: str = "unknown") -> SwarmConn:
         """Register a connection after admission; closes whichever of a pair loses."""
         peer_id = muxed_conn.peer_id
-        if not self._admits(str(peer_id)) or peer_id == self.self_id:
+        if (
+            not is_peer_id(str(peer_id))
+            or not self._admits(str(peer_id))
+            or peer_id == self.self_id
+        ):
             await muxed_conn.close()
             raise SwarmException(f"peer {peer_id} is not admitted")
         outbound = direction == "outbound"
@@ -212,7 +217,11 @@ class GuardedSwarm(Swarm):
             await muxed_conn.close()
             raise SwarmException(f"already connected to {peer_id}")
         connection = await super().add_conn(muxed_conn, direction=direction)
-        # Asked again: two connections may have registered at the same time.
+        # Asked again, since registering takes a while: the peer may be banned by now, and two
+        # connections may have registered at the same time.
+        if not self._admits(str(peer_id)):
+            self.manager.run_task(self._close_connection_async, connection)
+            return connection
         for other in self.live_connections(peer_id):
             if other is connection:
                 continue

@@ -276,7 +276,12 @@ class GuardedYamux(IMuxedConn):
             )
             return None
         self._streams[stream.stream_id] = stream
-        self.post(encode(FrameType.WINDOW_UPDATE, flags=Flag.ACK, stream_id=stream.stream_id))
+        # Provoked by the peer like the answers to its pings, so it waits where those are bounded:
+        # one that opens and resets streams without end and never reads is cut off.
+        self.post(
+            encode(FrameType.WINDOW_UPDATE, flags=Flag.ACK, stream_id=stream.stream_id),
+            urgent=True,
+        )
         return stream
 
     async def _keep_loop(self) -> None:

@@ -1,9 +1,10 @@
 """Frames waiting for the one task that writes to the connection.
 
-Two queues. *Urgent* frames (credit, pings, refusals, goodbye) go first, so that credit is not stuck
-behind a bulk transfer. *Ordered* frames (data, and the SYN, FIN and RST of their streams) keep
-their order. `put` never waits and a frame is whole or absent: that is what makes a cancelled writer
-harmless to the connection. Waiting for room is the writers' own business (`full`, `wait_sent`).
+Two queues. *Urgent* frames (credit, pings, ACKs, refusals, goodbye) go first, so that credit is not
+stuck behind a bulk transfer; a peer provokes them, so their number is bounded. *Ordered* frames
+(data, and the SYN, FIN and RST of their streams) keep their order. `put` never waits and a frame is
+whole or absent: that is what makes a cancelled writer harmless to the connection. Waiting for room
+is the writers' own business (`full`, `wait_sent`).
 """
 
 from __future__ import annotations

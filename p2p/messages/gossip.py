@@ -14,7 +14,6 @@ nothing may depend on a single message arriving.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -63,17 +62,24 @@ class Gossip:
         on_fault: Callable[[str, str, Exception], None],
     ) -> None:
         self._network = network
+        self._host = host
         self._own = str(host.get_id())
         self._on_reject = on_reject
-        self._router = gossip_router()
-        self._pubsub = GuardedPubsub(
-            host, self._router, topic_prefix=f"/{network}/", on_fault=on_fault
-        )
+        self._on_fault = on_fault
+        self._build()
+        self._started = False
+        self.ready = trio.Event()
         self._topics: dict[str, _Topic] = {}
         self._queue_send, self._queue_receive = trio.open_memory_channel[tuple[str, bytes]](
             PUBLISH_QUEUE
         )
         self._wanted_send, self._wanted_receive = trio.open_memory_channel[_Topic](PUBLISH_QUEUE)
+
+    def _build(self) -> None:
+        self._router = gossip_router()
+        self._pubsub = GuardedPubsub(
+            self._host, self._router, topic_prefix=f"/{self._network}/", on_fault=self._on_fault
+        )
 
     def subscribe(self, topic: str, validate: Validator, handler: TopicHandler) -> None:
         """Take part in a topic from now on.
@@ -111,18 +117,26 @@ class Gossip:
         peers = self._pubsub.peer_topics.get(f"/{self._network}/{topic.strip('/')}", ())
         return tuple(str(peer) for peer in peers)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Take part in the topics while the block runs."""
+    async def run(self) -> None:
+        """Take part in the topics until cancelled.
+
+        Services of the library run once. A second call builds new ones and subscribes to every
+        topic again; all connections are closed for it and come back by themselves.
+        """
+        if self._started:
+            await self._pubsub.retire()
+            self._build()
+        self._started = True
         async with (
-            background_trio_service(self._pubsub),
+            background_trio_service(self._pubsub) as manager,
             background_trio_service(self._router),
             trio.open_nursery() as nursery,
         ):
             await self._pubsub.wait_until_ready()
             nursery.start_soon(self._publish_loop)
             nursery.start_soon(self._subscribe_loop, nursery)
-            yield
+            self.ready.set()
+            await manager.wait_finished()
             nursery.cancel_scope.cancel()
 
     async def _publish_loop(self) -> None:
@@ -131,7 +145,13 @@ class Gossip:
             await trio.sleep(PUBLISH_INTERVAL)
 
     async def _subscribe_loop(self, nursery: trio.Nursery) -> None:
+        for topic in list(self._topics.values()):
+            await self._join(topic, nursery)
         async for topic in self._wanted_receive:
+            await self._join(topic, nursery)
+
+    async def _join(self, topic: _Topic, nursery: trio.Nursery) -> None:
+        if topic.name not in self._pubsub.topic_ids:
             self._pubsub.set_topic_validator(topic.name, self._validator(topic), False)
             messages = await self._pubsub.subscribe(topic.name)
             nursery.start_soon(self._deliver_loop, topic, messages)

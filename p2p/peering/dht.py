@@ -12,8 +12,7 @@ our own lookup, which always asks the network.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -24,6 +23,8 @@ from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.tools.anyio_service import background_trio_service
+
+from p2p.identity import is_peer_id
 
 # Ten announcements per ten seconds are taken from one peer; stay below.
 PROVIDE_INTERVAL = 1.25
@@ -79,20 +80,30 @@ class Dht:
 
     def __init__(self, host: IHost, network: str) -> None:
         self._host = host
-        self._kad = KadDHT(
-            _NamespacedHost(host, f"/{network}/kad/1.0.0"),
+        self._protocol = f"/{network}/kad/1.0.0"
+        self._kad = self._make()
+        self._started = False
+        self.ready = trio.Event()
+        self._pace = trio.Lock()
+        self._next_provide = 0.0
+
+    def _make(self) -> KadDHT:
+        return KadDHT(
+            _NamespacedHost(self._host, self._protocol),
             DHTMode.SERVER,
             strict_validation=True,
             max_peers_per_subnet=0,  # private networks share one subnet
         )
-        self._pace = trio.Lock()
-        self._next_provide = 0.0
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Serve and refresh while the block runs."""
-        async with background_trio_service(self._kad):
-            yield
+    async def run(self) -> None:
+        """Serve and refresh until cancelled. A service of the library runs once, so that a second
+        call begins with an empty table, which fills with the next queries."""
+        if self._started:
+            self._kad = self._make()
+        self._started = True
+        async with background_trio_service(self._kad) as manager:
+            self.ready.set()
+            await manager.wait_finished()
 
     async def join(self) -> int:
         """Look up our own id, which makes the queried peers know us; returns how many answered."""
@@ -132,12 +143,14 @@ class Dht:
         """
         digest = _digest(key)
         store = self._kad.provider_store
-        found: dict[str, PeerInfo] = {str(p.peer_id): p for p in store.get_providers(digest)}
+        found: dict[str, PeerInfo] = {
+            str(p.peer_id): p for p in store.get_providers(digest) if is_peer_id(str(p.peer_id))
+        }
 
         async def ask(peer: ID) -> None:
             providers, _ = await store._get_providers_from_peer_with_closers(peer, digest)
             for provider in providers[:MAX_PROVIDERS]:
-                if len(found) < MAX_PROVIDERS:
+                if len(found) < MAX_PROVIDERS and is_peer_id(str(provider.peer_id)):
                     found.setdefault(str(provider.peer_id), provider)
 
         with trio.move_on_after(timeout):

@@ -17,6 +17,8 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from p2p.admission.sources import UNKNOWN, subnet
+from p2p.admission.standing import Conduct, Standing
 from p2p.errors import ConfigError, InvalidPeerId, PeerBanned, PeerUnreachable
 from p2p.guards.host import GuardedHost
 from p2p.peering.addresses import AddressBook, peer_id_object, split_peer_address
@@ -57,6 +59,7 @@ class Peers:
         self._find_peer = find_peer
         self._clock = clock
         self._announced: set[str] = set()
+        self._conduct = Conduct()
         self._searched: dict[str, float] = {}
         self._to_close: set[str] = set()
         self._close_wanted = trio.Event()
@@ -67,10 +70,23 @@ class Peers:
 
     def connected(self, peer_id: str) -> bool:
         """Whether the peer has a live connection; False for text that is no peer id."""
+        return bool(self._live(peer_id))
+
+    def _live(self, peer_id: str) -> list[Any]:
+        """Live connections of a peer, none for text that is no peer id of this network."""
         try:
-            return bool(self._swarm.live_connections(peer_id_object(peer_id)))
+            return list(self._swarm.live_connections(peer_id_object(peer_id)))
         except InvalidPeerId:
-            return False
+            return []
+
+    def seen_at(self, peer_id: str) -> str | None:
+        """The host at the other end of a live connection to the peer; None where there is none."""
+        try:
+            live = self._swarm.live_connections(peer_id_object(peer_id))
+        except InvalidPeerId:
+            return None
+        found = (conn.muxed_conn.get_remote_address() for conn in live)
+        return next((str(address[0]) for address in found if address is not None), None)
 
     def all(self) -> tuple[str, ...]:
         """Peers with a live connection, ordered."""
@@ -78,9 +94,28 @@ class Peers:
             sorted(str(p) for p in list(self._swarm.connections) if self._swarm.live_connections(p))
         )
 
+    def outbound(self) -> int:
+        """How many peers have a connection that we dialled."""
+        return sum(
+            any(c.muxed_conn.is_initiator for c in self._swarm.live_connections(p))
+            for p in list(self._swarm.connections)
+        )
+
+    def subnet(self, peer_id: str) -> str:
+        """The subnet that the peer's connection comes from, `UNKNOWN` without one."""
+        for connection in self._live(peer_id):
+            remote = connection.muxed_conn.get_remote_address()
+            if remote is not None:
+                return subnet(remote[0])
+        return UNKNOWN
+
+    def standing(self, peer_id: str) -> Standing:
+        """What the peer has proven by its conduct."""
+        return self._conduct.standing(peer_id, self._clock())
+
     def rtt(self, peer_id: str) -> float | None:
         """Smoothed round-trip time in seconds of the peer's connection, None when unknown."""
-        live = self._swarm.live_connections(peer_id_object(peer_id))
+        live = self._live(peer_id)
         return live[0].muxed_conn.rtt if live else None
 
     def changed(self, peer_id: ID) -> None:
@@ -89,9 +124,11 @@ class Peers:
         live = bool(self._swarm.live_connections(peer_id))
         if live and name not in self._announced:
             self._announced.add(name)
+            self._conduct.connected(name, self._clock())
             self.events.publish(PeerConnected(name))
         elif not live and name in self._announced:
             self._announced.discard(name)
+            self._conduct.disconnected(name, self._clock())
             self.events.publish(PeerDisconnected(name))
 
     # -- connecting -----------------------------------------------------------------------------
@@ -170,6 +207,7 @@ class Peers:
     def offend(self, peer_id: str, offence: Offence, reason: str) -> None:
         """Charge a peer for what it did; closes its connections when that is due."""
         log.info("peer misbehaved", peer=peer_id, offence=offence.name.lower(), reason=reason)
+        self._conduct.offended(peer_id, self._clock())
         self._carry_out(self._scores.offend(peer_id, offence, self._clock()))
 
     def admits(self, peer_id: str) -> bool:
@@ -196,8 +234,8 @@ class Peers:
                     nursery.start_soon(self.disconnect, peer_id)
 
     async def disconnect(self, peer_id: str) -> None:
-        """Close all connections of a peer."""
-        for connection in self._swarm.live_connections(peer_id_object(peer_id)):
+        """Close all connections of a peer; nothing to do for text that is no peer id."""
+        for connection in self._live(peer_id):
             await connection.close()
 
 

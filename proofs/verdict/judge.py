@@ -62,16 +62,8 @@ def judge(
     """
     _check_coverage(bundle, measures)
     findings = Findings(bundle, measures)
-    if reason := check_claims(bundle, domain):
-        return findings.unattributed(reason)
-    if reason := find_terms_mismatch(bundle):
-        return findings.unattributed(reason)
-    for stage, reason in contradictions(bundle).items():
-        findings.fault(stage, reason)
-    if findings.faults:
-        return findings.verdict()
-    if reason := find_bundle_mismatch(bundle) or _ending_faults(bundle):
-        return findings.unattributed(reason)
+    if (verdict := _judge_words(findings, bundle, domain)) is not None:
+        return verdict
     for stage, reason in malformed(bundle, measures):
         findings.fault(stage, reason)
     charges = sorted(off_boundaries(bundle, measures, limits), key=_order)
@@ -97,6 +89,24 @@ def judge(
     if unattributed and not findings.faults and findings.doubt is None:
         return findings.unattributed(unattributed)
     return findings.verdict()
+
+
+def judge_words(bundle: UnitBundle, domain: Domain) -> Verdict | None:
+    """The verdict that rules 1 to 3 reach: they need signatures and statements alone, no replay.
+    None where the bundle holds so far, and only a replay can tell."""
+    return _judge_words(Findings(bundle, [None] * len(bundle.sequences)), bundle, domain)
+
+
+def _judge_words(findings: Findings, bundle: UnitBundle, domain: Domain) -> Verdict | None:
+    if reason := check_claims(bundle, domain) or find_terms_mismatch(bundle):
+        return findings.unattributed(reason)
+    for stage, reason in contradictions(bundle).items():
+        findings.fault(stage, reason)
+    if findings.faults:
+        return findings.verdict()
+    if reason := find_bundle_mismatch(bundle) or _ending_faults(bundle):
+        return findings.unattributed(reason)
+    return None
 
 
 def _order(charge: Charge) -> tuple[bool, int, int]:

@@ -29,7 +29,7 @@ from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
-from node.roles.validator.assembly import open_validator
+from node.roles.validator.assembly import OpenModel, open_validator
 from node.roles.validator.judging.engine import ReplayTiming
 from node.roles.validator.judging.rows import RowsTiming
 from node.roles.validator.service import Validator
@@ -41,6 +41,7 @@ from node.roles.worker.service import Worker, WorkerOptions, build_worker
 from node.roles.worker.timing import RewardTiming, WorkerTiming
 from node.settlement.chain_follower import ChainFollower, EventSource, FollowerTiming
 from node.settlement.follower import NothingSettled
+from node.supervisor.supervisor import Supervisor
 from node.wire.blobs import BlobStore, FetchTiming
 from node.wire.codec import encode
 from node.wire.messages.fields import Body
@@ -57,7 +58,7 @@ from tests.adversarial.ledger import Ledger
 from tests.adversarial.ledger_client import Chain, Reader
 from tests.adversarial.standins import EOS, HIDDEN, LAYERS, MODEL, POOL, VOCAB, Engine
 
-SECONDS = 30.0
+SECONDS = 120.0
 VALIDATOR_TIMING = ValidatorTiming(
     delivery=Backoff.every(0.01, most=20),
     judging=JudgingTiming(
@@ -169,6 +170,7 @@ async def open_node(
     ledger: Ledger | None = None,
     source: EventSource | None = None,
     role: str = "worker",
+    supervisor: Supervisor | None = None,
 ) -> AsyncIterator[Node]:
     """A host whose journal and blobs live in `folder`; with a ledger it is its own provider's, and
     its follower reads `source` (the ledger's events unless another is given)."""
@@ -184,7 +186,7 @@ async def open_node(
         open_journal(folder / "journal.db") as journal,
     ):
         if boot is not None:
-            await network.bootstrap(10.0)
+            await network.bootstrap(60)
         chain: Any = Chain(ledger, key, address) if ledger is not None else None
         yield Node(
             NodeContext(
@@ -201,6 +203,7 @@ async def open_node(
                 engine_dir=folder,
                 blobs=folder / "blobs",
                 log=structlog.get_logger("test"),
+                supervisor=supervisor or Supervisor(),
             ),
             chain,
             source,
@@ -229,11 +232,14 @@ def make_worker(
 
 
 def make_validator(
-    node: Node, engine: Engine, timing: ValidatorTiming = VALIDATOR_TIMING
+    node: Node,
+    engine: Engine,
+    timing: ValidatorTiming = VALIDATOR_TIMING,
+    open_model: OpenModel = named_model,
 ) -> Validator:
     """A validator that is quick to try again, and whose model is only named."""
     context = node.context
-    return open_validator(context, node.chain, engine, node.follower, timing, named_model)  # type: ignore[arg-type]
+    return open_validator(context, node.chain, engine, node.follower, timing, open_model)  # type: ignore[arg-type]
 
 
 TIMING = OrchestratorTiming(ping=0.2, claim=Backoff(0.0, 0.0, most=3))

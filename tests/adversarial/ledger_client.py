@@ -98,6 +98,9 @@ class Pools:
             committed=self._ledger.total(pool_id),
         )
 
+    async def current(self) -> int | None:
+        return next((pool for pool, node in self._ledger.members if node == self._address), None)
+
     async def is_member(self, pool_id: int, node: str) -> bool:
         return (pool_id, node) in self._ledger.members
 

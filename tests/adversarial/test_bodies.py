@@ -10,14 +10,14 @@ import pytest
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.wire import methods
 from node.wire.codec import BadBody, decode
-from node.wire.messages.verification import VerifyRequest
+from node.wire.messages.verification import BundleUpload
 from node.wire.messages.work import Progress
 from node.wire.methods import Method
 
 METHODS = {value.name: value for value in vars(methods).values() if isinstance(value, Method)}
 WORKER = ("ping", "invite", "load", "edge", "ring", "assign", "claim", "countersign")
 ORCHESTRATOR = ("progress", "trouble", "verdict")
-VALIDATOR = ("verify", "cosign", "convict")
+VALIDATOR = ("verify", "bundle", "cosign", "convict")
 REF = {"group_id": b"g" * 32, "generation": 1, "stage": 0}
 GARBAGE = (
     b"",
@@ -37,6 +37,7 @@ TURNED_AWAY = {
     "not_asked",
     "not_my_orchestrator",
     "not_my_neighbour",
+    "not_offered",
     "too_large",
 }
 
@@ -98,7 +99,7 @@ def test_a_list_of_a_million_bad_items_costs_one_complaint() -> None:
 )
 def test_containers_are_counted_before_they_fill_the_memory(data: bytes) -> None:
     with pytest.raises(BadBody):
-        decode(VerifyRequest, data)
+        decode(BundleUpload, data)
 
 
 def test_a_finished_sequence_has_at_least_one_token() -> None:

@@ -9,12 +9,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from node.roles.validator.assembly import OpenModel
 from node.roles.validator.service import Validator
 from node.roles.validator.timing import ValidatorTiming
 from node.wire.messages.fields import Done
-from node.wire.messages.verification import VerdictNotice, VerifyRequest
-from node.wire.methods import VERDICT, VERIFY
+from node.wire.messages.verification import BundleUpload, VerdictNotice, VerifyRequest
+from node.wire.methods import BUNDLE, VERDICT, VERIFY
 from node.wire.rpc import serve
+from p2p.errors import RemoteRefused
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.receipts import Receipt
 from proofs.evidence.bundle import StageClaim, UnitBundle
@@ -27,6 +29,7 @@ from tests.adversarial.harness import (
     Node,
     eventually,
     make_validator,
+    named_model,
     open_node,
     running,
 )
@@ -48,12 +51,18 @@ WORK = LAYERS * TOKENS * PRICE
 
 
 def bundle_of(
-    worker: Node, boss: Node, unit: bytes, pool_id: int, last: int, domain: Domain = DOMAIN
+    worker: Node,
+    boss: Node,
+    unit: bytes,
+    pool_id: int,
+    last: int,
+    domain: Domain = DOMAIN,
+    prompt: tuple[int, ...] = (3, 4, 5),
 ) -> UnitBundle:
     """A unit that `worker` truly did alone for `boss`; `last` is its last token."""
     sequence = BundleSequence(
         request=SequenceRequest(
-            sequence_id=sha256(unit).digest()[:16], prompt_ids=(3, 4, 5), max_tokens=4
+            sequence_id=sha256(unit).digest()[:16], prompt_ids=prompt, max_tokens=4
         ),
         output_ids=(10, 11, 12, last),
         reason=FinishReason.LENGTH,
@@ -68,7 +77,7 @@ def bundle_of(
         seq=1,
         counterparty=boss.address,
         epoch=1,
-        units=LAYERS * TOKENS,
+        units=LAYERS * sequence.token_count,
         commitment=evidence_commitment((evidence,)),
     )
     claim = StageClaim(
@@ -144,8 +153,39 @@ def ring_bundle(
     )
 
 
-def ask(unit: UnitBundle) -> VerifyRequest:
-    return VerifyRequest(bundle=unit.to_bytes())
+def offer(unit: UnitBundle, **changes: Any) -> VerifyRequest:
+    """What an honest orchestrator offers; `changes` are lies."""
+    pools = [claim.receipt.pool_id for claim in unit.stages if claim.receipt is not None]
+    content = unit.to_bytes()
+    said = VerifyRequest(
+        pool_id=pools[0] if pools else POOL,
+        unit_id=unit.unit_id,
+        bundle_id=sha256(content).digest(),
+        size=len(content),
+        tokens=sum(sequence.token_count for sequence in unit.sequences),
+    )
+    return said.model_copy(update=changes)
+
+
+async def send(sender: Node, judge: str, unit: UnitBundle, **changes: Any) -> None:
+    """Offer a bundle and upload it if it is wanted. Raises `RemoteRefused`."""
+    said = offer(unit, **changes)
+    if (await sender.ask(judge, VERIFY, said))["wanted"]:
+        await sender.ask(judge, BUNDLE, upload(unit, said.bundle_id))
+
+
+def upload(unit: UnitBundle, bundle_id: bytes | None = None) -> BundleUpload:
+    content = unit.to_bytes()
+    return BundleUpload(bundle_id=bundle_id or sha256(content).digest(), bundle=content)
+
+
+async def refusal(sender: Node, judge: str, unit: UnitBundle, **changes: Any) -> str:
+    """The code of the refusal that an offer or its upload meets."""
+    try:
+        await send(sender, judge, unit, **changes)
+    except RemoteRefused as exc:
+        return exc.code
+    raise AssertionError("the bundle was taken")
 
 
 @dataclass
@@ -166,6 +206,7 @@ class ValidatorScenario:
     judge: Node | None = None
     validator: Validator | None = None
     timing: ValidatorTiming = VALIDATOR_TIMING
+    open_model: OpenModel = named_model
 
     @asynccontextmanager
     async def session(self, weight: int = 1) -> AsyncIterator[ValidatorScenario]:
@@ -175,7 +216,7 @@ class ValidatorScenario:
             5, self.folder / "judge", boot=self.owner, ledger=self.ledger, role="validator"
         ) as self.judge:
             self.ledger.weights[self.judge.address] = weight
-            self.validator = make_validator(self.judge, self.engine, self.timing)
+            self.validator = make_validator(self.judge, self.engine, self.timing, self.open_model)
             async with running(self.judge, validator=self.validator):
                 yield self
 
@@ -189,11 +230,11 @@ class ValidatorScenario:
 
     async def verify(self, unit: UnitBundle, sender: Node | None = None) -> None:
         assert self.judge is not None
-        await (sender or self.owner).ask(self.judge.peer_id, VERIFY, ask(unit))
+        await send(sender or self.owner, self.judge.peer_id, unit)
 
-    async def refused(self, unit: UnitBundle, sender: Node | None = None) -> str:
+    async def refused(self, unit: UnitBundle, sender: Node | None = None, **changes: Any) -> str:
         assert self.judge is not None
-        return await (sender or self.owner).refused(self.judge.peer_id, VERIFY, ask(unit))
+        return await refusal(sender or self.owner, self.judge.peer_id, unit, **changes)
 
     async def judged(self, *units: UnitBundle) -> None:
         await eventually(lambda: all(u.content_id in self.verdicts for u in units))
@@ -204,7 +245,9 @@ class ValidatorScenario:
 
 @asynccontextmanager
 async def open_scenario(
-    folder: Path, timing: ValidatorTiming = VALIDATOR_TIMING
+    folder: Path,
+    timing: ValidatorTiming = VALIDATOR_TIMING,
+    open_model: OpenModel = named_model,
 ) -> AsyncIterator[ValidatorScenario]:
     """`timing` is that of the validator under test."""
     ledger = Ledger()
@@ -214,7 +257,9 @@ async def open_scenario(
             open_node(21, folder / "rival", boot=owner, ledger=ledger)
         )
         ledger.creators |= {POOL: owner.address, POOL + 1: rival.address}
-        scenario = ValidatorScenario(folder, owner, rival, ledger, Engine(Ring()), timing=timing)
+        scenario = ValidatorScenario(
+            folder, owner, rival, ledger, Engine(Ring()), timing=timing, open_model=open_model
+        )
 
         async def on_verdict(peer_id: str, notice: VerdictNotice) -> Done:
             if scenario.deaf:

@@ -35,9 +35,23 @@ async def devnet(nursery: trio.Nursery) -> DevChain:
     return await nursery.start(partial(serve_devnet, "127.0.0.1", 0, backend="py-evm"))
 
 
-@pytest.fixture(params=["py-evm", pytest.param("anvil", marks=needs_anvil)])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `each_chain` run on every kind of chain; all others on anvil, which is faster,
+    or, where it is missing, on the embedded one."""
+    chosen = any(
+        "any_devnet" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
+    )
+    if "any_devnet" not in metafunc.fixturenames or chosen:
+        return
+    kinds = ["py-evm" if find_anvil() is None else "anvil"]
+    if metafunc.definition.get_closest_marker("each_chain") is not None:
+        kinds = ["py-evm", pytest.param("anvil", marks=needs_anvil)]
+    metafunc.parametrize("any_devnet", kinds, indirect=True)
+
+
+@pytest.fixture
 async def any_devnet(request: pytest.FixtureRequest, nursery: trio.Nursery) -> DevChain:
-    """A fresh chain of each kind that this machine has."""
+    """A fresh chain of the kind that the test is to run on."""
     return await nursery.start(partial(serve_devnet, "127.0.0.1", 0, backend=request.param))
 
 

@@ -168,7 +168,7 @@ async def test_events_tell_it_all_in_order(ground: Ground) -> None:
     number = await challenger.disputes.dispute_receipt(posted, 0)
     found: list[Any] = []
     last = 0
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         async for batch in ground.reader.batches():
             assert batch.void_after is None
             assert batch.last.number >= last

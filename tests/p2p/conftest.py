@@ -30,7 +30,7 @@ async def open_nodes(count: int, network: str = "test") -> AsyncIterator[list[Ne
         for number in range(count):
             config = NetworkConfig(bootstrap=nodes[0].addresses if nodes else (), network=network)
             node = await stack.enter_async_context(open_network(config, make_key(number)))
-            await node.bootstrap(10.0)
+            await node.bootstrap(60)
             nodes.append(node)
         yield nodes
 

@@ -10,6 +10,7 @@ import typer
 from node.cli.options import DataDirOption, StoreOption, given
 
 _NET, _WORK, _POOL, _LOG = "Network", "Worker and validator", "Orchestrator", "Logging"
+_POLICY = "What a worker may do"
 
 
 def command(
@@ -82,6 +83,46 @@ def command(
         typer.Option("--threads", help="Compute threads (0: half of them).", rich_help_panel=_WORK),
     ] = None,
     fault: Annotated[str | None, typer.Option("--fault", hidden=True)] = None,
+    pools: Annotated[
+        list[str] | None,
+        typer.Option("--pools", help="Pool to serve (any); repeat.", rich_help_panel=_POLICY),
+    ] = None,
+    refused_pools: Annotated[
+        list[str] | None,
+        typer.Option("--refused-pools", help="Never this pool; repeat.", rich_help_panel=_POLICY),
+    ] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--models", help="Model to serve (any); repeat.", rich_help_panel=_POLICY),
+    ] = None,
+    min_price: Annotated[
+        int | None,
+        typer.Option(
+            "--min-price", help="Least wei for a layer and a token (0).", rich_help_panel=_POLICY
+        ),
+    ] = None,
+    gas_per_day: Annotated[
+        str | None,
+        typer.Option(
+            "--gas-per-day", help="Most gas in 24 hours (0.01 ether).", rich_help_panel=_POLICY
+        ),
+    ] = None,
+    disk: Annotated[
+        str | None,
+        typer.Option("--disk", help='Disk to use, like "20GiB".', rich_help_panel=_POLICY),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option("--memory", help="Never more than this, of --vram.", rich_help_panel=_POLICY),
+    ] = None,
+    hours: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hours",
+            help="Local hours to work in, like 22:00-06:30; repeat.",
+            rich_help_panel=_POLICY,
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Model to serve.", rich_help_panel=_POOL)
     ] = None,
@@ -140,6 +181,16 @@ def command(
     )
     sections = {
         "worker": {**device_settings, **given(vram=vram, fault=fault)},
+        "policy": given(
+            pools=pools if pools != ["any"] else "any",
+            refused_pools=refused_pools,
+            models=models if models != ["any"] else "any",
+            min_price=min_price,
+            gas_per_day=gas_per_day,
+            disk=disk,
+            memory=memory,
+            hours=hours,
+        ),
         "validator": device_settings,
         "orchestrator": given(model=model, stages=stages, unit_size=unit_size),
     }

@@ -49,6 +49,7 @@ from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.roles.orchestrator.workers.watch import WorkerWatch
 from node.settlement.follower import SettlementFollower
+from node.storage.intake import check_storage
 
 WRITTEN = (RecordVerdict, RecordBundle, RecordSettled)
 """Commands that are carried out once they are in the journal."""
@@ -90,7 +91,13 @@ class Orchestrator:
         self._states: dict[bytes, UnitState] = {}
         self._reporter = Reporter(pool, context.metrics, log, window=int(timing.rate / timing.tick))
         self._bundles = BundleMaker(
-            context, pool, parts.commit_block, self.feed, model_id=model_id, backoff=timing.bundle
+            context,
+            pool,
+            parts.commit_block,
+            self.feed,
+            pool_id=pool_id,
+            model_id=model_id,
+            backoff=timing.bundle,
         )
         validators = ValidatorWatch(parts.stakes, self.feed, log)
         self._watch = WorkerWatch(context, pool, validators, self.feed, timing)
@@ -122,24 +129,29 @@ class Orchestrator:
         self._requests.rejections += recovered.rejections
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._transitions.run)
+            keep = self._context.supervisor.keep
+            keep(nursery, "pool: tables", self._transitions.run)
             await self.feed(recovered.event)
             self._requests.serve()
-            nursery.start_soon(self._watch.records)
-            nursery.start_soon(self._watch.validators)
-            nursery.start_soon(self._watch.pings)
-            nursery.start_soon(self._watch.disconnects)
+            keep(nursery, "pool: records", self._watch.records)
+            keep(nursery, "pool: validators", self._watch.validators)
+            keep(nursery, "pool: pings", self._watch.pings)
+            keep(nursery, "pool: disconnects", self._watch.disconnects)
             for job_id in self.jobs:
                 self._draw_if_needed(job_id)
+            keep(nursery, "pool: clock", self._keep_time)
             task_status.started()
-            while True:
-                await self.feed(Tick(), *self._settlement.newly_final())
-                self._reporter.meter(self._context.now())
-                await trio.sleep(self._tick)
+
+    async def _keep_time(self) -> None:
+        while True:
+            await self.feed(Tick(), *self._settlement.newly_final())
+            self._reporter.meter(self._context.now())
+            await trio.sleep(self._tick)
 
     async def submit(self, prompts: tuple[Prompt, ...], key: str) -> str:
         """Accept a job: on disk before the answer. The same key is the same job. Raises
-        `InputError` naming the first prompt that does not fit."""
+        `InputError` naming the first prompt that does not fit, and `NoStorage`."""
+        check_storage(self._context.journal)
         units = await trio.to_thread.run_sync(self._cutter.cut, key, prompts)
         job_id = units[0].job_id
         job = JobSubmitted(
@@ -225,13 +237,14 @@ class Orchestrator:
 
     def _start(self, command: Command) -> None:
         if self._nursery is not None and not self._leaving:
-            self._nursery.start_soon(self._executor.carry_out, command)
+            name = f"pool: {type(command).__name__}"
+            self._context.supervisor.task(self._nursery, name, self._executor.carry_out, command)
 
     def _draw_if_needed(self, job_id: str) -> None:
         """Have the beacon of a journaled job drawn, where a unit waits for one."""
         waiting = any(unit.awaiting_beacon for unit in self.units_of(job_id))
         if waiting and self._nursery is not None and not self._leaving:
-            self._nursery.start_soon(self._draw, job_id)
+            self._context.supervisor.keep(self._nursery, "pool: noise", self._draw, job_id)
 
     async def _draw(self, job_id: str) -> None:
         beacon = await self._beacons.draw(job_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from node.config.hardware import detect_device
 from node.context import NodeContext
 from node.onchain.blocks import Blocks
-from node.roles.validator.admission import Admission, AnySender, PoolOwners
+from node.roles.validator.intake.authority import AnySender, Authority, PoolOwners
 from node.roles.validator.judging.engine import ReplayEngine
 from node.roles.validator.judging.judge import Judge
 from node.roles.validator.judging.limits import (
@@ -26,6 +26,7 @@ from node.roles.validator.judging.limits import (
     PoolThresholds,
     ThresholdsOnChain,
 )
+from node.roles.validator.judging.models import Models
 from node.roles.validator.judging.other_validators import (
     AnnouncedValidators,
     OtherValidators,
@@ -63,7 +64,7 @@ OpenModel = Callable[[Path, str], PreparedModel]
 class _ChainParts:
     """The parts that differ with and without a chain."""
 
-    admission: Admission
+    authority: Authority
     preparer: Preparer
     thresholds: PoolThresholds
     others: OtherValidators
@@ -87,11 +88,12 @@ def open_validator(
         parts = _without_chain(context)
     else:
         parts = _with_chain(context, chain, follower, records, timing)
+    models = Models(partial(_find_model, open_model, config.model_store), context.now)
     judge = Judge(
         ReplayEngine(
             engine, detect_device(config.validator.device, 0), log, timing.judging.replays
         ),
-        partial(_find_model, open_model, config.model_store),
+        models,
         LimitsByPool(
             parts.thresholds, follower.blobs, config.validator.thresholds, config.data_dir, log
         ),
@@ -102,14 +104,28 @@ def open_validator(
     return Validator(
         context,
         engine,
-        admission=parts.admission,
+        authority=parts.authority,
+        find_model=models.find,
         preparer=parts.preparer,
         records=records,
-        verdicts=Verdicts(context, judge, records, parts.settlement, parts.prosecution),
+        verdicts=Verdicts(
+            context,
+            judge,
+            records,
+            parts.settlement,
+            parts.prosecution,
+            timing.keep.attempts,
+        ),
         settlement=parts.settlement,
         prosecution=parts.prosecution,
         blobs=follower.blobs,
         limits=timing.queue,
+        offers=timing.offers,
+        keep=replace(
+            timing.keep,
+            bundle_bytes=config.validator.bundles_keep,
+            rows_bytes=config.validator.rows_keep,
+        ),
         delivery=timing.delivery,
     )
 
@@ -125,7 +141,7 @@ def _with_chain(
     rate = context.config.validator.check_rate
     chooser = SequenceChooser(chain, blocks, records, rate, context.log)
     return _ChainParts(
-        PoolOwners(chain),
+        PoolOwners(chain, context.now),
         ChainPreparer(blocks, chooser, timing.judging.noise),
         ThresholdsOnChain(chain),
         StakedValidators(context, chain),

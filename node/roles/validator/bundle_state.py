@@ -7,16 +7,19 @@ TAKEN → PREPARING → PREPARED → JUDGING ───────────�
 ```
 A bundle is TAKEN once it is on disk. While it is PREPARING it may wait for blocks of the chain;
 once it is PREPARED it waits for its turn on the engine. One bundle at a time is JUDGING. A stage
-that is asked for rows may take minutes, so a bundle that begins to ask is INQUIRING from then on
-and gives up its turn; it does not get the turn back, because a verdict follows the last answer.
+that is asked for rows may take minutes, and so may an engine that fails. So a bundle that begins to
+ask, or has to be replayed again, is INQUIRING from then on and gives up its turn; it does not get
+the turn back, because a verdict follows the last answer.
 JUDGED means that a verdict is on disk, and DELIVERED that the sender has it. What cannot be judged,
-or is taken by nobody, is SET_ASIDE: its sender may send it again.
+or is taken by nobody, is SET_ASIDE: nothing is owed for it any more.
 
 `BundleQueue` holds all bundles that are on their way and is changed by events alone. `handle` says
-what to do next: prepare a bundle, or judge one. Nothing that one sender does may hold up another,
-so the queue bounds how many bundles of one sender wait, prepare and inquire at the same time; among
-those that may go, the oldest goes first. An event that a bundle's state does not allow raises
-`IllegalTransition` and changes nothing.
+what to do next: prepare a bundle, or judge one. Nothing that one sender does may hold up another.
+So the queue bounds how many bundles, bytes and tokens of one sender wait, and how many of its
+bundles prepare and inquire at the same time; and the engine's turns are shared out evenly among
+senders by the tokens that they have replayed (`fair_turns`). Of one sender's bundles that may go,
+the oldest goes first. An event that a bundle's state does not allow raises `IllegalTransition` and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from node.roles.validator.fair_turns import QUANTUM, FairTurns
 
 
 class BundleState(StrEnum):
@@ -61,26 +66,37 @@ class IllegalTransition(RuntimeError):
 
 @dataclass(frozen=True)
 class QueueLimits:
-    """How many bundles may be on their way: `total` of all senders together, the others of one.
+    """How much may be on its way: `total` bundles and `total_bytes` of all senders together, the
+    others of one.
 
-    `sender_total` counts all of its bundles, `sender_preparing` those in memory at once while they
-    wait for blocks, `sender_inquiries` those for which a stage is asked for rows.
+    `sender_total` counts all of its bundles, `sender_bytes` what they take on disk, `sender_tokens`
+    what their replay costs, `sender_preparing` those in memory at once while they wait for blocks,
+    `sender_inquiries` those for which a stage is asked for rows. A single bundle replays at most
+    `bundle_tokens`, since a replay that runs is not interrupted. `quantum`: `fair_turns`.
     """
 
     total: int = 1024
+    total_bytes: int = 2**30
     sender_total: int = 256
+    sender_bytes: int = 2**28
+    sender_tokens: int = 2**24
     sender_preparing: int = 4
     sender_inquiries: int = 4
+    bundle_tokens: int = 2**20
+    quantum: int = QUANTUM
 
 
 @dataclass(frozen=True)
 class QueuedBundle:
     """A journaled bundle. `sender` is the peer id that gets the verdict; `block` is the chain's
-    newest block when the bundle came, 0 where that is unknown."""
+    newest block when the bundle came, 0 where that is unknown. It takes `size` bytes on disk and
+    its replay at most `tokens`."""
 
     bundle_id: bytes
     sender: str
     block: int = 0
+    size: int = 0
+    tokens: int = 1
     state: BundleState = S.TAKEN
 
     def to(self, state: BundleState) -> QueuedBundle:
@@ -92,11 +108,14 @@ class QueuedBundle:
 
 @dataclass(frozen=True)
 class Taken:
-    """A bundle of `sender` was journaled when `block` was the chain's newest (0: unknown)."""
+    """A bundle of `sender` was journaled when `block` was the chain's newest (0: unknown). `size`
+    in bytes, `tokens` to replay."""
 
     bundle_id: bytes
     sender: str
     block: int = 0
+    size: int = 0
+    tokens: int = 1
 
 
 @dataclass(frozen=True)
@@ -119,7 +138,7 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Judge:
-    """Reach a verdict; report INQUIRING whenever a stage is asked for rows, then JUDGED or
+    """Reach a verdict; report INQUIRING whenever others may go first, then JUDGED or
     SET_ASIDE. After JUDGED deliver it; report DELIVERED or SET_ASIDE."""
 
     bundle: QueuedBundle
@@ -134,15 +153,18 @@ _COMMANDED = frozenset({S.PREPARING, S.JUDGING})
 class BundleQueue:
     """All bundles on their way, oldest first.
 
-    There are few senders and there may be many bundles: a restart takes in all that were ever set
-    aside. So it is counted how many bundles of each sender are in each state, and the bundles are
-    only gone through where one of them may go on.
+    There are few senders and there may be many bundles. So it is counted how many bundles of each
+    sender are in each state, and the bundles are only gone through where one of them may go on.
     """
 
     def __init__(self, limits: QueueLimits | None = None) -> None:
         self._limits = limits or QueueLimits()
         self._bundles: dict[bytes, QueuedBundle] = {}
         self._counts: Counter[tuple[str, BundleState]] = Counter()
+        self._held: Counter[str] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._tokens: Counter[str] = Counter()
+        self._turns = FairTurns(self._limits.quantum)
 
     def __len__(self) -> int:
         return len(self._bundles)
@@ -155,18 +177,34 @@ class BundleQueue:
         """The bundles as they stand now, oldest first."""
         return tuple(self._bundles.values())
 
-    def has_room(self, sender: str) -> bool:
-        """Whether another bundle of this sender may be taken."""
-        own = sum(bundle.sender == sender for bundle in self._bundles.values())
-        return len(self) < self._limits.total and own < self._limits.sender_total
+    @property
+    def size(self) -> int:
+        """Bytes of all bundles."""
+        return self._bytes.total()
+
+    def has_room(self, sender: str, size: int = 0, tokens: int = 0) -> bool:
+        """Whether another bundle of this sender may be taken, of `size` bytes and `tokens` to
+        replay."""
+        limits = self._limits
+        return (
+            len(self) < limits.total
+            and self.size + size <= limits.total_bytes
+            and self._held[sender] < limits.sender_total
+            and self._bytes[sender] + size <= limits.sender_bytes
+            and self._tokens[sender] + tokens <= limits.sender_tokens
+        )
+
+    def charge(self, sender: str, tokens: int) -> None:
+        """A sender's bundle took more of the engine than its tokens: its next turn comes later."""
+        self._turns.charge(sender, tokens)
 
     def handle(self, event: Event) -> list[Command]:
         """Take an event in; what is to be done now. Raises `IllegalTransition`."""
         match event:
-            case Taken(bundle_id=bundle_id, sender=sender, block=block):
+            case Taken(bundle_id=bundle_id, sender=sender):
                 if bundle_id in self._bundles:
                     raise IllegalTransition(f"bundle {bundle_id.hex()[:12]} was taken already")
-                self._enter(QueuedBundle(bundle_id, sender, block))
+                self._enter(QueuedBundle(bundle_id, sender, event.block, event.size, event.tokens))
             case Moved(bundle_id=bundle_id, state=state):
                 known = self._bundles.get(bundle_id)
                 if known is None or state in _COMMANDED:
@@ -189,7 +227,8 @@ class BundleQueue:
         return commands
 
     def _judge(self) -> list[Command]:
-        """Give the turn to the oldest bundle whose sender has not too many inquiries under way."""
+        """Give the turn to the oldest bundle of whose turn it is; senders with too many inquiries
+        under way are left out."""
         limit, counts = self._limits.sender_inquiries, self._counts
         if any(state is S.JUDGING for _, state in counts):
             return []
@@ -197,22 +236,37 @@ class BundleQueue:
         ready = {sender for sender in prepared if counts[sender, S.INQUIRING] < limit}
         if not ready:
             return []
-        oldest = next(
-            bundle
-            for bundle in self._bundles.values()
-            if bundle.state is S.PREPARED and bundle.sender in ready
-        )
-        return [Judge(self._enter(oldest.to(S.JUDGING)))]
+        oldest: dict[str, QueuedBundle] = {}
+        for bundle in self._bundles.values():
+            if bundle.state is S.PREPARED and bundle.sender in ready:
+                oldest.setdefault(bundle.sender, bundle)
+                if len(oldest) == len(ready):
+                    break
+        chosen = self._turns.choose({sender: b.tokens for sender, b in oldest.items()})
+        return [Judge(self._enter(oldest[chosen].to(S.JUDGING)))]
 
     def _enter(self, bundle: QueuedBundle) -> QueuedBundle:
         """Keep a bundle as it now stands, in its old place; forget it once it is over."""
         before = self._bundles.get(bundle.bundle_id)
         if before is not None:
             self._counts[before.sender, before.state] -= 1
+        else:
+            self._hold(bundle, 1)
         if bundle.state in OVER:
             del self._bundles[bundle.bundle_id]
+            self._hold(bundle, -1)
         else:
             self._bundles[bundle.bundle_id] = bundle
             self._counts[bundle.sender, bundle.state] += 1
         self._counts = +self._counts  # without what is none
         return bundle
+
+    def _hold(self, bundle: QueuedBundle, sign: int) -> None:
+        for counter, amount in (
+            (self._held, 1),
+            (self._bytes, bundle.size),
+            (self._tokens, bundle.tokens),
+        ):
+            counter[bundle.sender] += sign * amount
+            if not counter[bundle.sender]:
+                del counter[bundle.sender]

@@ -1,9 +1,13 @@
 """What a validator writes to its journal, one class for each kind.
 
-A bundle's events follow one another: taken, then (in one transaction) the rows that were asked for,
-the limits and the verdict, then what the verdict leads to (a unit that is accepted, or a
-conviction), and that it was delivered. Their key is the bundle's content id, so a bundle that comes
-twice changes nothing. Others read them, too: `node.cases.exporting` makes case files of them.
+A bundle's events follow one another: taken, tried, then (in one transaction) the rows that were
+asked for, the limits and the verdict, then what the verdict leads to (a unit that is accepted, or a
+conviction). Their key is the bundle's content id, so a bundle that comes twice changes nothing.
+Others read them, too: `node.cases.exporting` makes case files of them.
+
+Nothing stays for ever. That a bundle was taken is forgotten once its verdict is delivered or it is
+set aside, so what is left is what a restart has to see through. The other events go with the
+bundle's file (`retention`), and an accepted unit once the chain has paid it for good.
 """
 
 from __future__ import annotations
@@ -14,17 +18,34 @@ from node.journal import JournalEvent
 
 
 class BundleTaken(JournalEvent, kind="peer.bundle"):
-    """A bundle that is in the blob folder. `sender` is who gets the verdict, `block` the chain's
-    newest block when the bundle came (0: unknown)."""
+    """A bundle whose verdict is owed. `sender` is who gets it, `block` the chain's newest block
+    when the bundle came (0: unknown); it takes `size` bytes on disk and `tokens` to replay."""
 
     bundle_id: bytes
     sender: str
     block: int
+    size: int
+    tokens: int
 
     @property
     def key(self) -> str:
         """The bundle."""
         return self.bundle_id.hex()
+
+
+class BundleTried(JournalEvent, kind="self.tried"):
+    """A verdict on the bundle is about to be sought for the `attempt`-th time (0 first), `at` Unix
+    seconds. On disk before the try begins, so that a bundle that ends this process is counted,
+    too."""
+
+    bundle_id: bytes
+    attempt: int
+    at: float
+
+    @property
+    def key(self) -> str:
+        """The bundle and the attempt."""
+        return f"{self.bundle_id.hex()}:{self.attempt}"
 
 
 class AskedStage(BaseModel):
@@ -70,17 +91,6 @@ class VerdictSigned(JournalEvent, kind="self.verdict"):
 
     bundle_id: bytes
     verdict: bytes
-
-    @property
-    def key(self) -> str:
-        """The bundle."""
-        return self.bundle_id.hex()
-
-
-class VerdictDelivered(JournalEvent, kind="self.delivered"):
-    """The bundle's sender has the verdict."""
-
-    bundle_id: bytes
 
     @property
     def key(self) -> str:

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 from node.retry import Backoff
 from node.roles.validator.bundle_state import QueueLimits
+from node.roles.validator.intake.offers import OfferLimits
 from node.roles.validator.judging.engine import ReplayTiming
 from node.roles.validator.judging.plan import NOISE_TRIES
 from node.roles.validator.judging.rows import RowsTiming
+from node.roles.validator.keeping.retention import KeepLimits
 from node.roles.validator.service import DELIVERY_TRIES
 from node.roles.validator.settlement.auditor import AuditTiming
 from node.roles.validator.settlement.convictions import ConvictionTiming
@@ -43,10 +45,12 @@ class SettlementTiming:
 
 @dataclass(frozen=True)
 class ValidatorTiming:
-    """All times and limits of a validator. `queue` bounds what is taken, `delivery` the tries to
-    deliver a verdict."""
+    """All times and limits of a validator. `queue` bounds what is taken, `offers` what may be
+    uploaded, `keep` what stays on disk, `delivery` the tries to deliver a verdict."""
 
     queue: QueueLimits = field(default_factory=QueueLimits)
+    offers: OfferLimits = field(default_factory=OfferLimits)
+    keep: KeepLimits = field(default_factory=KeepLimits)
     delivery: Backoff = DELIVERY_TRIES
     judging: JudgingTiming = field(default_factory=JudgingTiming)
     settlement: SettlementTiming = field(default_factory=SettlementTiming)

@@ -14,8 +14,10 @@ from typing import Protocol
 import trio
 
 from node.context import NodeContext
-from node.journal import JournalEvent
-from node.roles.validator.journal_events import LimitsUsed, RowsAsked, VerdictSigned
+from node.journal import Forget, JournalEvent
+from node.roles.validator.bundle_state import QueuedBundle
+from node.roles.validator.journal_events import BundleTried, LimitsUsed, RowsAsked, VerdictSigned
+from node.roles.validator.judging.errors import CannotJudge, DamagedWeights
 from node.roles.validator.judging.inquiries import Ruling
 from node.roles.validator.judging.judge import Judge
 from node.roles.validator.judging.plan import JudgingPlan
@@ -28,8 +30,12 @@ from proofs.verdict.message import SignedVerdict, Verdict
 class Settlement(Protocol):
     """What becomes of accepted units (`settlement.settling`, or `settlement.unpaid`)."""
 
-    def accepted_other(self, sender: str, unit_id: bytes, bundle_id: bytes) -> bool:
-        """Whether the sender's unit was accepted in another bundle than this one."""
+    def accepted_other(self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes) -> bool:
+        """Whether the sender's unit was accepted in another bundle than this one, or paid."""
+        ...
+
+    def has_room(self, pool_id: int) -> bool:
+        """Whether the pool's accepted units that nobody has paid are few enough for another."""
         ...
 
     async def accept(
@@ -73,12 +79,14 @@ class Verdicts:
         records: WorkerRecords,
         settlement: Settlement,
         prosecution: Prosecution,
+        attempts: int = 3,
     ) -> None:
         self._context = context
         self._judge = judge
         self._records = records
         self._settlement = settlement
         self._prosecution = prosecution
+        self._attempts = attempts
         self.judged = 0
 
     async def journaled(self, bundle_id: bytes) -> SignedVerdict | None:
@@ -87,24 +95,55 @@ class Verdicts:
         return None if event is None else SignedVerdict.from_bytes(event.verdict)
 
     async def on(
-        self, bundle: UnitBundle, sender: str, plan: JudgingPlan, on_inquiry: Callable[[], None]
+        self,
+        bundle: UnitBundle,
+        queued: QueuedBundle,
+        plan: JudgingPlan,
+        on_inquiry: Callable[[], None],
     ) -> SignedVerdict:
         """The verdict on a bundle, acted upon: an earlier one from the journal, else a new one.
-        `on_inquiry` is called when a stage is asked for rows. Raises `CannotJudge`."""
+        `on_inquiry` is called when others may go first. Raises `CannotJudge`."""
         unusual: Mapping[int, Sequence[float]] = {}
-        signed = await self.journaled(bundle.content_id)
+        sender, bundle_id = queued.sender, queued.bundle_id
+        signed = await self.journaled(bundle_id)
         if signed is None:
-            ruling = await self._judge.rule(bundle, plan, on_inquiry)
-            signed = await self._sign(bundle.content_id, ruling)
+            counted = await self._count_try(bundle_id)
+            try:
+                ruling = await self._judge.rule(bundle, plan, on_inquiry, sender)
+            except DamagedWeights:  # which is no fault of the bundle
+                await self._context.journal.record(Forget(BundleTried, counted.key))
+                raise
+            signed = await self._sign(bundle_id, ruling)
             unusual = ruling.p_values
         await self._records.note(bundle, signed.verdict, unusual)
         if signed.verdict.accepted:  # an earlier run may have ended right before this
             await self._settlement.accept(
-                sender, bundle.unit_id, bundle.content_id, signed_receipts(bundle)
+                sender, bundle.unit_id, bundle_id, signed_receipts(bundle)
             )
         else:
             await self._prosecution.note(bundle, signed.verdict)
         return signed
+
+    async def tried(self, bundle_id: bytes) -> int:
+        """How many tries to judge the bundle came to nothing, as far as they are remembered."""
+        count = 0
+        for attempt in range(self._attempts):
+            key = f"{bundle_id.hex()}:{attempt}"
+            count += await self._context.journal.find(BundleTried, key) is not None
+        return count
+
+    async def is_hopeless(self, bundle_id: bytes) -> bool:
+        """Whether a bundle without a verdict was tried as often as it may be."""
+        return await self.tried(bundle_id) >= self._attempts
+
+    async def _count_try(self, bundle_id: bytes) -> BundleTried:
+        """Journal that a try begins. Raises `CannotJudge` where there were enough."""
+        tried = await self.tried(bundle_id)
+        if tried >= self._attempts:
+            raise CannotJudge(f"{tried} tries came to nothing")
+        event = BundleTried(bundle_id=bundle_id, attempt=tried, at=self._context.wall())
+        await self._context.journal.record(event)
+        return event
 
     async def _sign(self, bundle_id: bytes, ruling: Ruling) -> SignedVerdict:
         """Journal a ruling's verdict with what it rests on, in one transaction."""

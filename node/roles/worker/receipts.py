@@ -15,6 +15,7 @@ never has. Whether the rows were right is the validator's business.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -42,7 +43,7 @@ from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import recover, sign_digest
 from proofs.errors import ProofError
 from proofs.evidence.bundle import StageClaim
-from proofs.evidence.statement import evidence_commitment
+from proofs.evidence.statement import StageEvidence, evidence_commitment
 from proofs.verdict.handover import difference
 
 UNITS_REMEMBERED = 4096
@@ -60,8 +61,9 @@ class _UnitFacts:
 
 
 class Receipts:
-    """Signs this stage's receipts and countersigns its upstream neighbour's. What was told of
-    units is kept of the newest `units_remembered`."""
+    """Signs this stage's receipts and countersigns its upstream neighbour's. `worked` is told what
+    the engine did for them, in layers times tokens. What was told of units is kept of the newest
+    `units_remembered`."""
 
     def __init__(
         self,
@@ -69,14 +71,17 @@ class Receipts:
         membership: Membership,
         stage: StageHost,
         timing: WorkerTiming,
+        worked: Callable[[int], None],
         units_remembered: int = UNITS_REMEMBERED,
     ) -> None:
         self._context = context
         self._membership = membership
         self._stage = stage
         self._timing = timing
+        self._worked = worked
         self._units_remembered = units_remembered
         self._statements = Statements(context, stage, timing)
+        self._counted: dict[bytes, None] = {}
         self._facts: dict[tuple[bytes, int], _UnitFacts] = {}
 
     async def on_claim(self, peer_id: str, request: ClaimRequest) -> ClaimAnswer:
@@ -102,6 +107,7 @@ class Receipts:
             commitment=evidence_commitment(evidence),
         )
         receipt = await self._journaled(receipt)
+        self._count(evidence, me.last_layer - me.first_layer)
         digest = receipt.digest(self._context.receipt_domain)
         claim = StageClaim(
             peer_id=self._context.peer_id,
@@ -179,6 +185,16 @@ class Receipts:
         while len(self._facts) >= self._units_remembered:
             del self._facts[next(iter(self._facts))]
         return self._facts.setdefault((unit_id, generation), _UnitFacts())
+
+    def _count(self, evidence: tuple[StageEvidence, ...], layers: int) -> None:
+        """Tell how much this stage's own engine did, each sequence once, whatever it is called."""
+        fresh = [item for item in evidence if item.sequence_id not in self._counted]
+        for item in fresh:
+            while len(self._counted) >= self._units_remembered:
+                del self._counted[next(iter(self._counted))]
+            self._counted[item.sequence_id] = None
+        if fresh:
+            self._worked(layers * sum(item.rows for item in fresh))
 
     async def _journaled(self, receipt: Receipt) -> Receipt:
         """The receipt to sign for this unit and generation: the first one ever journaled."""

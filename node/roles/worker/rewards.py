@@ -17,6 +17,7 @@ import trio
 from chain.errors import ChainError
 from node.context import NodeContext
 from node.roles.worker.journal_events import PoolJoined
+from node.roles.worker.purse import GasPurse
 from node.roles.worker.timing import RewardTiming
 from node.settlement.follower import SettlementFollower
 from node.settlement.history import PostedEpoch
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 CLAIM_GAS = 110_000
 """Of one claim in a transaction of its own, with a deep proof; see contracts/snapshots/Gas.json."""
+CLAIM = "claim"
+"""What claims are called among the transactions that a budget counts."""
 
 
 class WorkerRewards(Protocol):
@@ -76,12 +79,14 @@ class Rewards:
         context: NodeContext,
         chain: ChainClient,
         settled: SettlementFollower,
+        purse: GasPurse,
         accounts: Collection[str] | None = None,
         timing: RewardTiming | None = None,
     ) -> None:
         self._context = context
         self._chain = chain
         self._settled = settled
+        self._purse = purse
         self._timing = timing or RewardTiming()
         self._accounts = (context.provider,) if accounts is None else tuple(accounts)
         self._pools: set[int] = set()
@@ -170,9 +175,15 @@ class Rewards:
             if claimed < total:
                 open_rewards.append(reward)
                 gain += total - claimed
-        if not open_rewards or gain < await self._worth(len(open_rewards)):
+        if not open_rewards:
             return
-        await self._chain.settlement.claim_many([reward.to_claim() for reward in open_rewards])
+        gas, price = CLAIM_GAS * len(open_rewards), await self._purse.price()
+        if gain < self._worth(gas * price) or self._purse.refuses(gas * price) is not None:
+            return
+        async with self._purse.paying(CLAIM, gas, price) as paid:
+            sent = await self._chain.settlement.claim_many([r.to_claim() for r in open_rewards])
+            for result in sent or (None,):
+                paid(result)
         for reward in open_rewards:
             self.claimed = reward.cumulative
             self._known_claimed[reward.pool_id, reward.account] = self.claimed
@@ -183,10 +194,7 @@ class Rewards:
                 amount=self.claimed,
             )
 
-    async def _worth(self, count: int) -> int:
-        """The least gain that is worth claiming now, wei of the token."""
+    def _worth(self, cost: int) -> int:
+        """The least gain, wei of the token, that is worth claiming for `cost` wei of gas."""
         section = self._context.config.worker
-        head = await self._chain.rpc.block("latest")
-        price = (head.base_fee if head is not None else 0) + await self._chain.rpc.tip()
-        cost = CLAIM_GAS * count * price
         return max(section.claim_above, int(cost * section.tokens_per_ether))

@@ -11,7 +11,7 @@ pools and which pay it gets, and is asked nowhere else.
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,8 +19,12 @@ import trio
 from node.config.hardware import Device, detect_device
 from node.context import NodeContext
 from node.roles.worker.dataplane import DataPlane, DirectOrTunnelled
+from node.roles.worker.disk import WorkerDisk
 from node.roles.worker.membership import Membership
+from node.roles.worker.policy.hours import is_open, minutes_until_change
+from node.roles.worker.policy.settings import rules_of
 from node.roles.worker.pools import ChainlessPools, ChainPools, PoolRegister
+from node.roles.worker.purse import GasPurse
 from node.roles.worker.receipts import UNITS_REMEMBERED, Receipts
 from node.roles.worker.reporting import Reporter
 from node.roles.worker.rewards import Rewards, Unpaid, WorkerRewards
@@ -78,13 +82,28 @@ class Worker:
         self.layer_seconds = 0.0
         self.models: tuple[bytes, ...] = ()
         self.rewards = rewards
-        self.membership = Membership(context, pools, rewards.joined, timing.abandoned)
+        self._disk = WorkerDisk(context.config)
+        self.membership = Membership(
+            context,
+            pools,
+            rewards.joined,
+            timing.patience,
+            rules_of(context.config.policy),
+            self._disk.used,
+        )
         data_plane = options.data_plane or DirectOrTunnelled(context, timing)
         self.stage = StageHost(
-            context, self.membership, engine, device, data_plane, options.find_model, timing
+            context,
+            self.membership,
+            engine,
+            device,
+            data_plane,
+            options.find_model,
+            self._disk.rows,
+            timing,
         )
         self._receipts = Receipts(
-            context, self.membership, self.stage, timing, options.units_remembered
+            context, self.membership, self.stage, timing, self._worked, options.units_remembered
         )
         self._reporter = Reporter(context, self.membership, self.stage, timing)
 
@@ -92,6 +111,8 @@ class Worker:
         """Learn which models are in the store and how fast one of their layers runs here."""
         models = await trio.to_thread.run_sync(list_models, self._context.config.model_store)
         self.models = tuple(model.model_id for model in models)
+        policy = self._context.config.policy
+        self.membership.rules = rules_of(policy, [(m.name, m.model_id) for m in models])
         if not models:
             self._context.log.warning("no model in the store", fix="prime-node model get smollm2")
             return
@@ -117,9 +138,12 @@ class Worker:
         serve(network, FORGET, self._receipts.on_forget, from_orchestrator)
         self._blobs.serve()  # without a chain nobody else does
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.stage.run)
-            nursery.start_soon(self._reporter.run)
-            nursery.start_soon(self.rewards.run)
+            house = self._context.supervisor
+            await house.start(nursery, "worker: pool", self.membership.run)
+            await house.start(nursery, "worker: data plane", self.stage.run)
+            house.keep(nursery, "worker: hours", self._keep_hours)
+            house.keep(nursery, "worker: reports", self._reporter.run)
+            house.keep(nursery, "worker: rewards", self.rewards.run)
             task_status.started()
 
     async def drain(self) -> None:
@@ -139,6 +163,25 @@ class Worker:
         metrics.engine_up.set(1)
         metrics.engine_rss.set(status.rss)
         return status
+
+    async def _keep_hours(self) -> None:
+        """Leave the pool when the hours end in which the operator lets this node work."""
+        while hours := self.membership.rules.hours:
+            minute = self.membership.minute()
+            if not is_open(hours, minute) and self.membership.pool is not None:
+                self._context.log.info("leaving the pool: outside this node's hours")
+                await self.drain()
+                await self.stage.unload()
+            change = minutes_until_change(hours, minute)
+            seconds = self._timing.hours if change is None else min(change * 60, self._timing.hours)
+            await trio.sleep(seconds)
+
+    def _worked(self, units: int) -> None:
+        """The engine's time is what it measured at the start for a token in a layer; where it
+        could not measure, any work is as good as the least that keeps a worker."""
+        patience = self._timing.patience
+        seconds = units * self.layer_seconds or patience.idle
+        self.membership.worked(units, seconds)
 
     async def _on_ping(self, peer_id: str, ping: Ping) -> Pong:
         self.membership.require_orchestrator(peer_id)
@@ -165,15 +208,18 @@ def build_worker(
     pools: PoolRegister = ChainlessPools()
     rewards: WorkerRewards = Unpaid()
     if chain is not None:
-        pools = ChainPools(context, chain)
-        rewards = Rewards(context, chain, settled, timing=options.rewards)
+        purse = GasPurse(context, chain)
+        pools = ChainPools(context, chain, purse)
+        rewards = Rewards(context, chain, settled, purse, timing=options.rewards)
     return Worker(context, engine, device, settled.blobs, pools, rewards, options)
 
 
 def worker_device(context: NodeContext) -> Device:
-    """The device that the settings name, and how much of its memory may be used."""
-    section = context.config.worker
-    return detect_device(section.device, section.vram)
+    """The device that the settings name, and how much of its memory may be used: what the worker's
+    section says, and never more than the operator's policy."""
+    section, most = context.config.worker, context.config.policy.memory
+    found = detect_device(section.device, section.vram)
+    return replace(found, memory_bytes=min(found.memory_bytes, most)) if most else found
 
 
 def open_worker_engine(context: NodeContext) -> AbstractAsyncContextManager[EngineClient]:

@@ -8,8 +8,8 @@ told. A newer generation replaces an older one; whatever names an older one is r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,7 +45,7 @@ from pipeline.engine.control.messages import (
     Loaded,
     Submit,
 )
-from pipeline.engine.control.operations import JOIN_RING, LISTEN, LOAD, STATUS, SUBMIT
+from pipeline.engine.control.operations import JOIN_RING, LISTEN, LOAD, STATUS, SUBMIT, UNLOAD
 from pipeline.engine.errors import EngineError
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel
@@ -90,7 +90,8 @@ class Assignment:
 
 
 class StageHost:
-    """Carries out the orders about this worker's stage."""
+    """Carries out the orders about this worker's stage. `rows_room` says how many bytes of received
+    rows may be kept."""
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class StageHost:
         device: Device,
         data_plane: DataPlane,
         find_model: FindModel,
+        rows_room: Callable[[], Awaitable[int]],
         timing: WorkerTiming,
     ) -> None:
         self._context = context
@@ -107,6 +109,7 @@ class StageHost:
         self._membership = membership
         self._data_plane = data_plane
         self._find_model = find_model
+        self._rows_room = rows_room
         self._timing = timing
         self.engine = engine
         self._loading = trio.Lock()
@@ -216,6 +219,13 @@ class StageHost:
         if assignment.upstream.peer_id != peer_id:
             raise Refused("not_my_neighbour", "only the upstream stage may ask")
 
+    async def unload(self) -> None:
+        """Give the engine's memory back; a dead engine holds none."""
+        async with self._loading:
+            self.assignment = None
+            with suppress(EngineError):
+                await self.engine.request(UNLOAD, Empty(), timeout=self._timing.engine)
+
     def engine_died(self, held: Assignment | None) -> None:
         """A fresh engine does not hold what the dead one did: orders and pings must say so."""
         if self.assignment is held:
@@ -268,7 +278,7 @@ class StageHost:
             memory_cap=self._device.memory_bytes,
             fault=config.worker.fault,
             rows_dir=str(rows_folder(config.data_dir)),
-            rows_bytes=config.worker.rows_keep,
+            rows_bytes=await self._rows_room(),
         )
         with engine_refusals():
             return await self.engine.request(LOAD, load, timeout=self._timing.load)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from node.retry import Backoff
+from node.roles.worker.policy.engagement import Patience
 
 
 @dataclass(frozen=True)
 class WorkerTiming:
     """All in seconds.
 
-    `abandoned`: after so long a silence of its orchestrator a worker may join another pool.
+    `patience`: for a pool's work, and for a word of its orchestrator, before another may have this
+    worker. `hours`: looks at the clock are at most so far apart, since people set clocks.
     `engine`, `load`, `bench`: for the engine's answer to an ordinary request, to loading a slice,
     to measuring. `edge`: for both neighbours to connect. `probe`: for a neighbour's data port to
     answer before a tunnel is opened instead, `tunnel`: for that tunnel. `countersign`: for the
@@ -19,7 +21,8 @@ class WorkerTiming:
     into one report, `report`: the pauses between tries to deliver it.
     """
 
-    abandoned: float = 120.0
+    patience: Patience = field(default_factory=Patience)
+    hours: float = 900.0
     engine: float = 20.0
     load: float = 280.0
     bench: float = 120.0

@@ -21,6 +21,8 @@ Generation = Annotated[int, Field(ge=0, lt=2**32)]
 
 MAX_BUNDLE = 8 * 2**20
 """Bytes of a unit's proof bundle, and of a part of one."""
+MAX_VERDICT = 2 * 2**20
+"""Bytes of a signed verdict."""
 
 
 class Body(BaseModel):

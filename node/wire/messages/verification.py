@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import FailFast, Field
 
-from node.wire.messages.fields import MAX_BUNDLE, U64, Body, Signature, StageRef
+from node.wire.messages.fields import MAX_BUNDLE, MAX_VERDICT, U64, Body, Signature, StageRef
 from proofs.encoding.fields import Id16, Id32
 
 
@@ -49,12 +49,32 @@ class Forget(Body):
 
 
 class VerifyRequest(Body):
-    """`bundle` is the canonical bytes of `proofs.evidence.bundle.UnitBundle`."""
+    """An offer of a proof bundle of `size` bytes that replays `tokens` tokens, prompts included.
+    `pool_id` is the pool that would pay for it: only its owner may offer. The bundle itself must
+    say the same of everything here."""
 
+    pool_id: Annotated[int, Field(ge=0, lt=2**63)]
+    unit_id: Id32
+    bundle_id: Id32
+    size: Annotated[int, Field(ge=1, le=MAX_BUNDLE)]
+    tokens: Annotated[int, Field(ge=1, lt=2**32)]
+
+
+class VerifyAnswer(Body):
+    """`wanted`: send the bundle now. Otherwise it is here already, and its verdict will come."""
+
+    wanted: bool
+
+
+class BundleUpload(Body):
+    """`bundle` is the canonical bytes of the `proofs.evidence.bundle.UnitBundle` that was offered,
+    `bundle_id` their sha256."""
+
+    bundle_id: Id32
     bundle: Annotated[bytes, Field(max_length=MAX_BUNDLE)]
 
 
 class VerdictNotice(Body):
     """`verdict` is the canonical bytes of `proofs.verdict.message.SignedVerdict`."""
 
-    verdict: Annotated[bytes, Field(max_length=MAX_BUNDLE)]
+    verdict: Annotated[bytes, Field(max_length=MAX_VERDICT)]

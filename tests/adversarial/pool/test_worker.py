@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from node.roles.worker.journal_events import PoolJoined
+from node.roles.worker.policy.engagement import Patience
 from node.roles.worker.timing import WorkerTiming
 from node.wire.messages.fields import StageRef
 from node.wire.messages.verification import ClaimRequest
@@ -73,7 +74,7 @@ async def test_only_the_pools_owner_may_invite(bench) -> None:
 
 
 async def test_an_orchestrator_that_went_silent_loses_its_worker(bench) -> None:
-    async with bench(replace(WORKING, abandoned=0.0)) as b:
+    async with bench(replace(WORKING, patience=Patience(silent=0.0))) as b:
         await b.loaded()
         b.ledger.creators[POOL + 1] = b.mallory.address
         await b.mallory.ask(b.first.peer_id, INVITE, await b.invite(b.mallory, POOL + 1))

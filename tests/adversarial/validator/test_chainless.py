@@ -11,13 +11,13 @@ from node.roles.validator.journal_events import UnitAccepted
 from node.roles.validator.service import Validator
 from node.wire.messages.fields import Done
 from node.wire.messages.verification import VerdictNotice
-from node.wire.methods import VERDICT, VERIFY
+from node.wire.methods import VERDICT
 from node.wire.rpc import serve
 from proofs.evidence.bundle import UnitBundle
 from proofs.verdict.message import SignedVerdict, Verdict
 from tests.adversarial.harness import Node, eventually, make_validator, open_node, running
 from tests.adversarial.standins import POOL, Engine, Ring
-from tests.adversarial.validator_scenario import ask, bundle_of
+from tests.adversarial.validator_scenario import bundle_of, refusal, send
 
 
 @asynccontextmanager
@@ -45,14 +45,12 @@ async def test_work_is_judged_once_for_anybody_and_remembered(tmp_path: Path) ->
 
         serve(sender.network, VERDICT, on_verdict)
         async with open_judge(tmp_path / "judge", sender) as (judge, validator):
-            await sender.ask(judge.peer_id, VERIFY, ask(bundle(13)))
+            await send(sender, judge.peer_id, bundle(13))
             await eventually(lambda: verdicts)
             assert [verdict.accepted for verdict in verdicts] == [True]
             assert verdicts[0].replayed == (0,)
             await validator.drain()  # nothing waits to be paid
         async with open_judge(tmp_path / "judge", sender) as (judge, validator):
-            assert await sender.refused(judge.peer_id, VERIFY, ask(bundle(14))) == (
-                "already_accepted"
-            )
+            assert await refusal(sender, judge.peer_id, bundle(14)) == ("already_accepted")
             assert len(await judge.context.journal.replay(UnitAccepted)) == 1
             assert validator.judged == 0

@@ -62,7 +62,7 @@ async def get(
     judge: Node, stage: Node, limit: int = LIMIT, timing: RowsTiming = TIMING
 ) -> Path | None:
     fetcher = RowsFetcher(judge.context, AnnouncedValidators(judge.context), timing)
-    with trio.fail_after(20.0):
+    with trio.fail_after(60):
         return await fetcher.get(stage.peer_id, DIGEST, limit)
 
 

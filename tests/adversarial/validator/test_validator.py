@@ -5,20 +5,22 @@ from __future__ import annotations
 import sqlite3
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 from node.retry import Backoff
 from node.roles.validator.bundle_state import QueueLimits
+from node.roles.validator.intake.offers import OfferLimits
 from node.roles.validator.settlement.proposer import ProposalTiming
-from node.wire.messages.verification import VerifyRequest
-from node.wire.methods import VERIFY
+from node.wire.messages.verification import BundleUpload
+from node.wire.methods import BUNDLE, VERIFY
 from p2p.errors import RemoteRefused
 from proofs.evidence.bundle import UnitBundle
 from proofs.evidence.sequence import NoiseSource
 from proofs.sampling.settings import SamplingSettings
 from tests.adversarial.harness import VALIDATOR_TIMING, eventually, open_node
 from tests.adversarial.standins import POOL
-from tests.adversarial.validator_scenario import WORK, bundle_of
+from tests.adversarial.validator_scenario import WORK, bundle_of, offer
 from tests.proofs.units import changed
 
 SHORTLY_STRANGE = replace(
@@ -41,15 +43,18 @@ async def test_only_the_pools_owner_can_spend_its_money(scenario) -> None:
 
 
 async def test_bundles_that_are_none_or_name_others_are_refused(scenario) -> None:
-    async with scenario() as c, c.session():
+    patient = replace(VALIDATOR_TIMING, offers=OfferLimits(penalty=0.0))
+    async with scenario(timing=patient) as c, c.session():
         unit, (claim,) = c.bundle(), c.bundle().stages
         framed = claim.model_copy(update={"peer_id": c.owner.peer_id})
         unpaid = claim.model_copy(update={"receipt": None})
         for changed in (framed, unpaid):
             assert await c.refused(unit.model_copy(update={"stages": (changed,)})) == "bad_bundle"
-        for data in (b"", b"\xc1", unit.to_bytes()[:-1], unit.to_bytes() + b"\x00"):
-            request = VerifyRequest(bundle=data)
-            assert await c.owner.refused(c.judge.peer_id, VERIFY, request) == "bad_bundle"
+        for data in (b"\xc1", unit.to_bytes()[:-1], unit.to_bytes() + b"\x00"):
+            said = offer(unit, bundle_id=sha256(data).digest(), size=len(data))
+            assert (await c.owner.ask(c.judge.peer_id, VERIFY, said))["wanted"]
+            request = BundleUpload(bundle_id=said.bundle_id, bundle=data)
+            assert await c.owner.refused(c.judge.peer_id, BUNDLE, request) == "bad_bundle"
 
 
 async def test_a_second_bundle_for_an_accepted_unit_is_not_paid(scenario) -> None:
@@ -91,7 +96,7 @@ async def test_a_rival_cannot_use_up_anothers_unit_id(scenario) -> None:
 
 async def test_one_sender_cannot_fill_the_queue(scenario) -> None:
     timing = replace(
-        VALIDATOR_TIMING, queue=QueueLimits(sender_total=3), delivery=Backoff.every(0.01)
+        VALIDATOR_TIMING, queue=QueueLimits(sender_total=3), delivery=Backoff.every(0.25)
     )
     async with scenario(timing=timing) as c, c.session():
         c.deaf = True
@@ -112,7 +117,7 @@ async def test_bundles_that_wait_for_blocks_hold_no_other_sender_up(scenario) ->
         theirs = c.bundle(b"other", pool_id=POOL + 1)
         await c.verify(theirs, c.rival)
         await c.judged(theirs)
-        assert c.validator.queued == waiting
+        await eventually(lambda: c.validator.queued == waiting)
 
 
 def of_a_block_to_come(unit: UnitBundle) -> UnitBundle:
@@ -164,10 +169,11 @@ async def test_a_verdict_that_was_not_delivered_is_delivered_by_the_next_run(sce
 async def test_killed_between_verdict_and_ledger_the_unit_is_still_paid(scenario) -> None:
     async with scenario() as c:
         unit = c.bundle()
+        c.deaf = True
         async with c.session():
             await c.verify(unit)
-            await c.judged(unit)
             await eventually(lambda: c.paid() == WORK)
+        c.deaf = False
         path = c.folder / "judge" / "journal.db"
         with sqlite3.connect(path) as connection:  # as if killed right after the verdict
             connection.execute(
@@ -175,7 +181,6 @@ async def test_killed_between_verdict_and_ledger_the_unit_is_still_paid(scenario
             )
         c.ledger.roots.clear()
         c.ledger.events.clear()
-        c.verdicts.clear()
         async with c.session():
             await c.judged(unit)
             await eventually(lambda: c.paid() == WORK)

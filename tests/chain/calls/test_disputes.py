@@ -105,6 +105,7 @@ async def test_a_right_root_answers_every_question(world: World) -> None:
     assert await answerer.disputes.answer_payout(fifth, again, posted, answer) is not None
 
 
+@pytest.mark.each_chain
 async def test_a_root_that_nobody_can_answer_for_is_void(world: World) -> None:
     arena = await open_arena(world)
     owner, challenger = arena.owner, arena.workers[0].client

@@ -14,6 +14,7 @@ from tests.chain.conftest import World
 from tests.chain.epochs import RATE, STAKE, TOKEN
 
 
+@pytest.mark.each_chain
 async def test_a_node_joins_and_leaves_a_pool(world: World) -> None:
     owner = await world.client(world.owner_key)
     provider_key, node_key = os.urandom(32), os.urandom(32)
@@ -68,6 +69,7 @@ async def test_a_node_may_register_itself_through_its_provider_key(world: World)
     assert record.provider == node.address
 
 
+@pytest.mark.each_chain
 async def test_too_little_money_is_said_before_anything_is_sent(world: World) -> None:
     key = os.urandom(32)
     client = await world.client(key)

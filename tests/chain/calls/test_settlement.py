@@ -21,6 +21,7 @@ def params() -> DeploymentParams:
     return LONG_WINDOWS
 
 
+@pytest.mark.each_chain
 async def test_from_root_to_tokens(world: World) -> None:
     arena = await open_arena(world)
     owner, pool = arena.owner, arena.pool
@@ -179,6 +180,7 @@ class TestAtDevelopmentSpeed:
     def params(self) -> DeploymentParams:
         return DeploymentParams()
 
+    @pytest.mark.each_chain
     async def test_the_window_ends_though_nobody_makes_a_block(self, world: World) -> None:
         arena = await open_arena(world, validators=1, workers=1)
         receipt = arena.receipt(0, countersigned_by=world.owner_key)

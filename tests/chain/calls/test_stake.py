@@ -13,6 +13,7 @@ from tests.chain.conftest import World
 from tests.chain.epochs import STAKE, TOKEN
 
 
+@pytest.mark.each_chain
 async def test_a_provider_comes_and_goes(world: World) -> None:
     client = await world.client()
     node_key = os.urandom(32)

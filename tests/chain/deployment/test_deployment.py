@@ -143,6 +143,7 @@ def test_code_is_compared_but_for_what_constructors_choose() -> None:
     assert not artifact.matches(bytes(code))
 
 
+@pytest.mark.each_chain
 async def test_contracts_and_encodings_agree_on_every_digest(world: World) -> None:
     client = await world.client()
     domain = client.domain("ReceiptSettlement")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from chain.deployment.verification import check_deployment
 from chain.deployment.wiring import FEDERATOR, LABELS, NETWORK, selectors
 from chain.encoding.artifacts import load_artifact
 from tests.chain.conftest import World
 
 
+@pytest.mark.each_chain
 async def test_a_fresh_deployment_holds(world: World) -> None:
     client = await world.client()
     checks = await check_deployment(client.rpc, world.deployment)

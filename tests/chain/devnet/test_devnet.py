@@ -112,7 +112,7 @@ async def test_a_killed_chain_leaves_nothing_behind(backend: str) -> None:
     children = psutil.Process(process.pid).children(recursive=True)
     assert len(children) == (2 if backend == "anvil" else 0)
     process.kill()
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await process.wait()
         await trio.to_thread.run_sync(psutil.wait_procs, children, 15)
     assert not any(
@@ -120,6 +120,7 @@ async def test_a_killed_chain_leaves_nothing_behind(backend: str) -> None:
     )
 
 
+@pytest.mark.each_chain
 async def test_the_faucet_tops_up_within_limits(any_devnet: DevChain) -> None:
     address = address_of(os.urandom(32))
     grant = await request_funds(any_devnet.url, address)

@@ -75,6 +75,7 @@ async def drain(reader: EventReader) -> list[int]:
     return amounts
 
 
+@pytest.mark.each_chain
 async def test_events_come_in_order_once_handled_and_again_if_not(token: Token) -> None:
     await token.pay(1)
     await token.pay(2)
@@ -133,6 +134,7 @@ async def test_effects_and_cursor_move_together_or_not_at_all(token: Token) -> N
     assert total() == MINTED
 
 
+@pytest.mark.each_chain
 async def test_a_block_counts_only_when_it_is_deep_enough(token: Token) -> None:
     reader = token.reader(confirmations=3)
     await token.pay(1)

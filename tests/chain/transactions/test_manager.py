@@ -185,6 +185,7 @@ async def test_a_stranger_takes_the_nonce(wallet: Wallet) -> None:
         assert await rpc.balance(FRIEND) == 105
 
 
+@pytest.mark.each_chain
 async def test_refused_for_want_of_funds_and_paid_later(any_devnet: DevChain) -> None:
     wallet = Wallet(any_devnet, os.urandom(32), Path(":memory:"))
     async with wallet.open() as (manager, rpc):

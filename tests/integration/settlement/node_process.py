@@ -38,6 +38,7 @@ from node.roles.assembly import Roles, open_follower
 from node.roles.validator.assembly import open_settlement
 from node.roles.validator.settlement.pending import EpochRules
 from node.roles.validator.timing import SettlementTiming
+from node.roles.worker.purse import GasPurse
 from node.roles.worker.rewards import Rewards
 from node.settlement.follower import SettlementFollower
 from node.wire.messages.fields import Done
@@ -93,7 +94,7 @@ async def open_context(
         stack.enter_context(data.lock())
         journal = await stack.enter_async_context(open_journal(data.journal, time.time))
         network = await stack.enter_async_context(open_network(network_config, key.secret))
-        await network.bootstrap(10.0)
+        await network.bootstrap(60)
         chain = await stack.enter_async_context(
             open_chain(
                 table.rpc_url,
@@ -131,7 +132,7 @@ async def main(options: argparse.Namespace) -> None:
         if options.role == "validator":
             await start_validator(options, context, chain, follower, nursery)
         else:
-            rewards = Rewards(context, chain, follower, options.accounts)
+            rewards = Rewards(context, chain, follower, GasPurse(context, chain), options.accounts)
             await rewards.restore()
             await nursery.start(follower.run)
             await rewards.joined(options.pool)

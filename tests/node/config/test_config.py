@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from node.config.schema import load_config, setting_paths
 from node.config.settings import parse_location, parse_size
 from node.errors import InputError
+from tests.paths import ROOT
 
 
 def write(path: Path, text: str) -> Path:
@@ -146,3 +147,59 @@ def test_a_location_survives_its_text(latitude: float, longitude: float) -> None
 def test_what_is_no_location(text: object) -> None:
     with pytest.raises(ValueError):
         parse_location(text)
+
+
+def test_a_policy_is_written_as_people_do(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        '[policy]\npools = [3, 8]\ngas_per_day = "0.005 ether"\ndisk = "20GiB"\n'
+        'hours = ["22:00-06:30", "12:00-24:00"]\nmodels = ["smollm2"]\n'
+    )
+    policy = load_config({}, config_file=file, environment={}).policy
+    assert policy.pools == (3, 8)
+    assert policy.gas_per_day == 5 * 10**15
+    assert policy.hours == ((22 * 60, 6 * 60 + 30), (12 * 60, 0))
+    assert policy.models == ("smollm2",)
+    assert load_config({}, config_file=None, environment={"PRIME_NODE_DATA_DIR": str(tmp_path)})
+    from_variables = load_config(
+        {"policy": {"min_price": 7}},
+        config_file=file,
+        environment={
+            "PRIME_NODE_POLICY__POOLS": "any",
+            "PRIME_NODE_POLICY__REFUSED_POOLS": "4,5",
+            "PRIME_NODE_POLICY__HOURS": "1:00-2:00,3:00-4:00",
+            "PRIME_NODE_POLICY__GAS_PER_DAY": "2 gwei",
+            "PRIME_NODE_POLICY__MIN_PRICE": "6",
+        },
+    ).policy
+    assert from_variables.pools == "any"
+    assert from_variables.refused_pools == (4, 5)
+    assert from_variables.hours == ((60, 120), (180, 240))
+    assert from_variables.gas_per_day == 2 * 10**9
+    assert from_variables.min_price == 7
+    assert from_variables.disk == 20 * 2**30
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"hours": ["25:00-1:00"]},
+        {"hours": ["24:30-1:00"]},
+        {"hours": ["at night"]},
+        {"pools": ["some"]},
+        {"pools": [-1]},
+        {"gas_per_day": "0.5 wei"},
+        {"gas_per_day": "0.1 gwei 2"},
+        {"min_price": -1},
+    ],
+)
+def test_what_is_no_policy(setting: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        load_config({"policy": setting}, environment={})
+
+
+def test_the_reference_lists_every_setting_with_its_variable() -> None:
+    text = (ROOT / "docs" / "reference" / "config.md").read_text()
+    for path in setting_paths():
+        assert f"| `{path[-1]}` |" in text
+        assert f"`PRIME_NODE_{'__'.join(path).upper()}`" in text

@@ -90,36 +90,6 @@ async def test_a_bad_body_fails_its_caller_alone(tmp_path: Path) -> None:
         assert await journal.record(numbered("1")) == [True]
 
 
-async def test_a_failing_disk_fails_everyone_who_waits_and_not_the_journal(
-    tmp_path: Path,
-) -> None:
-    disks: list[Disk] = []
-
-    class Disk(Journal):
-        full = True
-
-        def commit_packed(self, groups: Any) -> list[list[bool]]:
-            disks.append(self)
-            if self.full:
-                raise JournalError("disk full")
-            return super().commit_packed(groups)
-
-    async with open_journal(tmp_path / "j.sqlite", lambda: 0.0, Disk) as journal:
-        refused: list[str] = []
-
-        async def append(key: str) -> None:
-            with pytest.raises(JournalError, match="not written"):
-                await journal.record(numbered(key))
-            refused.append(key)
-
-        async with trio.open_nursery() as nursery:
-            for n in range(5):
-                nursery.start_soon(append, str(n))
-        assert len(refused) == 5
-        disks[0].full = False
-        assert await journal.record(numbered("1")) == [True]
-
-
 async def test_leaving_writes_what_is_queued_and_closes(tmp_path: Path) -> None:
     path = tmp_path / "j.sqlite"
     kept: list[AsyncJournal] = []

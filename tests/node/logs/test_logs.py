@@ -18,11 +18,11 @@ from node.logs import REDACTED, bind, configure_logging
 @pytest.fixture(autouse=True)
 def _restore_logging() -> Iterator[None]:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, before = root.handlers[:], root.level, structlog.get_config()
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    structlog.configure(**before)
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -126,3 +126,16 @@ def test_people_get_plain_lines() -> None:
     assert "port=7070" in out.getvalue()
     with pytest.raises(json.JSONDecodeError):
         json.loads(out.getvalue())
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_tracebacks_tell_where_and_not_what_the_variables_held(log_format: Any) -> None:
+    out = io.StringIO()
+    configure_logging(log_format, stream=out)
+    try:
+        prompt = "a prompt of " + "somebody's"
+        raise ValueError(str(len(prompt)))
+    except ValueError:
+        structlog.get_logger().exception("failed")
+    assert "test_tracebacks_tell_where" in out.getvalue()
+    assert "a prompt of somebody" not in out.getvalue()

@@ -90,15 +90,19 @@ class TrioContext(NodeContext):
 
 
 @asynccontextmanager
-async def open_context(folder: Path, **validator: Any) -> AsyncIterator[NodeContext]:
-    """The context of a node that has a journal but no peers; `validator` are settings of the
-    validator's."""
+async def open_context(
+    folder: Path, policy: dict[str, Any] | None = None, **validator: Any
+) -> AsyncIterator[NodeContext]:
+    """The context of a node that has a journal but no peers; `policy` and `validator` are settings
+    of those sections."""
     key = sha256(b"a node without peers").digest()
     address = address_of(key)
     nobody: Any = None
     async with open_journal(folder / "journal.db") as journal:
         yield TrioContext(
-            config=NodeConfig.model_validate({"data_dir": folder, "validator": validator}),
+            config=NodeConfig.model_validate(
+                {"data_dir": folder, "validator": validator, "policy": policy or {}}
+            ),
             network_name="test",
             key=key,
             peer_id=peer_id_of(key),

@@ -42,11 +42,11 @@ async def test_still_accepts_after_hundreds_of_inbound_connections(key):
             await stream.send_all(b"\x13/multistream/1.0.0\n")
             await stream.aclose()
         async with open_network(NetworkConfig(bootstrap=node.addresses), key(1)) as other:
-            assert await other.bootstrap(5) == 1
-            answer = await other.request(node.peer_id, "/prime/echo/1", b"hear me", timeout=5)
+            assert await other.bootstrap(60) == 1
+            answer = await other.request(node.peer_id, "/prime/echo/1", b"hear me", timeout=60)
             assert answer == b"hear me"
             assert swarm.inbound_connections >= 1
-        with trio.fail_after(5):  # the place of a complete connection comes back as well
+        with trio.fail_after(60):  # the place of a complete connection comes back as well
             while swarm.inbound_connections:
                 await trio.testing.wait_all_tasks_blocked(0.01)
 
@@ -57,7 +57,7 @@ async def test_half_open_handshakes_do_not_keep_others_out(key):
             stream = await trio.open_tcp_stream(*endpoint(node))
             await stack.enter_async_context(stream)
         async with open_network(NetworkConfig(bootstrap=node.addresses), key(1)) as other:
-            assert await other.bootstrap(5) == 1
+            assert await other.bootstrap(60) == 1
 
 
 async def test_every_address_is_tried(key):
@@ -73,7 +73,7 @@ async def test_every_address_is_tried(key):
         # An address without an answer in the middle: 192.0.2.0/24 goes nowhere.
         for text in (dead, "/ip4/192.0.2.1/tcp/9", str(good)):
             node._host.get_peerstore().add_addr(peer, Multiaddr(text), 600)
-        with trio.fail_after(3):
+        with trio.fail_after(60):
             await swarm_of(node).dial_peer(peer)
         assert node.connected(target.peer_id)
 
@@ -122,7 +122,7 @@ async def test_dialling_ends_with_the_first_connection(key):
         open_network(NetworkConfig(), key(0)) as target,
         open_network(endless, key(1)) as node,
     ):
-        with trio.fail_after(30):
+        with trio.fail_after(60):
             await node.connect(target.addresses[0], 60)
 
 
@@ -153,11 +153,11 @@ async def test_simultaneous_dials_end_in_one_connection(key):
                 for a, b in ((one, two), (two, one))
             ]
 
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while count() != [1, 1]:
                 await trio.testing.wait_all_tasks_blocked(0.01)
         one.serve("/prime/echo/1", echo)
-        assert await two.request(one.peer_id, "/prime/echo/1", b"one", timeout=5) == b"one"
+        assert await two.request(one.peer_id, "/prime/echo/1", b"one", timeout=60) == b"one"
         assert count() == [1, 1]
 
 
@@ -172,7 +172,7 @@ async def test_a_banned_peer_is_neither_admitted_nor_dialled(key):
 
         for _ in range(6):
             node._peers.offend(rogue.peer_id, Offence.PROTOCOL_VIOLATION, "test")
-        with trio.fail_after(2):
+        with trio.fail_after(60):
             assert (await events.receive()).peer_id == node.peer_id  # thrown out
         with pytest.raises(SwarmException, match="banned"):
             await swarm_of(node).dial_peer(peer_id_object(rogue.peer_id))

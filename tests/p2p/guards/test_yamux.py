@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,6 +18,7 @@ from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
 from p2p.guards import yamux as module
 from p2p.guards.yamux import MAX_INBOUND_STREAMS, MAX_UNANSWERED, PING_INTERVAL, GuardedYamux
 from p2p.guards.yamux_frames import INITIAL_WINDOW, Flag, FrameType, encode
+from p2p.guards.yamux_outbox import URGENT_LIMIT
 from tests.p2p.guards.yamux_peer import Script, Session
 
 
@@ -316,3 +318,21 @@ async def test_round_trip_time_is_measured(autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         assert one.rtt is not None
         assert 0 <= one.rtt < 1
+
+
+async def test_a_peer_that_opens_and_resets_streams_and_never_reads_is_cut_off():
+    class Deaf(Session):
+        async def write(self, data: bytes) -> None:
+            await trio.sleep_forever()
+
+    ours, theirs = trio.testing.memory_stream_pair()
+    connection = GuardedYamux(Deaf(ours, False), "peer", is_initiator=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.start)
+        with contextlib.suppress(trio.BrokenResourceError, MuxedConnUnavailable):
+            for stream_id in range(1, 4 * URGENT_LIMIT, 2):
+                reset = encode(FrameType.WINDOW_UPDATE, flags=Flag.RST, stream_id=stream_id)
+                await theirs.send_all(open_frame(stream_id) + reset)
+                await connection.accept_stream()
+        await connection.event_closed.wait()
+        assert "does not read" in connection.violation

@@ -34,7 +34,7 @@ async def client_and_server(key):
         open_network(NetworkConfig(), key(0)) as server,
         open_network(NetworkConfig(bootstrap=server.addresses), key(1)) as client,
     ):
-        await client.bootstrap(5)
+        await client.bootstrap(60)
         yield client, server
 
 
@@ -51,7 +51,7 @@ async def test_the_handler_gets_the_peer_and_the_bytes_and_answers(key):
         server.serve(ECHO, handler, max_request=2 << 20)
         for payload in (b"", b"x", bytes(1_500_000)):
             answer = await client.request(
-                server.peer_id, ECHO, payload, timeout=10, max_response=2 << 20
+                server.peer_id, ECHO, payload, timeout=60, max_response=2 << 20
             )
             assert answer == client.peer_id.encode() + payload
 
@@ -69,7 +69,7 @@ async def test_both_directions_and_many_at_once(key):
         async def ask(node, other, number):
             text = str(number).encode()
             answers[node.peer_id, number] = await node.request(
-                other.peer_id, ECHO, text, timeout=10
+                other.peer_id, ECHO, text, timeout=60
             )
 
         async with trio.open_nursery() as nursery:
@@ -88,7 +88,7 @@ async def test_a_refusal_reaches_the_caller_with_its_code(key):
 
         server.serve(ECHO, handler)
         with pytest.raises(RemoteRefused) as refused:
-            await client.request(server.peer_id, ECHO, b"", timeout=5)
+            await client.request(server.peer_id, ECHO, b"", timeout=60)
         assert refused.value.code == "not_invited"
         assert refused.value.message == "ask the orchestrator first"
 
@@ -102,7 +102,7 @@ async def test_a_failing_handler_is_internal_and_tells_nothing(key):
         server.serve(ECHO, handler)
         for _ in range(2):
             with pytest.raises(RemoteRefused) as refused:
-                await client.request(server.peer_id, ECHO, b"", timeout=5)
+                await client.request(server.peer_id, ECHO, b"", timeout=60)
             assert refused.value.code == "internal"
             assert "secret" not in refused.value.message
         assert score(server, client) == 0
@@ -120,13 +120,13 @@ async def test_a_slow_handler_times_out_on_the_side_that_waits_less(key):
             await client.request(server.peer_id, ECHO, b"", timeout=0.3)
         server.serve(ECHO, sleepy, timing=ServiceTiming(handler=0.1))
         with pytest.raises(RemoteRefused, match="timeout"):
-            await client.request(server.peer_id, ECHO, b"", timeout=5)
+            await client.request(server.peer_id, ECHO, b"", timeout=60)
 
 
 async def test_an_unknown_protocol_is_said_so(key):
     async with client_and_server(key) as (client, server):
         with pytest.raises(RemoteRefused) as refused:
-            await client.request(server.peer_id, "/prime/nothing/1", b"", timeout=5)
+            await client.request(server.peer_id, "/prime/nothing/1", b"", timeout=60)
         assert refused.value.code == "unsupported_protocol"
 
 
@@ -151,17 +151,17 @@ async def test_too_many_calls_are_told_busy(key):
         answers = []
 
         async def ask() -> None:
-            answers.append(await client.request(server.peer_id, ECHO, b"", timeout=10))
+            answers.append(await client.request(server.peer_id, ECHO, b"", timeout=60))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await inside.wait()
             with pytest.raises(RemoteRefused) as refused:
-                await client.request(server.peer_id, ECHO, b"", timeout=10)
+                await client.request(server.peer_id, ECHO, b"", timeout=60)
             assert refused.value.code == "busy"
             release.set()
         assert answers == [b"done"]
-        assert await client.request(server.peer_id, ECHO, b"", timeout=10) == b"done"
+        assert await client.request(server.peer_id, ECHO, b"", timeout=60) == b"done"
 
 
 async def test_an_oversized_request_costs_score_and_is_not_read(key):
@@ -172,7 +172,7 @@ async def test_an_oversized_request_costs_score_and_is_not_read(key):
 
         server.serve(ECHO, never, max_request=1000)
         with pytest.raises(RemoteRefused, match="too_large"):
-            await client.request(server.peer_id, ECHO, bytes(1001), timeout=5)
+            await client.request(server.peer_id, ECHO, bytes(1001), timeout=60)
         assert score(server, client) < -9
 
 
@@ -193,7 +193,7 @@ async def test_a_hostile_answer_is_a_violation_and_costs_score(key, answer):
 
         server.serve_stream(ECHO, hostile)
         with pytest.raises(ProtocolViolation):
-            await client.request(server.peer_id, ECHO, b"", timeout=5, max_response=100)
+            await client.request(server.peer_id, ECHO, b"", timeout=60, max_response=100)
         assert score(client, server) < -9
 
 
@@ -205,7 +205,7 @@ async def test_an_answer_that_breaks_off_is_unreachable(key):
 
         server.serve_stream(ECHO, half)
         with pytest.raises(PeerUnreachable, match="3 of 16"):
-            await client.request(server.peer_id, ECHO, b"", timeout=5)
+            await client.request(server.peer_id, ECHO, b"", timeout=60)
 
 
 async def test_death_during_a_call_is_noticed_at_once(key):
@@ -221,7 +221,7 @@ async def test_death_during_a_call_is_noticed_at_once(key):
         async with trio.open_nursery() as nursery:
 
             async def ask() -> None:
-                with trio.fail_after(5), pytest.raises(PeerUnreachable, match="broke"):
+                with trio.fail_after(60), pytest.raises(PeerUnreachable, match="broke"):
                     await client.request(server.peer_id, ECHO, b"", timeout=60)
 
             nursery.start_soon(ask)
@@ -241,7 +241,7 @@ async def test_a_peer_that_never_finishes_its_request_is_dropped(key):
         server.serve(ECHO, never, timing=ServiceTiming(read=0.1))
         stream = await client.open_stream(server.peer_id, ECHO, 5)
         await stream.send_all(b"\0\0\0\x10only a part")
-        with trio.fail_after(5), pytest.raises(StreamBroken):
+        with trio.fail_after(60), pytest.raises(StreamBroken):
             await stream.receive_some()
 
 
@@ -249,11 +249,11 @@ async def test_a_banned_peer_is_not_asked(key):
     async with client_and_server(key) as (client, server):
         for _ in range(6):
             client._peers.offend(server.peer_id, Offence.PROTOCOL_VIOLATION, "test")
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while client.connected(server.peer_id):
                 await trio.testing.wait_all_tasks_blocked(0.01)
         with pytest.raises(PeerBanned):
-            await client.request(server.peer_id, ECHO, b"", timeout=5)
+            await client.request(server.peer_id, ECHO, b"", timeout=60)
 
 
 @pytest.mark.parametrize("protocol", ["echo", "/prime/echo", "/other/echo/1", "/prime/Echo/1"])
@@ -262,7 +262,7 @@ async def test_protocol_names_are_checked(key, protocol):
         with pytest.raises(ConfigError):
             client.serve(protocol, None)
         with pytest.raises(ConfigError):
-            await client.request(server.peer_id, protocol, b"", timeout=5)
+            await client.request(server.peer_id, protocol, b"", timeout=60)
 
 
 async def test_streams_behave_like_trios(key):
@@ -316,10 +316,10 @@ async def test_a_node_may_ask_itself(key):
 
     async with open_network(NetworkConfig(), key(0)) as node:
         node.serve(ECHO, handler)
-        answer = await node.request(node.peer_id, ECHO, b"!", timeout=5)
+        answer = await node.request(node.peer_id, ECHO, b"!", timeout=60)
         assert answer == node.peer_id.encode() + b"!"
         with pytest.raises(RemoteRefused) as refused:
-            await node.request(node.peer_id, ECHO, b"no", timeout=5)
+            await node.request(node.peer_id, ECHO, b"no", timeout=60)
         assert refused.value.code == "unwilling"
         with pytest.raises(ProtocolViolation):
-            await node.request(node.peer_id, ECHO, b"!", timeout=5, max_response=8)
+            await node.request(node.peer_id, ECHO, b"!", timeout=60, max_response=8)

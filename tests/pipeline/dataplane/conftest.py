@@ -25,12 +25,18 @@ from pipeline.dataplane.frames import (
 )
 from pipeline.dataplane.listener import ListenerLimits
 
-PATIENCE = 20.0
+PATIENCE = 120.0
 SMALL = EdgeLimits(max_header=1024, max_payload=1 << 20, window=4)
 
 
 def soon() -> float:
+    """A deadline that only a test that hangs meets."""
     return time.monotonic() + PATIENCE
+
+
+def shortly() -> float:
+    """A deadline that a test waits for, long enough for handshakes on a machine that stalls."""
+    return time.monotonic() + 5.0
 
 
 def in_thread(work: Callable[[], Any]) -> Callable[[], Any]:

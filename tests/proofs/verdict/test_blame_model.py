@@ -226,4 +226,4 @@ class Conspiracy(RuleBasedStateMachine):
 
 
 TestConspiracy = Conspiracy.TestCase
-TestConspiracy.settings = settings(max_examples=250, stateful_step_count=12, deadline=None)
+TestConspiracy.settings = settings(max_examples=100, stateful_step_count=12, deadline=None)

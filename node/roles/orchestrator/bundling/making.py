@@ -2,7 +2,8 @@
 
 The claims and the unit make a bundle. It is written to the blob folder, and `BundleMade` has it
 journaled, before a validator sees it, because from then on the unit may be paid: after a crash the
-very same bytes are sent again, never another bundle for the same unit.
+very same bytes are sent again, never another bundle for the same unit. A validator is offered a
+bundle first, and sent it if it wants it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 import trio
 from pydantic import ValidationError
 
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from node.context import NodeContext
 from node.errors import InputError
 from node.retry import Backoff, tries
@@ -22,8 +23,8 @@ from node.roles.orchestrator.coordinator.commands import VerifyUnit
 from node.roles.orchestrator.coordinator.events import BundleMade
 from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
-from node.wire.messages.verification import VerifyRequest
-from node.wire.methods import VERIFY
+from node.wire.messages.verification import BundleUpload, VerifyRequest
+from node.wire.methods import BUNDLE, VERIFY
 from node.wire.rpc import call
 from p2p.errors import P2PError
 from proofs.errors import ProofError
@@ -44,6 +45,7 @@ class BundleMaker:
         commit_block: CommitBlock,
         feed: Feed,
         *,
+        pool_id: int,
         model_id: bytes,
         backoff: Backoff,
     ) -> None:
@@ -51,6 +53,7 @@ class BundleMaker:
         self._pool = pool
         self._commit_block = commit_block
         self._feed = feed
+        self._pool_id = pool_id
         self._model_id = model_id
         self._backoff = backoff
         self._making = trio.Lock()
@@ -65,13 +68,16 @@ class BundleMaker:
             return
         if data is None:
             return
-        request = VerifyRequest(bundle=data)
         async for _ in tries(self._backoff):
             unit = self._waiting(command.unit_id)
             if unit is None or command.validator not in unit.pending_validators:
                 return
+            offer = self._offer(unit, len(data))
             try:
-                await call(self._context, command.validator, VERIFY, request)
+                answer = await call(self._context, command.validator, VERIFY, offer)
+                if answer.wanted:
+                    upload = BundleUpload(bundle_id=offer.bundle_id, bundle=data)
+                    await call(self._context, command.validator, BUNDLE, upload)
                 return
             except P2PError as exc:
                 log.warning(
@@ -122,6 +128,16 @@ class BundleMaker:
             stages=tuple(StageClaim.from_bytes(unit.claims[s]) for s in sorted(unit.claims)),
             sequences=tuple(bundle_sequence(s) for s in unit.sequences),
             committed_at=committed_at,
+        )
+
+    def _offer(self, unit: Unit, size: int) -> VerifyRequest:
+        """What a validator is told before it takes a unit's bundle."""
+        return VerifyRequest(
+            pool_id=self._pool_id,
+            unit_id=unit.unit_id,
+            bundle_id=unit.bundle_id,
+            size=size,
+            tokens=sum(len(s.request.prompt_ids) + len(s.output_ids) for s in unit.sequences),
         )
 
     def _path(self, bundle_id: bytes) -> Path:

@@ -18,7 +18,7 @@ from proofs.thresholds.measures import RevealedRowsCheck
 from proofs.verdict.blame import Inquiry, Revealed
 from proofs.verdict.message import Verdict
 
-Opinion = Callable[[Revealed], Verdict | Inquiry]
+Opinion = Callable[[Revealed], Awaitable[Verdict | Inquiry]]
 """What follows from the rows that were revealed so far."""
 Reveal = Callable[[Inquiry], Awaitable[RevealedRowsCheck | None]]
 """What came of rows; None where nobody showed them."""
@@ -56,7 +56,7 @@ async def resolve_inquiries(opinion: Opinion, reveal: Reveal, rounds: int) -> Ru
     than `rounds` inquiries or the same one again."""
     revealed: dict[Inquiry, RevealedRowsCheck | None] = {}
     answers: list[Answer] = []
-    while isinstance(found := opinion(revealed), Inquiry):
+    while isinstance(found := await opinion(revealed), Inquiry):
         if len(answers) >= rounds or found in revealed:
             raise CannotJudge("the inquiries do not come to an end")
         shown = revealed[found] = await reveal(found)

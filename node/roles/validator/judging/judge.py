@@ -4,7 +4,9 @@ The engine does one thing at a time. An accused stage may keep silent for minute
 told when an inquiry begins and goes on with other bundles meanwhile.
 
 If anything fails here (the engine, the disk, a missing model), no stage is to blame: the bundle
-gets no verdict and is set aside.
+gets no verdict and is set aside. That includes this node's own weights. Where a replay speaks
+against somebody, the model's files are hashed and loaded anew and all is measured again, unless
+that was done within the last hour: only what such weights say is held against anybody.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from typing import Any
 import trio
 
 from node.roles.validator.judging.engine import ReplayEngine
-from node.roles.validator.judging.errors import CannotJudge
+from node.roles.validator.judging.errors import CannotJudge, DamagedWeights
 from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_inquiries
 from node.roles.validator.judging.limits import LimitsByPool, NamedThresholds
+from node.roles.validator.judging.models import Models
 from node.roles.validator.judging.noise_check import refusal
 from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
@@ -33,11 +36,8 @@ from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
 from proofs.verdict.blame import Inquiry, Revealed, inquiry_of
 from proofs.verdict.exceedances import RejectConvictLimits
-from proofs.verdict.judge import MAX_WALKS, judge
+from proofs.verdict.judge import MAX_WALKS, judge, judge_words
 from proofs.verdict.message import Verdict
-
-ModelFinder = Callable[[bytes], PreparedModel]
-"""The prepared model of an identity. Raises `ModelError`."""
 
 
 class Judge:
@@ -46,46 +46,50 @@ class Judge:
     def __init__(
         self,
         engine: ReplayEngine,
-        find_model: ModelFinder,
+        models: Models,
         limits: LimitsByPool,
         rows: RowsSource,
         domain: Domain,
         log: Any,
     ) -> None:
         self._engine = engine
-        self._find_model = find_model
+        self._models = models
         self._limits = limits
         self._rows = rows
         self._domain = domain
         self._log = log
 
     async def rule(
-        self, bundle: UnitBundle, plan: JudgingPlan, on_inquiry: Callable[[], None]
+        self,
+        bundle: UnitBundle,
+        plan: JudgingPlan,
+        on_inquiry: Callable[[], None],
+        sender: str = "",
     ) -> Ruling:
-        """The verdict on a bundle, after a replay of the sequences that `plan` chose. `on_inquiry`
-        is called when others may go first. Raises `CannotJudge`."""
+        """The verdict on a bundle of `sender`. All that its words alone decide comes first, then a
+        replay of the sequences that `plan` chose. `on_inquiry` is called when others may go first.
+        Raises `CannotJudge`."""
         if plan.noise.unknown:
             raise CannotJudge(f"its noise cannot be checked: {plan.noise.unknown}")
         if plan.noise.fault is not None:
-            return Ruling(refusal(bundle, plan.noise))
+            return Ruling(await trio.to_thread.run_sync(refusal, bundle, plan.noise))
+        if (words := await trio.to_thread.run_sync(judge_words, bundle, self._domain)) is not None:
+            return Ruling(words)
         model = await self._model(bundle)
         named = await self._limits.of(bundle)
         limits = named.limits(bundle.model_id, model.manifest.dtype)
-        measures, seconds = await self._measure(bundle, model, plan)
-        seen: set[Inquiry] = set()
-
-        async def reveal(inquiry: Inquiry) -> RevealedRowsCheck | None:
-            on_inquiry()
-            shown = await self._reveal(bundle, model, inquiry, seen)
-            if shown is not None:
-                seen.add(inquiry)
-            return shown
-
-        def opinion(revealed: Revealed) -> Verdict | Inquiry:
-            return self._opinion(bundle, measures, limits, revealed)
-
-        rounds = len(bundle.stages) * min(len(bundle.sequences), MAX_WALKS)
-        ruling = await resolve_inquiries(opinion, reveal, rounds)
+        try:
+            measures, seconds = await self._measure(bundle, model, plan, sender, on_inquiry)
+            ruling = await self._rule_by(bundle, model, limits, measures, on_inquiry, sender)
+            if plan.chosen and self._is_doubtful(bundle, ruling):
+                self._log.info("weights verified again", unit=bundle.unit_id.hex()[:12])
+                measures, seconds = await self._measure(
+                    bundle, model, plan, sender, on_inquiry, verify_again=True
+                )
+                ruling = await self._rule_by(bundle, model, limits, measures, on_inquiry, sender)
+        except DamagedWeights as exc:
+            self._models.note_damage(bundle.model_id, str(exc))
+            raise
         ruling = replace(ruling, limits=named.name, p_values=_p_values(named, measures))
         self._log.info(
             "unit judged",
@@ -98,9 +102,40 @@ class Judge:
         )
         return ruling
 
+    def _is_doubtful(self, bundle: UnitBundle, ruling: Ruling) -> bool:
+        """Whether a replay spoke against somebody by weights that may have rotted in memory."""
+        return not ruling.verdict.accepted and not self._engine.is_believed(bundle.model_id)
+
+    async def _rule_by(
+        self,
+        bundle: UnitBundle,
+        model: PreparedModel,
+        limits: RejectConvictLimits,
+        measures: list[SequenceMeasure | None],
+        on_inquiry: Callable[[], None],
+        sender: str,
+    ) -> Ruling:
+        """What follows from measures, and from rows where these are needed."""
+        seen: set[Inquiry] = set()
+
+        async def reveal(inquiry: Inquiry) -> RevealedRowsCheck | None:
+            on_inquiry()
+            shown = await self._reveal(bundle, model, inquiry, seen, sender)
+            if shown is not None:
+                seen.add(inquiry)
+            return shown
+
+        async def opinion(revealed: Revealed) -> Verdict | Inquiry:
+            return await trio.to_thread.run_sync(
+                self._opinion, bundle, measures, limits, dict(revealed)
+            )
+
+        rounds = len(bundle.stages) * min(len(bundle.sequences), MAX_WALKS)
+        return await resolve_inquiries(opinion, reveal, rounds)
+
     async def _model(self, bundle: UnitBundle) -> PreparedModel:
         try:
-            model = await trio.to_thread.run_sync(self._find_model, bundle.model_id)
+            model = await trio.to_thread.run_sync(self._models.find, bundle.model_id)
         except ModelError as exc:
             raise CannotJudge(f"model not in the store: {exc}") from exc
         if bundle.boundaries[-1] != model.manifest.layers:
@@ -108,7 +143,13 @@ class Judge:
         return model
 
     async def _measure(
-        self, bundle: UnitBundle, model: PreparedModel, plan: JudgingPlan
+        self,
+        bundle: UnitBundle,
+        model: PreparedModel,
+        plan: JudgingPlan,
+        sender: str,
+        on_failure: Callable[[], None],
+        verify_again: bool = False,
     ) -> tuple[list[SequenceMeasure | None], float]:
         """One measure per sequence, None for those that were not chosen; and the seconds it
         took."""
@@ -116,7 +157,8 @@ class Judge:
         if not plan.chosen:
             return measures, 0.0
         request = replay_request(bundle, str(model.path), self._engine.device, plan.chosen)
-        replayed = await self._engine.replay(request)
+        request = request.model_copy(update={"verify_again": verify_again})
+        replayed = await self._engine.replay(request, sender, on_failure)
         found = replayed.measures
         if len(found) != len(plan.chosen):
             raise CannotJudge("the engine measured other sequences than it was asked for")
@@ -142,6 +184,7 @@ class Judge:
         model: PreparedModel,
         inquiry: Inquiry,
         seen: set[Inquiry],
+        sender: str,
     ) -> RevealedRowsCheck | None:
         """What came of the rows that the inquiry asks for; None where nobody showed them."""
         peer_id = bundle.stages[inquiry.stage].peer_id
@@ -153,7 +196,7 @@ class Judge:
             return None
         sent = await self._sent(bundle, inquiry, seen)
         request = rows_request(bundle, str(model.path), self._engine.device, inquiry, path, sent)
-        shown = shown_by(await self._engine.replay(request))
+        shown = shown_by(await self._engine.replay(request, sender))
         if shown is None:
             raise CannotJudge("the engine did not measure the revealed rows")
         if shown.error < 0 and not await trio.to_thread.run_sync(is_content, path, inquiry.digest):

@@ -96,7 +96,7 @@ class WorkerRecords:
         A stage that the verdict left unchecked adds nothing to its record, and neither does a
         bundle of which nothing was replayed.
         """
-        counted = BundleCounted(bundle_id=bundle.content_id)
+        counted = BundleCounted(bundle_id=verdict.bundle_id)
         async with self._writing:
             known = await self._journal.find(BundleCounted, counted.key)
             if not verdict.replayed or known is not None:
@@ -110,7 +110,7 @@ class WorkerRecords:
                 status = verdict.stages[stage].status
                 after[claim.address] = self._judged(old, status, p_values.get(stage, ()))
             drifted = [a for a in after if after[a].drift.alarms > before[a].drift.alarms]
-            alarms = [WorkerDrifted(worker=a, bundle_id=bundle.content_id) for a in drifted]
+            alarms = [WorkerDrifted(worker=a, bundle_id=verdict.bundle_id) for a in drifted]
             state = {_name(address): record.to_plain() for address, record in after.items()}
             await self._journal.record(counted, *alarms, state=state)
         for address, record in after.items():

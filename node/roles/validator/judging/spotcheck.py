@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import trio
+
 from chain.errors import ChainError
 from node.onchain.blocks import Blocks
 from node.roles.validator.judging.reputation import WorkerRecords
@@ -71,7 +73,8 @@ class SequenceChooser:
             return everything
         if beacon is None:
             return everything
-        picked = chosen(beacon, bundle.content_id, count, rate)
+        bundle_id = await trio.to_thread.run_sync(lambda: bundle.content_id)
+        picked = chosen(beacon, bundle_id, count, rate)
         self._log.info(
             "sequences chosen",
             unit=bundle.unit_id.hex()[:12],

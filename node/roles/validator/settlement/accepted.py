@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from node.journal import AsyncJournal
+from node.journal import AsyncJournal, Forget
 from node.roles.validator.journal_events import UnitAccepted
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import Receipt
@@ -21,6 +21,10 @@ class AcceptedUnits:
         self._journal = journal
         self._log = log
         self._bundles: dict[tuple[str, bytes], bytes] = {}
+
+    def knows(self, sender: str, unit_id: bytes) -> bool:
+        """Whether the sender's unit was accepted, as far as is remembered."""
+        return (sender, unit_id) in self._bundles
 
     def accepted_other(self, sender: str, unit_id: bytes, bundle_id: bytes) -> bool:
         """Whether the sender's unit was accepted in another bundle than this one."""
@@ -46,12 +50,27 @@ class AcceptedUnits:
         self._bundles[sender, unit_id] = bundle_id
         return True
 
-    async def restore(self) -> list[tuple[bytes, tuple[SignedReceipt, ...]]]:
-        """Read the journal; the id and the receipts of every unit, in order of acceptance."""
-        units: list[tuple[bytes, tuple[SignedReceipt, ...]]] = []
+    async def settle(self, sender_units: Sequence[tuple[str, bytes]]) -> None:
+        """Forget units of senders that are over and done with: paid for good, or never to be."""
+        known = [item for item in sender_units if item in self._bundles]
+        if not known:
+            return
+        keys = (f"{sender}:{unit_id.hex()}" for sender, unit_id in known)
+        await self._journal.record(*(Forget(UnitAccepted, key) for key in keys))
+        for item in known:
+            del self._bundles[item]
+
+    def beyond(self, most: int) -> list[tuple[str, bytes]]:
+        """The oldest units, with their senders, without which `most` are left."""
+        return list(self._bundles)[: max(len(self._bundles) - most, 0)]
+
+    async def restore(self) -> list[tuple[str, bytes, tuple[SignedReceipt, ...]]]:
+        """Read the journal; the sender, the id and the receipts of every unit, in order of
+        acceptance."""
+        units: list[tuple[str, bytes, tuple[SignedReceipt, ...]]] = []
         for event in await self._journal.replay(UnitAccepted):
             self._bundles[event.sender, event.unit_id] = event.bundle_id
-            units.append((event.unit_id, receipts_of(event)))
+            units.append((event.sender, event.unit_id, receipts_of(event)))
         return units
 
 

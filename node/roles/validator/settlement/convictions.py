@@ -84,11 +84,12 @@ class Convictions:
 
     async def note(self, bundle: UnitBundle, verdict: Verdict) -> None:
         """Take in a verdict of this node that is journaled already; repeating is harmless."""
-        conviction = conviction_of(bundle, verdict, self._context.receipt_domain)
+        domain = self._context.receipt_domain
+        conviction = await trio.to_thread.run_sync(conviction_of, bundle, verdict, domain)
         if conviction is None:
             return
         await self._context.journal.record(
-            ConvictionFound(bundle_id=bundle.content_id, conviction=conviction.to_bytes())
+            ConvictionFound(bundle_id=verdict.bundle_id, conviction=conviction.to_bytes())
         )
         try:
             self._send.send_nowait(conviction)
@@ -100,7 +101,9 @@ class Convictions:
         serve(self._context.network, CONVICT, self._on_convict)
         async with trio.open_nursery() as nursery:
             async for conviction in self._receive:
-                nursery.start_soon(self._see_through, conviction)
+                self._context.supervisor.task(
+                    nursery, "validator: conviction", self._see_through, conviction
+                )
 
     async def _see_through(self, conviction: Conviction) -> None:
         """Have it signed and posted when this node's turn comes, if enough others found the

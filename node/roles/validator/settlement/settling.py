@@ -2,11 +2,13 @@
 
 Keeps the accepted units that no epoch has paid (journaled before anybody is told), follows the
 chain, and runs the three duties: proposing epochs in turn, signing those of others, and guarding
-what is posted. It needs neither engine nor bundles, only verdicts: `accept` is its only door.
+what is posted. It needs neither engine nor bundles, only verdicts: `accept` is its only door. A
+unit is forgotten, in memory and in the journal, once the root that paid it is final.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,6 +30,10 @@ from proofs.encoding.leaves import PostedRoot, SignedReceipt
 RECHECK_SECONDS = 1.0
 """Pools are looked at again this often: a root becomes final by time alone, and no event tells."""
 LEAST_WAIT_SECONDS = 0.05
+MOST_WAITING = 16_384
+"""Accepted units of a pool that nobody has paid; more bundles of it are not taken until it pays."""
+MOST_FREE = 4096
+"""Accepted units that nobody will pay (ordered from oneself) which are remembered."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +62,51 @@ class ValidatorSettlement:
         self._recheck = recheck_seconds
         self._accepted = AcceptedUnits(context.journal, context.log)
         self._pools: dict[int, PendingPool] = {}
+        self._senders: dict[tuple[int, bytes], str] = {}
+        """Who sent each unit that is to be paid, or is paid and not for good yet."""
+        self._paid_by: dict[tuple[int, bytes], int] = {}
+        """The pool's newest epoch when the unit was seen to be paid: by that one or an older."""
+        self._free: deque[tuple[str, bytes]] = deque()
         self._arrived = trio.Event()
+        self._known: dict[int, list[PostedRoot]] = {}
 
-    def accepted_other(self, sender: str, unit_id: bytes, bundle_id: bytes) -> bool:
-        """Whether the sender's unit was accepted in another bundle than this one."""
-        return self._accepted.accepted_other(sender, unit_id, bundle_id)
+    def accepted_other(self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes) -> bool:
+        """Whether the sender's unit was accepted in another bundle than this one, or paid so long
+        ago that it was forgotten."""
+        if self._accepted.knows(sender, unit_id):
+            return self._accepted.accepted_other(sender, unit_id, bundle_id)
+        return self._follower.history(pool_id).has_paid(unit_id)
+
+    def has_room(self, pool_id: int) -> bool:
+        """Whether the pool's accepted units that nobody has paid are few enough for another."""
+        pool = self._pools.get(pool_id)
+        return pool is None or len(pool.units) < MOST_WAITING
 
     async def accept(
         self, sender: str, unit_id: bytes, bundle_id: bytes, receipts: Sequence[SignedReceipt]
     ) -> None:
         """Journal an accepted unit's receipts; a coming epoch pays them. Repeating is harmless."""
         if await self._accepted.accept(sender, unit_id, bundle_id, receipts):
-            self._take(unit_id, tuple(receipts))
+            self._take(sender, unit_id, tuple(receipts))
+            if not receipts:
+                over = [self._free.popleft() for _ in range(len(self._free) - MOST_FREE)]
+                await self._accepted.settle(over)
 
     async def restore(self) -> None:
         """What the journal holds; the follower says which of it was paid since."""
-        for unit_id, receipts in await self._accepted.restore():
-            self._take(unit_id, receipts)
+        self._free.clear()
+        for sender, unit_id, receipts in await self._accepted.restore():
+            self._take(sender, unit_id, receipts)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Settle until cancelled. The follower must run already."""
         self._drop_paid()
         serve(self._context.network, COSIGN, self._on_cosign)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_paid)
-            nursery.start_soon(self._parts.guard.run)
-            nursery.start_soon(self._propose_all)
+            keep = self._context.supervisor.keep
+            keep(nursery, "settlement: paid", self._watch_paid)
+            keep(nursery, "settlement: audits", self._parts.guard.run)
+            keep(nursery, "settlement: proposals", self._propose_all)
             task_status.started()
 
     @property
@@ -96,12 +121,18 @@ class ValidatorSettlement:
             version = await self._follower.wait_changed(version)
             self._drop_paid()
 
-    def _take(self, unit_id: bytes, receipts: tuple[SignedReceipt, ...]) -> None:
+    def _take(self, sender: str, unit_id: bytes, receipts: tuple[SignedReceipt, ...]) -> None:
         if not receipts:
+            self._free.append((sender, unit_id))
             return
         pool_id = receipts[0].receipt.pool_id
         pool = self._pools.setdefault(pool_id, PendingPool(pool_id))
-        if not self._follower.history(pool_id).has_paid(unit_id):
+        history = self._follower.history(pool_id)
+        self._senders[pool_id, unit_id] = sender
+        if history.has_paid(unit_id):
+            self._paid_by[pool_id, unit_id] = history.last
+        else:
+            self._paid_by.pop((pool_id, unit_id), None)
             pool.take(unit_id, receipts, self._context.now())
         self._arrived.set()
         self._arrived = trio.Event()
@@ -112,16 +143,31 @@ class ValidatorSettlement:
             history = self._follower.history(pool.pool_id)
             paid = [unit_id for unit_id in pool.units if history.has_paid(unit_id)]
             pool.paid(paid, self._context.now())
+            self._paid_by |= {(pool.pool_id, unit_id): history.last for unit_id in paid}
+
+    async def _forget_final(self) -> None:
+        """Forget units that a root has paid which can no longer be taken away."""
+        final = [key for key, epoch in self._paid_by.items() if self._is_final(key[0], epoch)]
+        await self._accepted.settle([(self._senders[key], key[1]) for key in final])
+        for key in final:
+            del self._paid_by[key], self._senders[key]
+
+    def _is_final(self, pool_id: int, epoch: int) -> bool:
+        history = self._follower.history(pool_id)
+        entry = history.get(epoch)
+        return entry is not None and self._follower.is_final(history, entry)
 
     async def _watch_paid(self) -> None:
-        version, known = self._follower.version, self._roots()
+        version = self._follower.version
+        self._known = self._known or self._roots()
         while True:
-            self._drop_paid()
-            version = await self._follower.wait_changed(version)
             roots = self._roots()
-            if any(roots[pool_id][: len(before)] != before for pool_id, before in known.items()):
+            if any(roots[p][: len(before)] != before for p, before in self._known.items()):
                 await self.restore()  # a root is gone: what it paid waits again
-            known = roots
+            self._known = roots
+            self._drop_paid()
+            await self._forget_final()
+            version = await self._follower.wait_changed(version)
 
     def _roots(self) -> dict[int, list[PostedRoot]]:
         """What stands on chain, by pool. A comparison with an earlier look also tells when a root

@@ -14,6 +14,9 @@ from proofs.encoding.leaves import SignedReceipt
 from proofs.evidence.bundle import UnitBundle
 from proofs.verdict.message import Verdict
 
+REMEMBERED = 65_536
+"""Accepted units; nobody is paid, so that an older one is accepted again does no harm."""
+
 
 class UnpaidSettlement:
     """Remembers what was accepted."""
@@ -21,15 +24,20 @@ class UnpaidSettlement:
     def __init__(self, accepted: AcceptedUnits) -> None:
         self._accepted = accepted
 
-    def accepted_other(self, sender: str, unit_id: bytes, bundle_id: bytes) -> bool:
+    def accepted_other(self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes) -> bool:
         """Whether the sender's unit was accepted in another bundle than this one."""
         return self._accepted.accepted_other(sender, unit_id, bundle_id)
+
+    def has_room(self, pool_id: int) -> bool:
+        """Always: nothing waits to be paid."""
+        return True
 
     async def accept(
         self, sender: str, unit_id: bytes, bundle_id: bytes, receipts: Sequence[SignedReceipt]
     ) -> None:
-        """Journal an accepted unit. Repeating is harmless."""
+        """Journal an accepted unit. Repeating is harmless. The newest `REMEMBERED` are kept."""
         await self._accepted.accept(sender, unit_id, bundle_id, receipts)
+        await self._accepted.settle(self._accepted.beyond(REMEMBERED))
 
     async def restore(self) -> None:
         """Read the journal."""

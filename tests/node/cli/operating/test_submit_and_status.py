@@ -109,7 +109,7 @@ async def running_node(folder: Path, view: OneJobView) -> AsyncIterator[DataDir]
 
 
 async def in_thread(cli: Any, *arguments: str) -> Any:
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         return await trio.to_thread.run_sync(partial(cli, *arguments))
 
 

@@ -32,9 +32,9 @@ LIMITS = QueueLimits(total=6, sender_total=4, sender_preparing=2, sender_inquiri
 @pytest.mark.parametrize("before", list(S))
 @pytest.mark.parametrize("after", list(S))
 def test_the_table_alone_says_which_steps_are_legal(before: S, after: S) -> None:
-    bundle = QueuedBundle(b"b", "sender", 7, before)
+    bundle = QueuedBundle(b"b", "sender", 7, state=before)
     if (before, after) in LEGAL:
-        assert bundle.to(after) == QueuedBundle(b"b", "sender", 7, after)
+        assert bundle.to(after) == QueuedBundle(b"b", "sender", 7, state=after)
     else:
         with pytest.raises(IllegalTransition):
             bundle.to(after)
@@ -62,7 +62,8 @@ def told(commands: list[Command]) -> list[tuple[type[Command], str]]:
 
 def test_a_bundle_alone_goes_all_the_way() -> None:
     queue = BundleQueue()
-    assert queue.handle(Taken(b"x", "a", 5)) == [Prepare(QueuedBundle(b"x", "a", 5, S.PREPARING))]
+    preparing = QueuedBundle(b"x", "a", 5, state=S.PREPARING)
+    assert queue.handle(Taken(b"x", "a", 5)) == [Prepare(preparing)]
     assert told(move(queue, "x", S.PREPARED)) == [(Judge, "x")]
     assert move(queue, "x", S.INQUIRING, S.INQUIRING, S.JUDGED, S.DELIVERED) == []
     assert len(queue) == 0

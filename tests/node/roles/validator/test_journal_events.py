@@ -10,12 +10,12 @@ from node.roles.validator.journal_events import (
     AskedStage,
     BundleCounted,
     BundleTaken,
+    BundleTried,
     ConvictionFound,
     EpochCosigned,
     LimitsUsed,
     RowsAsked,
     UnitAccepted,
-    VerdictDelivered,
     VerdictSigned,
     WorkerDrifted,
 )
@@ -26,11 +26,11 @@ ASKED = (
     AskedStage(stage=0, index=2, digest=b"e" * 32, error=0.25),
 )
 EVENTS: list[tuple[JournalEvent, str]] = [
-    (BundleTaken(bundle_id=ID, sender="peer", block=7), ID.hex()),
+    (BundleTaken(bundle_id=ID, sender="peer", block=7, size=9, tokens=4), ID.hex()),
+    (BundleTried(bundle_id=ID, attempt=2, at=1.5), ID.hex() + ":2"),
     (RowsAsked(bundle_id=ID, stages=ASKED), ID.hex()),
     (LimitsUsed(bundle_id=ID, limits="fp32"), ID.hex()),
     (VerdictSigned(bundle_id=ID, verdict=b"v"), ID.hex()),
-    (VerdictDelivered(bundle_id=ID), ID.hex()),
     (
         UnitAccepted(
             sender="peer", unit_id=b"u" * 32, bundle_id=ID, receipts=((b"r", b"w", b"c"),) * 2

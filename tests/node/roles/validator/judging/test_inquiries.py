@@ -30,10 +30,14 @@ def inquiry(stage: int) -> Inquiry:
     return Inquiry(stage, 0, bytes([stage]) * 32)
 
 
+async def always_asks(revealed: Revealed) -> Inquiry:
+    return inquiry(1)
+
+
 async def ruled(needed: list[int], given: dict[int, float | None], rounds: int) -> Ruling:
     """`needed` are the stages whose rows it takes, `given` what they bring."""
 
-    def opinion(revealed: Revealed) -> Any:
+    async def opinion(revealed: Revealed) -> Any:
         return next((inquiry(s) for s in needed if inquiry(s) not in revealed), VERDICT)
 
     async def reveal(asked: Inquiry) -> RevealedRowsCheck | None:
@@ -64,7 +68,7 @@ async def test_inquiries_that_go_on_come_to_no_verdict() -> None:
         return None
 
     with pytest.raises(CannotJudge):
-        await resolve_inquiries(lambda revealed: inquiry(1), reveal, 9)
+        await resolve_inquiries(always_asks, reveal, 9)
 
 
 async def test_an_engine_that_fails_decides_nothing() -> None:
@@ -72,7 +76,7 @@ async def test_an_engine_that_fails_decides_nothing() -> None:
         raise CannotJudge("the engine fails")
 
     with pytest.raises(CannotJudge, match="engine"):
-        await resolve_inquiries(lambda revealed: inquiry(1), reveal, 9)
+        await resolve_inquiries(always_asks, reveal, 9)
 
 
 def test_the_engine_measures_what_the_stage_before_sent() -> None:

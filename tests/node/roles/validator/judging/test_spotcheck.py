@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ HEAD, SIZE = 100, 60
 PROBATION = DEFAULT_TERMS.probation
 
 
+@cache
 def unit(number: int = 0, committed_at: int = HEAD) -> UnitBundle:
     """`number` makes another bundle of it; end-of-sequence ids are the assembler's word."""
     first = sequence(1, 4, eos_ids=(EOS, 1000 + number))
@@ -49,13 +51,20 @@ def verdict_on(made: UnitBundle, spoilt: bool = False, replayed: bool = True) ->
     return verdict
 
 
+async def note(
+    records: WorkerRecords, made: UnitBundle, like: Verdict, p: dict[int, Sequence[float]]
+) -> None:
+    """A verdict on `made` that says the same as `like`."""
+    await records.note(made, like.model_copy(update={"bundle_id": made.content_id}), p)
+
+
 async def establish(
     records: WorkerRecords, units: int = PROBATION, p: Sequence[float] = ()
 ) -> None:
     made = unit()
     verdict = verdict_on(made)
     for number in range(units):
-        await records.note(unit(1000 + number), verdict, {0: p})
+        await note(records, unit(1000 + number), verdict, {0: p})
 
 
 def records_of(context: Any, test: DriftTest | None = None) -> WorkerRecords:
@@ -179,8 +188,9 @@ async def test_drift_makes_a_suspect_and_nothing_else(tmp_path: Path) -> None:
         records = records_of(context, DriftTest(alpha=1e-3))
         await establish(records, PROBATION, (0.4, 0.6))
         assert records.suspects == set()
+        verdict = verdict_on(made)
         for number in range(4):
-            await records.note(unit(number), verdict_on(made), {0: (0.001, 0.002), 1: (0.5,)})
+            await note(records, unit(number), verdict, {0: (0.001, 0.002), 1: (0.5,)})
         assert records.suspects == {worker}
         assert (await records.of(worker)).verified == PROBATION + 4
         assert b"prime_node_suspects 1.0" in context.metrics.exposition()
@@ -192,7 +202,7 @@ async def test_drift_makes_a_suspect_and_nothing_else(tmp_path: Path) -> None:
         await establish(records, SUSPECT_UNITS)
         assert records.suspects == {worker}  # the same bundles as before: nothing new
         for number in range(SUSPECT_UNITS):
-            await records.note(unit(5000 + number), verdict_on(made), {0: (0.5,)})
+            await note(records, unit(5000 + number), verdict, {0: (0.5,)})
         assert records.suspects == set()
 
 

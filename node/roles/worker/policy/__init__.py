@@ -1,0 +1,1 @@
+"""What the operator's `[policy]` lets a worker do. Time and chain facts are arguments."""
