@@ -196,7 +196,7 @@ class EngineService:
     ) -> RingThreads:
         from pipeline.engine.ring.stage import Stage
 
-        def down(side: Side, reason: str) -> None:
+        def down(side: Side, reason: str, farewell: bool) -> None:
             log.warning("ring is down", generation=body.generation, edge=side, reason=reason)
             self._emit(
                 "edge_down",
@@ -205,6 +205,7 @@ class EngineService:
                     generation=body.generation,
                     edge=side,
                     reason=reason[:4096],
+                    farewell=farewell,
                 ),
             )
 

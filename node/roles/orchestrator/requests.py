@@ -28,6 +28,7 @@ from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.journal_events import UnitRejected
 from node.roles.orchestrator.restore import MAX_REJECTIONS
+from node.roles.orchestrator.workers.edges import edge_suspects
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.progress import BadReport, progress_events
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
@@ -44,7 +45,8 @@ Feed = Callable[..., Awaitable[None]]
 
 
 class PeerRequests:
-    """Handlers of peers' requests. `feed(*events)` tells the coordinator what came of them."""
+    """Handlers of peers' requests. `feed(*events)` tells the coordinator what came of them,
+    `hearsay` is `OrchestratorTiming.hearsay`."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class PeerRequests:
         inviter: Inviter,
         watch: WorkerWatch,
         feed: Feed,
+        hearsay: float,
     ) -> None:
         self._context = context
         self._pool = pool
@@ -62,6 +65,7 @@ class PeerRequests:
         self._watch = watch
         self._feed = feed
         self.rejections: deque[UnitRejected] = deque(maxlen=MAX_REJECTIONS)
+        self._hearsay = hearsay
 
     def serve(self) -> None:
         """Register the handlers."""
@@ -83,7 +87,12 @@ class PeerRequests:
         return Done()
 
     async def _on_trouble(self, peer_id: str, trouble: Trouble) -> Done:
-        """A stage's edge broke: find out who is gone, then repair."""
+        """A stage's edge broke: find out who is gone, then repair.
+
+        Both ends of the edge go on the account, the reporter too: it may have broken the edge that
+        it complains of. Whoever was only told goodbye is heard last, since a neighbour that ended
+        its ring for cause says so itself.
+        """
         ref = trouble.ref
         group = self._require_stage(peer_id, ref, ref.stage)
         self._context.log.warning("stage trouble", peer=peer_id, reason=trouble.reason)
@@ -96,8 +105,11 @@ class PeerRequests:
             for other in group.peers:
                 if other != peer_id:
                     nursery.start_soon(self._watch.probe, other)
+        if trouble.farewell:
+            await trio.sleep(self._hearsay)
+        suspects = edge_suspects(group.peers, ref.stage, trouble.kind)
         await self._feed(
-            GroupBroken(ref.group_id, ref.generation, trouble.reason, reporter=peer_id)
+            GroupBroken(ref.group_id, ref.generation, trouble.reason, suspects=suspects)
         )
         return Done()
 

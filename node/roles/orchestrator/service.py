@@ -117,7 +117,9 @@ class Orchestrator:
             model_id=model_id,
             model_name=cutter.model_name,
         )
-        self._requests = PeerRequests(context, pool, cutter, inviter, self._watch, self.feed)
+        self._requests = PeerRequests(
+            context, pool, cutter, inviter, self._watch, self.feed, timing.hearsay
+        )
         claims = ClaimCollector(
             context, pool, model_id=model_id, pool_id=pool_id, backoff=timing.claim
         )

@@ -66,7 +66,8 @@ class Reporter:
             case EdgeDown():
                 current = self._stage.assignment
                 if current is not None and current.order.ref.generation == body.generation:
-                    await self.trouble("edge", f"{body.edge} edge: {body.reason}")
+                    reason = f"{body.edge} edge: {body.reason}"
+                    await self.trouble(body.edge, reason, farewell=body.farewell)
             case Exited():
                 held = self._stage.assignment
                 await self.trouble("engine", f"engine exited with code {body.code}")
@@ -117,14 +118,20 @@ class Reporter:
             except P2PError as exc:
                 self._context.log.warning("progress not delivered", reason=str(exc))
 
-    async def trouble(self, kind: str, reason: str) -> None:
-        """Tell the orchestrator that this stage cannot go on, and why."""
+    async def trouble(self, kind: str, reason: str, *, farewell: bool = False) -> None:
+        """Tell the orchestrator that this stage cannot go on, and why. `farewell`: a neighbour
+        closed its edge in good order, and knows more."""
         pool, assignment = self._membership.pool, self._stage.assignment
         self._context.log.warning("stage trouble", kind=kind, reason=reason)
         if pool is None or assignment is None:
             return
         trouble = Trouble.model_validate(
-            {"ref": assignment.order.ref, "kind": kind, "reason": reason[:500]}
+            {
+                "ref": assignment.order.ref,
+                "kind": kind,
+                "reason": reason[:500],
+                "farewell": farewell,
+            }
         )
         try:
             await call(self._context, pool.peer_id, TROUBLE, trouble)

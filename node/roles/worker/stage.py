@@ -239,9 +239,11 @@ class StageHost:
             with trio.fail_after(self._timing.edge):
                 await assignment.upstream_known.wait()
         except P2PError as exc:
-            raise Refused("edge", f"stage {ref.stage} cannot reach the next: {exc}") from exc
+            reason = f"stage {ref.stage} cannot reach the next: {exc}"
+            raise Refused("downstream", reason) from exc
         except trio.TooSlowError as exc:
-            raise Refused("edge", f"stage {ref.stage} never heard from the one before") from exc
+            reason = f"stage {ref.stage} never heard from the one before"
+            raise Refused("upstream", reason) from exc
         return ring.model_copy(
             update={
                 "upstream_certificate": assignment.upstream_certificate,

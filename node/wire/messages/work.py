@@ -128,8 +128,10 @@ class Progress(Body):
 
 
 class Trouble(Body):
-    """Why a stage cannot go on."""
+    """Why a stage cannot go on: an edge (which one, and whether the neighbour there closed it in
+    good order, for a reason that it knows), its own engine, or it leaves."""
 
     ref: StageRef
-    kind: Literal["edge", "engine", "leaving"]
+    kind: Literal["upstream", "downstream", "engine", "leaving"]
+    farewell: bool = False
     reason: Short

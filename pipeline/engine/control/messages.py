@@ -218,9 +218,11 @@ class Failed(Message):
 
 
 class EdgeDown(Message):
-    """A neighbour's data-plane edge broke; the ring is stopped until the next `ring` request."""
+    """A neighbour's data-plane edge broke; the ring is stopped until the next `ring` request.
+    `farewell`: the neighbour closed it in good order, so what is wrong is elsewhere."""
 
     group_id: Id32
     generation: Count
     edge: Literal["upstream", "downstream"]
+    farewell: bool = False
     reason: Text

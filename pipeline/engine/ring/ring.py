@@ -24,7 +24,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.dataplane import Edge, EdgeError
+from pipeline.dataplane import Edge, EdgeClosed, EdgeError
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring import frames
 from pipeline.engine.ring.head import RingHead
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from pipeline.engine.ring.stage import Stage
 
 Side = Literal["upstream", "downstream"]
-OnDown = Callable[[Side, str], None]
+OnDown = Callable[[Side, str, bool], None]
+"""Told which edge, why, and whether the neighbour itself closed it in good order."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,8 @@ class RingThreads:
     def _fail(self, side: Side, error: EdgeError | EngineError) -> None:
         """Report the first failure, then close; closing may wait for a slow neighbour."""
         if self._claim_end():
-            self._on_down(side, error.reason if isinstance(error, EdgeError) else error.message)
+            reason = error.reason if isinstance(error, EdgeError) else error.message
+            self._on_down(side, reason, isinstance(error, EdgeClosed))
             self._close_edges()
 
     def _claim_end(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.validator.bundle_state import QueueLimits
@@ -129,12 +130,16 @@ async def test_who_countersigned_what_it_contradicts_is_named(net) -> None:
         assert await network.judge.context.journal.replay(RowsAsked) == []
 
 
+def repairing(network: Any) -> bool:
+    groups = network.orchestrator.pool.groups.values()
+    return any(group.state is GroupState.REPAIRING for group in groups)
+
+
 async def test_who_sends_other_rows_than_it_signs_for_gets_no_pay_and_convicts_nobody(net) -> None:
     async with net() as network:
         network.engine(0).says["sent"] = b"r" * 32
-        members = network.orchestrator.pool.members
         await network.submit()
-        await until(network.orchestrator, lambda: any(m.strikes for m in members.values()))
+        await until(network.orchestrator, lambda: repairing(network))
         assert banned(network) == set()
         assert not network.orchestrator.rejections
         assert network.ledger.convictions == []
@@ -154,7 +159,7 @@ async def test_claims_that_would_make_the_bundle_a_lie_go_into_none(
         network.engine(stage).says.update(says)
         members = network.orchestrator.pool.members
         (unit,) = await network.submit()
-        await until(network.orchestrator, lambda: any(m.strikes for m in members.values()))
+        await until(network.orchestrator, lambda: repairing(network))
         struck = {s for s in (0, 1) if members[network.stage(s).peer_id].strikes}
         assert struck <= suspects
         assert (await network.current(unit)).state is UnitState.PRODUCED

@@ -110,14 +110,14 @@ class GroupUp:
 
 @dataclass(frozen=True)
 class GroupBroken:
-    """A generation failed to come up, or a running ring broke. `suspect` could not be reached or
-    refused; the word of `reporter`, a stage of the ring, is all there is for it."""
+    """A generation failed to come up, or a running ring broke. `suspect` was seen to be at fault:
+    it could not be reached, refused or lied. Or one of `suspects` is, and nobody knows which."""
 
     group_id: bytes
     generation: int
     reason: str
     suspect: str = ""
-    reporter: str = ""
+    suspects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ class Group:
     `plan` says which layers each worker holds, stage 0 first. `retry_at` is when a REPAIRING group
     may be planned again, `up_at` when this generation began to run, `since` when it came to its
     state and `down_since` when the group ran last, or was made, all in monotonic seconds.
-    `failures` counts generations in a row that did not last, `stalls` silent rings since the last
-    finished unit. `reason` is why it broke last, "" while it is loading.
+    `failures` counts generations in a row that did not last. `reason` is why it broke last, ""
+    while it is loading.
     """
 
     group_id: bytes
@@ -62,7 +62,6 @@ class Group:
     state: GroupState = GroupState.LOADING
     retry_at: float = 0.0
     failures: int = 0
-    stalls: int = 0
     up_at: float = 0.0
     since: float = 0.0
     down_since: float = 0.0

@@ -6,7 +6,8 @@ DISCOVERED ─invite→ INVITED ─joined→ HEALTHY ⇄ UNHEALTHY ─→ DEAD �
 any ─→ BANNED (convicted by a verdict; the ban ends it)
 ```
 A worker that is suspected of holding its group up (a failed load, no evidence, a stalled ring) is
-not convicted of anything: it rests, and longer each time, so that groups are built without it.
+not convicted of anything: it rests, and longer each time, so that groups are built without it
+(`blame.py` says who, and for how long).
 A worker is UNHEALTHY after one missed ping and DEAD after `PINGS_TO_DEATH`, or at once when its
 process is known to be gone. Only HEALTHY workers are planned into groups.
 """
@@ -42,9 +43,6 @@ TRANSITIONS: dict[MemberState, frozenset[MemberState]] = {
 PINGS_TO_DEATH = 3
 INVITE_RETRY_SECONDS = 10.0
 INVITE_RETRY_LIMIT = 600.0
-REST_SECONDS = 20.0
-REST_LIMIT = 3600.0
-TROUBLES_TO_REST = 3
 
 
 class IllegalTransition(RuntimeError):
@@ -58,9 +56,8 @@ class Member:
     `memory_bytes`, `layer_seconds` (seconds a layer takes for one token), `location` (degrees of
     latitude and longitude) and `region` are what its record claims; `address` and `provider` are
     EVM addresses, "" before it joined. `retry_at` is when it may be invited again and `rest_until`
-    when it may be planned again, both in monotonic seconds. `strikes` counts suspicions that it has
-    not worked off, `troubles` young rings in a row that it says broke, `declined` invites in a row
-    that failed. `reason` is why it is in its state.
+    when it may be planned again, both in monotonic seconds. `strikes` counts how often it was put
+    to rest, `declined` invites in a row that failed. `reason` is why it is in its state.
     """
 
     peer_id: str
@@ -75,7 +72,6 @@ class Member:
     retry_at: float = 0.0
     rest_until: float = 0.0
     strikes: int = 0
-    troubles: int = 0
     declined: int = 0
     reason: str = ""
 
@@ -100,26 +96,10 @@ class Member:
         after = self.to(MemberState.DISCOVERED, reason=reason, retry_at=now + delay)
         return replace(after, declined=min(self.declined + 1, 16))
 
-    def suspected(self, now: float, reason: str) -> Member:
-        """The member at rest; each suspicion doubles the time."""
-        rest = min(REST_SECONDS * 2**self.strikes, REST_LIMIT)
-        return replace(
-            self,
-            rest_until=now + rest,
-            strikes=min(self.strikes + 1, 16),
-            troubles=0,
-            reason=reason,
-        )
-
-    def troubled(self, now: float, reason: str) -> Member:
-        """The member after it reported that a young ring broke. Too often: it is suspected."""
-        if self.troubles + 1 >= TROUBLES_TO_REST:
-            return self.suspected(now, f"it keeps breaking its ring: {reason}")
-        return replace(self, troubles=self.troubles + 1)
-
-    def proved(self) -> Member:
-        """The member after a validator accepted a unit that it worked on."""
-        return replace(self, strikes=max(self.strikes - 1, 0), troubles=0)
+    def suspected(self, now: float, seconds: float, reason: str) -> Member:
+        """The member at rest for so many seconds, or for as long as it rests already."""
+        until = max(self.rest_until, now + seconds)
+        return replace(self, rest_until=until, strikes=self.strikes + 1, reason=reason)
 
     def pinged(self, ok: bool) -> Member:
         """The member after an answered or missed ping."""

@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from node.roles.orchestrator.coordinator.blame import BlameAccount
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import Member, MemberState
 from node.roles.orchestrator.coordinator.queue import QueueMark
@@ -27,7 +28,9 @@ class Policy:
 
     `stages` is how many stages a first generation waits for, at most `formation_wait` after the
     first worker is healthy; 0 takes what is there. A ring with work that brings no token for
-    `stall_timeout` is rebuilt, though its workers answer pings. A generation that is not up after
+    `stall_timeout`, or less than its floor over such a time, is rebuilt, though its workers answer
+    pings: `floor_share` of the tokens a second that its plan promised for one sequence, but no less
+    than `floor_rate` and no more than `floor_limit`. A generation that is not up after
     `load_timeout` failed, and so did the claims of a unit that are not there after `claim_timeout`.
     A group that could not be repaired for `repair_timeout` is given up.
     """
@@ -37,6 +40,9 @@ class Policy:
     sequences_in_flight: int = 32
     verify_timeout: float = 300.0
     stall_timeout: float = 120.0
+    floor_share: float = 0.01
+    floor_rate: float = 0.1
+    floor_limit: float = 0.5
     load_timeout: float = 600.0
     claim_timeout: float = 300.0
     repair_timeout: float = 900.0
@@ -57,9 +63,20 @@ class PoolLimits:
     positions: int = 2**21
 
 
+@dataclass(frozen=True)
+class Brought:
+    """How many tokens a group has brought so far, and when the last one (monotonic seconds)."""
+
+    tokens: int = 0
+    at: float = 0.0
+
+
 Planner = Callable[[Sequence[Candidate], GroupPlan | None], GroupPlan]
 """Plan a group over candidates, near the previous plan where there is one. Raises `CannotPlan`."""
 
+
+SEPARATED = 8
+"""Most workers that one plan leaves out because they failed together with others."""
 
 DEFAULT_QUORUM = 6_666
 """Share of the validators' stake that decides, in basis points, where no chain says otherwise."""
@@ -88,6 +105,8 @@ class PoolTables:
         self.unplannable = ""
         self.first_usable: float | None = None
         self.generation = 0
+        self.blame = BlameAccount()
+        self.brought: dict[bytes, Brought] = {}
         self._planner = planner
 
     def add_unit(self, unit: Unit) -> None:
@@ -130,17 +149,32 @@ class PoolTables:
         plan = self.plan_of(unit)
         return plan is not None and set(unit.claims) == set(range(len(plan.stages)))
 
-    def suspect(self, peer_id: str, reason: str, now: float) -> None:
-        """Have a worker rest; "" and strangers change nothing."""
+    def suspect(self, peer_id: str, reason: str, now: float, *, found: bool = False) -> None:
+        """Have a worker rest that is suspected, or was `found` to be at fault; "" and strangers
+        change nothing."""
         member = self.members.get(peer_id)
         if member is not None:
-            self.members[peer_id] = member.suspected(now, reason)
+            seconds = self.blame.rest(peer_id, now, found=found)
+            self.members[peer_id] = member.suspected(now, seconds, reason)
 
-    def release(self, peer_id: str, reason: str, now: float) -> None:
-        """Send every group that a lost or banned worker holds up into repair, at once."""
+    def incident(
+        self, suspects: Iterable[str], reason: str, now: float, weight: float = 1.0
+    ) -> None:
+        """One of these broke a ring; the one that must have rests, if the account names one."""
+        known = [peer_id for peer_id in suspects if peer_id in self.members]
+        workers = sum(m.state is MemberState.HEALTHY for m in self.members.values())
+        guilty = self.blame.note(known, workers, now, weight)
+        self.suspect(guilty, reason, now, found=len(known) > 1)
+
+    def release(self, peer_id: str, reason: str, now: float) -> bool:
+        """Send every group that a lost or banned worker holds up into repair, at once. Whether
+        there was one."""
+        held = False
         for group in list(self.groups.values()):
             if peer_id in group.peers and group.state in (GroupState.LOADING, GroupState.RUNNING):
                 self.groups[group.group_id] = group.lost(reason, now)
+                held = True
+        return held
 
     def assigned(self, unit_id: bytes, generation: int) -> Unit | None:
         """The unit, where it is being worked on by that generation."""
@@ -163,8 +197,20 @@ class PoolTables:
         self.generation += 1
         return self.generation
 
-    def plan(self, members: Sequence[Member], previous: GroupPlan | None) -> GroupPlan | None:
-        """A group over these workers. None where there is no plan; `unplannable` then says why."""
+    def plan(
+        self, members: Sequence[Member], previous: GroupPlan | None, now: float
+    ) -> GroupPlan | None:
+        """A group over these workers, without those whom the blame account would have apart where
+        there is a plan without them. None where there is no plan; `unplannable` then says why."""
+        out = self.blame.apart((m.peer_id for m in members), now)[:SEPARATED]
+        for count in dict.fromkeys((len(out), 1, 0)):
+            kept = [m for m in members if m.peer_id not in out[:count]]
+            plan = self._plan(kept, previous)
+            if plan is not None:
+                return plan
+        return None
+
+    def _plan(self, members: Sequence[Member], previous: GroupPlan | None) -> GroupPlan | None:
         candidates = [
             Candidate(m.peer_id, m.memory_bytes, m.layer_seconds, m.location, m.region)
             for m in members

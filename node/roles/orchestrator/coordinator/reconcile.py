@@ -22,12 +22,9 @@ from node.roles.orchestrator.coordinator.commands import (
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import PoolTables
+from node.roles.orchestrator.coordinator.stalls import StallWatch
 from node.roles.orchestrator.coordinator.tables import AT_WORK
 from node.roles.orchestrator.coordinator.units import ENDED, Unit, UnitState
-
-WITHHELD_FACTOR = 5
-"""Of the stall timeout: how long one unit may get nothing while its ring works on others."""
-
 
 TO_JUDGE = (UnitState.PRODUCED, UnitState.VERIFYING)
 LOOK = 0.25
@@ -46,6 +43,7 @@ class Reconciler:
         self._tables = tables
         self._running: dict[bytes, Group] = {}
         self._next_look = 0.0
+        self._stalls = StallWatch(tables)
 
     def reconcile(self, now: float) -> list[Command]:
         """The commands that are missing at time `now` (seconds, monotonic)."""
@@ -57,7 +55,7 @@ class Reconciler:
             commands += self._invite(now)
             commands += self._form(now)
             self._overdue(now)
-            self._stalled(now)
+            self._stalls.look(now)
             commands += self._repair(now)
             self._give_up(now)
             self._cancel()
@@ -105,7 +103,7 @@ class Reconciler:
             return []
         if has_group and not self._tables.policy.stages:
             return []
-        plan = self._tables.plan(free, None)
+        plan = self._tables.plan(free, None, now)
         if plan is None:
             return []
         generation = self._tables.next_generation()
@@ -147,6 +145,7 @@ class Reconciler:
                 if unit.state in AT_WORK:
                     tables.units[unit.unit_id] = unit.returned("its group could not be repaired")
             del tables.groups[group.group_id]
+            tables.brought.pop(group.group_id, None)
 
     def _cancel(self) -> None:
         """Drop what waits of cancelled jobs."""
@@ -154,36 +153,6 @@ class Reconciler:
         for unit in units.in_state(UnitState.QUEUED) if cancelled else ():
             if unit.job_id in cancelled:
                 del units[unit.unit_id]
-
-    def _stalled(self, now: float) -> None:
-        """Break rings whose work brings no tokens, though every worker answers pings.
-
-        Who holds a silent ring up cannot be told: the first stall only rebuilds it, and each that
-        follows without a finished unit between rests the next stage in turn. Where other units
-        get tokens and one does not, stage 0 withholds it, since it schedules and reports.
-        """
-        patience = self._tables.policy.stall_timeout
-        waiting: dict[bytes, list[float]] = {}
-        for unit in self._tables.units.in_state(UnitState.ASSIGNED):
-            group = self._tables.groups.get(unit.group_id)
-            if group is None:
-                continue
-            if group.state is GroupState.RUNNING and unit.generation == group.generation:
-                waiting.setdefault(group.group_id, []).append(unit.progress_at)
-        for group_id, times in waiting.items():
-            group = self._tables.groups[group_id]
-            silent, withheld = now - max(times), now - min(times)
-            if silent < patience and withheld < patience * WITHHELD_FACTOR:
-                continue
-            if silent < patience:
-                suspect, reason = group.peers[0], f"a unit got no token for {withheld:.0f} s"
-            else:
-                turn = group.stalls - 1
-                suspect = group.peers[turn % len(group.peers)] if turn >= 0 else ""
-                reason = f"the ring brought no token for {silent:.0f} s"
-            broken = replace(group.broken(reason, now), stalls=group.stalls + 1)
-            self._tables.groups[group_id] = broken
-            self._tables.suspect(suspect, reason, now)
 
     def _repair(self, now: float) -> list[Command]:
         commands: list[Command] = []
@@ -193,7 +162,7 @@ class Reconciler:
             survivors = [
                 self._tables.members[p] for p in group.peers if self._tables.members[p].usable(now)
             ]
-            plan = self._tables.plan([*survivors, *self._tables.free(now)], group.plan)
+            plan = self._tables.plan([*survivors, *self._tables.free(now)], group.plan, now)
             if plan is None:
                 continue
             generation = self._tables.next_generation()

@@ -106,13 +106,13 @@ class WorkSequence:
         return replace(self, request=request, noise=source)
 
     def extended(self, generation: int, offset: int, ids: tuple[int, ...]) -> WorkSequence:
-        """With `ids` from output index `offset` on. Repeats, overlaps, gaps and more tokens than
-        were asked for change nothing."""
+        """With `ids` from output index `offset` on. Repeats, gaps, contradictions and more tokens
+        than were asked for change nothing."""
         known = len(self.output_ids)
         if self.finished or offset > known or offset + len(ids) > self.request.max_tokens:
             return self
         fresh = ids[known - offset :]
-        if not fresh:
+        if not fresh or self.output_ids[offset:] != ids[: known - offset]:
             return self
         segments = self.segments
         if not segments or segments[-1][1] != generation:

@@ -1,8 +1,8 @@
 """Carrying out a plan: load every stage, close the ring, say how it went.
 
 All stages load at once, then all connect at once (a stage's edge needs both of its neighbours). The
-first failure ends the attempt; `GroupBroken` then names the stage that refused or could not be
-reached, so that the coordinator can plan without it.
+first failure ends the attempt; `GroupBroken` then names the stage that refused to load or could not
+be reached, so that the coordinator can plan without it, or the ends of the edge that is not up.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from node.context import NodeContext
 from node.roles.orchestrator.coordinator.commands import BuildGroup
 from node.roles.orchestrator.coordinator.events import GroupBroken, GroupUp
 from node.roles.orchestrator.coordinator.members import Member
+from node.roles.orchestrator.workers.edges import edge_suspects, neighbour_suspects
 from node.wire.messages.fields import StageRef
 from node.wire.messages.work import LoadStage, StageLoaded, StagePeer
 from node.wire.methods import LOAD, RING
 from node.wire.rpc import call
-from p2p.errors import P2PError, PeerUnreachable
+from p2p.errors import P2PError, PeerUnreachable, RemoteRefused
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class GroupTerms:
 @dataclass(frozen=True)
 class _Step:
     """One of the two steps of building a group. `blames` says whether a stage that refuses it is at
-    fault; one that cannot be reached always is."""
+    fault, or perhaps its neighbour; one that cannot be reached always is."""
 
     name: str
     ask: Callable[[BuildGroup, tuple[StagePeer, ...], int], Awaitable[None]]
@@ -97,9 +98,17 @@ class Builder:
             await step.ask(build, stages, index)
         except P2PError as exc:
             reason = f"{step.name} of stage {index}: {exc}"
-            blamed = step.blames or isinstance(exc, PeerUnreachable)
-            suspect = stages[index].peer_id if blamed else ""
-            failures.append(GroupBroken(build.group_id, build.generation, reason, suspect))
+            peers = [stage.peer_id for stage in stages]
+            suspect, suspects = "", tuple[str, ...]()
+            if step.blames or isinstance(exc, PeerUnreachable):
+                suspect = peers[index]
+            elif isinstance(exc, RemoteRefused) and exc.code in ("upstream", "downstream"):
+                suspects = edge_suspects(peers, index, exc.code)
+            else:
+                suspects = neighbour_suspects(peers, index)
+            failures.append(
+                GroupBroken(build.group_id, build.generation, reason, suspect, suspects)
+            )
             scope.cancel()
 
     async def _load(self, build: BuildGroup, stages: tuple[StagePeer, ...], index: int) -> None:

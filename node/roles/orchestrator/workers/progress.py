@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from node.roles.orchestrator.coordinator.events import PeerFinished, PeerTokens
 from node.roles.orchestrator.coordinator.pool import PoolView
-from node.roles.orchestrator.coordinator.units import Unit, WorkSequence
+from node.roles.orchestrator.coordinator.units import WorkSequence
 from node.wire.messages.work import FinishedRun, Progress, TokenRun
 from proofs.evidence.sequence import FinishReason, SequenceRequest
 
@@ -27,39 +27,44 @@ class BadReport(Exception):
 def progress_events(
     report: Progress, pool: PoolView, output_fault: OutputFault
 ) -> list[PeerTokens | PeerFinished]:
-    """What is new in a report of the generation `report.ref`. Raises `BadReport`."""
+    """What is new in a report of the generation `report.ref`; a run is read after those before it.
+    Raises `BadReport`."""
     generation = report.ref.generation
     events: list[PeerTokens | PeerFinished] = []
+    known: dict[bytes, tuple[bytes, WorkSequence]] = {}
     for run in report.tokens:
-        found = _find(pool, run, generation)
-        if found is None or run.offset > len(found[1].output_ids):
+        unit_id, old = _find(pool, known, run, generation)
+        if old is None or run.offset > len(old.output_ids):
             continue
-        unit, sequence = found
-        last = sequence.output_ids[: run.offset][-1:]  # nothing follows an end-of-sequence token
-        _check(output_fault, sequence, last + run.ids, None, run.offset - len(last))
-        if run.offset + len(run.ids) > len(sequence.output_ids):
-            events.append(
-                PeerTokens(generation, unit.unit_id, run.sequence_id, run.offset, run.ids)
-            )
+        last = old.output_ids[: run.offset][-1:]  # nothing follows an end-of-sequence token
+        _check(output_fault, old, last + run.ids, None, run.offset - len(last))
+        grown = old.extended(generation, run.offset, run.ids)
+        if grown is not old:
+            known[run.sequence_id] = unit_id, grown
+            events.append(PeerTokens(generation, unit_id, run.sequence_id, run.offset, run.ids))
     for end in report.finished:
-        found = _find(pool, end, generation)
-        if found is None:
-            continue
-        unit, sequence = found
-        _check(output_fault, sequence, end.ids, end.reason, 0)
-        events.append(PeerFinished(generation, unit.unit_id, end.sequence_id, end.reason, end.ids))
+        unit_id, old = _find(pool, known, end, generation)
+        if old is not None:
+            _check(output_fault, old, end.ids, end.reason, 0)
+            events.append(PeerFinished(generation, unit_id, end.sequence_id, end.reason, end.ids))
     return events
 
 
 def _find(
-    pool: PoolView, run: TokenRun | FinishedRun, generation: int
-) -> tuple[Unit, WorkSequence] | None:
-    """The unit and the sequence of a run, where it is still being worked on."""
+    pool: PoolView,
+    known: dict[bytes, tuple[bytes, WorkSequence]],
+    run: TokenRun | FinishedRun,
+    generation: int,
+) -> tuple[bytes, WorkSequence | None]:
+    """The unit of a run, and its sequence as the runs before left it; None where it is not being
+    worked on."""
+    if run.sequence_id in known:
+        return known[run.sequence_id]
     unit = pool.assigned(pool.unit_id_of(run.sequence_id), generation)
     if unit is None:
-        return None
+        return b"", None
     sequence = next(s for s in unit.sequences if s.sequence_id == run.sequence_id)
-    return None if sequence.finished else (unit, sequence)
+    return unit.unit_id, None if sequence.finished else sequence
 
 
 def _check(

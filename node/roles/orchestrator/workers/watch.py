@@ -148,6 +148,6 @@ class WorkerWatch:
                         group.group_id,
                         group.generation,
                         f"{peer_id} no longer holds its stage",
-                        reporter=peer_id,
+                        suspects=(peer_id,),
                     )
                 )

@@ -173,6 +173,16 @@ def test_what_follows_a_reported_end_of_sequence_token_is_refused() -> None:
     assert ring.row()["completion"] == "A"
 
 
+def test_runs_of_one_report_follow_one_another_and_contradictions_change_nothing() -> None:
+    ring = Ring.up()
+    ring.report(tokens(0, 65), tokens(1, 66), tokens(1, 66, 67), tokens(0, 70, 70, 70, 70))
+    assert ring.sequence.output_ids == (65, 66, 67)
+    with pytest.raises(BadReport, match="goes on after"):
+        ring.report(tokens(3, EOS), tokens(4, 66))
+    ring.report(end(FinishReason.LENGTH, *TRUTH))
+    assert ring.row()["completion"] == "ABCDEF"
+
+
 def test_an_honest_stop_is_cut_before_its_string() -> None:
     ring = Ring.up()
     ring.report(tokens(0, 65, 77, 78), end(FinishReason.STOP, 65, 77, 78))

@@ -110,7 +110,6 @@ class VerdictEvents:
     def _accept(self, unit: Unit, summary: dict[str, object]) -> list[Command]:
         accepted = unit.to(UnitState.ACCEPTED, verdict=summary)
         self._tables.units[unit.unit_id] = accepted
-        self._credit(unit)
         return [_forget(unit), RecordUnit(accepted)]
 
     def _reject(self, unit: Unit, last: Opinion, now: float) -> list[Command]:
@@ -133,13 +132,6 @@ class VerdictEvents:
             self._tables.suspect(doubted, reason, now)
         self._tables.units[unit.unit_id] = again
         return commands
-
-    def _credit(self, unit: Unit) -> None:
-        plan = self._tables.plan_of(unit)
-        for stage in plan.stages if plan is not None else ():
-            member = self._tables.members.get(stage.peer_id)
-            if member is not None:
-                self._tables.members[stage.peer_id] = member.proved()
 
     def _discard_work_with(self, peer_id: str) -> None:
         """Units under way in a convicted worker's group start again from scratch."""

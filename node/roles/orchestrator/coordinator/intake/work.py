@@ -22,8 +22,8 @@ from node.roles.orchestrator.coordinator.events import (
     WorkEvent,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
-from node.roles.orchestrator.coordinator.pool import PoolTables
-from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.coordinator.pool import Brought, PoolTables
+from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 
 
 class WorkEvents:
@@ -68,6 +68,7 @@ class WorkEvents:
             if sequence.sequence_id == event.sequence_id:
                 grown = sequence.extended(event.generation, event.offset, event.ids)
                 if grown is not sequence:
+                    self._brought(unit, sequence, grown, now)
                     self._tables.units[unit.unit_id] = unit.with_sequence(grown, now)
 
     def _finished(self, event: PeerFinished, now: float) -> list[Command]:
@@ -78,14 +79,20 @@ class WorkEvents:
             if sequence.sequence_id == event.sequence_id:
                 ended = sequence.ended(event.generation, event.reason, event.ids)
                 if ended is not sequence:
+                    self._brought(unit, sequence, ended, now)
                     unit = unit.with_sequence(ended, now)
         self._tables.units[unit.unit_id] = unit
         if not unit.finished:
             return []
         self._tables.units[unit.unit_id] = unit.to(UnitState.PRODUCED)
-        group = self._tables.groups[unit.group_id]
-        self._tables.groups[group.group_id] = replace(group, stalls=0)
         return [CollectClaims(unit.unit_id, unit.generation)]
+
+    def _brought(self, unit: Unit, before: WorkSequence, after: WorkSequence, now: float) -> None:
+        fresh = len(after.output_ids) - len(before.output_ids)
+        if fresh > 0:
+            brought = self._tables.brought
+            tokens = brought.get(unit.group_id, Brought()).tokens + fresh
+            brought[unit.group_id] = Brought(tokens, now)
 
     def _claimed(self, event: PeerClaimed) -> None:
         unit = self._produced(event.unit_id, event.generation)
@@ -102,8 +109,10 @@ class WorkEvents:
         group = self._tables.current(unit.group_id, event.generation, GroupState.RUNNING)
         if group is not None:
             self._tables.groups[group.group_id] = group.broken(event.reason, now)
-            for peer_id in event.suspects:
-                self._tables.suspect(peer_id, event.reason, now)
+            if len(event.suspects) == 1:
+                self._tables.suspect(event.suspects[0], event.reason, now)
+            else:
+                self._tables.incident(event.suspects, event.reason, now)
 
     def _refused(self, event: UnitRefused) -> list[Command]:
         """Start the unit again from scratch: what an earlier stage 0 reported may be absurd."""

@@ -83,14 +83,19 @@ class WorkerEvents:
         after = member.pinged(event.ok)
         self._tables.members[event.peer_id] = after
         if after.state is MemberState.DEAD and member.state is not MemberState.DEAD:
-            self._tables.release(event.peer_id, after.reason, now)
+            self._lost(event.peer_id, after.reason, now)
 
     def _gone(self, event: PeerGone, now: float) -> None:
         member = self._tables.members.get(event.peer_id)
         if member is None or MemberState.DEAD not in member.may:
             return
         self._tables.members[event.peer_id] = member.to(MemberState.DEAD, reason=event.reason)
-        self._tables.release(event.peer_id, event.reason, now)
+        self._lost(event.peer_id, event.reason, now)
+
+    def _lost(self, peer_id: str, reason: str, now: float) -> None:
+        """Whoever leaves rings again and again need not be in one."""
+        if self._tables.release(peer_id, reason, now):
+            self._tables.incident((peer_id,), f"it keeps leaving its ring: {reason}", now)
 
     def _up(self, event: GroupUp, now: float) -> None:
         group = self._tables.current(event.group_id, event.generation, GroupState.LOADING)
@@ -103,9 +108,6 @@ class WorkerEvents:
             return
         if group.state is GroupState.REPAIRING:
             return
-        young = group.state is GroupState.RUNNING and group.young(now)
         self._tables.groups[group.group_id] = group.broken(event.reason, now)
         self._tables.suspect(event.suspect, event.reason, now)
-        reporter = self._tables.members.get(event.reporter)
-        if reporter is not None and young:
-            self._tables.members[event.reporter] = reporter.troubled(now, event.reason)
+        self._tables.incident(event.suspects, event.reason, now)
