@@ -12,6 +12,7 @@ from libp2p.custom_types import TProtocol
 
 from p2p.errors import ConfigError
 from p2p.guards.dialling import DEFAULT_DIALLING, DialTiming
+from p2p.guards.swarm import ConnectionLimits
 
 _NETWORK_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _PROTOCOL = re.compile(r"/prime/[a-z0-9][a-z0-9/_-]{0,63}/[0-9]+")
@@ -24,7 +25,8 @@ class NetworkConfig:
     `listen` are TCP multiaddrs (port 0 picks one), `bootstrap` end in ``/p2p/<peer id>``,
     `external` are announced instead of the listening addresses (behind a NAT or in a container),
     `data_dir` keeps known peer addresses over restarts, `dialling` says how long the addresses of a
-    peer are tried. The clocks give unix and monotonic seconds.
+    peer are tried, `connections` how many others may open. The clocks give unix and monotonic
+    seconds.
 
     Raises:
         ConfigError: the network's name does not fit the wire.
@@ -36,6 +38,7 @@ class NetworkConfig:
     external: tuple[str, ...] = ()
     data_dir: Path | None = None
     dialling: DialTiming = DEFAULT_DIALLING
+    connections: ConnectionLimits = field(default_factory=ConnectionLimits)
     wall_clock: Callable[[], float] = field(default=time.time, compare=False)
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
 

@@ -27,7 +27,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.crypto.secp256k1 import create_new_key_pair
 
-from p2p.admission.standing import Judge, Standing
+from p2p.admission.standing import Conduct, Judge, Standing
 from p2p.config import NetworkConfig, wire_protocol
 from p2p.errors import ProtocolViolation
 from p2p.guards.host import GuardedHost
@@ -91,24 +91,35 @@ class Network:
         self._config = config
         self._name = config.network
         self.peer_id = peer_id_of(private_key)
-        book = AddressBook(config.data_dir / "peers.json" if config.data_dir is not None else None)
         external = [parse_address(a) for a in config.external]
         self._scores = PeerScores()
         self._parts = Parts()
         self._judge: Judge | None = None
+        self._conduct = Conduct()
+        book = AddressBook(
+            config.data_dir / "peers.json" if config.data_dir is not None else None,
+            judge=self.standing,
+        )
         self._services: dict[str, Service] = {}
         self._host = GuardedHost(
             create_new_key_pair(private_key),
             admits=lambda peer_id: self._scores.admits(peer_id, config.clock()),
             on_fault=self._on_fault,
             dialling=config.dialling,
+            limits=config.connections,
+            judge=self.standing,
             announce=partial(announced, external=external, interfaces=interface_addresses()),
         )
         self._dht = Dht(self._host, self._name)
         self._gossip = Gossip(
             self._host, self._name, on_reject=self._on_reject, on_fault=self._on_fault
         )
-        self._table = RecordTable(self.peer_id, self._name)
+        self._table = RecordTable(
+            self.peer_id,
+            self._name,
+            judge=self.standing,
+            seen_at=lambda peer_id: self._peers.subnet(peer_id),
+        )
         self._exchange = RecordExchange(
             self._table,
             self._gossip,
@@ -121,6 +132,7 @@ class Network:
         self._peers = Peers(
             self._host,
             self._scores,
+            self._conduct,
             book,
             addresses_of=self._record_addresses,
             find_peer=self._dht.find_peer,
@@ -184,7 +196,7 @@ class Network:
 
     def standing(self, peer_id: str) -> Standing:
         """How the peer stands: by the node's judge where it has one, else by its conduct."""
-        proven = self._peers.standing(peer_id)
+        proven = self._conduct.standing(peer_id, self._config.clock())
         return proven if self._judge is None else max(proven, self._judge(peer_id))
 
     def judge_by(self, judge: Judge) -> None:

@@ -55,6 +55,11 @@ class Shares:
         }
 
 
+def for_anybody(limit: int) -> Shares:
+    """For places whose holders have not said who they are yet."""
+    return Shares(limit, strangers=limit - 2, proven=1, staked=1)
+
+
 def quarters(limit: int) -> Shares:
     """A quarter each for strangers and the proven, half for the staked; at least one each."""
     part = max(1, limit // 4)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 UNKNOWN = ""
 
 
+@lru_cache(maxsize=8192)
 def subnet(host: str) -> str:
     """The subnet of an IP address in text; a name stands for itself, in lower case."""
     try:

@@ -16,8 +16,9 @@ from libp2p.host.basic_host import BasicHost
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from p2p.admission.standing import Judge, Standing
 from p2p.guards.dialling import DEFAULT_DIALLING, DialTiming
-from p2p.guards.swarm import GuardedSwarm
+from p2p.guards.swarm import ConnectionLimits, GuardedSwarm
 from p2p.guards.upgrader import NEGOTIATE_TIMEOUT
 
 
@@ -30,6 +31,8 @@ class GuardedHost(BasicHost):
         on_fault: called with (peer id, protocol, error) when a stream handler failed.
         announce: makes the addresses to advertise from those listened on.
         dialling: how long the addresses of a peer are tried.
+        limits: places for those who connect to us.
+        judge: how a peer stands, which decides who keeps a place.
     """
 
     def __init__(
@@ -40,11 +43,13 @@ class GuardedHost(BasicHost):
         on_fault: Callable[[str, str, Exception], None],
         announce: Callable[[list[Multiaddr]], list[Multiaddr]],
         dialling: DialTiming = DEFAULT_DIALLING,
+        limits: ConnectionLimits | None = None,
+        judge: Judge = lambda peer_id: Standing.STRANGER,
     ) -> None:
         self._on_fault = on_fault
         self._fixed_addresses: tuple[Multiaddr, ...] = ()
         super().__init__(
-            GuardedSwarm(key_pair, admits, dialling),
+            GuardedSwarm(key_pair, admits, dialling, limits, judge),
             negotiate_timeout=NEGOTIATE_TIMEOUT,
             addrs_factory=announce,
             disable_identify_address_discovery=True,

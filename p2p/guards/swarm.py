@@ -3,8 +3,10 @@
 What the stock swarm does wrong, and what replaces it:
 
 * Every inbound connection holds a limiter token until the *swarm* stops, so that a node is deaf
-  after 250 connections in total. Here the token goes back when the connection ends, and handshakes
-  in progress are bounded apart from it, so that half-open sockets cannot use up the places.
+  after 250 connections in total. Here handshakes in progress and connections have their own places,
+  and when all are taken somebody leaves for a newcomer (`p2p.admission.places`): of the handshakes
+  the oldest from the most crowded subnet, of the connections a stranger's before one of a peer that
+  has proven itself or has a stake. So neither silent sockets nor free identities keep others out.
 * Dialling tries one address per transport, waits a fixed 250 ms, and after a failure refuses the
   peer for 60 s. Here all addresses are tried, each started when the one before failed or took
   a moment (`p2p.guards.dialling`); the first connection wins and the call returns at once.
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import trio
 from libp2p.abc import IMuxedConn, INetConn
@@ -35,15 +38,31 @@ from libp2p.peer.peerstore import PeerStore, PeerStoreError
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
+from p2p.admission.places import Places, Shares, for_anybody
+from p2p.admission.sources import UNKNOWN, subnet
+from p2p.admission.standing import Judge, Standing
 from p2p.guards.dialling import DEFAULT_DIALLING, DialTiming, first_connection
 from p2p.guards.upgrader import guarded_upgrader
 from p2p.identity import is_peer_id
 
-MAX_CONNECTIONS = 512
-MAX_HANDSHAKES = 64
 HANDSHAKE_TIMEOUT = 10.0
 MAX_ADDRESSES = 16
+_OUT_OF_REACH = 1 << 20
 SIMULTANEOUS = 5.0  # two connections this close in age come from simultaneous dials
+
+
+@dataclass(frozen=True)
+class ConnectionLimits:
+    """Places for connections that others opened, and for handshakes on the way to one.
+
+    `sockets` bounds both together with those that are about to be closed.
+    """
+
+    inbound: Shares = field(
+        default_factory=lambda: Shares(512, strangers=128, proven=192, staked=192)
+    )
+    handshakes: int = 64
+    sockets: int = 1024
 
 
 def keeps_new(
@@ -79,7 +98,10 @@ class GuardedSwarm(Swarm):
         key_pair: KeyPair,
         admits: Callable[[str], bool],
         timing: DialTiming = DEFAULT_DIALLING,
+        limits: ConnectionLimits | None = None,
+        judge: Judge = lambda peer_id: Standing.STRANGER,
     ) -> None:
+        limits = limits or ConnectionLimits()
         peer_id = ID.from_pubkey(key_pair.public_key)
         peerstore = PeerStore()
         peerstore.add_key_pair(peer_id, key_pair)
@@ -90,12 +112,12 @@ class GuardedSwarm(Swarm):
             transports=[TCP()],
             retry_config=RetryConfig(max_retries=0),
             connection_config=ConnectionConfig(
-                max_connections=MAX_CONNECTIONS,
-                # Which peers to keep is decided in `p2p.peering.mesh`; the library's pruner stays
-                # idle.
+                # Which peers to keep is decided here and in `p2p.peering.mesh`; the library's own
+                # limits, which refuse a newcomer whoever it is, stay out of reach.
+                max_connections=_OUT_OF_REACH,
                 min_connections=0,
                 low_watermark=0,
-                high_watermark=MAX_CONNECTIONS,
+                high_watermark=_OUT_OF_REACH,
                 max_connections_per_peer=4,
                 inbound_upgrade_timeout=HANDSHAKE_TIMEOUT,
                 outbound_upgrade_timeout=HANDSHAKE_TIMEOUT,
@@ -104,7 +126,12 @@ class GuardedSwarm(Swarm):
         self.auto_connector = _IdleConnector(self)
         self._admits = admits
         self._timing = timing
-        self._handshakes = trio.CapacityLimiter(MAX_HANDSHAKES)
+        self._handshakes: Places[trio.lowlevel.Task] = Places(
+            for_anybody(limits.handshakes), lambda task: Standing.STRANGER
+        )
+        self._giving_up: dict[trio.lowlevel.Task, trio.CancelScope] = {}
+        self._places: Places[str] = Places(limits.inbound, judge)
+        self._sockets = limits.sockets
         self._inbound = 0
 
     @property
@@ -117,7 +144,7 @@ class GuardedSwarm(Swarm):
     async def _handle_inbound_connection(
         self, read_write_closer: ReadWriteCloser, maddr: Multiaddr
     ) -> None:
-        if self._inbound >= MAX_CONNECTIONS:
+        if self._inbound >= self._sockets:
             await read_write_closer.close()
             return
         self._inbound += 1
@@ -127,20 +154,44 @@ class GuardedSwarm(Swarm):
             self._inbound -= 1
 
     async def _accept(self, stream: ReadWriteCloser, maddr: Multiaddr) -> None:
-        try:
-            self._handshakes.acquire_nowait()
-        except trio.WouldBlock:
+        muxed = await self._shake_hands(stream, maddr)
+        if muxed is None:
             await stream.close()
             return
-        try:
-            muxed = await self.upgrade_inbound_raw_conn(RawConnection(stream, False), maddr)
-        except (SwarmException, IOException, OSError, ValueError):
-            await stream.close()
-            return
-        finally:
-            self._handshakes.release()
         # The listener closes the socket when this handler returns.
         await muxed.event_closed.wait()
+        if not self.live_connections(muxed.peer_id):
+            self._places.leave(str(muxed.peer_id))
+
+    async def _shake_hands(self, stream: ReadWriteCloser, maddr: Multiaddr) -> IMuxedConn | None:
+        """The upgraded connection; None when that failed or lost its place to a newer one."""
+        task = trio.lowlevel.current_task()
+        remote = stream.get_remote_address()
+        with trio.CancelScope() as scope:
+            self._giving_up[task] = scope
+            oldest = self._handshakes.enter(task, (subnet(remote[0]) if remote else UNKNOWN,))
+            if oldest is not None:
+                self._giving_up[oldest].cancel()
+            try:
+                return await self.upgrade_inbound_raw_conn(RawConnection(stream, False), maddr)
+            except (SwarmException, IOException, OSError, ValueError):
+                return None
+            finally:
+                self._handshakes.leave(task)
+                del self._giving_up[task]
+        return None
+
+    def _take_place(self, muxed: IMuxedConn) -> None:
+        """Give an inbound connection a place; whoever leaves for it is hung up on."""
+        # The handshake is over: it must not be given up while the library registers it.
+        self._handshakes.leave(trio.lowlevel.current_task())
+        remote = muxed.get_remote_address()
+        source = subnet(remote[0]) if remote else UNKNOWN
+        leaves = self._places.enter(str(muxed.peer_id), (source,))
+        if leaves is not None:
+            for connection in self.live_connections(ID.from_base58(leaves)):
+                if not connection.muxed_conn.is_initiator:
+                    self.manager.run_task(self._close_connection_async, connection)
 
     # -- dialling -------------------------------------------------------------------------------
 
@@ -216,6 +267,8 @@ class GuardedSwarm(Swarm):
         if any(not self._prefers(peer_id, outbound, o) for o in self.live_connections(peer_id)):
             await muxed_conn.close()
             raise SwarmException(f"already connected to {peer_id}")
+        if not outbound:
+            self._take_place(muxed_conn)
         connection = await super().add_conn(muxed_conn, direction=direction)
         # Asked again, since registering takes a while: the peer may be banned by now, and two
         # connections may have registered at the same time.

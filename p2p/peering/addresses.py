@@ -20,6 +20,9 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
+from p2p.admission.places import Places, quarters
+from p2p.admission.sources import claimed_subnet
+from p2p.admission.standing import Judge, Standing
 from p2p.errors import ConfigError, InvalidPeerId
 from p2p.identity import peer_public_key
 
@@ -112,28 +115,50 @@ def interface_addresses() -> list[str]:
 
 
 class AddressBook:
-    """Known peer addresses (with ``/p2p/<id>``), newest first, at most `MAX_PEERS` peers."""
+    """Known peer addresses (with ``/p2p/<id>``) of at most `MAX_PEERS` peers.
 
-    def __init__(self, path: Path | None) -> None:
+    Anybody can have a record spread, so those where a connection was made (`reached`) and those
+    whom `judge` knows keep their places against any number of others (`p2p.admission.places`).
+    """
+
+    def __init__(self, path: Path | None, judge: Judge = lambda peer_id: Standing.STRANGER) -> None:
         self._path = path
-        self._peers: dict[str, tuple[str, ...]] = _load(path) if path is not None else {}
+        self._judge = judge
+        self._peers: dict[str, tuple[str, ...]] = {}
+        self._reached: set[str] = set()
+        self._places: Places[str] = Places(quarters(MAX_PEERS), self._standing)
         self._dirty = False
+        for reached, peers in _load(path) if path is not None else ():
+            for peer_id, addresses in peers.items():
+                self.remember(peer_id, addresses, reached=reached)
+
+    def _standing(self, peer_id: str) -> Standing:
+        reached = Standing.PROVEN if peer_id in self._reached else Standing.STRANGER
+        return max(reached, self._judge(peer_id))
 
     def peers(self) -> tuple[str, ...]:
-        """Peer ids with known addresses, newest first."""
-        return tuple(self._peers)
+        """Peer ids with known addresses: those that were reached first, then newest first."""
+        newest = reversed(tuple(self._peers))
+        return tuple(sorted(newest, key=lambda peer_id: peer_id not in self._reached))
 
     def addresses(self, peer_id: str) -> tuple[str, ...]:
         """Where the peer was last reachable, with ``/p2p/<id>``; none for an unknown peer."""
         return self._peers.get(peer_id, ())
 
-    def remember(self, peer_id: str, addresses: tuple[str, ...]) -> None:
+    def remember(self, peer_id: str, addresses: tuple[str, ...], *, reached: bool = False) -> None:
         """Note where a peer is reachable; addresses that name another peer are left out."""
         own = tuple(a for a in addresses if _names(a, peer_id))[:MAX_ADDRESSES]
-        if not own or self._peers.get(peer_id) == own:
+        known = self._peers.get(peer_id) == own and (not reached or peer_id in self._reached)
+        if not own or known:
             return
+        if reached:
+            self._reached.add(peer_id)
+        leaves = self._places.enter(peer_id, (claimed_subnet(own),))
+        if leaves is not None:
+            self._peers.pop(leaves, None)
+            self._reached.discard(leaves)
         self._peers.pop(peer_id, None)
-        self._peers = dict([(peer_id, own), *self._peers.items()][:MAX_PEERS])
+        self._peers[peer_id] = own
         self._dirty = True
 
     def save(self) -> None:
@@ -146,7 +171,10 @@ class AddressBook:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         aside = self._path.with_suffix(".new")
-        aside.write_text(json.dumps(self._peers, indent=1))
+        kept: dict[bool, dict[str, tuple[str, ...]]] = {True: {}, False: {}}
+        for peer_id, addresses in self._peers.items():
+            kept[peer_id in self._reached][peer_id] = addresses
+        aside.write_text(json.dumps({"reached": kept[True], "heard": kept[False]}, indent=1))
         os.replace(aside, self._path)
         self._dirty = False
 
@@ -158,20 +186,24 @@ def _names(address: str, peer_id: str) -> bool:
         return False
 
 
-def _load(path: Path) -> dict[str, tuple[str, ...]]:
+def _load(path: Path) -> list[tuple[bool, dict[str, tuple[str, ...]]]]:
     """What the file holds and is well formed; a damaged book is an empty one, not a failure."""
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            return {}
+            return []
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+    except (OSError, ValueError, RecursionError):
+        return []
     if not isinstance(content, dict):
-        return {}
-    peers: dict[str, tuple[str, ...]] = {}
-    for peer_id, addresses in list(content.items())[:MAX_PEERS]:
-        if isinstance(addresses, list) and all(isinstance(a, str) for a in addresses):
-            own = tuple(a for a in addresses if _names(a, peer_id))[:MAX_ADDRESSES]
-            if own:
-                peers[peer_id] = own
-    return peers
+        return []
+    found: list[tuple[bool, dict[str, tuple[str, ...]]]] = []
+    for reached, kind in ((False, "heard"), (True, "reached")):
+        peers = content.get(kind)
+        if isinstance(peers, dict):
+            well_formed = {
+                peer_id: tuple(addresses)
+                for peer_id, addresses in list(peers.items())[:MAX_PEERS]
+                if isinstance(addresses, list) and all(isinstance(a, str) for a in addresses)
+            }
+            found.append((reached, well_formed))
+    return found

@@ -18,7 +18,7 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from p2p.admission.sources import UNKNOWN, subnet
-from p2p.admission.standing import Conduct, Standing
+from p2p.admission.standing import Conduct
 from p2p.errors import ConfigError, InvalidPeerId, PeerBanned, PeerUnreachable
 from p2p.guards.host import GuardedHost
 from p2p.peering.addresses import AddressBook, peer_id_object, split_peer_address
@@ -36,6 +36,7 @@ class Peers:
     """Live connections of one host.
 
     Args:
+        conduct: told who comes, goes and offends.
         addresses_of: addresses from a peer's node record, possibly none.
         find_peer: asks the DHT; its finds land in the host's peerstore.
         clock: monotonic seconds, for scores.
@@ -45,6 +46,7 @@ class Peers:
         self,
         host: GuardedHost,
         scores: PeerScores,
+        conduct: Conduct,
         book: AddressBook,
         *,
         addresses_of: Callable[[str], tuple[str, ...]],
@@ -59,7 +61,7 @@ class Peers:
         self._find_peer = find_peer
         self._clock = clock
         self._announced: set[str] = set()
-        self._conduct = Conduct()
+        self._conduct = conduct
         self._searched: dict[str, float] = {}
         self._to_close: set[str] = set()
         self._close_wanted = trio.Event()
@@ -109,10 +111,6 @@ class Peers:
                 return subnet(remote[0])
         return UNKNOWN
 
-    def standing(self, peer_id: str) -> Standing:
-        """What the peer has proven by its conduct."""
-        return self._conduct.standing(peer_id, self._clock())
-
     def rtt(self, peer_id: str) -> float | None:
         """Smoothed round-trip time in seconds of the peer's connection, None when unknown."""
         live = self._live(peer_id)
@@ -142,7 +140,7 @@ class Peers:
         """
         peer_id, bare = split_peer_address(address)
         await self._dial(peer_id, [bare], timeout)
-        self._book.remember(peer_id, (address,))
+        self._book.remember(peer_id, (address,), reached=True)
         return peer_id
 
     async def connect_peer(self, peer_id: str, timeout: float, *, search: bool = True) -> None:
@@ -167,6 +165,7 @@ class Peers:
         ]
         try:
             await self._dial(peer_id, known, timeout)
+            self._book.remember(peer_id, self._addresses_of(peer_id), reached=True)
         except PeerBanned:
             raise
         except PeerUnreachable:

@@ -10,14 +10,21 @@ score pays; IGNORE means that it may be honest (late, seen already, clocks apart
     expired                         IGNORE   slow forwarding is no fault
     issued in the future            IGNORE   clocks differ; beyond the bound it is not kept
     not newer than what we have     IGNORE   duplicates are how gossip works
-    table full                      IGNORE
+
+A full table always takes a new record, and another one goes for it (`p2p.admission.places`): of the
+strangers' before those of the proven and the staked, of the most crowded source, the oldest. The
+source is the subnet that the peer is connected from, then the subnet that its record names, which
+anybody may make up; records of peers that are not connected are one crowd.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from p2p.admission.places import Places, quarters
+from p2p.admission.sources import UNKNOWN, claimed_subnet
+from p2p.admission.standing import Judge, Standing
 from p2p.errors import InvalidRecord
 from p2p.messages.validity import Validity
 from p2p.records.record import NodeRecord, SignedRecord, open_record
@@ -42,13 +49,24 @@ class RecordTable:
     Args:
         own_peer_id: records under this id come from `put_own` only.
         network: name of the network, part of every signature.
-        max_records: how many are kept; a full table takes updates of what it has and nobody new.
+        max_records: how many are kept.
+        judge: how a peer stands.
+        seen_at: the subnet that a peer is connected from, `UNKNOWN` when it is not.
     """
 
-    def __init__(self, own_peer_id: str, network: str, max_records: int = MAX_RECORDS) -> None:
+    def __init__(
+        self,
+        own_peer_id: str,
+        network: str,
+        max_records: int = MAX_RECORDS,
+        *,
+        judge: Judge = lambda peer_id: Standing.STRANGER,
+        seen_at: Callable[[str], str] = lambda peer_id: UNKNOWN,
+    ) -> None:
         self._own = own_peer_id
         self._network = network
-        self._max_records = max_records
+        self._places: Places[str] = Places(quarters(max_records), judge)
+        self._seen_at = seen_at
         self._records: dict[str, SignedRecord] = {}
         self.version = 0
         """Counts changes of content."""
@@ -61,9 +79,24 @@ class RecordTable:
             return RecordVerdict(Validity.REJECT, str(exc))
         verdict = self._judge(signed.record, now)
         if verdict.validity is Validity.ACCEPT:
-            self._records[signed.record.peer_id] = signed
-            self.version += 1
+            self._keep(signed)
         return verdict
+
+    def _keep(self, signed: SignedRecord) -> None:
+        record = signed.record
+        source = (self._seen_at(record.peer_id), claimed_subnet(record.addresses))
+        leaves = self._places.enter(record.peer_id, source)
+        if leaves is not None:
+            self._drop(leaves)
+        self._put(signed)
+
+    def _put(self, signed: SignedRecord) -> None:
+        self._records[signed.record.peer_id] = signed
+        self.version += 1
+
+    def _drop(self, peer_id: str) -> None:
+        self._places.leave(peer_id)
+        del self._records[peer_id]
 
     def _judge(self, record: NodeRecord, now: float) -> RecordVerdict:
         ttl = record.expires_at - record.issued_at
@@ -78,16 +111,11 @@ class RecordTable:
         known = self._records.get(record.peer_id)
         if known is not None and record.sequence <= known.record.sequence:
             return RecordVerdict(Validity.IGNORE, "not newer than the known record")
-        if known is None and len(self._records) >= self._max_records:
-            self.expire(now)
-            if len(self._records) >= self._max_records:
-                return RecordVerdict(Validity.IGNORE, "the record table is full")
         return RecordVerdict(Validity.ACCEPT, record=record)
 
     def put_own(self, signed: SignedRecord) -> None:
         """Keep our own record, so that snapshots hand it on."""
-        self._records[self._own] = signed
-        self.version += 1
+        self._put(signed)
 
     def get(self, peer_id: str, now: float) -> NodeRecord | None:
         """The peer's record, unless it has expired."""
@@ -123,7 +151,7 @@ class RecordTable:
         """Drop what expired (after the clock-skew allowance); returns how many went."""
         gone = [p for p, s in self._records.items() if s.record.expires_at + CLOCK_SKEW < now]
         for peer_id in gone:
-            del self._records[peer_id]
+            self._drop(peer_id)
         if gone:
             self.version += 1
         return len(gone)

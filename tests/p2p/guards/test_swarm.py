@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from libp2p.network.exceptions import SwarmException
 from multiaddr import Multiaddr
 
+from p2p.admission.places import Shares
 from p2p.errors import PeerUnreachable
 from p2p.guards.dialling import DialTiming
-from p2p.guards.swarm import SIMULTANEOUS, keeps_new
+from p2p.guards.swarm import SIMULTANEOUS, ConnectionLimits, keeps_new
 from p2p.network import NetworkConfig, open_network
 from p2p.peering.addresses import peer_id_object
+from p2p.peering.events import PeerConnected
 
 
 def swarm_of(network):
@@ -58,6 +60,42 @@ async def test_half_open_handshakes_do_not_keep_others_out(key):
             await stack.enter_async_context(stream)
         async with open_network(NetworkConfig(bootstrap=node.addresses), key(1)) as other:
             assert await other.bootstrap(60) == 1
+
+
+async def test_silent_sockets_in_all_handshake_places_keep_nobody_out(key):
+    """Exactly as many as there are places; each newcomer takes the place of the oldest."""
+    limit = ConnectionLimits().handshakes
+    async with (
+        open_network(NetworkConfig(), key(0)) as node,
+        open_network(NetworkConfig(), key(1)) as honest,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        for _ in range(limit):
+            await stack.enter_async_context(await trio.open_tcp_stream(*endpoint(node)))
+        with trio.fail_after(60):
+            while len(swarm_of(node)._handshakes) < limit:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        await honest.connect(node.addresses[0], 60)
+        assert honest.connected(node.peer_id)
+        assert len(swarm_of(node)._handshakes) < limit
+
+
+async def test_with_all_connections_taken_a_newcomer_still_gets_in(key):
+    places = Shares(3, strangers=1, proven=1, staked=1)
+    crowded = NetworkConfig(connections=ConnectionLimits(inbound=places))
+    async with open_network(crowded, key(0)) as node, contextlib.AsyncExitStack() as stack:
+        for number in range(1, 4):
+            sybil = await stack.enter_async_context(open_network(NetworkConfig(), key(number)))
+            await sybil.connect(node.addresses[0])
+        with trio.fail_after(60):
+            while len(node.peers()) < 3:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        events = node.peer_events()
+        honest = await stack.enter_async_context(open_network(NetworkConfig(), key(9)))
+        await honest.connect(node.addresses[0], 60)
+        with trio.fail_after(60):
+            while (await events.receive()) != PeerConnected(honest.peer_id):
+                pass
 
 
 async def test_every_address_is_tried(key):

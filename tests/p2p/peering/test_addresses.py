@@ -61,6 +61,19 @@ def test_an_address_that_names_another_peer_is_not_kept(tmp_path, peer, key):
     book.save()
 
 
+def test_records_of_strangers_do_not_flush_the_peers_that_were_reached(tmp_path, key, peer):
+    path = tmp_path / "peers.json"
+    book = AddressBook(path)
+    book.remember(peer, (f"/ip4/10.0.0.1/tcp/1/p2p/{peer}",), reached=True)
+    for number in range(1, 2 * MAX_PEERS):
+        sybil = peer_id_of(key(number))
+        book.remember(sybil, (f"/ip4/203.0.113.9/tcp/9/p2p/{sybil}",))
+    assert len(book.peers()) == MAX_PEERS
+    assert book.peers()[0] == peer
+    book.save()
+    assert AddressBook(path).peers()[0] == peer
+
+
 def test_the_newest_peers_push_out_the_oldest(key):
     book = AddressBook(None)
     ids = [peer_id_of(key(number)) for number in range(MAX_PEERS + 3)]

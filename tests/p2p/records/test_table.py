@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from p2p.admission.standing import Standing
 from p2p.identity import peer_id_of
 from p2p.messages.validity import Validity
 from p2p.records.record import open_record
@@ -69,14 +70,45 @@ def test_expired_records_are_not_shown_and_then_dropped(table, signed, key):
     assert len(table) == 0
 
 
-def test_a_full_table_takes_updates_but_nobody_new_until_something_expires(signed, key):
-    table = RecordTable(peer_id_of(key(99)), "test", max_records=2)
+def test_4096_sybils_do_not_shut_a_newcomer_out_nor_push_out_whoever_is_connected(signed, key):
+    """They claim a new subnet each; the peer that is connected is seen somewhere else."""
+    connected, newcomer = peer_id_of(key(0)), peer_id_of(key(1))
+    table = RecordTable(
+        peer_id_of(key(99)),
+        "test",
+        max_records=16,
+        seen_at=lambda peer_id: "198.51.100.0/24" if peer_id == connected else "",
+    )
     table.accept(signed(0, at=NOW), NOW)
-    table.accept(signed(1, at=NOW), NOW)
-    assert table.accept(signed(2, at=NOW), NOW).reason == "the record table is full"
-    assert table.accept(signed(1, at=NOW + 1), NOW).validity is Validity.ACCEPT
-    later = NOW + 91 + CLOCK_SKEW
-    assert table.accept(signed(2, at=later), later).validity is Validity.ACCEPT
+    for number in range(100, 200):
+        wire = signed(number, at=NOW, addresses=(f"/ip4/203.0.{number}.9/tcp/9",))
+        assert table.accept(wire, NOW).validity is Validity.ACCEPT
+        assert len(table) <= 16
+    assert table.get(connected, NOW) is not None
+    assert table.accept(signed(1, at=NOW), NOW).validity is Validity.ACCEPT
+    assert table.get(newcomer, NOW) is not None
+
+
+def test_a_crowd_that_names_one_subnet_displaces_itself(signed, key):
+    table = RecordTable(peer_id_of(key(99)), "test", max_records=8)
+    table.accept(signed(0, at=NOW, addresses=("/ip4/198.51.100.1/tcp/1",)), NOW)
+    for number in range(100, 150):
+        table.accept(signed(number, at=NOW, addresses=("/ip4/203.0.113.9/tcp/9",)), NOW)
+    assert table.get(peer_id_of(key(0)), NOW) is not None
+    assert len(table) == 8
+
+
+def test_the_staked_keep_their_places(signed, key):
+    staked = {peer_id_of(key(number)) for number in range(4)}
+    table = RecordTable(
+        peer_id_of(key(99)),
+        "test",
+        max_records=8,
+        judge=lambda peer_id: Standing.STAKED if peer_id in staked else Standing.STRANGER,
+    )
+    for number in (*range(4), *range(100, 150)):
+        table.accept(signed(number, at=NOW), NOW)
+    assert staked <= {record.peer_id for record in table.all(NOW)}
 
 
 def test_our_own_record_is_ours_alone(table, signed, key):
