@@ -122,7 +122,8 @@ def main() -> None:
     """Run the command line, or say in one line why its packages cannot be trusted."""
     wrong = fault()
     if wrong is not None:
-        print(f"error: {wrong}", file=sys.stderr)
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(wrong))
+        print(f"error: {shown}", file=sys.stderr)
         sys.exit(EXIT_RESOURCE)
     from node.cli import main as run
 

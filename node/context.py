@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from node.config.schema import NodeConfig
 from node.metrics import NodeMetrics
+from node.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,7 @@ class NodeContext:
     engine_dir: Path
     blobs: Path
     log: Any
+    supervisor: Supervisor = field(default_factory=Supervisor)
 
     def __repr__(self) -> str:
         return f"NodeContext({self.peer_id})"

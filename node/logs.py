@@ -23,8 +23,12 @@ import structlog
 from structlog.contextvars import bound_contextvars
 from structlog.tracebacks import ExceptionDictTransformer
 
+from node.console.clean import clean
+
 REDACTED = "[redacted]"
 MAX_BYTES_SHOWN = 32
+MAX_NAME, MAX_VALUE, MAX_TRACEBACK = 100, 4_000, 100_000
+"""Characters of a record that people are shown."""
 _SECRET_NAME = re.compile(
     r"(^|_)(secret|private_key|passphrase|password|mnemonic|authorization|token|bearer)$"
 )
@@ -39,6 +43,24 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
     for name, value in event.items():
         event[name] = _clean(name, value, depth=4)
     return event
+
+
+def harmless(
+    _logger: Any, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """structlog processor for people's eyes: nothing in the record steers a terminal."""
+    return {clean(name, limit=MAX_NAME): _shown(name, value, 4) for name, value in event.items()}
+
+
+def _shown(name: str, value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, int | float):
+        return value
+    if depth and isinstance(value, Mapping):
+        return {clean(key, limit=MAX_NAME): _shown("", v, depth - 1) for key, v in value.items()}
+    if depth and isinstance(value, list | tuple):
+        return [_shown("", inner, depth - 1) for inner in value]
+    whole = name in ("exception", "stack")
+    return clean(value, lines=whole, limit=MAX_TRACEBACK if whole else MAX_VALUE)
 
 
 def _clean(name: str, value: Any, depth: int) -> Any:
@@ -77,10 +99,11 @@ def configure_logging(
     ]
     ending: list[structlog.typing.Processor]
     if people:
+        # A traceback becomes text first, since it shows what strangers sent.
         ending = [
-            structlog.dev.ConsoleRenderer(
-                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            structlog.processors.format_exc_info,
+            harmless,
+            structlog.dev.ConsoleRenderer(colors=out.isatty()),
         ]
     else:
         ending = [

@@ -115,7 +115,7 @@ async def _serve(context: NodeContext, roles: Roles, lifecycle: Lifecycle, data:
         interrupted = trio.Event()
         nursery.start_soon(context.journal.let_go_when_cancelled)
         watch = DiskWatch(context.journal, config.retention.free_reserve, context.log)
-        nursery.start_soon(watch.run)
+        context.supervisor.keep(nursery, "disk watch", watch.run)
         nursery.start_soon(_watch_signals, interrupted, nursery.cancel_scope, context.log)
         await nursery.start(roles.run)
         port = await nursery.start(serve_http, app, config.http_host, config.http_port)

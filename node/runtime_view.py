@@ -19,6 +19,7 @@ from node.http.view import (
     JobRefused,
     JobRequest,
     NodeInfo,
+    PartInfo,
     Rejection,
     StageInfo,
     Status,
@@ -65,6 +66,8 @@ class RuntimeView:
             engine_pid=0 if engine is None else engine.pid,
             engine_rss=0 if engine is None else engine.rss,
             work="" if worker is None else worker.membership.says(),
+            disk=context.journal.trouble,
+            parts=_parts(context),
         )
 
     async def health(self) -> tuple[bool, Sequence[str]]:
@@ -74,6 +77,8 @@ class RuntimeView:
             reasons.append(f"the node is {self._lifecycle.state.value}")
         if not self._context.network.peers() and "orchestrator" not in self._context.config.roles:
             reasons.append("no peer is connected")
+        if trouble := self._context.journal.trouble:
+            reasons.append(trouble)
         return not reasons, reasons
 
     async def nodes(self) -> Sequence[NodeInfo]:
@@ -194,6 +199,32 @@ class RuntimeView:
         if self._roles.pool_id or worker is None or worker.membership.pool is None:
             return self._roles.pool_id
         return worker.membership.pool.pool_id
+
+
+def _parts(context: NodeContext) -> tuple[PartInfo, ...]:
+    """What had surprises: the node's own parts, and those of the network below it."""
+    own = [
+        PartInfo(
+            name=part.name,
+            state=part.state.value,
+            surprises=part.surprises,
+            reason=part.reason,
+            at=part.at,
+            next_try=part.next_try,
+        )
+        for part in context.supervisor.reports()
+        if part.surprises
+    ]
+    below = [
+        PartInfo(
+            name=f"network: {part.part}",
+            state="running" if part.running else "failed",
+            surprises=part.restarts,
+            reason=part.reason,
+        )
+        for part in context.network.troubles
+    ]
+    return (*own, *below)
 
 
 def _group(pool: PoolSnapshot, group: GroupSnapshot) -> GroupInfo:

@@ -207,6 +207,10 @@ class Network:
         """Whether there is a live connection to the peer."""
         return self._peers.connected(peer_id)
 
+    def seen_at(self, peer_id: str) -> str | None:
+        """The host from which the peer is connected now, None where it is not."""
+        return self._peers.seen_at(peer_id)
+
     def peers(self) -> tuple[str, ...]:
         """Peer ids with a live connection, ordered."""
         return self._peers.all()

@@ -24,6 +24,8 @@ from chain.encoding.hexdata import to_quantity
 from chain.errors import DevnetError
 
 START_SECONDS = 20
+_VARIABLES = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL")
+"""Of ours, what anvil is told; not the keys and passphrases."""
 
 _LISTENING = re.compile(rb"Listening on 127\.0\.0\.1:(\d{1,5})")
 _NPM = Path(__file__).parents[2] / "contracts" / "node_modules" / "@foundry-rs"
@@ -63,6 +65,7 @@ async def run_anvil(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env={name: os.environ[name] for name in _VARIABLES if name in os.environ},
             start_new_session=True,  # Ctrl-C is for us; the guard acts when our pipe closes
         )
     except OSError as exc:

@@ -110,7 +110,7 @@ def even_boundaries(layers: int, stages: int) -> tuple[int, ...]:
 
 
 def _requests(plan: CalibrationPlan, numbers: Sequence[int]) -> list[SequenceRequest]:
-    tokenizer = ChatTokenizer(plan.model.path)
+    tokenizer = ChatTokenizer(plan.model)
     texts = prompt_texts(max(numbers) + 1)
     requests = []
     for number in numbers:

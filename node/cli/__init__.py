@@ -20,7 +20,11 @@ from node.cli import chain
 from node.cli.checking import calibrate, export, verify
 from node.cli.operating import init, key, model, run, simulate, status, submit
 from node.cli.provider import consent, deregister, register_node, rewards, stake, wallet
+from node.console.output import complain, say
 from node.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, is_interrupt, translate
+
+MAX_TRACEBACK = 100_000
+"""Characters."""
 
 
 @dataclass
@@ -62,7 +66,7 @@ def _show_version(value: bool) -> None:
     if value:
         from node.version import version
 
-        typer.echo(f"prime-node {version()}")
+        say(f"prime-node {version()}")
         raise typer.Exit
 
 
@@ -97,36 +101,32 @@ def run_cli(arguments: Sequence[str]) -> int:
         return _report(exc, invocation.debug)
     if code == EXIT_INTERRUPTED:
         # typer turns a bare KeyboardInterrupt into this code without a word.
-        _line("interrupted")
+        complain("interrupted")
     return code if isinstance(code, int) else 0
 
 
 def _report(exc: BaseException, debug: bool) -> int:
     """Say on stderr what went wrong; returns the exit code."""
     if debug:
-        traceback.print_exception(exc)
+        say("".join(traceback.format_exception(exc)), err=True, lines=True, limit=MAX_TRACEBACK)
     shown = getattr(exc, "format_message", None)
     if shown is not None:
         # click's own errors: the command line is wrong.
         context = getattr(exc, "ctx", None)
         path = context.command_path if context is not None else "prime-node"
-        _line(f"error: {shown()} (see {path} --help)")
+        complain(f"error: {shown()} (see {path} --help)")
         return EXIT_USAGE
     if is_interrupt(exc) or isinstance(exc, typer.Abort):
-        _line("interrupted")
+        complain("interrupted")
         return EXIT_INTERRUPTED
     known = translate(exc)
     if known is not None:
-        _line(f"error: {known}")
+        complain(f"error: {known}")
         return known.exit_code
     if not debug:
-        traceback.print_exception(exc)
-    _line("error: this is a bug in prime-node; please report the lines above")
+        say("".join(traceback.format_exception(exc)), err=True, lines=True, limit=MAX_TRACEBACK)
+    complain("error: this is a bug in prime-node; please report the lines above")
     return EXIT_BUG
-
-
-def _line(text: str) -> None:
-    print(" ".join(text.split("\n")), file=sys.stderr)
 
 
 def main() -> None:

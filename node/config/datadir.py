@@ -30,33 +30,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from node.config.files import PRIVATE, SYSTEM, System, sweep, write_atomically, write_new
 from node.errors import InputError, ResourceError
 from proofs.encoding.jsontext import parse_json
 
 MAX_STATUS = 64 * 1024
 MAX_UNIX_PATH = 100
 """Bytes of the path of a Unix socket (the kernel's bound is 108 with the final NUL)."""
-
-
-def write_atomically(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write `data` to a temporary file beside `path`, sync, and rename it over `path`.
-
-    Raises `InputError` naming the file when the system refuses.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as exc:
-        raise InputError(f"{path}: cannot write: {exc.strerror}") from exc
 
 
 @dataclass(frozen=True)
@@ -142,6 +122,8 @@ class DataDir:
                 ) from exc
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            sweep(self.path)
+            sweep(self.blobs)
             try:
                 yield
             finally:
@@ -167,14 +149,18 @@ class DataDir:
         """Transactions of another key than the node's: its provider's."""
         return self.chain.with_name(f"{self.chain.name}.{address}")
 
-    def api_token(self) -> str:
-        """The bearer token of the HTTP API, made at first use (64 hex digits)."""
+    def api_token(self, system: System = SYSTEM) -> str:
+        """The bearer token of the HTTP API, made at first use (64 hex digits), or where the file
+        is empty. Raises `InputError`."""
         path = self.path / "api-token"
+        if path.exists() and path.stat().st_size == 0:
+            path.unlink()  # it lets nobody in, and nobody knows another one
         if not path.exists():
-            with suppress(FileExistsError):
-                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(descriptor, "w") as file:
-                    file.write(secrets.token_hex(32) + "\n")
+            try:
+                with suppress(FileExistsError):
+                    write_new(path, f"{secrets.token_hex(32)}\n".encode(), system=system)
+            except OSError as exc:
+                raise InputError(f"{path}: cannot write: {exc.strerror}") from exc
         return self.read_api_token()
 
     def read_api_token(self) -> str:
@@ -187,7 +173,7 @@ class DataDir:
 
     def write_status(self, status: NodeStatusFile) -> None:
         """Say who uses the folder; removed with the lock. Raises `InputError`."""
-        write_atomically(self.status, json.dumps(asdict(status)).encode() + b"\n", 0o600)
+        write_atomically(self.status, json.dumps(asdict(status)).encode() + b"\n", PRIVATE)
 
     def read_status(self) -> NodeStatusFile:
         """Of the running node. Raises `InputError` when none runs or the file is damaged."""

@@ -22,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from node.config.files import SYSTEM, System, write_new
 from node.errors import InputError
 from proofs.encoding.jsontext import parse_json
 
@@ -112,7 +113,11 @@ def look_at_key(path: Path) -> KeyFile:
 
 
 def save_key(
-    path: Path, key: NodeKey, passphrase: str = "", scrypt_rounds: int = SCRYPT_ROUNDS
+    path: Path,
+    key: NodeKey,
+    passphrase: str = "",
+    scrypt_rounds: int = SCRYPT_ROUNDS,
+    system: System = SYSTEM,
 ) -> None:
     """Write a new key file, mode 0600; encrypted where there is a passphrase.
 
@@ -128,11 +133,7 @@ def save_key(
     else:
         text = key.secret.hex() + "\n"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write_new(path, text.encode(), system=system)
     except FileExistsError as exc:
         raise KeyFileError(f"{path}: already there", "a key is never overwritten") from exc
     except OSError as exc:
@@ -204,6 +205,12 @@ def _read(path: Path) -> str:
         raise KeyFileError(f"{path}: no such key file", "prime-node init makes one") from exc
     except OSError as exc:
         raise KeyFileError(f"{path}: cannot read: {exc.strerror}") from exc
+    if not data.strip(b"\0 \r\n"):
+        raise KeyFileError(
+            f"{path}: not a key file: it is empty",
+            "put your copy there; without one, delete the file, and a new key (with a new "
+            "address) is made",
+        )
     if len(data) > MAX_FILE:
         raise KeyFileError(f"{path}: not a key file: larger than {MAX_FILE} bytes")
     return data.decode("utf-8", "replace")

@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from node.config.schema import check_keys
 from node.config.settings import BootstrapAddress, read_toml
 from node.errors import InputError

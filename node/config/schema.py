@@ -68,7 +68,9 @@ class WorkerSection(Section):
     """A worker's device. `vram` in bytes, 0 = what the device has; `threads` 0 = half the cores.
 
     `data_plane` "tunnel" sends hidden states over libp2p even where the data port can be reached.
-    `fault` makes a simulated worker dishonest in a named way and is refused outside a simulation.
+    With `dial_private` a neighbour's record is believed about private addresses, too, where the
+    neighbour is not seen at them. `fault` makes a simulated worker dishonest in a named way and is
+    refused outside a simulation.
     `rows_keep` bytes of received rows are kept, to show them should the stage be accused. Rewards
     are claimed once they reach `claim_above` (10^-18 PRIME) and are worth more than their gas, an
     ether being worth `tokens_per_ether` PRIME to the operator.
@@ -78,6 +80,7 @@ class WorkerSection(Section):
     vram: Size = 0
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     data_plane: Literal["auto", "tunnel"] = "auto"
+    dial_private: bool = False
     fault: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
     rows_keep: Size = 2**30
     claim_above: Annotated[int, Field(ge=0, lt=2**128)] = 0

@@ -12,6 +12,7 @@ import sys
 import typer
 
 from node.config.keystore import IMPORT_VARIABLE, PASSPHRASE_VARIABLE, NodeKey, parse_key
+from node.console.clean import clean
 from node.errors import InputError, NodeError
 
 
@@ -48,11 +49,11 @@ def confirm(question: str, *, agreed: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise InputError(f"{question} there is nobody here to ask", "add --yes")
-    if not typer.confirm(question, err=True):
+    if not typer.confirm(clean(question), err=True):
         raise NodeError("nothing was sent")
 
 
 def _hidden(text: str, variable: str, *, twice: bool = False) -> str:
     if not sys.stdin.isatty():
         raise InputError(f"{text}: there is nobody here to ask", f"set {variable}")
-    return str(typer.prompt(text, hide_input=True, confirmation_prompt=twice, err=True))
+    return str(typer.prompt(clean(text), hide_input=True, confirmation_prompt=twice, err=True))

@@ -1,44 +1,77 @@
 """Results on stdout: JSON for programs, tables and short words for people.
 
-Results go to stdout, progress and errors to stderr, so `--json | jq` always works.
+Results go to stdout, progress and errors to stderr, so `--json | jq` always works. This is the one
+place where commands and simulations write, and whatever they write is cleaned here (`clean`): no
+caller has to know what came from a stranger.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
+
+from node.console.clean import MAX_CELL, MAX_SHOWN, clean, clean_json
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
+    from rich.text import Text
+
+
+def say(
+    text: object = "", *, err: bool = False, lines: bool = False, limit: int = MAX_SHOWN
+) -> None:
+    """Write one line to stdout, or to stderr; several where `lines`."""
+    write_line(sys.stderr if err else sys.stdout, text, lines=lines, limit=limit)
+
+
+def complain(text: object) -> None:
+    """Write an error as one line to stderr."""
+    write_line(sys.stderr, " ".join(str(text).split("\n")))
+
+
+def write_line(
+    stream: TextIO, text: object, *, lines: bool = False, limit: int = MAX_SHOWN
+) -> None:
+    """Write one line, or with `lines` several, to a stream that may be a terminal."""
+    shown = clean(text, lines=lines, limit=limit) + "\n"
+    # What the terminal's encoding lacks is shown as an escape, too.
+    encoding = stream.encoding or "utf-8"
+    stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+    stream.flush()
 
 
 def print_json(value: Any) -> None:
     """Write `value` to stdout as indented JSON."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(clean_json(value) + "\n")
 
 
-def console() -> Console:
-    """The console for results (stdout)."""
+def console(stream: TextIO | None = None) -> Console:
+    """A console that takes no markup: what it is given is text. `stream` None is stdout."""
     from rich.console import Console
 
-    return Console()
+    return Console(file=stream, markup=False, emoji=False, highlight=False)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A plain table; an empty one says so."""
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a plain table to stdout; an empty one says so."""
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    made = Table(title=cell(title), title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in columns:
-        made.add_column(column, overflow="fold")
+        made.add_column(cell(column), overflow="fold")
     for row in rows:
-        made.add_row(*row)
+        made.add_row(*map(cell, row))
     if made.row_count == 0:
         made.add_row("none", *[""] * (len(columns) - 1))
-    return made
+    console().print(made)
+
+
+def cell(value: str) -> Text:
+    """A value as a table or a bar shows it: never markup, without line breaks."""
+    from rich.text import Text
+
+    return Text(clean(value, limit=MAX_CELL))
 
 
 def human_bytes(count: int) -> str:

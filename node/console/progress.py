@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
+from node.console.clean import MAX_CELL, clean
+from node.console.output import console, write_line
+
 Report = Callable[[str, int, int], None]
 """`report(step, done, total)`; `total` 0 while it is not known."""
 TENTHS = 10
@@ -23,15 +26,15 @@ def shown_progress(stream: TextIO | None = None) -> Iterator[Report]:
     if not out.isatty():
         yield _lines(out)
         return
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-    with Progress(console=Console(file=out), transient=True) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=console(out), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                tasks[step] = bars.add_task(step)
+                tasks[step] = bars.add_task(clean(step, limit=MAX_CELL))
             bars.update(tasks[step], completed=done, total=total or None)
 
         yield report
@@ -44,6 +47,6 @@ def _lines(out: TextIO) -> Report:
         tenth = done * TENTHS // total if total else 0
         if tenth > reached.get(step, -1):
             reached[step] = tenth
-            print(f"{step} {tenth * 100 // TENTHS} %", file=out, flush=True)
+            write_line(out, f"{step} {tenth * 100 // TENTHS} %")
 
     return report

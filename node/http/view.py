@@ -25,9 +25,22 @@ class Shape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PartInfo(Shape):
+    """A background part of the node that a surprise ended at least once: "running" again, "failed"
+    and begun again at `next_try`, or "ended". `surprises` counts all since the start."""
+
+    name: str
+    state: str
+    surprises: int
+    reason: str
+    at: float = 0.0
+    next_try: float = 0.0
+
+
 class Status(Shape):
     """This node. `state` is the node machine's: starting, registered, serving, draining,
-    stopped. `work` is a worker's: whose work it does, or what it was offered and why it waits."""
+    stopped. `work` is a worker's: whose work it does, or what it was offered and why it waits.
+    `disk` says why nothing new is taken, "" while all is well; `parts` had surprises."""
 
     peer_id: str
     address: str
@@ -43,6 +56,8 @@ class Status(Shape):
     engine_pid: int = 0
     engine_rss: int = 0
     work: str = ""
+    disk: str = ""
+    parts: tuple[PartInfo, ...] = ()
 
 
 class NodeInfo(Shape):

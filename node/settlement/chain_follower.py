@@ -133,7 +133,7 @@ class ChainFollower:
             self._nursery = nursery
             self._fill_all()
             task_status.started()
-            await self._follow()
+            self._context.supervisor.keep(nursery, "settlement: chain", self._follow)
 
     async def _look_at_clock(self) -> None:
         """Before anybody acts on what was restored; later every batch tells."""

@@ -44,7 +44,9 @@ class LeafFetcher:
             key = (history.pool_id, entry.number, entry.posted.root.data_hash)
             if key not in self._under_way:
                 self._under_way.add(key)
-                nursery.start_soon(self._fetch, history, entry, key)
+                self._context.supervisor.keep(
+                    nursery, "settlement: epoch data", self._fetch, history, entry, key
+                )
 
     async def fill_from_disk(self, history: PoolHistory) -> None:
         """Fill what is missing with the data that are here already."""
@@ -57,6 +59,7 @@ class LeafFetcher:
         self, history: PoolHistory, entry: PostedEpoch, key: tuple[int, int, bytes]
     ) -> None:
         digest, signers = entry.posted.root.data_hash, entry.posted.signers
+        self._under_way.add(key)
         try:
             async for _ in tries(self._backoff):
                 known = history.get(entry.number)

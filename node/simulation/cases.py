@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from node.cases.exporting import bundles_in, make_case
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from node.config.schema import load_config
 from node.simulation.network import SimulatedNetwork
 from proofs.verdict.casefile import SUFFIX

@@ -14,7 +14,8 @@ from pathlib import Path
 import tomli_w
 import trio
 
-from node.config.datadir import DataDir, write_atomically
+from node.config.datadir import DataDir
+from node.config.files import write_atomically
 from node.config.keystore import generate_key, load_key, save_key
 from node.config.networkfile import NetworkFile
 from node.simulation.options import CRASH, SimulationOptions, Topology, TopologyNode

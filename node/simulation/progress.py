@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bars
+
+from node.console.clean import clean
+from node.console.output import console
 
 
 class Progress:
@@ -27,7 +31,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Print one line, with the seconds since the start."""
         elapsed = time.monotonic() - self._started
-        self._console.print(f"[dim]{elapsed:6.1f} s[/dim]  {text}", highlight=False)
+        self._console.print(clean(f"{elapsed:6.1f} s  {text}"))
 
     def completed(self, completed: int, accepted: int, tokens: int) -> None:
         """How far the job is."""
@@ -38,7 +42,11 @@ class Progress:
 @contextmanager
 def open_progress(prompts: int) -> Iterator[Progress]:
     """Show progress while the block runs, on stderr."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
-    with Bars(*columns, TimeElapsedColumn(), console=console, transient=True) as bars:
-        yield Progress(console, bars, prompts)
+    shown = console(sys.stderr)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[detail]}", markup=False),
+    )
+    with Bars(*columns, TimeElapsedColumn(), console=shown, transient=True) as bars:
+        yield Progress(shown, bars, prompts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from node.config.datadir import write_atomically
-from node.console.output import console, human_bytes, table
+from node.config.files import write_atomically
+from node.console.output import human_bytes, say, show_table
 from node.simulation.checks import (
     crashed_names,
     dishonest_names,
@@ -55,7 +55,6 @@ def write_report(outcome: SimulationOutcome) -> None:
 
 def print_report(outcome: SimulationOutcome) -> None:
     """The table on stdout."""
-    out = console()
     report = report_of(outcome)
     rows = [
         (
@@ -72,23 +71,20 @@ def print_report(outcome: SimulationOutcome) -> None:
     columns = (
         "worker", "layers", "weights", "engine peak", "tokens before", "tokens after", "note",
     )  # fmt: skip
-    out.print(table("Workers", columns, rows))
+    show_table("Workers", columns, rows)
     whole = report["whole_model_engine_bytes"]
-    out.print(f"whole model in one engine (the validator's): {human_bytes(whole)} peak")
-    out.print(
+    say(f"whole model in one engine (the validator's): {human_bytes(whole)} peak")
+    say(
         f"{report['completed']} of {report['prompts']} prompts, {report['output_tokens']} tokens, "
         f"{report['tokens_per_second']} tokens/s; network up after "
         f"{report['seconds'].get('network up', 0)} s, all done after "
         f"{report['seconds'].get('all', 0)} s"
     )
-    marks = [
-        ("[green]yes[/green]" if c.held else "[red]NO[/red]", c.name, c.detail)
-        for c in outcome.checks
-    ]
-    out.print(table("What must be true", ("", "check", "seen"), marks))
-    out.print(f"written: {outcome.options.output / 'dataset.jsonl'} and report.json")
+    marks = [("yes" if c.held else "NO", c.name, c.detail) for c in outcome.checks]
+    show_table("What must be true", ("", "check", "seen"), marks)
+    say(f"written: {outcome.options.output / 'dataset.jsonl'} and report.json")
     if outcome.cases:
-        out.print(f"check a verdict yourself: prime-node verify {outcome.cases[0]}")
+        say(f"check a verdict yourself: prime-node verify {outcome.cases[0]}")
 
 
 def _workers(outcome: SimulationOutcome) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Content under its sha256: kept by whoever has it, fetched from anybody.
 
 Two kinds of content are served to every peer that asks by hash. Epochs' data: whoever signs or
-fetches them keeps them and says so in the DHT. A reader asks providers found there and all peers
-whose records it has, in random order, so no single node can withhold an epoch from it. And rows,
+fetches them keeps them and says so in the DHT. A reader asks providers found there and peers whose
+records it has, staked and proven ones first, so neither a single node nor a crowd of new identities
+can withhold an epoch from it. And rows,
 which a stage received and shows when it is accused (`node.roles.validator.judging.rows` fetches
 them); only a unit's bundle has their hash. Any byte that differs is noticed at the end, and the
 next peer is asked.
@@ -11,12 +12,13 @@ next peer is asked.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from node.context import NodeContext
 from node.errors import InputError
 from node.wire.messages.settlement import FetchedChunk, FetchRequest
@@ -114,8 +116,7 @@ class BlobStore:
     def _neighbours(self) -> list[str]:
         network = self._context.network
         peers = list({*network.peers(), *(record.peer_id for record in network.records.all())})
-        random.shuffle(peers)
-        return peers
+        return by_standing(peers, network.standing)
 
     async def _providers(self, digest: bytes) -> list[str]:
         try:
@@ -153,6 +154,13 @@ class BlobStore:
 
     def _path(self, digest: bytes) -> Path:
         return self._context.blobs / f"{digest.hex()}{EPOCH}"
+
+
+def by_standing(peers: list[str], standing: Callable[[str], int]) -> list[str]:
+    """Staked peers first, then proven ones, then strangers; in random order among equals. New
+    identities cost nothing, so a draw among all would nearly always be one among them."""
+    drawn = random.sample(peers, len(peers))
+    return sorted(drawn, key=standing, reverse=True)
 
 
 def _read_part(path: Path, offset: int) -> tuple[bytes, int] | None:

@@ -6,12 +6,19 @@ address is a hash of the key.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from p2p.errors import InvalidPeerId
 from p2p.identity import peer_public_key
 from p2p.network import Network
 from proofs.encoding.signing import public_key_address
 
+ADDRESSES_KEPT = 16_384
+"""Addresses that are remembered. A key's address takes about 0.1 ms to find, a full table of
+records holds thousands, and look-ups go through all of them."""
 
+
+@lru_cache(maxsize=ADDRESSES_KEPT)
 def address_of_peer(peer_id: str) -> str:
     """The address of a peer id's key, "" for what is no secp256k1 peer id."""
     try:

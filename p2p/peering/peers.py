@@ -81,6 +81,15 @@ class Peers:
         except InvalidPeerId:
             return []
 
+    def seen_at(self, peer_id: str) -> str | None:
+        """The host at the other end of a live connection to the peer; None where there is none."""
+        try:
+            live = self._swarm.live_connections(peer_id_object(peer_id))
+        except InvalidPeerId:
+            return None
+        found = (conn.muxed_conn.get_remote_address() for conn in live)
+        return next((str(address[0]) for address in found if address is not None), None)
+
     def all(self) -> tuple[str, ...]:
         """Peers with a live connection, ordered."""
         return tuple(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.engine.control.messages import Load
 from pipeline.engine.errors import EngineError
-from pipeline.models.errors import ModelError
+from pipeline.models.errors import DamagedModel, ModelError
 from pipeline.models.prepared import PreparedModel, open_folder
 from pipeline.models.tokenizer import ChatTokenizer
 
@@ -60,6 +60,11 @@ def open_model(model_dir: str, model_id: bytes) -> PreparedModel:
             f"asked for {model_id.hex()[:12]}; prepare that one",
         )
     return prepared
+
+
+def model_error(exc: ModelError) -> EngineError:
+    """A model's error as the engine answers it: `damaged` where files are not what they were."""
+    return EngineError("damaged" if isinstance(exc, DamagedModel) else "model", str(exc))
 
 
 def parse_device(name: str) -> torch.device:
@@ -111,7 +116,7 @@ def load_model(request: Load, alter: AlterSlice | None = None) -> LoadedModel:
     """Read the slice's weights and reserve its KV cache.
 
     `alter`, if given, changes the slice in place before a runner takes it. Raises `EngineError`
-    (bad_request, model, out_of_memory).
+    (bad_request, model, damaged, out_of_memory).
     """
     started = time.perf_counter()
     prepared = check_load(request)
@@ -126,9 +131,9 @@ def load_model(request: Load, alter: AlterSlice | None = None) -> LoadedModel:
         if alter is not None:
             alter(slice_)
         runner = StageRunner(slice_, request.kv_tokens)
-        tokenizer = ChatTokenizer(prepared.path) if slice_.is_first else None
+        tokenizer = ChatTokenizer(prepared) if slice_.is_first else None
     except ModelError as exc:
-        raise EngineError("model", str(exc)) from exc
+        raise model_error(exc) from exc
     except torch.OutOfMemoryError as exc:
         raise EngineError("out_of_memory", f"{device} has not enough free memory") from exc
     context = prepared.manifest.max_positions

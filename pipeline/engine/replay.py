@@ -29,7 +29,7 @@ from pipeline.engine.control.replay_messages import (
 )
 from pipeline.engine.errors import EngineError
 from pipeline.engine.evidence.revealed import NO_ROWS, error_of, read_rows
-from pipeline.engine.loading import open_model, parse_device
+from pipeline.engine.loading import model_error, open_model, parse_device
 from pipeline.models.errors import ModelError
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.replay import LOGIT_ROWS, MAX_PACKED, SequenceReplay, WholeModelReplay
@@ -55,7 +55,8 @@ class Replayer:
         self._loaded: tuple[tuple[str, bytes, str], WholeModelReplay] | None = None
 
     def replay(self, request: Replay) -> Replayed:
-        """Measure every sequence. Raises `EngineError` (model, bad_request, out_of_memory)."""
+        """Measure every sequence. Raises `EngineError` (model, damaged, bad_request,
+        out_of_memory)."""
         stages = len(request.boundaries)
         if any(len(sequence.proofs) > stages for sequence in request.sequences):
             raise EngineError("bad_request", f"proofs of more than {stages} stages")
@@ -88,14 +89,16 @@ class Replayer:
 
     def _model(self, request: Replay) -> WholeModelReplay:
         key = (request.model_dir, request.model_id, request.device)
-        if self._loaded is None or self._loaded[0] != key:
+        if request.verify_again or self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # two models at once may not fit
             prepared = open_model(request.model_dir, request.model_id)
+            if request.verify_again:
+                prepared = prepared.doubting()
             parse_device(request.device)
             try:
                 self._loaded = (key, WholeModelReplay(prepared, request.device))
             except ModelError as exc:
-                raise EngineError("model", str(exc)) from exc
+                raise model_error(exc) from exc
         return self._loaded[1]
 
 

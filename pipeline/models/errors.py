@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class ModelError(Exception):
     """Base of every error of `pipeline.models` and `pipeline.runner`."""
@@ -13,6 +15,17 @@ class ModelNotFound(ModelError):
 
 class InvalidModel(ModelError):
     """A prepared model's files contradict its manifest, or the manifest is not well-formed."""
+
+
+class DamagedModel(InvalidModel):
+    """A file has another content than its manifest says: a bad disk, or somebody changed it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is damaged: its content is not what the manifest says; "
+            f"delete {path.parent} and run prime-node model get again"
+        )
+        self.path = path
 
 
 class UnsupportedModel(ModelError):

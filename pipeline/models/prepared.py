@@ -1,22 +1,29 @@
 """A prepared model on disk, opened: its folder, its manifest, and where each tensor lies.
 
-Opening checks form and sizes, which costs nothing; `PreparedModel.verify` reads every byte. No
-torch here, so the control process can open models too.
+Opening checks form and sizes, which costs nothing. Whoever uses a file takes it from here, by
+`read` or `open`, and so uses what was hashed (`checking`); `PreparedModel.verify` reads every byte.
+No torch here, so the control process can open models too.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import BinaryIO
 
+from pipeline.models.checking import checked_bytes, checked_file
 from pipeline.models.errors import InvalidModel
 from pipeline.models.layout import LayerTable
-from pipeline.models.manifest import Manifest, hash_file, read_manifest
+from pipeline.models.manifest import FileEntry, Manifest, read_manifest
 
 INDEX = "model.safetensors.index.json"
 MAX_INDEX = 64 * 2**20
+MAX_TEXT = 64 * 2**20
+"""Bytes of a file that is read whole: configurations, tokenizers."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -27,10 +34,12 @@ def no_progress(_what: str, _done: int, _total: int) -> None:
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A folder whose form agrees with its manifest."""
+    """A folder whose form agrees with its manifest. One that is `doubted` has every file hashed
+    that is used, even if it was hashed not long ago."""
 
     path: Path
     manifest: Manifest
+    doubted: bool = field(default=False, compare=False)
 
     @property
     def model_id(self) -> bytes:
@@ -46,11 +55,44 @@ class PreparedModel:
         """What each layer takes in memory."""
         return self.manifest.table()
 
+    @cached_property
+    def _entries(self) -> dict[str, FileEntry]:
+        return {entry.name: entry for entry in self.manifest.files}
+
+    def doubting(self) -> PreparedModel:
+        """The same model, whose files are all hashed anew before they are used."""
+        return replace(self, doubted=True)
+
+    def has(self, name: str) -> bool:
+        """Whether the manifest lists a file."""
+        return name in self._entries
+
+    def read(self, name: str, most: int = MAX_TEXT) -> bytes:
+        """The content of a file of at most `most` bytes, as the manifest says it is.
+
+        Raises:
+            InvalidModel: there is no such file in the manifest, or none on disk.
+            DamagedModel: its content is another.
+        """
+        return checked_bytes(self.path, self._entry(name), most)
+
+    def open(self, name: str) -> AbstractContextManager[BinaryIO]:
+        """A large file, open at its beginning, with the content that the manifest says; entering
+        raises as `read` does, and so does leaving where it changed meanwhile."""
+        return checked_file(self.path, self._entry(name), again=self.doubted)
+
+    def _entry(self, name: str) -> FileEntry:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise InvalidModel(f"{self.path}: its manifest lists no {name}; prepare it again")
+        return entry
+
     def verify(self, progress: Progress = no_progress) -> None:
         """Hash every file and compare with the manifest; `progress("verify", done, total)` bytes.
 
         Raises:
-            InvalidModel: naming the first file that differs.
+            DamagedModel: naming the first file that differs.
+            InvalidModel: naming the first one that cannot be read.
         """
         total = sum(entry.size for entry in self.manifest.files)
         done = 0
@@ -61,14 +103,8 @@ class PreparedModel:
             progress("verify", done, total)
 
         for entry in self.manifest.files:
-            try:
-                found = hash_file(self.path / entry.name, count)
-            except OSError as exc:
-                raise InvalidModel(f"{self.path / entry.name}: {exc.strerror}") from exc
-            if found != entry.sha256:
-                raise InvalidModel(
-                    f"{self.path / entry.name} differs from the manifest; prepare the model again"
-                )
+            with checked_file(self.path, entry, again=True, on_bytes=count):
+                pass
 
 
 def open_folder(folder: Path) -> PreparedModel:
@@ -96,14 +132,12 @@ def weight_map(model: PreparedModel) -> dict[str, str]:
         InvalidModel: the index is missing, too large or not well-formed.
     """
     path = model.path / INDEX
-    listed = {entry.name: entry.size for entry in model.manifest.files}
-    if listed.get(INDEX, MAX_INDEX + 1) > MAX_INDEX:
-        raise InvalidModel(f"{path} is missing or too large; prepare the model again")
+    content = model.read(INDEX, MAX_INDEX)
     try:
-        tensors = json.loads(path.read_bytes())["weight_map"]
+        tensors = json.loads(content)["weight_map"]
         for name, shard in tensors.items():
-            if not isinstance(name, str) or shard not in listed:
+            if not isinstance(name, str) or not model.has(shard):
                 raise InvalidModel(f"{path}: {name!r} is in no file of this model")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise InvalidModel(f"{path} is not a safetensors index; prepare the model again") from exc
     return dict(tensors)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from pipeline.models.checking import Print, fingerprint, open_path
 from pipeline.models.errors import InvalidModel, ModelError, UnsupportedModel
+from pipeline.models.manifest import Manifest
 from pipeline.models.prepared import PreparedModel, open_folder, weight_map
 from pipeline.models.skeleton import Skeleton, build_skeleton, load_config
 
@@ -209,10 +212,11 @@ def load_slice(
         ValueError: the range is not within the model.
     """
     prepared = model if isinstance(model, PreparedModel) else open_folder(model)
-    config = load_config(prepared.path)
+    with prepared.open("config.json"):
+        config = load_config(prepared.path)
     manifest = prepared.manifest
     # Before anything is built: a config of a million layers would take forever even on meta.
-    if (config.num_hidden_layers, config.hidden_size) != (manifest.layers, manifest.hidden_size):
+    if not _fits(config, manifest):
         raise InvalidModel(f"{prepared.path}/config.json is not what the manifest says")
     skeleton = build_skeleton(config, DTYPES[manifest.dtype])
     if not 0 <= first < last <= len(skeleton.layers):
@@ -238,10 +242,25 @@ def load_slice(
     return slice_
 
 
+def _fits(config: Any, manifest: Manifest) -> bool:
+    """Whether the configuration, which is part of the identity, says what the manifest says."""
+    return (
+        config.num_hidden_layers == manifest.layers
+        and config.hidden_size == manifest.hidden_size
+        and config.vocab_size == manifest.vocab_size
+        and config.max_position_embeddings == manifest.max_positions
+        and str(config.dtype).removeprefix("torch.") == manifest.dtype
+    )
+
+
 class _TensorReader:
-    """Reads tensors by name from a prepared model's shards; a name read twice is one tensor."""
+    """Reads tensors by name from a prepared model's shards; a name read twice is one tensor. A
+    shard is hashed, or known by its fingerprint, before anything of it is read, and is the same
+    open file until its tensors are copied."""
 
     def __init__(self, model: PreparedModel, device: torch.device) -> None:
+        self._model = model
+        self._sound: dict[str, Print] = {}
         self._path = model.path
         self._map = weight_map(model)
         self._device = device
@@ -280,7 +299,14 @@ class _TensorReader:
     def _shard(self, name: str) -> Any:
         if self._open is None or self._open[0] != name:
             self._stack.close()
-            file = safe_open(str(self._path / name), framework="pt", device="cpu")
+            model = self._model
+            with model.path.joinpath(name).open("rb") as seen:
+                if self._sound.get(name) == fingerprint(seen):
+                    model = replace(model, doubted=False)  # hashed anew for this very load
+            held = self._stack.enter_context(model.open(name))
+            self._sound[name] = fingerprint(held)
+            path = open_path(held, self._path / name)
+            file = safe_open(path, framework="pt", device="cpu")
             self._open = (name, self._stack.enter_context(file))
         return self._open[1]
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pipeline.models.checking import fingerprint, note
 from pipeline.models.errors import (
     InvalidModel,
     ModelNotFound,
@@ -181,7 +182,17 @@ def _build(
     else:
         folder.chmod(0o755)
         folder.rename(target)
+        _note_hashes(target, files)
     return open_folder(target)
+
+
+def _note_hashes(folder: Path, files: tuple[FileEntry, ...]) -> None:
+    """The files were hashed a moment ago, so that nobody has to do it again at first use."""
+    found = {}
+    for entry in files:
+        with (folder / entry.name).open("rb") as file:
+            found[entry.name] = (entry.sha256, fingerprint(file))
+    note(folder, found)
 
 
 def _write_texts(source: Source, config: Any, model: Any, dtype: str, folder: Path) -> None:

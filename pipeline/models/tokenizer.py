@@ -15,7 +15,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
@@ -32,6 +32,23 @@ MAX_HELD = 32
 _REPLACEMENT = "�"
 
 
+class ModelFiles(Protocol):
+    """What is needed of `pipeline.models.prepared.PreparedModel`: its files, hashed as they are
+    read."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+
+    def has(self, name: str) -> bool:
+        """Whether the manifest lists a file."""
+        ...
+
+    def read(self, name: str, most: int = ...) -> bytes:
+        """The content of a file of at most `most` bytes. Raises `InvalidModel`."""
+        ...
+
+
 class _Generation(Extension):
     """`{% generation %}` marks what the assistant says, for training; it renders as its body."""
 
@@ -43,22 +60,25 @@ class _Generation(Extension):
 
 
 class ChatTokenizer:
-    """The tokenizer of a prepared model's folder.
+    """The tokenizer of a prepared model, whose files are hashed as they are read, or of a folder.
 
     Args:
-        model_dir: a folder with tokenizer.json and config.json.
+        model: the model, or a folder with tokenizer.json and config.json.
         now: what templates get as the current time when they ask for it.
 
     Raises:
         InvalidModel: files are missing or not well-formed.
     """
 
-    def __init__(self, model_dir: Path, now: Callable[[], datetime] = datetime.now) -> None:
-        self._tokenizer = _load_tokenizer(model_dir / "tokenizer.json")
-        settings = _read_json(model_dir / "tokenizer_config.json")
-        self._special = _special_tokens(model_dir, settings)
-        self._template = _template(model_dir, settings)
-        self.eos_ids: tuple[int, ...] = self._eos_ids(model_dir)
+    def __init__(
+        self, model: ModelFiles | Path, now: Callable[[], datetime] = datetime.now
+    ) -> None:
+        files = _Files(model)
+        self._tokenizer = _load_tokenizer(files)
+        settings = files.json("tokenizer_config.json")
+        self._special = _special_tokens(files, settings)
+        self._template = _template(files, settings)
+        self.eos_ids: tuple[int, ...] = self._eos_ids(files)
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
@@ -68,7 +88,7 @@ class ChatTokenizer:
         try:
             self._compiled = environment.from_string(self._template) if self._template else None
         except TemplateError as exc:
-            raise InvalidModel(f"{model_dir}: its chat template is broken: {exc}") from exc
+            raise InvalidModel(f"{files.folder}: its chat template is broken: {exc}") from exc
 
     @property
     def vocab_size(self) -> int:
@@ -137,9 +157,9 @@ class ChatTokenizer:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
 
-    def _eos_ids(self, model_dir: Path) -> tuple[int, ...]:
+    def _eos_ids(self, files: _Files) -> tuple[int, ...]:
         for name in ("generation_config.json", "config.json"):
-            found = _read_json(model_dir / name).get("eos_token_id")
+            found = files.json(name).get("eos_token_id")
             ids = found if isinstance(found, list) else [found]
             if ids and all(isinstance(item, int) and item >= 0 for item in ids):
                 return tuple(ids)
@@ -183,35 +203,55 @@ class StreamDecoder:
         return text[len(given) :]
 
 
-def _load_tokenizer(path: Path) -> Tokenizer:
+class _Files:
+    """Files of a model by name: those of its manifest, or whatever lies in a folder."""
+
+    def __init__(self, model: ModelFiles | Path) -> None:
+        self._model = model
+        self.folder = model if isinstance(model, Path) else model.path
+
+    def read(self, name: str) -> bytes | None:
+        """The content, None where there is no such file. Raises `InvalidModel`."""
+        if not isinstance(self._model, Path):
+            return self._model.read(name, _MAX_JSON) if self._model.has(name) else None
+        path = self.folder / name
+        if not path.is_file():
+            return None
+        try:
+            if path.stat().st_size > _MAX_JSON:
+                raise InvalidModel(f"{path} is larger than {_MAX_JSON} bytes")
+            return path.read_bytes()
+        except OSError as exc:
+            raise InvalidModel(f"{path}: {exc.strerror}; prepare the model again") from exc
+
+    def json(self, name: str) -> dict[str, Any]:
+        """A JSON object, or an empty one where there is no such file."""
+        content = self.read(name)
+        if content is None:
+            return {}
+        try:
+            found = json.loads(content)
+        except ValueError as exc:
+            raise InvalidModel(f"{self.folder / name} cannot be read as JSON: {exc}") from exc
+        if not isinstance(found, dict):
+            raise InvalidModel(f"{self.folder / name} is not a JSON object")
+        return found
+
+
+def _load_tokenizer(files: _Files) -> Tokenizer:
+    path = files.folder / "tokenizer.json"
+    content = files.read(path.name)
+    if content is None:
+        raise InvalidModel(f"{path} is missing; prepare the model again")
     try:
-        if path.stat().st_size > _MAX_JSON:
-            raise InvalidModel(f"{path} is larger than {_MAX_JSON} bytes")
-        return Tokenizer.from_buffer(path.read_bytes())
-    except OSError as exc:
-        raise InvalidModel(f"{path}: {exc.strerror}; prepare the model again") from exc
+        return Tokenizer.from_buffer(content)
     except ValueError as exc:
         raise InvalidModel(f"{path} is no tokenizer: {exc}") from exc
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        if path.stat().st_size > _MAX_JSON:
-            raise InvalidModel(f"{path} is larger than {_MAX_JSON} bytes")
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as exc:
-        raise InvalidModel(f"{path} cannot be read as JSON: {exc}") from exc
-    if not isinstance(found, dict):
-        raise InvalidModel(f"{path} is not a JSON object")
-    return found
-
-
-def _special_tokens(model_dir: Path, settings: Mapping[str, Any]) -> dict[str, str]:
+def _special_tokens(files: _Files, settings: Mapping[str, Any]) -> dict[str, str]:
     """bos_token, eos_token and so on, as the template may name them."""
-    found = {**settings, **_read_json(model_dir / "special_tokens_map.json")}
+    found = {**settings, **files.json("special_tokens_map.json")}
     tokens = {}
     for name, value in found.items():
         text = value.get("content") if isinstance(value, dict) else value
@@ -220,13 +260,13 @@ def _special_tokens(model_dir: Path, settings: Mapping[str, Any]) -> dict[str, s
     return tokens
 
 
-def _template(model_dir: Path, settings: Mapping[str, Any]) -> str | None:
-    path = model_dir / "chat_template.jinja"
-    if path.is_file():
+def _template(files: _Files, settings: Mapping[str, Any]) -> str | None:
+    name = "chat_template.jinja"
+    if (content := files.read(name)) is not None:
         try:
-            return path.read_text()
-        except (OSError, UnicodeDecodeError) as exc:
-            raise InvalidModel(f"{path} cannot be read: {exc}") from exc
+            return content.decode()
+        except UnicodeDecodeError as exc:
+            raise InvalidModel(f"{files.folder / name} cannot be read: {exc}") from exc
     found = settings.get("chat_template")
     if isinstance(found, list):
         named = {

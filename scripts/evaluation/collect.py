@@ -82,7 +82,7 @@ class Collector:
     def __init__(self, setup: Setup, journal: Journal) -> None:
         self._setup = setup
         self._journal = journal
-        self._tokenizer = ChatTokenizer(setup.model.path)
+        self._tokenizer = ChatTokenizer(setup.model)
         self._checker = Checker(setup.model, setup.boundaries)
         self._ring: tuple[Job, LocalRing] | None = None
 

@@ -18,6 +18,7 @@ from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.validator.service import Validator
 from node.roles.worker.service import Worker
+from node.supervisor.supervisor import Supervisor
 from tests.adversarial.harness import (
     TIMING,
     Node,
@@ -96,15 +97,18 @@ async def open_net(
     judges: Sequence[int] = (1,),
     policy: Policy | None = None,
     timing: OrchestratorTiming = TIMING,
+    supervisor: Callable[[], Supervisor] = Supervisor,
 ) -> AsyncIterator[Net]:
-    """`judges` are the stakes of the validators."""
+    """`judges` are the stakes of the validators; each node has its own `supervisor()`."""
     ledger, ring = Ledger(), Ring()
     async with AsyncExitStack() as stack:
 
         async def node(number: int, role: str, boot: Node | None) -> Node:
             place = folder / f"n{number}"
             return await stack.enter_async_context(
-                open_node(number, place, boot=boot, ledger=ledger, role=role)
+                open_node(
+                    number, place, boot=boot, ledger=ledger, role=role, supervisor=supervisor()
+                )
             )
 
         boss = await node(0, "orchestrator", None)

@@ -41,6 +41,7 @@ from node.roles.worker.service import Worker, WorkerOptions, build_worker
 from node.roles.worker.timing import RewardTiming, WorkerTiming
 from node.settlement.chain_follower import ChainFollower, EventSource, FollowerTiming
 from node.settlement.follower import NothingSettled
+from node.supervisor.supervisor import Supervisor
 from node.wire.blobs import BlobStore, FetchTiming
 from node.wire.codec import encode
 from node.wire.messages.fields import Body
@@ -169,6 +170,7 @@ async def open_node(
     ledger: Ledger | None = None,
     source: EventSource | None = None,
     role: str = "worker",
+    supervisor: Supervisor | None = None,
 ) -> AsyncIterator[Node]:
     """A host whose journal and blobs live in `folder`; with a ledger it is its own provider's, and
     its follower reads `source` (the ledger's events unless another is given)."""
@@ -201,6 +203,7 @@ async def open_node(
                 engine_dir=folder,
                 blobs=folder / "blobs",
                 log=structlog.get_logger("test"),
+                supervisor=supervisor or Supervisor(),
             ),
             chain,
             source,

@@ -9,7 +9,7 @@ import typer
 
 from node.cli.options import JsonOption, check_address
 from node.console import ask
-from node.console.output import console, print_json, table
+from node.console.output import print_json, say, show_table
 
 NetworkFileOption = Annotated[
     Path, typer.Option("--network-file", help="The network file to write or read.")
@@ -64,16 +64,16 @@ def deploy(
     plan = DeploymentPlan(rpc_url, preset, {} if params is None else read_toml(params))
     key = payer_key(key_file, ask.passphrase)
 
-    def say(step: str) -> None:
-        typer.echo(step, err=True)
+    def note(step: str) -> None:
+        say(step, err=True)
 
-    made = trio.run(deploy_network, network_file.absolute(), plan, key, say)
+    made = trio.run(deploy_network, network_file.absolute(), plan, key, note)
     if as_json:
         print_json({"deployer": key.address, "preset": preset, **made.model_dump(mode="json")})
         return
     rows = [(name, address) for name, address in made.contracts.items()]
-    console().print(table(f"Chain {made.chain_id}", ("contract", "address"), rows))
-    typer.echo(f"verified; written to {network_file}")
+    show_table(f"Chain {made.chain_id}", ("contract", "address"), rows)
+    say(f"verified; written to {network_file}")
 
 
 def verify(network_file: NetworkFileOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
@@ -100,7 +100,7 @@ def verify(network_file: NetworkFileOption = DEFAULT_FILE, as_json: JsonOption =
         print_json({"holds": not failed, "checks": rows})
     else:
         shown = [(check.what, "yes" if check.holds else "no", check.found) for check in checks]
-        console().print(table("Contracts", ("check", "holds", "found instead"), shown))
+        show_table("Contracts", ("check", "holds", "found instead"), shown)
     if failed:
         raise NodeError(
             f"{len(failed)} of {len(checks)} checks do not hold",
@@ -131,4 +131,4 @@ def grant(
 
     checked = check_address(address)
     trio.run(grant_validator, network_file.absolute(), checked, key_file, ask.passphrase)
-    typer.echo(f"granted: {address} is a validator")
+    say(f"granted: {address} is a validator")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,6 +10,7 @@ import typer
 
 from node.cli.chain.contracts import DEFAULT_FILE, NetworkFileOption
 from node.cli.options import JsonOption, check_address
+from node.console.output import say
 
 if TYPE_CHECKING:
     from node.onchain.devchain import DevNetwork
@@ -87,18 +89,13 @@ def dev(
 
 
 def _show(running: DevNetwork, network_file: Path, as_json: bool) -> None:
-    """Say where the chain is. The output is flushed, since whoever started us may be reading a
-    pipe."""
-    import json
-    import sys
-
+    """Say where the chain is."""
     if as_json:
         shown = {"event": "chain ready", "backend": running.backend}
-        typer.echo(json.dumps({**shown, **running.table.model_dump(mode="json")}))
+        say(json.dumps({**shown, **running.table.model_dump(mode="json")}))
     else:
-        typer.echo(f"rpc                 {running.table.rpc_url}  ({running.backend})")
-        typer.echo(f"chain id            {running.table.chain_id}")
+        say(f"rpc                 {running.table.rpc_url}  ({running.backend})")
+        say(f"chain id            {running.table.chain_id}")
         for name, address in running.table.contracts.items():
-            typer.echo(f"{name:<20}{address}")
-        typer.echo(f"written             {network_file}; Ctrl-C stops the chain and forgets it")
-    sys.stdout.flush()
+            say(f"{name:<20}{address}")
+        say(f"written             {network_file}; Ctrl-C stops the chain and forgets it")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from node.cli.options import DataDirOption, JsonOption, StoreOption, data_dir, model_store
-from node.console.output import console, print_json, table
+from node.console.output import print_json, say, show_table
 
 if TYPE_CHECKING:
     from node.calibration.measuring import CalibrationPlan
@@ -70,7 +70,7 @@ def command(
     You should see progress in sequences and, at the end, the limits and the profile's id.
     """
     from node.calibration.measuring import CalibrationPlan, even_boundaries, measure_honest
-    from node.config.datadir import write_atomically
+    from node.config.files import write_atomically
     from node.config.profiles import profiles_folder
     from node.console.progress import shown_progress
     from node.errors import InputError
@@ -158,7 +158,7 @@ def list_(data_dir_: DataDirOption = None, as_json: JsonOption = False) -> None:
         for name, profile in profiles.items()
     ]
     columns = ("profile", "id", "model", "dtype", "supported FPR")
-    console().print(table("profiles", columns, rows))
+    show_table("profiles", columns, rows)
 
 
 def _prepared(model: str, store: Path, dtype: str) -> PreparedModel:
@@ -232,15 +232,15 @@ def _show(profile: Profile, as_json: bool, path: Path | None = None) -> None:
     rows = [(name, f"{value:.4g}") for name, value in limits.items()]
     rows += [(f"sequence_mant up to depth {at:.3g}", f"{limit:.4g}") for at, limit in by_depth]
     title = f"{profile.model_name}, {profile.prover.dtype} → {profile.verifier.dtype}"
-    console().print(table(title, ("limit", "value"), rows))
-    typer.echo(
+    show_table(title, ("limit", "value"), rows)
+    say(
         f"measured   {profile.sequences} honest sequences, {profile.chunks} chunks, "
         f"{profile.tokens} tokens in {profile.stages} stages"
     )
     support = f"supported  a false-positive rate of {profile.supported_fpr:.2g} per sequence"
     if not profile.is_supported:
         support += f"; {profile.fpr:g} was asked for and needs more sequences"
-    typer.echo(support)
-    typer.echo(f"profile    {profile.profile_id.hex()}")
+    say(support)
+    say(f"profile    {profile.profile_id.hex()}")
     if path is not None:
-        typer.echo(f"file       {path}")
+        say(f"file       {path}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from node.cli.options import DataDirOption, data_dir, given
-from node.console.output import human_bytes
+from node.console.output import human_bytes, say
 
 
 def command(
@@ -38,7 +38,7 @@ def command(
     enough.
     """
     from node.cases.exporting import find_bundle, make_case
-    from node.config.datadir import write_atomically
+    from node.config.files import write_atomically
     from node.config.schema import load_config
     from proofs.verdict.casefile import SUFFIX
 
@@ -52,7 +52,7 @@ def command(
     path = output or Path(f"{bundle.unit_id.hex()[:12]}{SUFFIX}")
     content = case.to_bytes()
     write_atomically(path, content, 0o600)
-    typer.echo(
+    say(
         f"{path}  {human_bytes(len(content))}  {len(case.verdicts)} verdicts,"
         f" {len(case.asked)} stages asked for rows"
     )

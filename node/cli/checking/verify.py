@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from node.cli.options import JsonOption, StoreOption, model_store
-from node.console.output import console, print_json, table
+from node.console.output import print_json, say, show_table
 
 if TYPE_CHECKING:
     from node.cases.verifying import Report
@@ -72,21 +72,21 @@ def command(
 
 
 def _show(report: Report, thresholds: str, case: CaseFile) -> None:
-    out, bundle = console(), report.bundle
-    out.print(
+    bundle = report.bundle
+    say(
         f"unit {bundle.unit_id.hex()[:12]}: {len(bundle.sequences)} sequences,"
         f" {len(bundle.stages)} stages, judged by {thresholds}"
     )
-    out.print(f"receipts for chain {case.chain_id}, contract {case.contract}")
+    say(f"receipts for chain {case.chain_id}, contract {case.contract}")
     rows = [(check.name, MARKS[check.held], check.detail) for check in report.checks]
-    out.print(table("Checks", ("", "held", ""), rows))
+    show_table("Checks", ("", "held", ""), rows)
     if report.verdict is None:
         return
     stages = [
         (str(s.stage), s.peer_id[-12:], s.status.value, s.reason) for s in report.verdict.stages
     ]
-    out.print(table("Own verdict", ("stage", "peer", "", ""), stages))
-    out.print("accepted" if report.verdict.accepted else f"rejected: {report.verdict.reason}")
+    show_table("Own verdict", ("stage", "peer", "", ""), stages)
+    say("accepted" if report.verdict.accepted else f"rejected: {report.verdict.reason}")
 
 
 def _plain(report: Report, thresholds: str, case: CaseFile) -> dict[str, Any]:

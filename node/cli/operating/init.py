@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from node.cli.options import DataDirOption, JsonOption, data_dir
-from node.console.output import print_json
+from node.console.output import print_json, say
 
 if TYPE_CHECKING:
     from node.config.keystore import NodeKey
@@ -63,7 +63,7 @@ def command(
         files += [str(folder.provider_key)] if made else []
     folder.api_token()
     if not folder.config.exists():
-        from node.config.datadir import write_atomically
+        from node.config.files import write_atomically
 
         write_atomically(folder.config, _config_text(config.roles, config.network_file).encode())
         files.append(str(folder.config))
@@ -77,13 +77,13 @@ def command(
     if as_json:
         print_json(result)
         return
-    typer.echo(f"data folder  {folder.path}")
-    typer.echo(f"address      {result['address']}")
-    typer.echo(f"peer id      {result['peer_id']}")
+    say(f"data folder  {folder.path}")
+    say(f"address      {result['address']}")
+    say(f"peer id      {result['peer_id']}")
     if provider:
-        typer.echo(f"provider     {provider.address}")
-    typer.echo(f"made         {', '.join(files) if files else 'nothing: all of it was there'}")
-    typer.echo(f"next         prime-node run --data-dir {folder.path}")
+        say(f"provider     {provider.address}")
+    say(f"made         {', '.join(files) if files else 'nothing: all of it was there'}")
+    say(f"next         prime-node run --data-dir {folder.path}")
 
 
 def _new_passphrase() -> str:

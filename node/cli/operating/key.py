@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from node.cli.options import DataDirOption, JsonOption, data_dir
-from node.console.output import print_json
+from node.console.output import print_json, say
 
 app = typer.Typer(no_args_is_help=True, help="A node's keys.")
 
@@ -36,7 +36,7 @@ def show(data_dir_: DataDirOption = None, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"address": key.address, "peer_id": peer_id, "provider": provider})
         return
-    typer.echo(f"address   {key.address}")
-    typer.echo(f"peer id   {peer_id}")
+    say(f"address   {key.address}")
+    say(f"peer id   {peer_id}")
     if provider:
-        typer.echo(f"provider  {provider}")
+        say(f"provider  {provider}")

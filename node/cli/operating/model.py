@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from node.cli.options import JsonOption, StoreOption, model_store
-from node.console.output import human_bytes, print_json
+from node.console.output import human_bytes, print_json, say, show_table
 
 if TYPE_CHECKING:
     from pipeline.models.prepared import PreparedModel
@@ -43,9 +43,9 @@ def get(
     if as_json:
         print_json(_describe(model))
         return
-    typer.echo(f"model     {model.name}")
-    typer.echo(f"identity  {model.manifest.model_id}")
-    typer.echo(f"folder    {model.path}")
+    say(f"model     {model.name}")
+    say(f"identity  {model.manifest.model_id}")
+    say(f"folder    {model.path}")
 
 
 @app.command("list")
@@ -58,7 +58,6 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
 
     You should see a table with a line for each model: name, identity, dtype, layers and size.
     """
-    from node.console.output import console, table
     from pipeline.models.store import list_models
 
     models = list(list_models(model_store(store)))
@@ -75,7 +74,7 @@ def list_(store: StoreOption = None, as_json: JsonOption = False) -> None:
         )
         for model in models
     ]
-    console().print(table("models", ("name", "identity", "dtype", "layers", "size"), rows))
+    show_table("models", ("name", "identity", "dtype", "layers", "size"), rows)
 
 
 @app.command("verify")
@@ -97,7 +96,7 @@ def verify(
     model = open_model(model_store(store), name)
     with shown_progress() as report:
         model.verify(report)
-    typer.echo(f"ok {model.manifest.model_id}")
+    say(f"ok {model.manifest.model_id}")
 
 
 def _describe(model: PreparedModel) -> dict[str, object]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated, Any
 
 import typer
 
 from node.cli.options import DataDirOption, JsonOption
-from node.console.output import console, human_bytes, print_json, short, table
+from node.console.output import human_bytes, print_json, say, short, show_table
 
 NEWEST = 20
 
@@ -52,17 +53,28 @@ def _all_work(client: Any) -> list[dict[str, Any]]:
     return units
 
 
+def _part(part: dict[str, Any]) -> tuple[str, ...]:
+    seconds = max(part["next_try"] - time.time(), 0.0)
+    pause = f"in {seconds:.0f} s" if part["next_try"] else "-"
+    return part["name"], part["state"], str(part["surprises"]), part["reason"], pause
+
+
 def _show(seen: dict[str, Any]) -> None:
-    out = console()
     status, ready = seen["status"], seen["ready"]
-    out.print(
+    say(
         f"{status['peer_id']}  {', '.join(status['roles'])}  {status['state']}  "
         f"{status['peers']} peers  network {status['network']}"
     )
     if status["work"]:
-        out.print(f"worker {status['work']}")
+        say(f"worker {status['work']}")
+    if status["disk"]:
+        say(f"takes nothing new: {status['disk']}")
     if not ready["ready"]:
-        out.print(f"not ready: {'; '.join(ready['reasons'])}")
+        say(f"not ready: {'; '.join(ready['reasons'])}")
+    if status["parts"]:
+        say()
+        heads = ("part", "state", "surprises", "newest reason", "next try")
+        show_table("parts that had surprises", heads, [_part(p) for p in status["parts"]])
     nodes = [
         (
             short(node["peer_id"]),
@@ -74,8 +86,8 @@ def _show(seen: dict[str, Any]) -> None:
         )
         for node in seen["nodes"]
     ]
-    out.print()
-    out.print(table("nodes", ("peer", "roles", "state", "device", "memory", "resident"), nodes))
+    say()
+    show_table("nodes", ("peer", "roles", "state", "device", "memory", "resident"), nodes)
     groups = [
         (
             short(group["group_id"]),
@@ -89,8 +101,8 @@ def _show(seen: dict[str, Any]) -> None:
         )
         for group in seen["groups"]
     ]
-    out.print()
-    out.print(table("groups", ("group", "state", "model", "stages", "tokens/s"), groups))
+    say()
+    show_table("groups", ("group", "state", "model", "stages", "tokens/s"), groups)
     work = [
         (
             short(unit["unit_id"]),
@@ -102,13 +114,13 @@ def _show(seen: dict[str, Any]) -> None:
         )
         for unit in seen["work"][-NEWEST:]
     ]
-    out.print()
+    say()
     columns = ("unit", "state", "sequences", "tokens", "verdict", "reason")
-    out.print(table(f"work (newest {NEWEST} of {len(seen['work'])})", columns, work))
+    show_table(f"work (newest {NEWEST} of {len(seen['work'])})", columns, work)
     if seen["rejections"]:
         rejections = [
             (short(item["unit_id"]), short(item["peer_id"]) or "-", item["reason"])
             for item in seen["rejections"][:NEWEST]
         ]
-        out.print()
-        out.print(table("rejections", ("unit", "blamed", "reason"), rejections))
+        say()
+        show_table("rejections", ("unit", "blamed", "reason"), rejections)

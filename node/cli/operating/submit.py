@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from node.cli.options import DataDirOption, JsonOption
-from node.console.output import print_json
+from node.console.output import print_json, say
 
 if TYPE_CHECKING:
     from node.cli.operating.api_client import ApiClient
     from node.prompts import Prompt
 
 POLL_SECONDS = 0.5
+MAX_COMPLETION = 2**20
+"""Characters of one that are shown; `--json` and `export` have all of them."""
 
 
 def command(
@@ -50,7 +52,7 @@ def command(
         job_id = str(answer["job_id"])
         if not wait:
             shown = f"job {job_id}: {len(checked)} prompts accepted"
-            print_json(answer) if as_json else typer.echo(shown)
+            print_json(answer) if as_json else say(shown)
             return
         job = _wait(client, job_id)
     if as_json:
@@ -79,10 +81,12 @@ def _wait(client: ApiClient, job_id: str) -> dict[str, Any]:
 def _show(prompts: Sequence[Prompt], job: dict[str, Any]) -> None:
     for result in sorted(job["results"], key=lambda item: item["index"]):
         prompt = prompts[result["index"]]
-        asked = prompt.messages[-1].content.splitlines()[0]
-        typer.echo(f"\n{result['id'] or result['index']}: {asked}")
-        typer.echo(result["text"])
-    typer.echo(
-        f"\njob {job['job_id']}: {job['completed']} of {job['prompts']} completed, "
+        say()
+        asked = prompt.messages[-1].content.partition("\n")[0]
+        say(f"{result['id'] or result['index']}: {asked}")
+        say(result["text"], lines=True, limit=MAX_COMPLETION)
+    say()
+    say(
+        f"job {job['job_id']}: {job['completed']} of {job['prompts']} completed, "
         f"{job['accepted']} accepted, {job['tokens']} tokens"
     )

@@ -8,7 +8,7 @@ import typer
 
 from node.cli.options import with_option_sets
 from node.cli.provider.options import WalletOptions
-from node.console.output import print_json
+from node.console.output import print_json, say
 
 
 @with_option_sets
@@ -68,13 +68,13 @@ def command(
     if options.as_json:
         print_json({"consent": consent.to_text(), **consent.model_dump()})
         return
-    typer.echo(consent.to_text())
-    typer.echo(
+    say(consent.to_text())
+    say(
         f"node {consent.node} would belong to provider {consent.provider} with "
-        f"{consent.compute_units} compute units; valid until {moment(consent.deadline)}\n"
-        "next, where the provider's key lies: prime-node stake register-node CONSENT",
+        f"{consent.compute_units} compute units; valid until {moment(consent.deadline)}",
         err=True,
     )
+    say("next, where the provider's key lies: prime-node stake register-node CONSENT", err=True)
 
 
 def device_units(config: object) -> int:

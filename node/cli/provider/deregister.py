@@ -11,7 +11,7 @@ import typer
 from node.cli.options import with_option_sets
 from node.cli.provider.options import SendingOptions
 from node.console import ask
-from node.console.output import print_json
+from node.console.output import print_json, say
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -67,7 +67,7 @@ def command(
 
     def note(step: str) -> None:
         done.append(step)
-        typer.echo(step, err=options.as_json)
+        say(step, err=options.as_json)
 
     async def work() -> dict[str, Any]:
         async with opened(wallet, key) as chain:
@@ -169,12 +169,10 @@ async def _remaining(chain: ChainClient, provider: str) -> dict[str, Any]:
 def _show(left: dict[str, Any]) -> None:
     from node.onchain.amounts import moment, tokens
 
-    typer.echo(f"provider   {left['provider']}: {len(left['nodes'])} node(s) left")
-    typer.echo(f"staked     {tokens(int(left['active']))}")
+    say(f"provider   {left['provider']}: {len(left['nodes'])} node(s) left")
+    say(f"staked     {tokens(int(left['active']))}")
     if int(left["unbonding"]):
-        typer.echo(
-            f"unbonding  {tokens(int(left['unbonding']))} until {moment(left['release_time'])}"
-        )
-        typer.echo("next       prime-node stake withdraw, from then on")
+        say(f"unbonding  {tokens(int(left['unbonding']))} until {moment(left['release_time'])}")
+        say("next       prime-node stake withdraw, from then on")
     elif int(left["active"]):
-        typer.echo("next       prime-node stake unstake all, where the provider's key lies")
+        say("next       prime-node stake unstake all, where the provider's key lies")

@@ -9,7 +9,7 @@ import typer
 
 from node.cli.options import with_option_sets
 from node.cli.provider.options import WalletOptions
-from node.console.output import print_json
+from node.console.output import print_json, say, show_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,8 +128,8 @@ def claim(
     from node.onchain.amounts import tokens
 
     for hash_ in sent:
-        typer.echo(f"sent     {hash_}")
-    typer.echo(f"claimed  {tokens(paid)} for {account}" if earnings else "nothing to claim now")
+        say(f"sent     {hash_}")
+    say(f"claimed  {tokens(paid)} for {account}" if earnings else "nothing to claim now")
 
 
 async def _find(chain: ChainClient, wallet: Wallet, pools: Sequence[int] | None) -> list[Earning]:
@@ -176,7 +176,6 @@ def _describe(earning: Earning) -> dict[str, Any]:
 
 
 def _show(account: str, earnings: Sequence[Earning]) -> None:
-    from node.console.output import console, table
     from node.onchain.amounts import decimal, moment
 
     def until(earning: Earning) -> str:
@@ -193,5 +192,5 @@ def _show(account: str, earnings: Sequence[Earning]) -> None:
         )
         for earning in earnings
     ]
-    typer.echo(f"provider  {account}")
-    console().print(table("rewards in PRIME", ("pool", "pays", *_COLUMNS, "until"), rows))
+    say(f"provider  {account}")
+    show_table("rewards in PRIME", ("pool", "pays", *_COLUMNS, "until"), rows)

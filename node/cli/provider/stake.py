@@ -9,7 +9,7 @@ import typer
 from node.cli.options import with_option_sets
 from node.cli.provider.options import SendingOptions, WalletOptions
 from node.console import ask
-from node.console.output import print_json
+from node.console.output import print_json, say
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -241,14 +241,14 @@ def print_staked(status: dict[str, Any], as_json: bool) -> None:
     from node.onchain.amounts import moment, tokens
 
     if status["transaction"]:
-        typer.echo(f"sent       {status['transaction']}")
-    typer.echo(f"provider   {status['provider']}")
+        say(f"sent       {status['transaction']}")
+    say(f"provider   {status['provider']}")
     for name in ("active", "required", "unbonding", "slashable"):
         amount = tokens(int(status[name]))
         until = f"  (free at {moment(status['release_time'])}, then: prime-node stake withdraw)"
         free = name == "unbonding" and status["release_time"]
-        typer.echo(f"{name:<10} {amount}{until if free else ''}")
+        say(f"{name:<10} {amount}{until if free else ''}")
     for node in status["nodes"]:
         where = f"pool {node['pool_id']}" if node["pool_id"] is not None else "in no pool"
         checked = ", hardware checked" if node["validated"] else ""
-        typer.echo(f"node       {node['address']}  {node['compute_units']} units, {where}{checked}")
+        say(f"node       {node['address']}  {node['compute_units']} units, {where}{checked}")

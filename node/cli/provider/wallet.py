@@ -9,7 +9,7 @@ import typer
 
 from node.cli.options import DataDirOption, JsonOption, data_dir, with_option_sets
 from node.cli.provider.options import NetworkFileOption, WalletOptions
-from node.console.output import print_json
+from node.console.output import print_json, say
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -127,15 +127,13 @@ def _store(
     if as_json:
         print_json(result)
         return
-    typer.echo(f"{which:<9} {key.address}")
-    typer.echo(f"file      {path}  ({'encrypted' if encrypted else 'not encrypted'})")
-    typer.echo("backup    copy this file to a safe place; it cannot be made again")
+    say(f"{which:<9} {key.address}")
+    say(f"file      {path}  ({'encrypted' if encrypted else 'not encrypted'})")
+    say("backup    copy this file to a safe place; it cannot be made again")
     if provider:
-        typer.echo(
-            f"next      send gas and tokens to {key.address}, then: prime-node stake add AMOUNT"
-        )
+        say(f"next      send gas and tokens to {key.address}, then: prime-node stake add AMOUNT")
     else:
-        typer.echo(f"next      prime-node run --data-dir {data.path}")
+        say(f"next      prime-node run --data-dir {data.path}")
 
 
 def _name_network(data: DataDir, network_file: Path | None) -> None:
@@ -144,7 +142,7 @@ def _name_network(data: DataDir, network_file: Path | None) -> None:
         return
     import tomli_w
 
-    from node.config.datadir import write_atomically
+    from node.config.files import write_atomically
 
     named = {"network_file": str(network_file.expanduser().absolute())}
     write_atomically(data.config, tomli_w.dumps(named).encode())
@@ -193,11 +191,11 @@ def show(
         return
     for name, entry in shown.items():
         state = "encrypted" if entry["encrypted"] else "not encrypted"
-        typer.echo(f"{name:<9} {entry['address'] or 'not named in the file'}  ({state})")
+        say(f"{name:<9} {entry['address'] or 'not named in the file'}  ({state})")
         if entry.get("peer_id"):
-            typer.echo(f"peer id   {entry['peer_id']}")
+            say(f"peer id   {entry['peer_id']}")
     if export is not None:
-        typer.echo(f"written   {export}  (the provider's key, encrypted)")
+        say(f"written   {export}  (the provider's key, encrypted)")
 
 
 def _describe(file: KeyFile) -> dict[str, Any]:
@@ -256,11 +254,11 @@ def balance(options: WalletOptions) -> None:
         if seen[name] is not None:
             held = seen[name]
             amounts = f"{gas(int(held['gas']))}, {tokens(int(held['tokens']))}"
-            typer.echo(f"{name:<10} {held['address']}  {amounts}")
-    typer.echo(f"staked     {tokens(int(seen['staked']))}")
+            say(f"{name:<10} {held['address']}  {amounts}")
+    say(f"staked     {tokens(int(seen['staked']))}")
     until = f"  (free at {moment(seen['release_time'])})" if int(seen["unbonding"]) else ""
-    typer.echo(f"unbonding  {tokens(int(seen['unbonding']))}{until}")
-    typer.echo(f"claimable  {tokens(int(seen['claimable']))}")
+    say(f"unbonding  {tokens(int(seen['unbonding']))}{until}")
+    say(f"claimable  {tokens(int(seen['claimable']))}")
 
 
 async def _balances(chain: ChainClient, wallet: Wallet) -> dict[str, Any]:

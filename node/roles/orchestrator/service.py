@@ -127,20 +127,24 @@ class Orchestrator:
         self._requests.rejections += recovered.rejections
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._transitions.run)
+            keep = self._context.supervisor.keep
+            keep(nursery, "pool: tables", self._transitions.run)
             await self.feed(recovered.event)
             self._requests.serve()
-            nursery.start_soon(self._watch.records)
-            nursery.start_soon(self._watch.validators)
-            nursery.start_soon(self._watch.pings)
-            nursery.start_soon(self._watch.disconnects)
+            keep(nursery, "pool: records", self._watch.records)
+            keep(nursery, "pool: validators", self._watch.validators)
+            keep(nursery, "pool: pings", self._watch.pings)
+            keep(nursery, "pool: disconnects", self._watch.disconnects)
             for job_id in self.jobs:
                 self._draw_if_needed(job_id)
+            keep(nursery, "pool: clock", self._keep_time)
             task_status.started()
-            while True:
-                await self.feed(Tick(), *self._settlement.newly_final())
-                self._reporter.meter(self._context.now())
-                await trio.sleep(self._tick)
+
+    async def _keep_time(self) -> None:
+        while True:
+            await self.feed(Tick(), *self._settlement.newly_final())
+            self._reporter.meter(self._context.now())
+            await trio.sleep(self._tick)
 
     async def submit(self, prompts: tuple[Prompt, ...], key: str) -> str:
         """Accept a job: on disk before the answer. The same key is the same job. Raises
@@ -231,13 +235,14 @@ class Orchestrator:
 
     def _start(self, command: Command) -> None:
         if self._nursery is not None and not self._leaving:
-            self._nursery.start_soon(self._executor.carry_out, command)
+            name = f"pool: {type(command).__name__}"
+            self._context.supervisor.task(self._nursery, name, self._executor.carry_out, command)
 
     def _draw_if_needed(self, job_id: str) -> None:
         """Have the beacon of a journaled job drawn, where a unit waits for one."""
         waiting = any(unit.awaiting_beacon for unit in self.units_of(job_id))
         if waiting and self._nursery is not None and not self._leaving:
-            self._nursery.start_soon(self._draw, job_id)
+            self._context.supervisor.keep(self._nursery, "pool: noise", self._draw, job_id)
 
     async def _draw(self, job_id: str) -> None:
         beacon = await self._beacons.draw(job_id)

@@ -26,10 +26,15 @@ INBOX_WEIGHT = 1 << 20
 EVENT_WEIGHT = 64
 
 
-@dataclass(frozen=True)
+class TransitionFailed(RuntimeError):
+    """Deciding about events, or carrying out what follows, raised something unexpected."""
+
+
+@dataclass
 class _Fed:
     events: tuple[Event, ...]
     weight: int
+    failed: bool = False
     published: trio.Event = field(default_factory=trio.Event)
 
 
@@ -55,7 +60,8 @@ class Transitions:
 
     async def feed(self, *events: Event) -> None:
         """Let the coordinator decide about events of one moment. On return, what must be on disk
-        is, and the tables show it. Cancelled, the events may or may not be taken in."""
+        is, and the tables show it. Cancelled, the events may or may not be taken in. Raises
+        `TransitionFailed`."""
         weight = sum(map(_weight, events))
         while self._weight and self._weight + weight > INBOX_WEIGHT:
             await self._taken.wait()
@@ -64,6 +70,8 @@ class Transitions:
         self._weight += weight
         self._arrived.set()
         await fed.published.wait()
+        if fed.failed:
+            raise TransitionFailed("a surprise kept these events from being taken in; see the log")
 
     async def run(self) -> None:
         """Work on the inbox until cancelled; there must be one such task."""
@@ -73,7 +81,15 @@ class Transitions:
             batch, self._inbox, self._weight = self._inbox, [], 0
             self._taken.set()
             self._taken = trio.Event()
-            await self._transit(batch)
+            try:
+                await self._transit(batch)
+            except Exception:  # the supervisor's to show; whoever fed must not wait for ever
+                for fed in batch:
+                    fed.failed = True
+                raise
+            finally:
+                for fed in batch:
+                    fed.published.set()
 
     async def _transit(self, batch: Sequence[_Fed]) -> None:
         events = [event for fed in batch for event in fed.events]
@@ -82,8 +98,6 @@ class Transitions:
             await self._write(commands)
         units = self._coordinator.publish()
         self._began(events, commands, units)
-        for fed in batch:
-            fed.published.set()
 
 
 def _weight(event: Event) -> int:

@@ -26,6 +26,7 @@ from node.roles.validator.judging.limits import (
     PoolThresholds,
     ThresholdsOnChain,
 )
+from node.roles.validator.judging.models import Models
 from node.roles.validator.judging.other_validators import (
     AnnouncedValidators,
     OtherValidators,
@@ -87,12 +88,12 @@ def open_validator(
         parts = _without_chain(context)
     else:
         parts = _with_chain(context, chain, follower, records, timing)
-    find_model = partial(_find_model, open_model, config.model_store)
+    models = Models(partial(_find_model, open_model, config.model_store), context.now)
     judge = Judge(
         ReplayEngine(
             engine, detect_device(config.validator.device, 0), log, timing.judging.replays
         ),
-        find_model,
+        models,
         LimitsByPool(
             parts.thresholds, follower.blobs, config.validator.thresholds, config.data_dir, log
         ),
@@ -104,7 +105,7 @@ def open_validator(
         context,
         engine,
         authority=parts.authority,
-        find_model=find_model,
+        find_model=models.find,
         preparer=parts.preparer,
         records=records,
         verdicts=Verdicts(

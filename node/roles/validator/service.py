@@ -16,7 +16,7 @@ when its sender offers the bundle again.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Any
 
@@ -120,10 +120,11 @@ class Validator:
         await self._bundles.open()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            nursery.start_soon(self._drop_engine_events)
+            keep = self._context.supervisor.keep
+            keep(nursery, "validator: engine events", self._drop_engine_events)
             await nursery.start(self.settlement.run)
-            nursery.start_soon(self._prosecution.run)
-            nursery.start_soon(self._sweep)
+            keep(nursery, "validator: convictions", self._prosecution.run)
+            keep(nursery, "validator: sweeping", self._sweep)
             self._resume()
             self._intake.serve()
             self._blobs.serve()  # without a chain nobody else does
@@ -209,21 +210,29 @@ class Validator:
                 self._redelivering.discard(bundle_id)
 
         self._redelivering.add(bundle_id)
-        self._nursery.start_soon(deliver)
+        self._context.supervisor.task(self._nursery, "validator: delivery", deliver)
 
     # -- what the queue says -------------------------------------------------------------------
 
     def _handle(self, event: Event) -> None:
         """Report to the queue, and begin with what it says."""
-        assert self._nursery is not None
         for command in self._queue.handle(event):
             match command:
                 case Prepare(bundle=bundle):
-                    self._nursery.start_soon(self._prepare, bundle)
+                    self._begin("validator: preparing", self._prepare, bundle)
                 case Judge(bundle=bundle):
-                    self._nursery.start_soon(self._see_through, bundle)
+                    self._begin("validator: judging", self._see_through, bundle)
         self._changed.set()
         self._changed = trio.Event()
+
+    def _begin(
+        self, name: str, step: Callable[[QueuedBundle], Awaitable[None]], queued: QueuedBundle
+    ) -> None:
+        """A bundle on which a step fails in a way that nobody thought of is set aside."""
+        assert self._nursery is not None
+        self._context.supervisor.task(
+            self._nursery, name, step, queued, failed=partial(self._set_aside, queued)
+        )
 
     async def _prepare(self, queued: QueuedBundle) -> None:
         """Plan how a bundle is judged; that may wait for blocks."""

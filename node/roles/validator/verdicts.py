@@ -14,10 +14,10 @@ from typing import Protocol
 import trio
 
 from node.context import NodeContext
-from node.journal import JournalEvent
+from node.journal import Forget, JournalEvent
 from node.roles.validator.bundle_state import QueuedBundle
 from node.roles.validator.journal_events import BundleTried, LimitsUsed, RowsAsked, VerdictSigned
-from node.roles.validator.judging.errors import CannotJudge
+from node.roles.validator.judging.errors import CannotJudge, DamagedWeights
 from node.roles.validator.judging.inquiries import Ruling
 from node.roles.validator.judging.judge import Judge
 from node.roles.validator.judging.plan import JudgingPlan
@@ -107,8 +107,12 @@ class Verdicts:
         sender, bundle_id = queued.sender, queued.bundle_id
         signed = await self.journaled(bundle_id)
         if signed is None:
-            await self._count_try(bundle_id)
-            ruling = await self._judge.rule(bundle, plan, on_inquiry, sender)
+            counted = await self._count_try(bundle_id)
+            try:
+                ruling = await self._judge.rule(bundle, plan, on_inquiry, sender)
+            except DamagedWeights:  # which is no fault of the bundle
+                await self._context.journal.record(Forget(BundleTried, counted.key))
+                raise
             signed = await self._sign(bundle_id, ruling)
             unusual = ruling.p_values
         await self._records.note(bundle, signed.verdict, unusual)
@@ -132,13 +136,14 @@ class Verdicts:
         """Whether a bundle without a verdict was tried as often as it may be."""
         return await self.tried(bundle_id) >= self._attempts
 
-    async def _count_try(self, bundle_id: bytes) -> None:
+    async def _count_try(self, bundle_id: bytes) -> BundleTried:
         """Journal that a try begins. Raises `CannotJudge` where there were enough."""
         tried = await self.tried(bundle_id)
         if tried >= self._attempts:
             raise CannotJudge(f"{tried} tries came to nothing")
-        at = self._context.wall()
-        await self._context.journal.record(BundleTried(bundle_id=bundle_id, attempt=tried, at=at))
+        event = BundleTried(bundle_id=bundle_id, attempt=tried, at=self._context.wall())
+        await self._context.journal.record(event)
+        return event
 
     async def _sign(self, bundle_id: bytes, ruling: Ruling) -> SignedVerdict:
         """Journal a ruling's verdict with what it rests on, in one transaction."""

@@ -8,11 +8,15 @@ from typing import Protocol
 import trio
 
 from node.context import NodeContext
+from node.roles.worker.dialling import Address, announced_hosts, may_dial, may_look_up, parse_host
 from node.roles.worker.timing import WorkerTiming
 from node.roles.worker.tunnel import Tunnels
 from node.wire.messages.work import EdgeAnswer
 from p2p.errors import Refused
 from pipeline.engine.control.messages import Endpoint
+
+MAX_HOSTS = 2
+"""Addresses of one neighbour that are tried."""
 
 
 class DataPlane(Protocol):
@@ -35,19 +39,24 @@ class DataPlane(Protocol):
 
 
 class DirectOrTunnelled:
-    """Dials the data port where a TCP connection to it opens from here, unless the settings ask for
-    a tunnel always."""
+    """Dials the data port where a TCP connection to it opens from here and it may be dialled
+    (`dialling`), unless the settings ask for a tunnel always."""
 
     def __init__(self, context: NodeContext, timing: WorkerTiming) -> None:
         self._tunnel_always = context.config.worker.data_plane == "tunnel"
         self._probe = timing.probe
-        self._tunnels = Tunnels(context.network, context.engine_dir, context.log, timing.tunnel)
+        self._context = context
+        self._tunnels = Tunnels(
+            context.network, context.engine_dir, context.log, timing.tunnel, timing.edge
+        )
         self._nursery: trio.Nursery | None = None
 
     async def endpoint(self, peer_id: str, answer: EdgeAnswer) -> Endpoint:
         """The neighbour's data port, or our end of a tunnel to it. Raises `Refused`."""
-        if not self._tunnel_always and await reachable(answer.host, answer.port, self._probe):
-            return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)
+        if not self._tunnel_always:
+            for host in await self._hosts(peer_id, answer.host):
+                if await reachable(host, answer.port, self._probe):
+                    return Endpoint(host=host, port=answer.port, fingerprint=answer.fingerprint)
         if self._nursery is None:
             raise Refused("closing", "this worker is leaving")
         path = await self._nursery.start(self._tunnels.open, peer_id)
@@ -65,6 +74,47 @@ class DirectOrTunnelled:
             self._tunnels.serve(listener_for)
             task_status.started()
             await trio.sleep_forever()
+
+    async def _hosts(self, peer_id: str, named: str) -> list[str]:
+        """What may be dialled of a host that the neighbour named, and where it is seen: of several
+        interfaces it may have named one that is not reached from here."""
+        network = self._context.network
+        record = network.records.get(peer_id)
+        announced = announced_hosts(record.addresses if record is not None else ())
+        address = parse_host(named)
+        candidates = [] if address is None else [address]
+        if address is None and may_look_up(named, announced):
+            candidates = await _look_up(named, self._probe)
+        said = {found for host in announced if (found := parse_host(host)) is not None}
+        if address is None:
+            said.update(candidates)  # what the announced name stands for
+        seen_at = network.seen_at(peer_id)
+        seen = None if seen_at is None else parse_host(seen_at)
+        if seen is not None:
+            candidates = [*candidates, seen]
+        allowed = [
+            str(candidate)
+            for candidate in dict.fromkeys(candidates)
+            if may_dial(
+                candidate,
+                seen=seen,
+                said=said,
+                private=self._context.config.worker.dial_private,
+            )
+        ]
+        if not allowed:
+            self._context.log.info("a neighbour's data port is not dialled", peer=peer_id)
+        return allowed[:MAX_HOSTS]
+
+
+async def _look_up(name: str, seconds: float) -> list[Address]:
+    try:
+        with trio.fail_after(seconds):
+            found = await trio.socket.getaddrinfo(name, None, type=trio.socket.SOCK_STREAM)
+    except (OSError, UnicodeError, trio.TooSlowError):
+        return []
+    addresses = (parse_host(str(entry[4][0])) for entry in found)
+    return list(dict.fromkeys(address for address in addresses if address is not None))
 
 
 async def reachable(host: str, port: int, seconds: float) -> bool:

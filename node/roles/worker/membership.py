@@ -106,7 +106,7 @@ class Membership:
         except BaseException:
             self._answering = False
             raise
-        self._changes.start_soon(self._carry_out, change)
+        self._context.supervisor.task(self._changes, "worker: joining", self._carry_out, change)
         await change.done.wait()
         if change.refusal is not None:
             raise Refused(change.refusal.code, change.refusal.message)

@@ -138,11 +138,12 @@ class Worker:
         serve(network, FORGET, self._receipts.on_forget, from_orchestrator)
         self._blobs.serve()  # without a chain nobody else does
         async with trio.open_nursery() as nursery:
-            await nursery.start(self.membership.run)
-            await nursery.start(self.stage.run)
-            nursery.start_soon(self._keep_hours)
-            nursery.start_soon(self._reporter.run)
-            nursery.start_soon(self.rewards.run)
+            house = self._context.supervisor
+            await house.start(nursery, "worker: pool", self.membership.run)
+            await house.start(nursery, "worker: data plane", self.stage.run)
+            house.keep(nursery, "worker: hours", self._keep_hours)
+            house.keep(nursery, "worker: reports", self._reporter.run)
+            house.keep(nursery, "worker: rewards", self.rewards.run)
             task_status.started()
 
     async def drain(self) -> None:

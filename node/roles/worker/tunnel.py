@@ -24,18 +24,24 @@ from p2p.network import Network
 
 PROTOCOL = "/prime/data/1"
 CHUNK = 256 * 1024
+MAX_ANSWERED = 4
+"""Streams of the upstream stage at a time: one of this ring, and what is left of others."""
 
 
 class Tunnels:
     """Both ends of this node's tunnels. Sockets of ours lie in `folder`; a stream to the neighbour
-    is opened within `timeout` seconds."""
+    is opened within `timeout` seconds, and our engine has `patience` seconds to come for it."""
 
-    def __init__(self, network: Network, folder: Path, log: Any, timeout: float) -> None:
+    def __init__(
+        self, network: Network, folder: Path, log: Any, timeout: float, patience: float
+    ) -> None:
         self._network = network
         self._folder = folder
         self._log = log
         self._timeout = timeout
+        self._patience = patience
         self._count = 0
+        self._answered = 0
 
     def serve(self, allowed: Callable[[str], str | None]) -> None:
         """Answer the upstream stage's streams. `allowed(peer_id)` gives the Unix path of our
@@ -43,18 +49,26 @@ class Tunnels:
 
         async def on_stream(stream: trio.abc.Stream, peer_id: str) -> None:
             path = allowed(peer_id)
-            if path is None:
+            if path is None or self._answered >= MAX_ANSWERED:
                 await stream.aclose()
                 return
+            self._answered += 1
             try:
-                local = await trio.open_unix_socket(path)
-            except OSError as exc:
-                self._log.warning("tunnel: engine does not listen", reason=str(exc))
-                await stream.aclose()
-                return
-            await _splice(stream, local)
+                await self._answer(stream, path)
+            finally:
+                self._answered -= 1
 
         self._network.serve_stream(PROTOCOL, on_stream)
+
+    async def _answer(self, stream: trio.abc.Stream, path: str) -> None:
+        try:
+            with trio.fail_after(self._timeout):
+                local = await trio.open_unix_socket(path)
+        except (OSError, trio.TooSlowError) as exc:
+            self._log.warning("tunnel: engine does not listen", reason=str(exc))
+            await stream.aclose()
+            return
+        await _splice(stream, local)
 
     async def open(
         self, peer_id: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
@@ -66,7 +80,11 @@ class Tunnels:
         try:
             async with listener:
                 task_status.started(str(path))
-                local = await listener.accept()
+                with trio.move_on_after(self._patience) as waiting:
+                    local = await listener.accept()
+            if waiting.cancelled_caught:
+                self._log.warning("tunnel: the engine never came for it", peer=peer_id)
+                return
             await self._carry(local, peer_id)
         finally:
             _remove(path)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import trio
 
+from pipeline.engine.control.environment import engine_environment
 from pipeline.engine.errors import EngineError
 
 WRITE_SLOTS = 64
@@ -65,7 +66,7 @@ def spawn(edge_socket: str, name: str, environment: Mapping[str, str]) -> Engine
         # signal fires when the forking thread ends, not the process.
         popen = subprocess.Popen(
             command,
-            env={**os.environ, **environment, "PYTHONPATH": path},
+            env={**engine_environment(os.environ), **environment, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,

@@ -192,7 +192,8 @@ async def open_engine(
     """Run an engine process while the block runs.
 
     `data_dir` (must exist) is where the engine puts its data-plane socket; `name` tells engines of
-    one folder apart. `environment` adds variables to the child's, e.g. `PRIME_ENGINE_THREADS`.
+    one folder apart. `environment` adds variables to the child's, e.g. `PRIME_ENGINE_THREADS`; of
+    this process's own it gets only what `environment.py` names.
     The engine logs JSON lines to this process's stderr. On exit the engine is asked to stop and
     killed after `SHUTDOWN_SECONDS`. Raises OSError when the process cannot be started.
     """

@@ -42,6 +42,7 @@ class Replay(Message):
     """Validator only: one prefill per sequence over the whole model, measured stage by stage.
 
     `boundaries[s]` is the layer after which stage s ends; the last one is the model's layer count.
+    `verify_again` has the model's files hashed and loaded anew first, since its memory is doubted.
     """
 
     model_dir: Text
@@ -49,6 +50,7 @@ class Replay(Message):
     device: Text = "cpu"
     boundaries: Annotated[tuple[Count, ...], FailFast(), Field(min_length=1, max_length=256)]
     sequences: Annotated[tuple[ReplaySequence, ...], FailFast(), Field(max_length=4096)]
+    verify_again: bool = False
 
 
 class ReplayedSequence(Message):

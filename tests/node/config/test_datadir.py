@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from node.config.datadir import DataDir, NodeStatusFile, write_atomically
+from node.config.datadir import DataDir, NodeStatusFile
+from node.config.files import write_atomically
 from node.errors import InputError, ResourceError
 from tests.paths import ROOT
 

@@ -22,7 +22,7 @@ from pipeline.models.errors import (
     SourceUnavailable,
     UnsupportedModel,
 )
-from pipeline.models.manifest import FileEntry, identity, read_manifest
+from pipeline.models.manifest import FileEntry, hash_file, identity, read_manifest
 from pipeline.models.prepared import PreparedModel, open_folder
 from pipeline.models.slice import load_slice
 from pipeline.models.sources import find_source, find_wheel
@@ -46,6 +46,16 @@ def copied(tiny_model: Callable[[str], PreparedModel], tmp_path: Path) -> Path:
 def edit_manifest(folder: Path, **changes: Any) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def seal(folder: Path) -> None:
+    """Have the manifest say what the files hold now."""
+    files = [
+        {"name": e["name"], "size": e["size"], "sha256": hash_file(folder / e["name"])}
+        for e in json.loads((folder / "manifest.json").read_text())["files"]
+    ]
+    found = identity([FileEntry.model_validate(entry) for entry in files])
+    edit_manifest(folder, files=files, model_id=found)
 
 
 def stored(model: PreparedModel) -> dict[str, torch.Tensor]:
@@ -203,6 +213,7 @@ def test_an_index_cannot_lead_out_of_the_folder(copied: Path) -> None:
     size = index.stat().st_size
     text = json.dumps({"weight_map": {"model.norm.weight": "../other.safetensors"}})
     index.write_text(text.ljust(size)[:size])
+    seal(copied)
     with pytest.raises(InvalidModel, match="no file of this model"):
         load_slice(open_folder(copied), 0, 6)
 
@@ -215,6 +226,7 @@ def test_damaged_weights_are_a_typed_error(copied: Path, damage: str) -> None:
         weights.write_bytes(raw[:8] + b"\0" * (len(raw) - 8))
     else:
         weights.write_bytes(b"\xff" * 8 + raw[8:])
+    seal(copied)
     with pytest.raises(InvalidModel, match="prepare the model again"):
         load_slice(open_folder(copied), 0, 2)
 
@@ -224,6 +236,7 @@ def test_a_config_of_another_size_is_refused_before_it_is_built(copied: Path) ->
     size = config.stat().st_size
     settings = json.loads(config.read_text()) | {"num_hidden_layers": 10**8}
     config.write_text(json.dumps(settings).ljust(size))
+    seal(copied)
     with pytest.raises(InvalidModel, match="not what the manifest says"):
         load_slice(open_folder(copied), 0, 6)
 
@@ -233,6 +246,7 @@ def test_weights_of_another_shape_are_refused(copied: Path) -> None:
     size = config.stat().st_size
     text = config.read_text().replace('"intermediate_size": 96', '"intermediate_size": 95')
     config.write_text(text.ljust(size))
+    seal(copied)
     with pytest.raises(InvalidModel, match=r"\[96, 48\], not \[95, 48\]"):
         load_slice(open_folder(copied), 0, 2)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import trio
 from pydantic import ValidationError
 
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from node.context import NodeContext
 from node.errors import InputError
 from node.retry import Backoff, tries

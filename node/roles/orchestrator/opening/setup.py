@@ -42,7 +42,7 @@ async def open_orchestrator(
     `ChainError`."""
     section = context.config.orchestrator
     model = await trio.to_thread.run_sync(open_model, context.config.model_store, section.model)
-    tokenizer = await trio.to_thread.run_sync(ChatTokenizer, model.path)
+    tokenizer = await trio.to_thread.run_sync(ChatTokenizer, model)
     pool_id, parts = 0, parts_without_chain()
     if chain is not None and table is not None:
         pool_id = await open_pool(context, chain, table, model, follower.blobs)

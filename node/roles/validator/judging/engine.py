@@ -8,6 +8,7 @@ replay that runs.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ import trio
 from node.config.hardware import Device
 from node.retry import Backoff, tries
 from node.roles.validator.fair_turns import FairTurns
-from node.roles.validator.judging.errors import CannotJudge
+from node.roles.validator.judging.errors import CannotJudge, DamagedWeights
 from pipeline.engine.control.client import EngineClient
 from pipeline.engine.control.operations import REPLAY
 from pipeline.engine.control.replay_messages import Replay, Replayed
@@ -36,10 +37,12 @@ FINAL = {
 @dataclass(frozen=True)
 class ReplayTiming:
     """A replay may take `seconds`, in which the model is loaded, too, and longer by what a slow
-    machine takes for its tokens. `attempts` says how often a failed one is repeated."""
+    machine takes for its tokens. `attempts` says how often a failed one is repeated. Weights in
+    memory are believed for `doubt_after` seconds where somebody would be blamed by them."""
 
     seconds: float = 600.0
     tokens_per_second: float = 500.0
+    doubt_after: float = 3600.0
     attempts: Backoff = REPLAY_TRIES
 
 
@@ -48,13 +51,27 @@ class ReplayEngine:
     restarted; one that the engine refuses is not."""
 
     def __init__(
-        self, client: EngineClient, device: Device, log: Any, timing: ReplayTiming | None = None
+        self,
+        client: EngineClient,
+        device: Device,
+        log: Any,
+        timing: ReplayTiming | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self.device = device.torch_name
         self._log = log
         self._timing = timing or ReplayTiming()
         self._turns = EngineTurns()
+        self._now = now
+        self._verified: tuple[bytes, float] | None = None
+        """The model in memory, and when its files were hashed and loaded for sure."""
+
+    def is_believed(self, model_id: bytes) -> bool:
+        """Whether the weights in memory were hashed and loaded not long ago."""
+        if self._verified is None or self._verified[0] != model_id:
+            return False
+        return self._now() - self._verified[1] <= self._timing.doubt_after
 
     async def replay(
         self, request: Replay, sender: str, on_failure: Callable[[], None] = lambda: None
@@ -67,13 +84,24 @@ class ReplayEngine:
         async for _ in tries(timing.attempts):
             try:
                 async with self._turns.turn(sender, tokens):
-                    return await self._client.request(REPLAY, request, timeout=seconds)
+                    replayed = await self._client.request(REPLAY, request, timeout=seconds)
+                self._note(request)
+                return replayed
             except EngineError as exc:
+                self._verified = None  # it may have been restarted
+                if exc.code == "damaged":
+                    raise DamagedWeights(exc.message) from exc
                 if exc.code in FINAL:
                     raise CannotJudge(f"{FINAL[exc.code]}: {exc.message}") from exc
                 self._log.warning("replay failed, trying again", reason=exc.message)
                 on_failure()
         raise CannotJudge("the engine fails on this bundle")
+
+    def _note(self, request: Replay) -> None:
+        if request.verify_again:
+            self._verified = (request.model_id, self._now())
+        elif self._verified is not None and self._verified[0] != request.model_id:
+            self._verified = None  # another model is in memory now
 
 
 class EngineTurns:

@@ -4,7 +4,9 @@ The engine does one thing at a time. An accused stage may keep silent for minute
 told when an inquiry begins and goes on with other bundles meanwhile.
 
 If anything fails here (the engine, the disk, a missing model), no stage is to blame: the bundle
-gets no verdict and is set aside.
+gets no verdict and is set aside. That includes this node's own weights. Where a replay speaks
+against somebody, the model's files are hashed and loaded anew and all is measured again, unless
+that was done within the last hour: only what such weights say is held against anybody.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from typing import Any
 import trio
 
 from node.roles.validator.judging.engine import ReplayEngine
-from node.roles.validator.judging.errors import CannotJudge
+from node.roles.validator.judging.errors import CannotJudge, DamagedWeights
 from node.roles.validator.judging.inquiries import Ruling, most_bytes, resolve_inquiries
 from node.roles.validator.judging.limits import LimitsByPool, NamedThresholds
+from node.roles.validator.judging.models import Models
 from node.roles.validator.judging.noise_check import refusal
 from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
@@ -36,9 +39,6 @@ from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import MAX_WALKS, judge, judge_words
 from proofs.verdict.message import Verdict
 
-ModelFinder = Callable[[bytes], PreparedModel]
-"""The prepared model of an identity. Raises `ModelError`."""
-
 
 class Judge:
     """Reaches verdicts about receipts of one EIP-712 `domain`."""
@@ -46,14 +46,14 @@ class Judge:
     def __init__(
         self,
         engine: ReplayEngine,
-        find_model: ModelFinder,
+        models: Models,
         limits: LimitsByPool,
         rows: RowsSource,
         domain: Domain,
         log: Any,
     ) -> None:
         self._engine = engine
-        self._find_model = find_model
+        self._models = models
         self._limits = limits
         self._rows = rows
         self._domain = domain
@@ -78,7 +78,44 @@ class Judge:
         model = await self._model(bundle)
         named = await self._limits.of(bundle)
         limits = named.limits(bundle.model_id, model.manifest.dtype)
-        measures, seconds = await self._measure(bundle, model, plan, sender, on_inquiry)
+        try:
+            measures, seconds = await self._measure(bundle, model, plan, sender, on_inquiry)
+            ruling = await self._rule_by(bundle, model, limits, measures, on_inquiry, sender)
+            if plan.chosen and self._is_doubtful(bundle, ruling):
+                self._log.info("weights verified again", unit=bundle.unit_id.hex()[:12])
+                measures, seconds = await self._measure(
+                    bundle, model, plan, sender, on_inquiry, verify_again=True
+                )
+                ruling = await self._rule_by(bundle, model, limits, measures, on_inquiry, sender)
+        except DamagedWeights as exc:
+            self._models.note_damage(bundle.model_id, str(exc))
+            raise
+        ruling = replace(ruling, limits=named.name, p_values=_p_values(named, measures))
+        self._log.info(
+            "unit judged",
+            unit=bundle.unit_id.hex()[:12],
+            accepted=ruling.verdict.accepted,
+            reason=ruling.verdict.reason,
+            inquiries=len(ruling.answers),
+            replayed=f"{len(plan.chosen)}/{len(bundle.sequences)}",
+            seconds=round(seconds, 2),
+        )
+        return ruling
+
+    def _is_doubtful(self, bundle: UnitBundle, ruling: Ruling) -> bool:
+        """Whether a replay spoke against somebody by weights that may have rotted in memory."""
+        return not ruling.verdict.accepted and not self._engine.is_believed(bundle.model_id)
+
+    async def _rule_by(
+        self,
+        bundle: UnitBundle,
+        model: PreparedModel,
+        limits: RejectConvictLimits,
+        measures: list[SequenceMeasure | None],
+        on_inquiry: Callable[[], None],
+        sender: str,
+    ) -> Ruling:
+        """What follows from measures, and from rows where these are needed."""
         seen: set[Inquiry] = set()
 
         async def reveal(inquiry: Inquiry) -> RevealedRowsCheck | None:
@@ -94,22 +131,11 @@ class Judge:
             )
 
         rounds = len(bundle.stages) * min(len(bundle.sequences), MAX_WALKS)
-        ruling = await resolve_inquiries(opinion, reveal, rounds)
-        ruling = replace(ruling, limits=named.name, p_values=_p_values(named, measures))
-        self._log.info(
-            "unit judged",
-            unit=bundle.unit_id.hex()[:12],
-            accepted=ruling.verdict.accepted,
-            reason=ruling.verdict.reason,
-            inquiries=len(ruling.answers),
-            replayed=f"{len(plan.chosen)}/{len(bundle.sequences)}",
-            seconds=round(seconds, 2),
-        )
-        return ruling
+        return await resolve_inquiries(opinion, reveal, rounds)
 
     async def _model(self, bundle: UnitBundle) -> PreparedModel:
         try:
-            model = await trio.to_thread.run_sync(self._find_model, bundle.model_id)
+            model = await trio.to_thread.run_sync(self._models.find, bundle.model_id)
         except ModelError as exc:
             raise CannotJudge(f"model not in the store: {exc}") from exc
         if bundle.boundaries[-1] != model.manifest.layers:
@@ -123,6 +149,7 @@ class Judge:
         plan: JudgingPlan,
         sender: str,
         on_failure: Callable[[], None],
+        verify_again: bool = False,
     ) -> tuple[list[SequenceMeasure | None], float]:
         """One measure per sequence, None for those that were not chosen; and the seconds it
         took."""
@@ -130,6 +157,7 @@ class Judge:
         if not plan.chosen:
             return measures, 0.0
         request = replay_request(bundle, str(model.path), self._engine.device, plan.chosen)
+        request = request.model_copy(update={"verify_again": verify_again})
         replayed = await self._engine.replay(request, sender, on_failure)
         found = replayed.measures
         if len(found) != len(plan.chosen):

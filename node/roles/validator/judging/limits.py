@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import trio
 
 from chain.errors import ChainError
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from node.config.profiles import UnknownProfile, load_profile, profiles_folder, shipped_profiles
 from node.errors import InputError
 from node.roles.pool_terms import PoolTerms

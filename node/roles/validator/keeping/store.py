@@ -14,7 +14,7 @@ from pathlib import Path
 
 import trio
 
-from node.config.datadir import write_atomically
+from node.config.files import write_atomically
 from node.errors import ResourceError
 from node.journal import AsyncJournal, Forget
 from node.roles.validator.journal_events import (

@@ -56,12 +56,15 @@ class Answers:
     async def run(self) -> None:
         """See to all disputes until cancelled."""
         version = -1
+        self._busy.clear()  # what was under way ended with an earlier try
         async with trio.open_nursery() as nursery:
             while True:
                 version = await self._follower.wait_changed(version)
                 for dispute_id in self._follower.disputes.keys() - self._busy:
                     self._busy.add(dispute_id)
-                    nursery.start_soon(self._see_through, dispute_id)
+                    self._context.supervisor.keep(
+                        nursery, "settlement: dispute", self._see_through, dispute_id
+                    )
 
     async def _see_through(self, dispute_id: int) -> None:
         """Go on until the dispute is over; a chain that does not answer now may answer later."""

@@ -101,7 +101,9 @@ class Convictions:
         serve(self._context.network, CONVICT, self._on_convict)
         async with trio.open_nursery() as nursery:
             async for conviction in self._receive:
-                nursery.start_soon(self._see_through, conviction)
+                self._context.supervisor.task(
+                    nursery, "validator: conviction", self._see_through, conviction
+                )
 
     async def _see_through(self, conviction: Conviction) -> None:
         """Have it signed and posted when this node's turn comes, if enough others found the

@@ -61,8 +61,9 @@ class RootGuard:
     async def run(self) -> None:
         """Look at every new root and dispute until cancelled."""
         version = -1
+        self._seen.clear()  # audits under way ended with an earlier try
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._answers.run)
+            self._context.supervisor.keep(nursery, "settlement: answers", self._answers.run)
             while True:
                 version = await self._follower.wait_changed(version)
                 for history in list(self._follower.histories.values()):
@@ -71,7 +72,9 @@ class RootGuard:
                         continue
                     if (entry.posted, entry.block) not in self._seen:
                         self._seen.add((entry.posted, entry.block))
-                        nursery.start_soon(self._audit, history, entry)
+                        self._context.supervisor.keep(
+                            nursery, "settlement: audit", self._audit, history, entry
+                        )
 
     async def _audit(self, history: PoolHistory, entry: PostedEpoch) -> None:
         """Go on until the root is judged or can no longer be disputed. A chain that does not answer

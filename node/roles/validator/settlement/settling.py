@@ -68,6 +68,7 @@ class ValidatorSettlement:
         """The pool's newest epoch when the unit was seen to be paid: by that one or an older."""
         self._free: deque[tuple[str, bytes]] = deque()
         self._arrived = trio.Event()
+        self._known: dict[int, list[PostedRoot]] = {}
 
     def accepted_other(self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes) -> bool:
         """Whether the sender's unit was accepted in another bundle than this one, or paid so long
@@ -102,9 +103,10 @@ class ValidatorSettlement:
         self._drop_paid()
         serve(self._context.network, COSIGN, self._on_cosign)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_paid)
-            nursery.start_soon(self._parts.guard.run)
-            nursery.start_soon(self._propose_all)
+            keep = self._context.supervisor.keep
+            keep(nursery, "settlement: paid", self._watch_paid)
+            keep(nursery, "settlement: audits", self._parts.guard.run)
+            keep(nursery, "settlement: proposals", self._propose_all)
             task_status.started()
 
     @property
@@ -156,15 +158,16 @@ class ValidatorSettlement:
         return entry is not None and self._follower.is_final(history, entry)
 
     async def _watch_paid(self) -> None:
-        version, known = self._follower.version, self._roots()
+        version = self._follower.version
+        self._known = self._known or self._roots()
         while True:
+            roots = self._roots()
+            if any(roots[p][: len(before)] != before for p, before in self._known.items()):
+                await self.restore()  # a root is gone: what it paid waits again
+            self._known = roots
             self._drop_paid()
             await self._forget_final()
             version = await self._follower.wait_changed(version)
-            roots = self._roots()
-            if any(roots[pool_id][: len(before)] != before for pool_id, before in known.items()):
-                await self.restore()  # a root is gone: what it paid waits again
-            known = roots
 
     def _roots(self) -> dict[int, list[PostedRoot]]:
         """What stands on chain, by pool. A comparison with an earlier look also tells when a root

@@ -6,18 +6,25 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import structlog
 import trio
+import trio.testing
 
 from node.config.keystore import generate_key
-from node.roles.worker.dataplane import reachable
-from node.roles.worker.tunnel import Tunnels
+from node.config.schema import NodeConfig
+from node.roles.worker.dataplane import DirectOrTunnelled, reachable
+from node.roles.worker.timing import WorkerTiming
+from node.roles.worker.tunnel import MAX_ANSWERED, Tunnels
+from node.wire.messages.work import EdgeAnswer
 from p2p.network import Network, NetworkConfig, open_network
 
 
 def tunnels(network: Network, folder: Path) -> Tunnels:
-    return Tunnels(network, folder, structlog.get_logger(), timeout=60)
+    return Tunnels(network, folder, structlog.get_logger(), timeout=60, patience=60.0)
 
 
 @asynccontextmanager
@@ -85,3 +92,82 @@ async def test_reachable_means_that_a_connection_opens() -> None:
         port = taken.getsockname()[1]
         assert await reachable("127.0.0.1", port, 3.0)
     assert not await reachable("127.0.0.1", port, 3.0)
+
+
+def there(path: str) -> bool:
+    """Without a thread, during which the clock of a test would jump."""
+    return Path(path).exists()
+
+
+async def test_an_engine_that_never_comes_ends_the_tunnel(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    nobody: Any = None
+    near = Tunnels(nobody, tmp_path, structlog.get_logger(), timeout=15.0, patience=30.0)
+    async with trio.open_nursery() as nursery:
+        path = await nursery.start(near.open, "a neighbour")
+        assert there(path)
+    assert trio.current_time() == 30.0
+    assert not there(path)
+
+
+async def test_streams_of_the_upstream_stage_are_bounded(tmp_path: Path) -> None:
+    served: list[Any] = []
+
+    class OneService:
+        def serve_stream(self, protocol: str, handler: Any) -> None:
+            served.append(handler)
+
+    service: Any = OneService()
+    path = tmp_path / "engine.sock"
+    far = Tunnels(service, tmp_path, structlog.get_logger(), timeout=15.0, patience=60.0)
+    far.serve(lambda peer: str(path))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen(64)
+    with listener:
+        async with trio.open_nursery() as nursery:
+            held = []
+            for _ in range(MAX_ANSWERED):
+                ours, theirs = trio.testing.memory_stream_pair()
+                nursery.start_soon(served[0], theirs, "upstream")
+                held.append(ours)
+            await trio.testing.wait_all_tasks_blocked()
+            ours, theirs = trio.testing.memory_stream_pair()
+            await served[0](theirs, "upstream")
+            assert await ours.receive_some() == b""
+            for stream in held:
+                await stream.aclose()
+
+
+@pytest.mark.parametrize(
+    ("named", "port_is_open", "direct"),
+    [
+        ("127.0.0.1", True, True),
+        ("127.0.0.1", False, False),
+        ("192.0.2.1", True, True),
+        ("192.0.2.1", False, False),
+        ("nobody.invalid", False, False),
+    ],
+)
+async def test_a_data_port_is_dialled_only_where_the_neighbour_is(
+    tmp_path: Path, named: str, port_is_open: bool, direct: bool
+) -> None:
+    """The neighbour is connected from 127.0.0.1; it names a host, and its record says nothing."""
+    async with two_nodes(tmp_path) as (a, b):
+        context: Any = SimpleNamespace(
+            network=a, config=NodeConfig(), engine_dir=tmp_path, log=structlog.get_logger()
+        )
+        plane = DirectOrTunnelled(context, WorkerTiming())
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            if port_is_open:
+                listener.listen(1)
+            port = listener.getsockname()[1]
+            answer = EdgeAnswer(host=named, port=port, fingerprint=bytes(32))
+            async with trio.open_nursery() as nursery:
+                await nursery.start(plane.run, lambda peer: None)
+                endpoint = await plane.endpoint(b.peer_id, answer)
+                assert bool(endpoint.unix_path) != direct
+                assert endpoint.host == ("127.0.0.1" if direct else "")
+                nursery.cancel_scope.cancel()

@@ -10,13 +10,16 @@ import structlog
 
 from node.config.hardware import Device
 from node.roles.validator.judging.engine import ReplayEngine
-from node.roles.validator.judging.errors import CannotJudge
+from node.roles.validator.judging.errors import CannotJudge, DamagedWeights
 from node.roles.validator.judging.judge import Judge
 from node.roles.validator.judging.limits import LimitsByPool, NoPoolThresholds
+from node.roles.validator.judging.models import Models
 from node.roles.validator.judging.noise_check import NoiseCheck, NoiseFault
 from node.roles.validator.judging.plan import JudgingPlan
 from pipeline.engine.control.operations import REPLAY, Operation
 from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
+from pipeline.engine.errors import EngineError
+from pipeline.models.errors import InvalidModel
 from pipeline.models.manifest import Manifest
 from pipeline.models.prepared import PreparedModel
 from proofs.evidence.bundle import UnitBundle
@@ -28,7 +31,13 @@ class Engine:
 
     def __init__(self, made: UnitBundle, spoilt: int = -1) -> None:
         self.asked: list[tuple[bytes, ...]] = []
+        self.again: list[bool] = []
         self.extra = False
+        self.rotten = False
+        """The weights in memory are wrong until they are loaded anew."""
+        self.damaged = False
+        """And so are the files."""
+        self._good = {m.sequence_id: ReplayedSequence(measure=m) for m in measures(made)}
         found = measures(made)
         if spoilt >= 0:
             bad = tuple((NULL,) * len(chunks) for chunks in found[spoilt].stages)
@@ -41,6 +50,11 @@ class Engine:
         assert operation is REPLAY
         ids = tuple(item.sequence.sequence_id for item in body.sequences)
         self.asked.append(ids)
+        self.again.append(body.verify_again)
+        if body.verify_again and self.damaged:
+            raise EngineError("damaged", "model/weights is damaged: prepare it again")
+        if body.verify_again and self.rotten:
+            self.rotten, self._items = False, self._good
         items = tuple(self._items[sequence_id] for sequence_id in ids)
         return Replayed(items=items + items[:1] if self.extra else items, seconds=1.0)
 
@@ -75,7 +89,8 @@ def judge_with(tmp_path: Path) -> JudgeWith:
 
     def make(engine: Engine) -> Judge:
         replays = ReplayEngine(engine, Device("cpu", "test", 1 << 30), log)  # type: ignore[arg-type]
-        return Judge(replays, lambda _model_id: model, limits, NoRows(), DOMAIN, log)
+        models = Models(lambda _model_id: model, lambda: 0.0)
+        return Judge(replays, models, limits, NoRows(), DOMAIN, log)
 
     return make
 
@@ -123,6 +138,50 @@ async def test_noise_that_cannot_be_looked_up_gives_no_verdict(judge_with: Judge
     plan = JudgingPlan((), NoiseCheck(unknown="block 7 is not deep enough yet"))
     with pytest.raises(CannotJudge, match="block 7"):
         await judge_with(Engine(MADE)).rule(MADE, plan, nobody)
+
+
+async def test_nobody_is_blamed_by_weights_that_rotted_in_memory(judge_with: JudgeWith) -> None:
+    engine = Engine(MADE, spoilt=2)
+    engine.rotten = True
+    ruling = await judge_with(engine).rule(MADE, JudgingPlan((1, 2)), nobody)
+    assert ruling.verdict.accepted
+    assert engine.again == [False, True]
+
+
+async def test_weights_are_verified_again_once_an_hour_at_most(judge_with: JudgeWith) -> None:
+    engine, plan = Engine(MADE, spoilt=2), JudgingPlan((1, 2))
+    judge = judge_with(engine)
+    for _ in range(3):
+        assert (await judge.rule(MADE, plan, nobody)).verdict.first_faulty == 0
+    assert engine.again == [False, True, False, False]
+    assert (await judge.rule(MADE, JudgingPlan((1,)), nobody)).verdict.accepted
+    judge._engine._now = lambda: 1e9
+    await judge.rule(MADE, plan, nobody)
+    assert engine.again[-2:] == [False, True]
+
+
+async def test_damaged_files_judge_nobody_and_are_not_asked_for_again(
+    judge_with: JudgeWith,
+) -> None:
+    engine = Engine(MADE, spoilt=2)
+    engine.damaged = True
+    judge = judge_with(engine)
+    with pytest.raises(DamagedWeights, match="weights is damaged"):
+        await judge.rule(MADE, JudgingPlan((2,)), nobody)
+    assert len(engine.asked) == 2
+    with pytest.raises(CannotJudge, match="weights is damaged"):
+        await judge.rule(MADE, JudgingPlan((2,)), nobody)
+    assert len(engine.asked) == 2
+    with pytest.raises(InvalidModel):
+        judge._models.find(MADE.model_id)
+
+
+async def test_words_are_judged_before_any_model_is_asked(judge_with: JudgeWith) -> None:
+    (first, *others), blank = MADE.stages, {"receipt_signature": bytes(65)}
+    told = MADE.model_copy(update={"stages": (first.model_copy(update=blank), *others)})
+    engine = Engine(MADE)
+    verdict = (await judge_with(engine).rule(told, JudgingPlan((0,)), nobody)).verdict
+    assert (engine.asked, verdict.accepted, verdict.first_faulty) == ([], False, None)
 
 
 async def test_an_engine_that_measures_too_much_is_not_believed(judge_with: JudgeWith) -> None:
