@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from libp2p.abc import IHost, INetStream
+from libp2p.abc import IHost, INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
@@ -79,14 +79,27 @@ class GuardedPubsub(Pubsub):
             # This service has ended under the stream, which is no fault of the peer.
             await stream.reset()
 
-    async def retire(self) -> None:
-        """Another service takes this one's place. The library has no way to take over streams, so
-        all connections are closed; `p2p.peering.upkeep` dials again."""
+    def retire(self) -> list[INetConn]:
+        """Another service takes this one's place and hears of connections from now on.
+
+        Returns:
+            those that it will not hear of. The library has no way to take over their streams, so
+            they are to be closed once the other runs; `p2p.peering.upkeep` dials again.
+        """
         network = self.host.get_network()
         network.remove_notifee(self._notifee)
-        for connections in tuple(network.connections.values()):
-            for connection in tuple(connections):
-                await connection.close()
+        return [c for connections in network.connections.values() for c in connections]
+
+    def _handle_dead_peer(self, peer_id: ID) -> None:
+        """The library hears late that a stream has ended, and then forgets what the peer has said
+        on its next connection, which the peer does not repeat: gossip with it would stay dead."""
+        topics = [topic for topic, peers in self.peer_topics.items() if peer_id in peers]
+        super()._handle_dead_peer(peer_id)
+        if self._peer_is_connected(peer_id):
+            for topic in topics:
+                self.handle_subscription(
+                    peer_id, rpc_pb2.RPC.SubOpts(subscribe=True, topicid=topic)
+                )
 
     def handle_subscription(self, origin_id: ID, sub_message: rpc_pb2.RPC.SubOpts) -> None:
         """Only topics of this network; a fixed list would miss those we subscribe to later."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import structlog
 import trio
-from libp2p.abc import IHost
+from libp2p.abc import IHost, INetConn
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.tools.anyio_service import background_trio_service
@@ -123,8 +123,10 @@ class Gossip:
         Services of the library run once. A second call builds new ones and subscribes to every
         topic again; all connections are closed for it and come back by themselves.
         """
+        unheard: list[INetConn] = []
         if self._started:
-            await self._pubsub.retire()
+            # Without a checkpoint in between, so that no connection is missed by both.
+            unheard = self._pubsub.retire()
             self._build()
         self._started = True
         async with (
@@ -133,8 +135,12 @@ class Gossip:
             trio.open_nursery() as nursery,
         ):
             await self._pubsub.wait_until_ready()
+            for topic in list(self._topics.values()):
+                await self._join(topic, nursery)
             nursery.start_soon(self._publish_loop)
             nursery.start_soon(self._subscribe_loop, nursery)
+            for connection in unheard:
+                nursery.start_soon(connection.close)
             self.ready.set()
             await manager.wait_finished()
             nursery.cancel_scope.cancel()
@@ -145,8 +151,6 @@ class Gossip:
             await trio.sleep(PUBLISH_INTERVAL)
 
     async def _subscribe_loop(self, nursery: trio.Nursery) -> None:
-        for topic in list(self._topics.values()):
-            await self._join(topic, nursery)
         async for topic in self._wanted_receive:
             await self._join(topic, nursery)
 
