@@ -26,6 +26,7 @@ from typing import BinaryIO
 
 from pipeline.models.errors import DamagedModel, InvalidModel
 from pipeline.models.manifest import FileEntry
+from proofs.encoding.jsontext import parse_json
 
 NOTES = ".checked.json"
 MAX_AGE = 7 * 86_400.0
@@ -145,7 +146,7 @@ def _read(folder: Path) -> dict[str, object]:
     try:
         with (folder / NOTES).open("rb") as file:
             raw = file.read(MAX_NOTES + 1)
-        found = json.loads(raw) if len(raw) <= MAX_NOTES else None
+        found = parse_json(raw) if len(raw) <= MAX_NOTES else None
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -25,6 +25,7 @@ from transformers.modeling_gguf_pytorch_utils import (
 )
 
 from pipeline.models.errors import InvalidModel, SourceUnavailable, UnsupportedModel
+from proofs.encoding.jsontext import parse_json
 
 
 def gguf_config(file: Path) -> Any:
@@ -53,7 +54,7 @@ def save_gguf_tokenizer(file: Path, folder: Path) -> None:
         raise UnsupportedModel(f"{file}: its tokenizer cannot be converted: {exc}") from exc
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text())
+    settings = parse_json(path.read_bytes())
     for volatile in ("name_or_path", "is_local", "local_files_only"):
         settings.pop(volatile, None)
     path.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")

@@ -7,7 +7,6 @@ No torch here, so the control process can open models too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from pipeline.models.checking import checked_bytes, checked_file
 from pipeline.models.errors import InvalidModel
 from pipeline.models.layout import LayerTable
 from pipeline.models.manifest import FileEntry, Manifest, read_manifest
+from proofs.encoding.jsontext import parse_json
 
 INDEX = "model.safetensors.index.json"
 MAX_INDEX = 64 * 2**20
@@ -134,7 +134,7 @@ def weight_map(model: PreparedModel) -> dict[str, str]:
     path = model.path / INDEX
     content = model.read(INDEX, MAX_INDEX)
     try:
-        tensors = json.loads(content)["weight_map"]
+        tensors = parse_json(content)["weight_map"]
         for name, shard in tensors.items():
             if not isinstance(name, str) or not model.has(shard):
                 raise InvalidModel(f"{path}: {name!r} is in no file of this model")

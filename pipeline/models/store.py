@@ -34,6 +34,7 @@ from pipeline.models.manifest import (
 )
 from pipeline.models.prepared import PreparedModel, Progress, no_progress, open_folder
 from pipeline.models.sources import Source, find_source
+from proofs.encoding.jsontext import parse_json
 
 _TOKENIZER_FILES = (
     "tokenizer.json",
@@ -203,7 +204,7 @@ def _write_texts(source: Source, config: Any, model: Any, dtype: str, folder: Pa
         save_gguf_tokenizer(source.path, folder)
         settings = config.to_dict()
     else:
-        settings = json.loads((source.path / "config.json").read_text())
+        settings = parse_json((source.path / "config.json").read_bytes())
         if not (source.path / "tokenizer.json").is_file():
             raise UnsupportedModel(f"{source.name} has no tokenizer.json (a fast tokenizer)")
         for name in _TOKENIZER_FILES:
@@ -211,7 +212,7 @@ def _write_texts(source: Source, config: Any, model: Any, dtype: str, folder: Pa
                 shutil.copyfile(source.path / name, folder / name)
         generation = source.path / "generation_config.json"
         if generation.is_file():
-            _write_json(folder / generation.name, json.loads(generation.read_text()))
+            _write_json(folder / generation.name, parse_json(generation.read_bytes()))
     settings["architectures"] = [type(model.causal).__name__]
     settings["dtype"] = dtype
     _write_json(folder / "config.json", settings)

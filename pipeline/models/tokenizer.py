@@ -25,6 +25,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from pipeline.models.errors import InvalidModel, InvalidText
+from proofs.encoding.jsontext import parse_json
 
 MAX_TEXT = 8 * 2**20
 _MAX_JSON = 64 * 2**20
@@ -230,7 +231,7 @@ class _Files:
         if content is None:
             return {}
         try:
-            found = json.loads(content)
+            found = parse_json(content)
         except ValueError as exc:
             raise InvalidModel(f"{self.folder / name} cannot be read as JSON: {exc}") from exc
         if not isinstance(found, dict):
