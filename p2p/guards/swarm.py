@@ -269,7 +269,11 @@ class GuardedSwarm(Swarm):
             raise SwarmException(f"already connected to {peer_id}")
         if not outbound:
             self._take_place(muxed_conn)
-        connection = await super().add_conn(muxed_conn, direction=direction)
+        try:
+            connection = await super().add_conn(muxed_conn, direction=direction)
+        finally:  # a connection that could not be registered keeps no place
+            if not self.live_connections(peer_id):
+                self._places.leave(str(peer_id))
         # Asked again, since registering takes a while: the peer may be banned by now, and two
         # connections may have registered at the same time.
         if not self._admits(str(peer_id)):

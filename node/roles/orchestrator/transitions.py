@@ -27,15 +27,16 @@ EVENT_WEIGHT = 64
 
 
 class TransitionFailed(RuntimeError):
-    """Deciding about events, or carrying out what follows, raised something unexpected."""
+    """Deciding about events, or writing what follows, raised something unexpected or was cut
+    short by the end of the role."""
 
 
 @dataclass
 class _Fed:
     events: tuple[Event, ...]
     weight: int
-    failed: bool = False
-    published: trio.Event = field(default_factory=trio.Event)
+    published: bool = False
+    over: trio.Event = field(default_factory=trio.Event)
 
 
 class Transitions:
@@ -69,9 +70,9 @@ class Transitions:
         self._inbox.append(fed)
         self._weight += weight
         self._arrived.set()
-        await fed.published.wait()
-        if fed.failed:
-            raise TransitionFailed("a surprise kept these events from being taken in; see the log")
+        await fed.over.wait()
+        if not fed.published:
+            raise TransitionFailed("these events were not taken in; the log may say why")
 
     async def run(self) -> None:
         """Work on the inbox until cancelled; there must be one such task."""
@@ -83,13 +84,11 @@ class Transitions:
             self._taken = trio.Event()
             try:
                 await self._transit(batch)
-            except Exception:  # the supervisor's to show; whoever fed must not wait for ever
                 for fed in batch:
-                    fed.failed = True
-                raise
-            finally:
+                    fed.published = True
+            finally:  # whoever fed must not wait for ever, nor believe what did not come to be
                 for fed in batch:
-                    fed.published.set()
+                    fed.over.set()
 
     async def _transit(self, batch: Sequence[_Fed]) -> None:
         events = [event for fed in batch for event in fed.events]

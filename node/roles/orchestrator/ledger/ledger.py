@@ -41,6 +41,7 @@ from node.roles.orchestrator.ledger.writes import (
 )
 
 PAGE = 256
+DROPPING = 10.0
 T = TypeVar("T")
 
 
@@ -49,13 +50,17 @@ class JobUnderWay(InputError):
 
 
 class WorkLedger:
-    """`jobs` has every sealed job by its id, the oldest first."""
+    """`jobs` has every sealed job by its id, the oldest first. A submission that failed is cleared
+    away within `dropping` seconds, or at the next start."""
 
-    def __init__(self, journal: AsyncJournal, cutter: JobCutter) -> None:
+    def __init__(
+        self, journal: AsyncJournal, cutter: JobCutter, dropping: float = DROPPING
+    ) -> None:
         self.jobs: dict[str, Job] = {}
         self._numbers: dict[int, Job] = {}
         self._journal = journal
         self._cutter = cutter
+        self._dropping = dropping
         self._judged: dict[bytes, tuple[int, int]] = {}
         """Sequences and tokens of the units that are VERIFYING on disk."""
         self._arriving: set[str] = set()
@@ -95,6 +100,7 @@ class WorkLedger:
             raise JobUnderWay(f"job {job_id} is being submitted already", "wait for it")
         self._arriving.add(job_id)
         try:
+            await self._drop(job_id)  # what an attempt that was cut short may have left
             await self._journal.write(OpenJob(job_id, self._cutter.model_id))
             job = Job(0, job_id, sampled=False)
             async for batch in batches:
@@ -109,7 +115,8 @@ class WorkLedger:
         finally:
             self._arriving.discard(job_id)
             if job_id not in self.jobs:
-                with trio.CancelScope(shield=True):
+                # A stalled disk must not keep the node from ending; the next start drops it, too.
+                with trio.move_on_after(self._dropping, shield=True):
                     await self._drop(job_id)
         return True
 

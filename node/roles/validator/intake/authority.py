@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class AuthorityLimits:
     """The chain's answers are kept for the newest `known` pools; that there is no such pool, for
-    `seconds`. At most `lookups` questions are asked at once,
-    and one for a peer."""
+    `seconds`. At most `lookups` questions are asked at once, and one for a peer."""
 
     known: int = 4096
     seconds: float = 10.0
@@ -65,7 +64,7 @@ class PoolOwners:
             raise Refused("not_your_pool", f"pool {pool_id} belongs to {creator}")
 
     async def _look_up(self, peer_id: str, pool_id: int) -> str:
-        if pool_id in self._answers:
+        while pool_id in self._answers:  # of those who waited in vain one asks, the others wait
             await self._answers[pool_id].wait()
             creator, until = self._creators.get(pool_id, ("", 0.0))
             if until > self._now():

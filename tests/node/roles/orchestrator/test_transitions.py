@@ -23,7 +23,12 @@ from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.tables import Tracked
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
-from node.roles.orchestrator.transitions import EVENT_WEIGHT, INBOX_WEIGHT, Transitions
+from node.roles.orchestrator.transitions import (
+    EVENT_WEIGHT,
+    INBOX_WEIGHT,
+    TransitionFailed,
+    Transitions,
+)
 from tests.node.roles.orchestrator.coordination import Pool, unit
 
 
@@ -87,6 +92,26 @@ async def test_a_caller_that_gives_up_loses_its_wait_and_not_the_transition(
         assert BanWorker("w2", "boundary is off") in disk.written
         assert build in disk.written  # with it its generation, which no later run may use again
         nursery.cancel_scope.cancel()
+
+
+async def test_nobody_is_told_of_a_transition_that_the_end_cut_short() -> None:
+    pool, work, convicts = judged()
+    disk = Disk(pool)
+    told: list[str] = []
+
+    async def ask() -> None:
+        with pytest.raises(TransitionFailed):
+            await disk.transitions.feed(convicts)
+        told.append("refused")
+
+    async with trio.open_nursery() as peers, trio.open_nursery() as role:
+        role.start_soon(disk.transitions.run)
+        disk.stall()
+        peers.start_soon(ask)  # a handler outlives the role that it asks
+        await disk.asked.wait()
+        role.cancel_scope.cancel()
+    assert told == ["refused"]
+    assert pool.state(work) is UnitState.VERIFYING
 
 
 async def test_events_that_come_while_the_disk_stalls_are_one_commit_later(

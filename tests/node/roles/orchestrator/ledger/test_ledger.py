@@ -8,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from node.errors import InputError
 from node.journal import AsyncJournal, open_journal
+from node.journal.writer import WriterLimits
 from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.jobs.beacon import Beacon
@@ -20,6 +23,7 @@ from node.roles.orchestrator.ledger.ledger import WorkLedger
 from node.roles.orchestrator.ledger.rows import RowState
 from node.roles.orchestrator.ledger.writes import PayUnits, PutUnit
 from proofs.evidence.sequence import FinishReason
+from tests.node.journal.disks import Disk
 from tests.node.roles.orchestrator.test_parts import Words
 
 CUTTER = JobCutter(Words(), b"m" * 32, "tiny", context_length=64, unit_size=2, vocab_size=200)
@@ -146,6 +150,36 @@ async def test_a_job_that_was_cut_off_is_dropped_at_the_next_start(tmp_path: Pat
     async with opened(tmp_path) as (_, ledger):
         assert not ledger.jobs
         assert await ledger.read(queries.after_cursor(0, 10)) == []
+
+
+async def test_what_an_earlier_attempt_left_is_no_part_of_a_job(tmp_path: Path) -> None:
+    from node.roles.orchestrator.ledger.writes import AddUnits, OpenJob
+
+    async with opened(tmp_path) as (journal, ledger):
+        row = (b"u" * 32, 0, 1, b"")
+        await journal.write(OpenJob("job", CUTTER.model_id), AddUnits("job", [row]))
+        assert await ledger.submit("job", batches(2))
+        found = await ledger.read(queries.after_cursor(0, 10))
+        assert [row.size for row in found] == [2]
+        assert b"u" * 32 not in {row.unit_id for row in found}
+
+
+async def test_a_submission_that_waits_for_a_dead_disk_lets_the_node_end(tmp_path: Path) -> None:
+    disk = Disk()
+    limits = WriterLimits(closing=0.0)
+    with trio.fail_after(120):
+        async with open_journal(
+            tmp_path / "journal.sqlite", store=disk.open, limits=limits
+        ) as journal:
+            ledger = WorkLedger(journal, CUTTER, dropping=0.01)
+            await ledger.load({})
+            async with trio.open_nursery() as nursery:
+                disk.fail()
+                nursery.start_soon(ledger.submit, "job", batches(2))
+                await trio.testing.wait_all_tasks_blocked(0.01)
+                journal.let_go()
+                nursery.cancel_scope.cancel()
+    assert not ledger.jobs
 
 
 async def test_nothing_more_of_a_cancelled_job_is_read(tmp_path: Path) -> None:
