@@ -9,8 +9,8 @@ is the real one (journal, ledger, tables, coordinator, settlement watch); worker
 validators and the chain are simulated (`simulated_pool.py`). No bundles are written. `--full` adds
 the million, which takes about half an hour.
 
-"event" is wall time from the feed of an event until it is journaled and published, over the whole
-job and over its last tenth, in batches as they come while the disk is busy. "alone" is one event
+"event" is time from the feed of an event until it is journaled and published, in batches as they
+come while the disk is busy: wall and CPU over the whole job, and CPU over its last tenth. "alone" is one event
 decided by itself, beside the named alternative in the same run: the same rules over a plain dict of
 all units that is rescanned, which is how a coordinator is written first (100 and 10,000 units
 only). "status" is what `prime-node status` asks of the role, looked at while the job is worked off.
@@ -80,6 +80,7 @@ class Row:
     units: int
     submit_s: float
     event_ms: float
+    event_cpu_ms: float
     event_last_ms: float
     status_ms: float
     status_worst_ms: float
@@ -134,7 +135,7 @@ class Life:
                 gc.collect()
                 before = rss_mib()
                 submit = await self._timed(pool.submit_stream(prompts(self.units), "first"))
-                pool.events, pool.seconds = 0, 0.0
+                pool.events, pool.seconds, pool.cpu = 0, 0.0, 0.0
                 await pool.work_off(lambda: self._look(pool), max(self.units // 50, 1))
                 job = pool.job(self.job_id)
                 assert (job.state, job.accepted) == ("finished", self.units), job
@@ -147,6 +148,7 @@ class Life:
             units=self.units,
             submit_s=submit,
             event_ms=1e3 * pool.seconds / pool.events,
+            event_cpu_ms=1e3 * pool.cpu / pool.events,
             event_last_ms=1e3 * (end[1] - first[1]) / max(end[0] - first[0], 1),
             status_ms=1e3 * statistics.median(self._statuses),
             status_worst_ms=1e3 * max(self._statuses),
@@ -167,7 +169,9 @@ class Life:
         started = time.perf_counter()
         async with open_journal(self.folder / "journal.sqlite") as journal:
             context = context_of(self.folder, journal)
-            pool = SimulatedPool(context, PaidChain(context))
+            chain = PaidChain(context)
+            await chain.restore()
+            pool = SimulatedPool(context, chain)
             await pool.start()
             restart = time.perf_counter() - started
             assert pool.job(self.job_id).accepted == self.units
@@ -195,7 +199,7 @@ class Life:
         await pool.work(last(20))
         sum(job.units.total() for job in pool.ledger.jobs.values())
         self._statuses.append(time.perf_counter() - started)
-        self._marks.append((pool.events, pool.seconds))
+        self._marks.append((pool.events, pool.cpu))
         self.rss = max(self.rss, rss_mib())
 
     async def _page(self, pool: SimulatedPool, first: int) -> None:
@@ -288,16 +292,16 @@ def in_child(units: int) -> Row:
 
 def show(rows: list[Row], beside: list[Alone]) -> None:
     """Print both tables and the headlines."""
-    head = ("units", "submit s", "event ms", "last", "status ms", "worst", "tick ms", "page ms",
+    first = ("units", "submit s", "event ms", "CPU", "last CPU", "status ms", "worst", "tick ms", "page ms",
             "export s", "cancel ms", "restart s")  # fmt: skip
-    print(" ".join(f"{word:>10}" for word in head))
+    print(" ".join(f"{word:>10}" for word in first))
     for row in rows:
-        figures = (row.submit_s, row.event_ms, row.event_last_ms, row.status_ms,
+        figures = (row.submit_s, row.event_ms, row.event_cpu_ms, row.event_last_ms, row.status_ms,
                    row.status_worst_ms, row.tick_ms, row.page_ms, row.export_s, row.cancel_ms,
                    row.restart_s)  # fmt: skip
         print(f"{row.units:>10,} " + " ".join(f"{figure:>10.3f}" for figure in figures))
-    print("\n" + " ".join(f"{w:>10}" for w in ("units", "epochs", "rss MiB", "at start", "restarted",
-                                               "journal", "epoch data")))  # fmt: skip
+    head = ("units", "epochs", "rss MiB", "at start", "restarted", "journal", "epoch data")
+    print("\n" + " ".join(f"{word:>10}" for word in head))
     for row in rows:
         print(
             f"{row.units:>10,} {row.epochs:>10,} {row.rss_mib:>10.0f} {row.rss_start_mib:>10.0f}"

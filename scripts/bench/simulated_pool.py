@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,11 +58,10 @@ from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
-from node.settlement.follower import NothingSettled
-from node.settlement.history import PoolHistory, PostedEpoch
+from node.settlement.chain_follower import ChainFollower
+from node.settlement.events import ChainPlace, RootSeen
 from node.wire.blobs import BlobStore
 from pipeline.planner import Candidate, CannotPlan, GroupPlan, StagePlan
-from proofs.encoding.leaves import PostedRoot
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_bytes, address_of
 from proofs.evidence.sequence import FinishReason
@@ -135,24 +135,33 @@ def context_of(folder: Path, journal: AsyncJournal) -> NodeContext:
     )
 
 
-class PaidChain(NothingSettled):
-    """A follower of a chain on which every epoch is final as soon as it is posted."""
+class QuietBlobs(BlobStore):
+    """Tells nobody what it has."""
+
+    async def announce(self, digest: bytes) -> None:
+        """There is nobody to tell."""
+
+
+class PaidChain(ChainFollower):
+    """Follows a chain on which every epoch is final as soon as it is posted."""
 
     def __init__(self, context: NodeContext) -> None:
-        super().__init__(BlobStore(context), time.time)
-        self.histories = {POOL: PoolHistory(POOL)}
+        nothing: Any = None
+        super().__init__(
+            context,
+            nothing,
+            nothing,
+            QuietBlobs(context),
+            all_epochs=True,
+            pays_by_work=False,
+            confirmations=1,
+        )
         self._domain = context.receipt_domain
         self._earned: Counter[str] = Counter()
 
-    def history(self, pool_id: int) -> PoolHistory:
-        return self.histories[pool_id]
-
-    def is_final(self, history: PoolHistory, entry: PostedEpoch) -> bool:
-        return True
-
     async def pay(self, unit_ids: Sequence[bytes]) -> None:
         """Post an epoch of these units."""
-        history = self.histories[POOL]
+        history = self.history(POOL)
         number = history.last + 1
         receipts = [self._receipt(unit_id, number, at) for at, unit_id in enumerate(unit_ids)]
         receipts.sort(key=lambda item: address_bytes(item.account))
@@ -174,9 +183,14 @@ class PaidChain(NothingSettled):
             self._domain,
         )
         await self.blobs.put(epoch.content)
-        posted = PostedRoot(epoch.root, (_address(0),))
-        history.post(PostedEpoch(posted, 0, number, f"0x{number:064x}"))
-        history.fill(number, epoch)
+        place = ChainPlace(
+            rewinds=0, block=number, log_index=0, transaction=number.to_bytes(32, "big")
+        )
+        signers = (_address(0),)
+        await self._record(RootSeen(place=place, root=epoch.root, signers=signers, claimable_at=0))
+        entry = history.newest
+        assert entry is not None
+        await self._fetcher._take(history, entry, epoch)
 
     @staticmethod
     def _receipt(unit_id: bytes, number: int, at: int) -> PaidReceipt:
@@ -202,8 +216,8 @@ class PaidChain(NothingSettled):
 
 
 class SimulatedPool(Orchestrator):
-    """The role, with commands answered here. Figures: `events` that were taken in and the
-    `seconds` that took, journal and tables included."""
+    """The role, with commands answered here. Figures: `events` that were taken in, and the
+    `seconds` and `cpu` seconds that took, journal and tables included."""
 
     def __init__(self, context: NodeContext, chain: PaidChain) -> None:
         terms = GroupTerms(POOL, b"m" * 32, "bench", 2**20, 1024)
@@ -215,7 +229,7 @@ class SimulatedPool(Orchestrator):
         self._asked: list[Command] = []
         self._unpaid: list[bytes] = []
         self.events = 0
-        self.seconds = 0.0
+        self.seconds = self.cpu = 0.0
 
     async def start(self) -> None:
         """Restore, as the role does when it begins; `transitions` must run for what comes next."""
@@ -271,11 +285,17 @@ class SimulatedPool(Orchestrator):
     async def _answer_all(self) -> None:
         asked, self._asked = self._asked, []
         events = [event for command in asked for event in await self._answers(command)]
-        started = time.perf_counter()
-        for at in range(0, len(events), BATCH):
-            await self.feed(*events[at : at + BATCH])
-        self.seconds += time.perf_counter() - started
+        with self._counted():
+            for at in range(0, len(events), BATCH):
+                await self.feed(*events[at : at + BATCH])
         self.events += len(events)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        started, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.seconds += time.perf_counter() - started
+        self.cpu += time.process_time() - cpu
 
     async def _answers(self, command: Command) -> list[Event]:
         match command:
@@ -284,9 +304,8 @@ class SimulatedPool(Orchestrator):
             case BuildGroup():
                 return [GroupUp(command.group_id, command.generation)]
             case ReadQueue():
-                started = time.perf_counter()
-                units = await self.ledger.next_queued(command.limit)
-                self.seconds += time.perf_counter() - started
+                with self._counted():
+                    units = await self.ledger.next_queued(command.limit)
                 return [QueueRead(units, command.arrivals)]
             case AssignUnit():
                 return generated(self.pool.units[command.unit_id], command.generation)
