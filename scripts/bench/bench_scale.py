@@ -10,10 +10,10 @@ validators and the chain are simulated (`simulated_pool.py`). No bundles are wri
 the million, which takes about half an hour.
 
 "event" is time from the feed of an event until it is journaled and published, in batches as they
-come while the disk is busy: wall and CPU over the whole job, and CPU over its last tenth. "alone" is one event
-decided by itself, beside the named alternative in the same run: the same rules over a plain dict of
-all units that is rescanned, which is how a coordinator is written first (100 and 10,000 units
-only). "status" is what `prime-node status` asks of the role, looked at while the job is worked off.
+come while the disk is busy: wall and CPU over the whole job, and CPU over its last tenth. "alone"
+is one event decided by itself, beside the named alternative in the same run: the same rules over a
+plain dict of all units that is rescanned, which is how a coordinator is written first (100 and
+10,000 units only). "status" is what `prime-node status` asks of the role, looked at during the work.
 Memory is the whole process, with the simulated network in it.
 """
 
@@ -292,8 +292,8 @@ def in_child(units: int) -> Row:
 
 def show(rows: list[Row], beside: list[Alone]) -> None:
     """Print both tables and the headlines."""
-    first = ("units", "submit s", "event ms", "CPU", "last CPU", "status ms", "worst", "tick ms", "page ms",
-            "export s", "cancel ms", "restart s")  # fmt: skip
+    first = ("units", "submit s", "event ms", "CPU", "last CPU", "status ms", "worst", "tick ms",
+             "page ms", "export s", "cancel ms", "restart s")  # fmt: skip
     print(" ".join(f"{word:>10}" for word in first))
     for row in rows:
         figures = (row.submit_s, row.event_ms, row.event_cpu_ms, row.event_last_ms, row.status_ms,
