@@ -7,6 +7,8 @@ it exists. What a killed process left under the other name is removed by `sweep`
 
 from __future__ import annotations
 
+import codecs
+import fcntl
 import os
 import re
 import secrets
@@ -15,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.errors import InputError
+from node.errors import InputError, ResourceError, system_error
 
 PRIVATE = 0o600
 _ASIDE = re.compile(r"^\..+\.(\d+)\.[0-9a-f]{8}$")
@@ -57,7 +59,7 @@ SYSTEM = System()
 def write_atomically(path: Path, data: bytes, mode: int = 0o644, system: System = SYSTEM) -> None:
     """Write `data` in place of whatever `path` holds; its folder is made where it is missing.
 
-    Raises `InputError` naming the file when the system refuses.
+    Raises `InputError` or `ResourceError`, naming the file, when the system refuses.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +71,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644, system: System 
             raise
         system.sync_folder(path.parent)
     except OSError as exc:
-        raise InputError(f"{path}: cannot write: {exc.strerror}") from exc
+        raise system_error(path, "cannot write", exc) from exc
 
 
 def write_new(path: Path, data: bytes, mode: int = PRIVATE, system: System = SYSTEM) -> None:
@@ -80,6 +82,51 @@ def write_new(path: Path, data: bytes, mode: int = PRIVATE, system: System = SYS
     finally:
         system.unlink(aside)
     system.sync_folder(path.parent)
+
+
+def expand(path: Path) -> Path:
+    """`path` as an absolute one, `~` being the user's home. Raises `InputError` where a user that
+    has none, as in many containers, is asked for it."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as exc:
+        raise InputError(
+            f"{path}: this user has no home folder", "set HOME, or give the whole path"
+        ) from exc
+
+
+def decode_text(data: bytes, where: str | os.PathLike[str]) -> str:
+    """The text of a file that a person wrote, without the mark that some editors put before it.
+
+    Raises `InputError` naming the line that is not UTF-8.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{where}: UTF-16 text", "save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise InputError(f"{where}: line {line} is not UTF-8 text", "save it as UTF-8") from exc
+
+
+def hold(path: Path, taken: str, hint: str) -> int:
+    """Lock a file for this process, as long as the descriptor is open; it then holds our pid.
+
+    Raises `ResourceError` that begins with `taken` where another process has it, and OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise ResourceError(f"{taken} (pid {holder})", hint) from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def sweep(folder: Path) -> None:

@@ -70,7 +70,7 @@ def command(
     You should see progress in sequences and, at the end, the limits and the profile's id.
     """
     from node.calibration.measuring import CalibrationPlan, even_boundaries, measure_honest
-    from node.config.files import write_atomically
+    from node.config.files import expand, write_atomically
     from node.config.profiles import profiles_folder
     from node.console.progress import shown_progress
     from node.errors import InputError
@@ -89,7 +89,7 @@ def command(
         device=device,
     )
     name = f"{prepared.name}-{manifest.dtype}.toml"
-    path = (output or profiles_folder(data_dir(data_dir_).path) / name).expanduser()
+    path = expand(output or profiles_folder(data_dir(data_dir_).path) / name)
     _use_device(device, threads)
     with shown_progress() as report:
         honest = measure_honest(plan, path.with_suffix(".jsonl"), report)
