@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -101,13 +101,20 @@ async def _run(config: NodeConfig) -> None:
                 )
             )
             lifecycle.to(NodeState.REGISTERED)
-            await _serve(context, roles, lifecycle, data)
+            reasons = () if chain is None else (chain_trouble(chain),)
+            await _serve(context, roles, lifecycle, data, reasons)
         lifecycle.to(NodeState.STOPPED)
 
 
-async def _serve(context: NodeContext, roles: Roles, lifecycle: Lifecycle, data: DataDir) -> None:
+async def _serve(
+    context: NodeContext,
+    roles: Roles,
+    lifecycle: Lifecycle,
+    data: DataDir,
+    reasons: Sequence[Callable[[], str]],
+) -> None:
     config = context.config
-    view = RuntimeView(context, roles, lifecycle)
+    view = RuntimeView(context, roles, lifecycle, reasons)
     app = create_app(
         view, token=data.api_token(), metrics=context.metrics, bound_host=config.http_host
     )
@@ -230,3 +237,14 @@ async def _open_chain(
         table.rpc_url, deployment, key.secret, data.chain, settings=settings
     ) as chain:
         yield chain
+
+
+def chain_trouble(chain: ChainClient) -> Callable[[], str]:
+    """Says why the chain cannot be read just now, "" where it can."""
+
+    def trouble() -> str:
+        return (
+            chain.rpc.trouble and f"the chain {chain.rpc.url} is not readable: {chain.rpc.trouble}"
+        )
+
+    return trouble

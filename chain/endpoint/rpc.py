@@ -72,6 +72,12 @@ class Rpc:
         middleware = [(ExtraDataToPOAMiddleware, "authorities")]
         self.web3: AsyncWeb3[HttpProvider] = AsyncWeb3(provider, middleware=middleware)
         self._eth = self.web3.eth
+        self._provider = provider
+
+    @property
+    def trouble(self) -> str:
+        """Why the newest request had no answer; "" where it had one."""
+        return self._provider.trouble
 
     async def chain_id(self) -> int:
         """The chain id (EIP-155)."""
