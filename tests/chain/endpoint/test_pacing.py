@@ -75,6 +75,7 @@ async def test_what_lasts_longer_than_a_deadline_is_not_asked_meanwhile(
         assert "HTTP 429" in chain.trouble
         await trio.sleep(0.5)
     assert len(endpoint.asked) == 1
+    await trio.sleep(2)
     assert await chain.block_number() == 42
     assert chain.trouble == ""
 
