@@ -99,14 +99,14 @@ def _parameters_of(kind: type[OptionSet]) -> list[inspect.Parameter]:
 def data_dir(path: Path | None) -> DataDir:
     """The data folder that `--data-dir` names, else the default one."""
     from node.config.datadir import DataDir
-    from node.config.files import expand
+    from node.config.typed import expand
 
     return DataDir(expand(path or Path(DEFAULT_DATA_DIR)))
 
 
 def model_store(path: Path | None) -> Path:
     """The folder of prepared models that `--model-store` names, else the default one."""
-    from node.config.files import expand
+    from node.config.typed import expand
 
     return expand(path or Path(DEFAULT_MODEL_STORE))
 

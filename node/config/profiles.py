@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from node.config.files import decode_text, expand
+from node.config.typed import decode_text, expand
 from node.errors import InputError, system_error
 from proofs.errors import ProofError
 from proofs.thresholds.builtin import BUILTIN

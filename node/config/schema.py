@@ -24,7 +24,6 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from node.config.files import expand
 from node.config.settings import (
     Account,
     BootstrapAddress,
@@ -40,6 +39,7 @@ from node.config.settings import (
     Wei,
     read_toml,
 )
+from node.config.typed import expand
 from node.errors import InputError
 
 ENVIRONMENT_PREFIX = "PRIME_NODE_"

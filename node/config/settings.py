@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from node.config.files import decode_text
+from node.config.typed import decode_text
 from node.errors import InputError, system_error
 
 MAX_FILE = 1 << 20

@@ -70,8 +70,9 @@ def command(
     You should see progress in sequences and, at the end, the limits and the profile's id.
     """
     from node.calibration.measuring import CalibrationPlan, even_boundaries, measure_honest
-    from node.config.files import expand, write_atomically
+    from node.config.files import write_atomically
     from node.config.profiles import profiles_folder
+    from node.config.typed import expand
     from node.console.progress import shown_progress
     from node.errors import InputError
     from proofs.thresholds.calibration import make_profile
