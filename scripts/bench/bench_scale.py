@@ -13,7 +13,7 @@ the million, which takes about half an hour.
 come while the disk is busy: wall and CPU over the whole job, and CPU over its last tenth. "alone"
 is one event decided by itself, beside the named alternative in the same run: the same rules over a
 plain dict of all units that is rescanned, which is how a coordinator is written first (100 and
-10,000 units only). "status" is what `prime-node status` asks of the role, looked at during the work.
+10,000 units only). "status" is what `prime-node status` asks of the role, looked at meanwhile.
 Memory is the whole process, with the simulated network in it.
 """
 
