@@ -35,6 +35,7 @@ import trio
 from machine import machine, watch
 from rescanning import rescanning
 from simulated_pool import (
+    EPOCH,
     STAGES,
     WORKERS,
     Letters,
@@ -126,7 +127,7 @@ class Life:
         """Submit, work off, page through, export."""
         async with open_journal(self.folder / "journal.sqlite") as journal:
             context = context_of(self.folder, journal)
-            chain = PaidChain(context)
+            chain = PaidChain(context, -(-self.units // EPOCH))
             pool = SimulatedPool(context, chain)
             await pool.start()
             async with trio.open_nursery() as nursery:
@@ -201,6 +202,8 @@ class Life:
         self._statuses.append(time.perf_counter() - started)
         self._marks.append((pool.events, pool.cpu))
         self.rss = max(self.rss, rss_mib())
+        done = pool.job(self.job_id).accepted
+        print(f"{done:,} done, {self.rss:.0f} MiB", file=sys.stderr, flush=True)
 
     async def _page(self, pool: SimulatedPool, first: int) -> None:
         for _, unit in await pool.units_of(self.job_id, first, PAGE):
