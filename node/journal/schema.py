@@ -40,7 +40,9 @@ _V3 = (
         model_id  BLOB NOT NULL,
         sampled   INTEGER NOT NULL,
         sealed    INTEGER NOT NULL,
-        cancelled INTEGER NOT NULL
+        cancelled INTEGER NOT NULL,
+        ended     REAL NOT NULL,
+        exported  REAL NOT NULL
     ) STRICT""",
     """CREATE TABLE units (
         cursor  INTEGER PRIMARY KEY AUTOINCREMENT,
