@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 
 import trio
 
@@ -38,7 +39,8 @@ from node.simulation.steps import (
 def simulate(options: SimulationOptions) -> int:
     """Run a simulation; the exit status, 0 only if every check held."""
     options.check()
-    prepare_with_progress(options.model, options.model_store)
+    model = prepare_with_progress(options.model, options.model_store)
+    options = replace(options, model=str(model.path.absolute()))
     outcome = trio.run(_simulate, options, strict_exception_groups=True)
     if outcome.interrupted:
         return EXIT_INTERRUPTED
