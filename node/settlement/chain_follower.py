@@ -32,15 +32,17 @@ if TYPE_CHECKING:
 
 CURSOR = "settlement"
 CONTRACTS = ("ReceiptSettlement",)
+WELL_AFTER = 30.0
+"""Seconds without a failed look, after which a chain counts as readable again."""
 
 
 @dataclass(frozen=True)
 class FollowerTiming:
-    """Seconds. `poll` between looks at the chain, `unreadable` after one that failed; `leaves`
+    """Seconds. `poll` between looks at the chain, `unreadable` after those that failed; `leaves`
     between tries to fetch an epoch's data."""
 
     poll: float = 0.5
-    unreadable: float = 2.0
+    unreadable: Backoff = Backoff(2.0, 30.0)
     leaves: Backoff = Backoff(0.5, 30.0)
 
 
@@ -146,13 +148,18 @@ class ChainFollower:
             self._ahead = max(head.timestamp - self._context.wall(), 0.0)
 
     async def _follow(self) -> None:
+        failed, well_from = 0, float("-inf")
         while True:
             try:
                 async for batch in self._source.batches():
                     await self._take_batch(batch)
             except ChainError as exc:
-                self._context.log.warning("chain not readable", reason=str(exc))
-                await trio.sleep(self._timing.unreadable)
+                failed = failed + 1 if trio.current_time() < well_from else 1
+                if failed == 1:
+                    self._context.log.warning("chain not readable", reason=str(exc))
+                pause = self._timing.unreadable.pause(failed)
+                well_from = trio.current_time() + pause + WELL_AFTER
+                await trio.sleep(pause)
 
     async def _take_batch(self, batch: Batch) -> None:
         self._ahead = max(batch.last.timestamp - self._context.wall(), 0.0)

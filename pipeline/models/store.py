@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import re
 import shutil
 import tempfile
@@ -48,7 +49,7 @@ def open_model(store: Path, which: str) -> PreparedModel:
         ModelNotFound: none or several go by that name.
         InvalidModel: there is one and its content is not well-formed, or cannot be read.
     """
-    path = Path(which).expanduser()
+    path = Path(os.path.expanduser(which))  # left as it is where there is no home
     if (path / MANIFEST).is_file():
         return open_folder(path)
     folders = _opened(store)

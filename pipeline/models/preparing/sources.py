@@ -12,6 +12,7 @@ fine-tunes in folders of one name are two, and a copy of one is the same.
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class Source:
 
 def names_files(source: str) -> bool:
     """Whether what a person typed is a folder or a .gguf file that is there."""
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     return path.is_dir() or (path.is_file() and path.suffix == ".gguf")
 
 
@@ -58,7 +59,7 @@ def find_source(source: str) -> Source:
     """
     if source == SMOLLM2:
         return find_wheel()
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # left as it is where there is no home
     if path.is_file() and path.suffix == ".gguf":
         return Source(_plain(path.stem), f"gguf:{path.name}"[:256], path.resolve())
     if path.is_dir():

@@ -22,6 +22,7 @@ from proofs.evidence.sequence import FinishReason, NoiseSource, SequenceRequest,
 from proofs.sampling.settings import SamplingSettings
 
 DEFAULT_MAX_TOKENS = 64
+GREEDY = SamplingSettings()
 
 
 class Tokenizer(Protocol):
@@ -41,10 +42,25 @@ class Tokenizer(Protocol):
         ...
 
 
+def sampling_of(prompt: Prompt, defaults: SamplingSettings) -> SamplingSettings:
+    """What a prompt says of sampling, and for the rest what its model does."""
+    said = {
+        name: value
+        for name in ("temperature", "top_k", "top_p")
+        if (value := getattr(prompt, name)) is not None
+    }
+    return defaults.model_copy(update=said)
+
+
 def make_sequence(
-    prompt: Prompt, job_id: str, index: int, tokenizer: Tokenizer, context_length: int
+    prompt: Prompt,
+    job_id: str,
+    index: int,
+    tokenizer: Tokenizer,
+    context_length: int,
+    defaults: SamplingSettings = GREEDY,
 ) -> WorkSequence:
-    """One prompt as a sequence. Raises `InputError` where it does not fit the model's context."""
+    """One prompt as a sequence; `defaults` is how its model samples where it does not say. Raises `InputError` where it does not fit the model's context."""
     messages = tuple({"role": m.role, "content": m.content} for m in prompt.messages)
     prompt_ids = tuple(tokenizer.encode_chat([dict(m) for m in messages]))
     max_tokens = prompt.max_tokens or DEFAULT_MAX_TOKENS
@@ -59,9 +75,7 @@ def make_sequence(
         request=SequenceRequest(
             sequence_id=sequence_id,
             prompt_ids=prompt_ids,
-            sampling=SamplingSettings(
-                temperature=prompt.temperature, top_k=prompt.top_k, top_p=prompt.top_p
-            ),
+            sampling=sampling_of(prompt, defaults),
             max_tokens=max_tokens,
             stop=tuple(prompt.stop),
             eos_ids=tuple(tokenizer.eos_ids),
@@ -89,7 +103,8 @@ def job_id_of(key: str, prompts: Iterable[Prompt] = ()) -> str:
 
 @dataclass(frozen=True)
 class JobCutter:
-    """Cuts jobs for one model, and reads what became of them. `context_length` in tokens."""
+    """Cuts jobs for one model, and reads what became of them. `context_length` in tokens;
+    `defaults` is how the model samples where a prompt does not say."""
 
     tokenizer: Tokenizer
     model_id: bytes
@@ -97,6 +112,7 @@ class JobCutter:
     context_length: int
     unit_size: int
     vocab_size: int
+    defaults: SamplingSettings = GREEDY
 
     def text(self, sequence: WorkSequence) -> str:
         """A sequence's output as text: without a final end-of-sequence token, cut before a stop
@@ -135,7 +151,9 @@ class JobCutter:
         return make_unit(
             job_id,
             [
-                make_sequence(prompt, job_id, index, self.tokenizer, self.context_length)
+                make_sequence(
+                    prompt, job_id, index, self.tokenizer, self.context_length, self.defaults
+                )
                 for index, prompt in enumerate(prompts, first)
             ],
         )
