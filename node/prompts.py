@@ -4,9 +4,9 @@
     {"id": "q2", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64, "seed": 7}
 
 `prompt` is short for a single user message. Optional: id, max_tokens, temperature (0 is greedy),
-top_p, top_k (0 is off), seed (without one: noise that nobody chose), stop (a text or a list). How to
-sample is the model's own affair where a prompt does not say. Empty lines are skipped. Every error names the file and the line. Sizes are bounded before anything is
-parsed.
+top_p, top_k (0 is off), seed (without one: noise that nobody chose), stop (a text or a list). What
+is not said of sampling is as the model's own settings have it. Empty lines are skipped. Every error
+names the file and the line. Sizes are bounded before anything is parsed.
 """
 
 from __future__ import annotations

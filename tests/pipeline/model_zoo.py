@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from tests.pipeline.tiny_models import save_tokenizer
 
 _BASE: dict[str, Any] = {
     "vocab_size": 300,
@@ -102,3 +112,41 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     "vaultgemma": _WINDOW,
     "youtu": {**_MLA},
 }
+
+
+def save_model(
+    folder: Path,
+    kind: str = "llama",
+    dtype: torch.dtype = torch.float32,
+    shard: str = "1GB",
+    **changes: Any,
+) -> Path:
+    """A checkpoint of architecture `kind` with random numbers in every weight, zeros and ones of
+    the initialisation included. `shard` is the largest size of a file."""
+    torch.manual_seed(sum(kind.encode()))
+    config = CONFIG_MAPPING[kind](**{**_BASE, **ARCHITECTURES[kind], **changes})
+    model = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            # Embeddings that outweigh the layers would have the model repeat its last token.
+            weights.add_(torch.randn_like(weights), alpha=0.05 if "embed" in name else 0.2)
+    folder.mkdir(parents=True)
+    model.to(dtype).save_pretrained(folder, max_shard_size=shard)
+    save_tokenizer(folder)
+    return folder
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change the tensors of a checkpoint that has one file."""
+    file = folder / "model.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(file).items()}
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def edit_json(folder: Path, name: str, **changes: Any) -> None:
+    """Set fields of a JSON file; None takes a field out. A file that is not there is made."""
+    path = folder / name
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    settings = {k: v for k, v in (settings | changes).items() if v is not None}
+    path.write_text(json.dumps(settings), encoding="utf-8")

@@ -60,7 +60,8 @@ def make_sequence(
     context_length: int,
     defaults: SamplingSettings = GREEDY,
 ) -> WorkSequence:
-    """One prompt as a sequence; `defaults` is how its model samples where it does not say. Raises `InputError` where it does not fit the model's context."""
+    """One prompt as a sequence; `defaults` is how its model samples where it does not say. Raises
+    `InputError` where it does not fit the model's context."""
     messages = tuple({"role": m.role, "content": m.content} for m in prompt.messages)
     prompt_ids = tuple(tokenizer.encode_chat([dict(m) for m in messages]))
     max_tokens = prompt.max_tokens or DEFAULT_MAX_TOKENS
