@@ -88,6 +88,7 @@ class RuntimeView:
             reasons.append("no peer is connected")
         if trouble := self._context.journal.trouble:
             reasons.append(trouble)
+        reasons += self._context.network.unseen
         reasons += filter(None, (reason() for reason in self._reasons))
         return not reasons, reasons
 
