@@ -139,6 +139,7 @@ class Network:
             addresses_of=self._record_addresses,
             find_peer=self._dht.find_peer,
             clock=config.clock,
+            configured=config.bootstrap,
         )
         self._opener = StreamOpener(self._host, self._peers, self._name)
         self._upkeep = Upkeep(
