@@ -267,7 +267,7 @@ class RecordExchange:
         if wire and self._take(wire, peer_id).validity is Validity.REJECT:
             raise Refused("invalid_record", "the record in the request is invalid")
         page, following = self._table.page(after, self._clock(), PAGE_BYTES)
-        if wire and before not in (None, wire, *page[:1]):
+        if wire and before is not None and before not in (wire, *page[:1]):
             page = [before, *page]
         return bytes(msgpack.packb([page, following]))
 
