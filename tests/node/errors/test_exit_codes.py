@@ -11,8 +11,8 @@ from typing import NoReturn
 import pytest
 
 from node.cli import run_cli
-from node.config.datadir import DataDir
 from node.errors import EXIT_CODES
+from node.simulation.output import own_output
 from tests.paths import ROOT
 
 
@@ -61,9 +61,9 @@ def test_each_code_is_given(
 
 
 def test_a_folder_that_is_taken_is_5(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with DataDir(tmp_path).lock():
-        assert run_cli(["run", "--data-dir", str(tmp_path)]) == 5
-    assert "in use by another prime-node" in capsys.readouterr().err
+    with own_output(tmp_path):
+        assert run_cli(["simulate", "--output", str(tmp_path)]) == 5
+    assert "in use by another simulation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("code", "raised"), [(70, ZeroDivisionError), (130, KeyboardInterrupt)])
