@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgpack
 import structlog
@@ -94,6 +94,7 @@ class Words:
     """A tokenizer whose token 10 + i is written "<i>"."""
 
     eos_ids = (EOS,)
+    special: ClassVar[dict[str, int]] = {}
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         return [3, 4, 5]
