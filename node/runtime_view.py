@@ -5,7 +5,7 @@ Each role tells of itself in a snapshot of its own; here they are given the shap
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,7 +52,15 @@ from node.version import version
 class RuntimeView:
     """Implements `node.http.view.NodeView`."""
 
-    def __init__(self, context: NodeContext, roles: Roles, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        roles: Roles,
+        lifecycle: Lifecycle,
+        reasons: Sequence[Callable[[], str]] = (),
+    ) -> None:
+        """`reasons` say why the node is not ready for its work, "" where nothing is wrong."""
+        self._reasons = reasons
         self._context = context
         self._roles = roles
         self._lifecycle = lifecycle
@@ -93,6 +101,8 @@ class RuntimeView:
             reasons.append("no peer is connected")
         if trouble := self._context.journal.trouble:
             reasons.append(trouble)
+        reasons += self._context.network.unseen
+        reasons += filter(None, (reason() for reason in self._reasons))
         return not reasons, reasons
 
     async def nodes(self) -> Sequence[NodeInfo]:

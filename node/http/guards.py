@@ -13,7 +13,6 @@ Every refusal is JSON: `{"error": {"code": "...", "message": "..."}}`.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chain.endpoint.environment import is_loopback
 from node.metrics import OTHER, NodeMetrics
 
 MAX_BODY = 8 * 2**20
@@ -51,16 +51,6 @@ def error_response(
     """The one shape that all errors of the API have; `details` stand beside code and message."""
     body = {"error": {"code": code, "message": message, **details}}
     return JSONResponse(body, status_code=status, headers=headers)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address, without port, means this machine only."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def host_allowed(header: str, bound_host: str) -> bool:

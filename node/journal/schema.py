@@ -2,7 +2,8 @@
 
 `events` and `state` are every role's. `jobs`, `units` and `epochs` are an orchestrator's: a unit is
 one row that is written again as it comes along, so that a history of any length is no longer than
-the list of its units (`node/roles/orchestrator/ledger`).
+the list of its units (`node/roles/orchestrator/ledger`). `filled` has the epochs of all pools whose
+data were here, and `paid`, at validators, what they paid for (`node/settlement/paid.py`).
 
 `PRAGMA user_version` holds the version of a file's schema, 0 that of an empty one. The first
 migration makes version `OLDEST` of an empty file, and each of the others the next version; each
@@ -61,6 +62,21 @@ _V4 = (
     "CREATE INDEX units_by_job ON units (job, state, cursor, size, tokens)",
     "CREATE UNIQUE INDEX units_in_order ON units (job, last)",
     "CREATE TABLE epochs (number INTEGER PRIMARY KEY, payment TEXT NOT NULL) STRICT",
+    """CREATE TABLE filled (
+        pool  INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        root  BLOB NOT NULL,
+        work  INTEGER NOT NULL,
+        PRIMARY KEY (pool, epoch)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE paid (
+        pool  INTEGER NOT NULL,
+        unit  BLOB NOT NULL,
+        stage INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        leaf  INTEGER NOT NULL,
+        PRIMARY KEY (pool, unit, stage, epoch, leaf)
+    ) STRICT, WITHOUT ROWID""",
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_V4,)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from chain.endpoint.environment import direct_or_proxied
 from node.cli.options import data_dir
 from node.errors import EXIT_INPUT, EXIT_RESOURCE, InputError, NodeError, UnreachableError
 from proofs.encoding.jsontext import parse_json
@@ -47,12 +48,21 @@ class ApiClient:
     """`url` like http://127.0.0.1:7070; `token` may be empty for what needs none."""
 
     def __init__(self, url: str, token: str = "") -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # of brackets, or of the port
+            good = False
+        if not good or not parts.hostname:
             raise InputError(f"--url {url}: not a URL", "like http://127.0.0.1:7070")
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT)
+        self._http = direct_or_proxied(
+            lambda environment: httpx.Client(
+                base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=environment
+            ),
+            parts.hostname,
+        )
 
     def __enter__(self) -> ApiClient:
         return self
