@@ -2,7 +2,8 @@
 
 A root is asked about until somebody has its data or it is gone. A few tasks do that for all roots,
 pools in turn (`wanted.py`). Data count when they rebuild exactly the posted root, whoever sent
-them.
+them. That they did is noted in the journal, with what they paid for, so that a restart reads only
+the newest.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import trio
 
 from node.context import NodeContext
 from node.retry import Backoff
-from node.settlement.history import PoolHistory, PostedEpoch
+from node.settlement.history import KEPT, PoolHistory, PostedEpoch
+from node.settlement.paid import PaidWork, root_hash
 from node.settlement.wanted import Wanted
 from node.wire.blobs import BlobStore
 from node.wire.peer_addresses import peers_by_address
@@ -39,12 +41,14 @@ class LeafFetcher:
         self,
         context: NodeContext,
         blobs: BlobStore,
+        paid: PaidWork,
         backoff: Backoff,
         filled: Callable[[], None],
         limits: FetchLimits | None = None,
     ) -> None:
         self._context = context
         self._blobs = blobs
+        self._paid = paid
         self._filled = filled
         self._limits = limits or FetchLimits()
         self._wanted: Wanted[tuple[PoolHistory, PostedEpoch]] = Wanted(
@@ -71,12 +75,30 @@ class LeafFetcher:
             for _ in range(self._limits.fetchers):
                 self._context.supervisor.keep(nursery, "settlement: epoch data", self._work)
 
-    async def fill_from_disk(self, history: PoolHistory) -> None:
-        """Fill what is missing with the data that are here already."""
-        for entry in history.missing():
-            epoch = await self._rebuilt(await self._blobs.get(entry.posted.root.data_hash))
-            if epoch is not None:
-                history.fill(entry.number, epoch)
+    async def restore(self, histories: Iterable[PoolHistory], *, newest: bool) -> None:
+        """Fill histories with what is here already: epochs that earlier runs have seen by their
+        rows, all others from the blob folder; `newest`: only the newest ones of those."""
+        known = await self._paid.filled()
+        for history in histories:
+            for entry in list(history.entries):
+                root = known.get((history.pool_id, entry.number))
+                if root is not None and root == root_hash(entry.posted.root):
+                    history.trust(entry.number)
+            for entry in history.missing():
+                if newest and entry.number <= history.last - KEPT:
+                    continue
+                epoch = await self._rebuilt(await self._blobs.get(entry.posted.root.data_hash))
+                if epoch is not None and history.fits(entry.number, epoch):
+                    await self._paid.note(entry.posted.root, epoch)
+                    history.fill(entry.number, epoch)
+
+    async def data_of(self, entry: PostedEpoch) -> Epoch | None:
+        """The data of an epoch, however old: from memory, from the disk or from peers; None where
+        nobody has them."""
+        if entry.epoch is not None:
+            return entry.epoch
+        peers = self._peers(entry.posted.signers)
+        return await self._rebuilt(await self._blobs.fetch(entry.posted.root.data_hash, peers))
 
     def _wake(self) -> None:
         self._changed.set()
@@ -92,8 +114,7 @@ class LeafFetcher:
             key, (history, entry) = taken
             over = False
             try:
-                with trio.move_on_after(self._limits.seconds):
-                    over = await self._fetch(history, entry)
+                over = await self._fetch(history, entry)
             finally:
                 if over:
                     self._wanted.done(key)
@@ -103,11 +124,14 @@ class LeafFetcher:
 
     async def _fetch(self, history: PoolHistory, entry: PostedEpoch) -> bool:
         """Try once; whether that was the last try: the data are here, or the root is gone."""
-        digest, signers = entry.posted.root.data_hash, entry.posted.signers
         known = history.get(entry.number)
         if known is None or known.posted != entry.posted:
             return True
-        epoch = await self._rebuilt(await self._blobs.fetch(digest, self._peers(signers)))
+        content = None
+        with trio.move_on_after(self._limits.seconds):
+            peers = self._peers(entry.posted.signers)
+            content = await self._blobs.fetch(entry.posted.root.data_hash, peers)
+        epoch = await self._rebuilt(content)
         if epoch is None:
             return False
         await self._take(history, entry, epoch)
@@ -115,6 +139,11 @@ class LeafFetcher:
 
     async def _take(self, history: PoolHistory, entry: PostedEpoch, epoch: Epoch) -> None:
         root = entry.posted.root
+        if history.fits(entry.number, epoch):
+            await self._paid.note(root, epoch)
+        known = history.get(entry.number)
+        if known is None or known.posted != entry.posted:
+            return  # it went meanwhile; whoever comes in its place replaces its rows
         if not history.fill(entry.number, epoch):
             self._context.log.error(
                 "published leaves are not the posted root's", pool=root.pool_id, epoch=root.epoch

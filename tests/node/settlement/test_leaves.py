@@ -14,11 +14,20 @@ from node.settlement.history import PoolHistory, PostedEpoch
 from node.settlement.leaves import FetchLimits, LeafFetcher
 from node.supervisor.supervisor import Supervisor
 from proofs.encoding.leaves import PostedRoot
+from proofs.encoding.receipts import EpochRoot
+from proofs.settlement.epoch_data import Epoch
 from tests.proofs.settlement.epochs import settled, signed
 from tests.proofs.units import DOMAIN
 
 GOOD = settled([signed(1), signed(1, 1)])
 LIMITS = FetchLimits(fetchers=3, per_pool=2, seconds=100.0)
+
+
+class Paid:
+    """Notes nothing."""
+
+    async def note(self, root: EpochRoot, epoch: Epoch) -> None:
+        await trio.lowlevel.checkpoint()
 
 
 class Blobs:
@@ -59,6 +68,7 @@ async def test_roots_that_nobody_has_keep_no_other_waiting_for_long(
     mock_clock: trio.testing.MockClock,
 ) -> None:
     blobs: Any = Blobs()
+    paid: Any = Paid()
     filled = trio.Event()
     context: Any = SimpleNamespace(
         network=SimpleNamespace(records=SimpleNamespace(all=list)),
@@ -66,7 +76,7 @@ async def test_roots_that_nobody_has_keep_no_other_waiting_for_long(
         supervisor=Supervisor(),
         log=structlog.get_logger(),
     )
-    fetcher = LeafFetcher(context, blobs, Backoff(0.5, 30.0), filled.set, LIMITS)
+    fetcher = LeafFetcher(context, blobs, paid, Backoff(0.5, 30.0), filled.set, LIMITS)
     for pool in (2, 3):
         history = hostile(pool, 50)
         fetcher.want(history, history.missing())
@@ -90,8 +100,9 @@ async def test_a_root_that_is_gone_is_wanted_no_more(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     blobs: Any = Blobs()
+    paid: Any = Paid()
     context: Any = SimpleNamespace(supervisor=Supervisor())
-    fetcher = LeafFetcher(context, blobs, Backoff(0.5, 30.0), lambda: None, LIMITS)
+    fetcher = LeafFetcher(context, blobs, paid, Backoff(0.5, 30.0), lambda: None, LIMITS)
     history = hostile(1, 2)
     fetcher.want(history, history.missing())
     history.void(2, 9)

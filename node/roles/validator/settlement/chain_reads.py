@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from node.recent import Recent
 from node.settlement.history import PoolHistory
+from node.settlement.paid import PaidWork
 from proofs.encoding.leaves import SignedReceipt
 from proofs.settlement.audit import AuditFacts
 
@@ -29,10 +30,14 @@ class Budget:
 
 
 class ChainFacts:
-    """Reads facts; raises `ChainError`s. Owners of the newest `nodes` and `pools` are kept."""
+    """Reads facts; raises `ChainError`s. `paid` knows what earlier epochs paid for. Owners of the
+    newest `nodes` and `pools` are kept."""
 
-    def __init__(self, chain: ChainClient, nodes: int = 65_536, pools: int = 4096) -> None:
+    def __init__(
+        self, chain: ChainClient, paid: PaidWork, nodes: int = 65_536, pools: int = 4096
+    ) -> None:
         self._chain = chain
+        self._paid = paid
         self._owners: Recent[str, str] = Recent(nodes)
         self._creators: Recent[int, str] = Recent(pools)
 
@@ -76,11 +81,14 @@ class ChainFacts:
     async def before(
         self, history: PoolHistory, number: int, receipts: Iterable[SignedReceipt]
     ) -> AuditFacts:
-        """The facts by which epoch `number` is judged; earlier epochs' data must be here."""
+        """The facts by which epoch `number` with these receipts is judged; earlier epochs' data
+        must be here."""
+        receipts = list(receipts)
+        work = [(item.receipt.job_id, item.receipt.stage) for item in receipts]
         return AuditFacts(
             domain=self._chain.domain("ReceiptSettlement"),
             creator=await self.creator(history.pool_id),
             owners=await self.owners(receipts),
             earned=history.earned(number - 1),
-            paid=history.paid(number - 1),
+            paid=await self._paid.places(history.pool_id, work, number - 1),
         )

@@ -42,7 +42,8 @@ def work(number: int) -> SignedReceipt:
 
 async def test_owners_and_creators_are_kept_of_the_newest_and_asked_again() -> None:
     chain: Any = Chain()
-    facts = ChainFacts(chain, nodes=8, pools=4)
+    nobody: Any = None
+    facts = ChainFacts(chain, nobody, nodes=8, pools=4)
     for number in range(100):
         found = await facts.owners([work(number)])
         assert found == {f"w{number}": f"W{number}", "boss": "BOSS"}
