@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -258,7 +259,12 @@ def make_orchestrator(
     terms = GroupTerms(POOL, MODEL, "tiny", 4096, 256)
     return Orchestrator(
         node.context,
-        Coordinator(policy or Policy(stages=2), planner, identity=node.peer_id.encode()),
+        Coordinator(
+            policy or Policy(stages=2),
+            planner,
+            identity=node.peer_id.encode(),
+            draw=random.Random(0).random,
+        ),
         cutter,
         Builder(node.context, terms),
         parts,

@@ -6,6 +6,7 @@ parts that ask it are built (`chain_parts.py`); where there is none, those that 
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import trio
@@ -75,7 +76,12 @@ async def open_orchestrator(
     )
     orchestrator = Orchestrator(
         context,
-        Coordinator(policy, planner, identity=context.peer_id.encode()),
+        Coordinator(
+            policy,
+            planner,
+            identity=context.peer_id.encode(),
+            draw=random.SystemRandom().random,
+        ),
         cutter,
         Builder(context, terms),
         parts,

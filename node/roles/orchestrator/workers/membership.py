@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from node.wire.methods import INVITE
+
 if TYPE_CHECKING:
     from chain.client import ChainClient
 
 
 class Membership(Protocol):
     """Who gets into the pool, and who is put out of it. All methods raise `ChainError` where a
-    chain does not answer."""
+    chain does not answer. An invite is answered within `patience` seconds, or it has lapsed."""
+
+    patience: float
 
     async def sign_invite(self, address: str, deadline: int) -> bytes:
         """The inviter's signature that lets `address` in until `deadline` (unix seconds)."""
@@ -30,7 +34,10 @@ class Membership(Protocol):
 
 
 class ChainMembership:
-    """Membership in the pool `pool_id` of the chain, which this node owns."""
+    """Membership in the pool `pool_id` of the chain, which this node owns. Joining takes a worker
+    two transactions."""
+
+    patience = INVITE.timeout
 
     def __init__(self, chain: ChainClient, pool_id: int) -> None:
         self._chain = chain
@@ -55,7 +62,9 @@ class ChainMembership:
 
 class OpenMembership:
     """Without a chain: every worker that accepts is a member, and every announced validator may
-    judge."""
+    judge. Joining costs a worker nothing, and no time."""
+
+    patience = 10.0
 
     async def sign_invite(self, address: str, deadline: int) -> bytes:
         """Nobody checks one."""
