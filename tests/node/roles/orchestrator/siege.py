@@ -75,11 +75,8 @@ class Siege:
             self.feed(self._sybil(number))
 
     def _sybil(self, number: int) -> PeerAnnounced:
-        subnet = (
-            f"198.{number % self.subnets // 256}.{number % self.subnets % 256}.0/24"
-            if self.connected
-            else ""
-        )
+        place = number % self.subnets
+        subnet = f"198.{place // 256}.{place % 256}.0/24" if self.connected else ""
         return PeerAnnounced(
             f"sybil-{number:04}", 1 << 40, 1e-5, None, "", subnet, standing=self.standing
         )

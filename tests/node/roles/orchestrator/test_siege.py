@@ -16,7 +16,7 @@ from node.roles.orchestrator.coordinator.events import (
 from node.roles.orchestrator.coordinator.members import PINGS_TO_DEATH, MemberState
 from node.roles.orchestrator.coordinator.pool import PoolLimits
 from p2p.admission.standing import Standing
-from tests.node.roles.orchestrator.coordination import Pool, unit
+from tests.node.roles.orchestrator.coordination import Pool
 from tests.node.roles.orchestrator.siege import HONEST, Siege
 
 LOADS = 5.0
@@ -76,21 +76,18 @@ def test_workers_that_join_and_never_serve_are_bounded_and_leave_for_others() ->
 
 
 def test_a_worker_that_serves_or_is_staked_does_not_leave_the_table_for_strangers() -> None:
-    pool, work = Pool(limits=PoolLimits(members=8, invites=4)), unit(1)
+    pool = Pool(limits=PoolLimits(members=8, invites=4))
     pool.up()
-    pool.pool.members["w1"]  # in a ring
     staked = PeerAnnounced("staked", 1, 0.0, None, "", "192.0.2.0/24", Standing.STAKED)
     pool.feed(staked)
     pool.feed(PeerDeclined("staked", "busy"))
-    served = pool.coordinator._applier._tables
-    served.served(["w3"])
+    pool.coordinator._applier._tables.served(["w3"])
     for _ in range(PINGS_TO_DEATH):
         pool.feed(PeerPinged("w3", False))
     for number in range(100):
         pool.feed(PeerAnnounced(f"sybil{number}", 1, 0.0, None, "", "198.51.0.0/24"))
     assert len(pool.pool.members) == 8
     assert {"w1", "w2", "w3", "staked"} <= set(pool.pool.members)
-    assert work.unit_id not in pool.pool.units
 
 
 def test_of_strangers_those_that_let_an_invite_lapse_leave_first_then_the_newest_of_a_crowd() -> (
