@@ -22,8 +22,10 @@ module that is not), so that `prime-node --help` imports none of them.
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import dataclass
+from os import PathLike
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -65,6 +67,42 @@ class ResourceError(NodeError):
     """A port, folder or amount of memory is taken or lacking."""
 
     default_exit_code = EXIT_RESOURCE
+
+
+_HINTS = {
+    errno.EACCES: "check who may write there",
+    errno.EPERM: "check who may write there",
+    errno.EROFS: "the disk is mounted read-only",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or have the quota raised",
+    errno.EIO: "check the disk",
+    errno.ENOLCK: "the file system has no locks; choose another one",
+    errno.EOPNOTSUPP: "the file system cannot do this; choose another one",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "the system has too many open files",
+    errno.ENOMEM: "there is not enough memory",
+    errno.EAGAIN: "the system has too many processes or threads; see ulimit -u",
+}
+"""What the system may lack whatever people type, and what to do about it."""
+
+
+def system_error(
+    where: str | PathLike[str],
+    doing: str,
+    exc: OSError,
+    *,
+    wrong: type[InputError] = InputError,
+    hint: str = "",
+) -> NodeError:
+    """The error for what the system refuses: `doing` like "cannot write".
+
+    A `ResourceError` where the system lacks something; where the path is `wrong`, that error, with
+    this `hint`.
+    """
+    reason = exc.strerror or str(exc) or type(exc).__name__
+    message = f"{where}: {doing}: {reason}" if doing else f"{where}: {reason}"
+    lack = _HINTS.get(exc.errno or 0)
+    return wrong(message, hint) if lack is None else ResourceError(message, lack)
 
 
 @dataclass(frozen=True)
@@ -119,6 +157,10 @@ def translate(exc: BaseException) -> NodeError | None:
         base = getattr(sys.modules.get(row.module), row.name, None)
         if isinstance(base, type) and isinstance(exc, base):
             return NodeError(str(exc), row.hint, row.exit_code)
+    if isinstance(exc, OSError) and exc.errno in _HINTS:
+        return system_error(exc.filename or "the system", "", exc)
+    if isinstance(exc, MemoryError):
+        return ResourceError("there is not enough memory", "close something, or lower --memory")
     return None
 
 

@@ -11,7 +11,6 @@ development: it lives in memory, gives money away and mines at once.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -39,6 +38,7 @@ from chain.devnet.jsonrpc import (
     parse_request,
 )
 from chain.devnet.remote import RemoteChain, open_remote
+from chain.endpoint.environment import is_loopback
 from chain.errors import BadResponse, DevnetError, FaucetRefused, PortInUse
 from proofs.encoding.jsontext import parse_json
 from proofs.encoding.signing import address_of
@@ -156,7 +156,7 @@ class _Endpoints:
 
 def _check_host(request: HttpRequest) -> None:
     name = request.headers.get("host", "").rsplit(":", 1)[0].strip("[]")
-    if name != "localhost" and not _is_loopback(name):
+    if not is_loopback(name):
         raise HTTPException(403, "this chain is served to this machine only")
 
 
@@ -181,15 +181,8 @@ def _address_field(body: bytes) -> object:
     return value.get("address") if isinstance(value, dict) else None
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _bind(host: str, port: int) -> socket.socket:
-    if not _is_loopback(host):
+    if not is_loopback(host):
         raise DevnetError(f"the development chain binds loopback addresses only, not {host!r}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

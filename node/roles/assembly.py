@@ -151,6 +151,7 @@ def open_follower(
         ),
         blobs,
         all_epochs=needs_all_epochs(context.config.roles),
+        pays_by_work="validator" in context.config.roles,
         confirmations=table.confirmations,
         timing=timing,
     )

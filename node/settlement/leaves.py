@@ -1,7 +1,8 @@
 """Getting the published data of posted epochs, from whoever has them.
 
 Each root has a task of its own, which asks until somebody has its data or the root is gone; it
-waits for nobody else. Data count when they rebuild exactly the posted root, whoever sent them.
+waits for nobody else. Data count when they rebuild exactly the posted root, whoever sent them. That
+they did is noted in the journal, with what they paid for, so that a restart reads only the newest.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import trio
 
 from node.context import NodeContext
 from node.retry import Backoff, tries
-from node.settlement.history import PoolHistory, PostedEpoch
+from node.settlement.history import KEPT, PoolHistory, PostedEpoch
+from node.settlement.paid import PaidWork, root_hash
 from node.wire.blobs import BlobStore
 from node.wire.peer_addresses import peers_by_address
 from proofs.errors import ProofError
@@ -23,10 +25,16 @@ class LeafFetcher:
     """Fills histories. `filled` is called whenever an epoch's data were added to one."""
 
     def __init__(
-        self, context: NodeContext, blobs: BlobStore, backoff: Backoff, filled: Callable[[], None]
+        self,
+        context: NodeContext,
+        blobs: BlobStore,
+        paid: PaidWork,
+        backoff: Backoff,
+        filled: Callable[[], None],
     ) -> None:
         self._context = context
         self._blobs = blobs
+        self._paid = paid
         self._backoff = backoff
         self._filled = filled
         self._under_way: set[tuple[int, int, bytes]] = set()
@@ -48,12 +56,30 @@ class LeafFetcher:
                     nursery, "settlement: epoch data", self._fetch, history, entry, key
                 )
 
-    async def fill_from_disk(self, history: PoolHistory) -> None:
-        """Fill what is missing with the data that are here already."""
-        for entry in history.missing():
-            epoch = await self._rebuilt(await self._blobs.get(entry.posted.root.data_hash))
-            if epoch is not None:
-                history.fill(entry.number, epoch)
+    async def restore(self, histories: Iterable[PoolHistory], *, newest: bool) -> None:
+        """Fill histories with what is here already: epochs that earlier runs have seen by their
+        rows, all others from the blob folder; `newest`: only the newest ones of those."""
+        known = await self._paid.filled()
+        for history in histories:
+            for entry in list(history.entries):
+                root = known.get((history.pool_id, entry.number))
+                if root is not None and root == root_hash(entry.posted.root):
+                    history.trust(entry.number)
+            for entry in history.missing():
+                if newest and entry.number <= history.last - KEPT:
+                    continue
+                epoch = await self._rebuilt(await self._blobs.get(entry.posted.root.data_hash))
+                if epoch is not None and history.fits(entry.number, epoch):
+                    await self._paid.note(entry.posted.root, epoch)
+                    history.fill(entry.number, epoch)
+
+    async def data_of(self, entry: PostedEpoch) -> Epoch | None:
+        """The data of an epoch, however old: from memory, from the disk or from peers; None where
+        nobody has them."""
+        if entry.epoch is not None:
+            return entry.epoch
+        peers = self._peers(entry.posted.signers)
+        return await self._rebuilt(await self._blobs.fetch(entry.posted.root.data_hash, peers))
 
     async def _fetch(
         self, history: PoolHistory, entry: PostedEpoch, key: tuple[int, int, bytes]
@@ -74,6 +100,11 @@ class LeafFetcher:
 
     async def _take(self, history: PoolHistory, entry: PostedEpoch, epoch: Epoch) -> None:
         root = entry.posted.root
+        if history.fits(entry.number, epoch):
+            await self._paid.note(root, epoch)
+        known = history.get(entry.number)
+        if known is None or known.posted != entry.posted:
+            return  # it went meanwhile; whoever comes in its place replaces its rows
         if not history.fill(entry.number, epoch):
             self._context.log.error(
                 "published leaves are not the posted root's", pool=root.pool_id, epoch=root.epoch

@@ -7,7 +7,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgpack
 import structlog
@@ -97,6 +97,7 @@ class Words:
     """A tokenizer whose token 10 + i is written "<i>"."""
 
     eos_ids = (EOS,)
+    special: ClassVar[dict[str, int]] = {}
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         return [3, 4, 5]
@@ -134,6 +135,7 @@ class Node:
                 source or Reader(chain.ledger),
                 blobs,
                 all_epochs=needs_all_epochs(context.config.roles),
+                pays_by_work="validator" in context.config.roles,
                 confirmations=1,
                 timing=FOLLOWING,
             )

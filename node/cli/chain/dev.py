@@ -64,11 +64,10 @@ def dev(
     addresses = [check_address(text) for text in validator or ()]
 
     async def serve() -> None:
-        import signal
-
+        from node.console.signals import ending_signals
         from node.onchain.devchain import run_dev_chain
 
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(*ending_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 running: DevNetwork = await nursery.start(
                     lambda *, task_status: run_dev_chain(

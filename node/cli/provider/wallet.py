@@ -143,8 +143,9 @@ def _name_network(data: DataDir, network_file: Path | None) -> None:
     import tomli_w
 
     from node.config.files import write_atomically
+    from node.config.typed import expand
 
-    named = {"network_file": str(network_file.expanduser().absolute())}
+    named = {"network_file": str(expand(network_file))}
     write_atomically(data.config, tomli_w.dumps(named).encode())
 
 
@@ -216,10 +217,11 @@ def _peer_id(file: KeyFile) -> str | None:
 def _export(data: DataDir, target: Path) -> None:
     """Encrypt the provider's key again, into a file that does not exist yet."""
     from node.config.keystore import load_key, save_key
+    from node.config.typed import expand
     from node.console import ask
 
     key = load_key(data.provider_key, ask=ask.passphrase)
-    save_key(target.expanduser(), key, ask.new_passphrase())
+    save_key(expand(target), key, ask.new_passphrase())
 
 
 @app.command("balance")

@@ -49,6 +49,7 @@ from node.roles.validator.settlement.unpaid import NoConvictions, UnpaidSettleme
 from node.roles.validator.timing import SettlementTiming, ValidatorTiming
 from node.roles.validator.verdicts import Prosecution, Settlement, Verdicts
 from node.settlement.follower import SettlementFollower
+from node.settlement.paid import PaidWork
 from pipeline.engine.control.client import EngineClient, open_engine
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model
@@ -169,14 +170,15 @@ def open_settlement(
 ) -> ValidatorSettlement:
     """A validator's settlement by itself, for whoever brings its own verdicts."""
     timing = timing or SettlementTiming()
-    facts = ChainFacts(chain)
+    paid = PaidWork(context.journal)
+    facts = ChainFacts(chain, paid)
     auditor = Auditor(context, chain, follower, facts, timing.audits)
     parts = SettlementParts(
         Proposer(context, chain, follower, facts, timing.rules, timing.proposals),
         Cosigner(context, chain, follower, facts),
         RootGuard(context, follower, auditor),
     )
-    return ValidatorSettlement(context, follower, parts, timing.recheck)
+    return ValidatorSettlement(context, follower, paid, parts, timing.recheck)
 
 
 def open_validator_engine(context: NodeContext) -> AbstractAsyncContextManager[EngineClient]:

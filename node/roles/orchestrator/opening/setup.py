@@ -75,6 +75,7 @@ async def open_orchestrator(
         context_length=min(model.manifest.max_positions, section.tokens_per_sequence),
         unit_size=section.unit_size,
         vocab_size=model.manifest.vocab_size,
+        model_context=model.manifest.max_positions,
     )
     orchestrator = Orchestrator(
         context,

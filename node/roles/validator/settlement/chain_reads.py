@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from node.settlement.history import PoolHistory
+from node.settlement.paid import PaidWork
 from proofs.encoding.leaves import SignedReceipt
 from proofs.settlement.audit import AuditFacts
 
@@ -27,10 +28,11 @@ class Budget:
 
 
 class ChainFacts:
-    """Reads facts; raises `ChainError`s."""
+    """Reads facts; raises `ChainError`s. `paid` knows what earlier epochs paid for."""
 
-    def __init__(self, chain: ChainClient) -> None:
+    def __init__(self, chain: ChainClient, paid: PaidWork) -> None:
         self._chain = chain
+        self._paid = paid
         self._owners: dict[str, str] = {}
         self._creators: dict[int, str] = {}
 
@@ -69,11 +71,14 @@ class ChainFacts:
     async def before(
         self, history: PoolHistory, number: int, receipts: Iterable[SignedReceipt]
     ) -> AuditFacts:
-        """The facts by which epoch `number` is judged; earlier epochs' data must be here."""
+        """The facts by which epoch `number` with these receipts is judged; earlier epochs' data
+        must be here."""
+        receipts = list(receipts)
+        work = [(item.receipt.job_id, item.receipt.stage) for item in receipts]
         return AuditFacts(
             domain=self._chain.domain("ReceiptSettlement"),
             creator=await self.creator(history.pool_id),
             owners=await self.owners(receipts),
             earned=history.earned(number - 1),
-            paid=history.paid(number - 1),
+            paid=await self._paid.places(history.pool_id, work, number - 1),
         )

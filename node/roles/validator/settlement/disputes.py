@@ -161,15 +161,16 @@ class RootGuard:
             match fault:
                 case CountedTwice(index=index, other_epoch=other_number, other_index=other_index):
                     other = entry if other_number == entry.number else history.get(other_number)
-                    if epoch is None or other is None or other.epoch is None:
+                    before = None if other is None else await self._follower.data(other)
+                    if epoch is None or other is None or before is None:
                         return False
                     await chain.disputes.prove_double_count(
                         posted,
                         epoch.leaf(index),
                         epoch.data.receipts[index].receipt,
                         other.posted,
-                        other.epoch.leaf(other_index),
-                        other.epoch.data.receipts[other_index].receipt,
+                        before.leaf(other_index),
+                        before.data.receipts[other_index].receipt,
                     )
                 case BadReceipt(index=index):
                     await chain.disputes.dispute_receipt(posted, index)
