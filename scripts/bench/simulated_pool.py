@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import structlog
@@ -90,6 +90,7 @@ class Letters:
     """A tokenizer of the letters' codes; what a real one costs is no question of scale."""
 
     eos_ids = (2,)
+    special: ClassVar[dict[str, int]] = {}
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         """A token a letter."""
