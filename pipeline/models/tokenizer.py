@@ -117,6 +117,9 @@ class ChatTokenizer:
         """The chat template; None where the model has none."""
         self.generation: Generation = _generation(files)
         """How the model wants its tokens chosen."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        self.special: dict[str, int] = {t.content: i for i, t in added.items() if t.special}
+        """Tokens that leave no text, with their ids."""
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
