@@ -19,7 +19,7 @@ import trio
 from chain.errors import ChainError
 from node.context import NodeContext
 from node.errors import InputError
-from node.onchain.receipt_domain import chain_refusals
+from node.onchain.validators import ValidatorsOnly
 from node.retry import Backoff, tries
 from node.roles.validator.journal_events import ConvictionFound, VerdictSigned
 from node.roles.validator.settlement.quorum import NotEnough, collect
@@ -27,7 +27,6 @@ from node.roles.validator.settlement.turns import turn_of
 from node.wire.messages.settlement import ConvictRequest
 from node.wire.messages.verification import Countersigned
 from node.wire.methods import CONVICT
-from node.wire.peer_addresses import address_of_peer
 from node.wire.rpc import call, serve
 from p2p.errors import Refused
 from proofs.encoding.eip712 import Domain
@@ -80,6 +79,7 @@ class Convictions:
         self._context = context
         self._chain = chain
         self._timing = timing or ConvictionTiming()
+        self._validators = ValidatorsOnly(chain, context.now)
         self._send, self._receive = trio.open_memory_channel[Conviction](MAX_WAITING)
 
     async def note(self, bundle: UnitBundle, verdict: Verdict) -> None:
@@ -98,7 +98,7 @@ class Convictions:
 
     async def run(self) -> None:
         """See convictions through until cancelled."""
-        serve(self._context.network, CONVICT, self._on_convict)
+        serve(self._context.network, CONVICT, self._on_convict, self._validators.require)
         async with trio.open_nursery() as nursery:
             async for conviction in self._receive:
                 self._context.supervisor.task(
@@ -136,9 +136,6 @@ class Convictions:
 
     async def _on_convict(self, peer_id: str, request: ConvictRequest) -> Countersigned:
         """Sign what this node's own verdict says. Raises `Refused`."""
-        with chain_refusals():
-            if not await self._chain.validators.weight_of(address_of_peer(peer_id)):
-                raise Refused("not_a_validator", "only validators ask for convictions")
         try:
             conviction = Conviction.from_bytes(request.conviction)
         except (ProofError, ValueError) as exc:

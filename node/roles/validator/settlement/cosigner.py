@@ -18,11 +18,11 @@ import trio
 from node.context import NodeContext
 from node.errors import InputError
 from node.onchain.receipt_domain import chain_refusals
+from node.onchain.validators import ValidatorsOnly
 from node.roles.validator.journal_events import EpochCosigned
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.settlement.follower import SettlementFollower
 from node.wire.messages.settlement import Cosigned, CosignRequest
-from node.wire.peer_addresses import address_of_peer
 from p2p.errors import Refused
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import EpochRoot
@@ -61,7 +61,7 @@ def torn_apart(epoch: Epoch, accepted: Accepted) -> bool:
 
 
 class Cosigner:
-    """Answers `cosign`."""
+    """Answers `cosign`, from those whom `validators` lets in."""
 
     def __init__(
         self,
@@ -71,9 +71,9 @@ class Cosigner:
         facts: ChainFacts,
     ) -> None:
         self._context = context
-        self._chain = chain
         self._follower = follower
         self._facts = facts
+        self.validators = ValidatorsOnly(chain, context.now)
         self._busy = trio.Lock()
         self._asking: set[str] = set()
 
@@ -81,8 +81,6 @@ class Cosigner:
         self, peer_id: str, request: CosignRequest, accepted_in: Callable[[int], Accepted]
     ) -> Cosigned:
         """Sign, or name what is not accepted here. Raises `Refused`."""
-        with chain_refusals():
-            await self._require_validator(peer_id)
         try:
             root = EpochRoot.from_bytes(request.root)
         except (ProofError, ValueError) as exc:
@@ -151,8 +149,3 @@ class Cosigner:
             )
         )
         return Cosigned(signature=sign_digest(self._context.key, digest), unknown=())
-
-    async def _require_validator(self, peer_id: str) -> None:
-        address = address_of_peer(peer_id)
-        if not address or not await self._chain.validators.weight_of(address):
-            raise Refused("not_a_validator", f"{address or peer_id} does not validate on chain")

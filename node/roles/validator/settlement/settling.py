@@ -101,7 +101,8 @@ class ValidatorSettlement:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Settle until cancelled. The follower must run already."""
         self._drop_paid()
-        serve(self._context.network, COSIGN, self._on_cosign)
+        validators_only = self._parts.cosigner.validators.require
+        serve(self._context.network, COSIGN, self._on_cosign, validators_only)
         async with trio.open_nursery() as nursery:
             keep = self._context.supervisor.keep
             keep(nursery, "settlement: paid", self._watch_paid)
