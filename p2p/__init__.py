@@ -11,5 +11,5 @@ Start at `p2p.network`. Rooms, each of which imports only those below it:
 
 Outside this package, import `p2p.network`, `p2p.identity`, `p2p.errors`, `p2p.records.record`,
 `p2p.peering.events`, `p2p.messages.serving.ServiceTiming`, `p2p.messages.streams`, `p2p.parts` and
-`p2p.admission.standing`; the rest is its own business.
+`p2p.admission`; the rest is its own business.
 """

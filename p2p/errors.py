@@ -37,6 +37,10 @@ class PeerBanned(PeerUnreachable):
     """The peer's score is below the ban threshold; it is neither dialled nor answered."""
 
 
+class RequestTooLarge(P2PError):
+    """A request of our own is over what its protocol takes; it was not sent, and never can be."""
+
+
 class RequestTimeout(P2PError):
     """The deadline passed before the answer was complete."""
 

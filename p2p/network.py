@@ -139,6 +139,8 @@ class Network:
             network=self._name,
             clock=config.wall_clock,
             on_record=lambda record: book.remember(record.peer_id, record.addresses),
+            judge=self.standing,
+            connected=lambda: self._peers.all(),
         )
         self._peers = Peers(
             self._host,
@@ -148,6 +150,7 @@ class Network:
             addresses_of=self._record_addresses,
             find_peer=self._dht.find_peer,
             clock=config.clock,
+            configured=config.bootstrap,
         )
         self._opener = StreamOpener(self._host, self._peers, self._name)
         self._upkeep = Upkeep(
@@ -204,6 +207,11 @@ class Network:
     def troubles(self) -> tuple[PartTrouble, ...]:
         """Background parts that a surprise ended, and which were started again."""
         return self._parts.troubles
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Why others do not see this node as it is: its clock, or a second node with its key."""
+        return self._exchange.troubles()
 
     def standing(self, peer_id: str) -> Standing:
         """How the peer stands: by the node's judge where it has one, else by its conduct."""

@@ -1,17 +1,18 @@
-"""Whether a peer validates on chain: what is asked before anything of its request is read.
+"""Whether a peer is a staked validator, without asking the chain for whoever asks.
 
-Anybody can make this node ask the chain, so few questions run at a time, one for a peer, and a
-validator's good answer is remembered for a while: strangers who ask keep no validator waiting that
-was here lately.
+The list of validators is read at most once in `seconds`, whoever asks and however often, and so is
+the stake of each of them. So a stranger's request costs nothing, and a new validator is turned away
+for a few seconds at most. Where the chain does not answer, what it said last counts for a while.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from node.onchain.receipt_domain import chain_refusals
+import trio
+
+from chain.errors import ChainError
 from node.wire.peer_addresses import address_of_peer
 from p2p.errors import Refused
 
@@ -19,44 +20,62 @@ if TYPE_CHECKING:
     from chain.client import ChainClient
 
 
-@dataclass(frozen=True)
-class LookupLimits:
-    """`at_once` questions run at a time; that a peer is a validator holds for `seconds`, of the
-    newest `known`."""
-
-    at_once: int = 8
-    seconds: float = 60.0
-    known: int = 1024
-
-
-class ValidatorsOnly:
-    """Lets validators in. `now` gives monotonic seconds."""
+class StakedPeers:
+    """`now` gives monotonic seconds. An answer holds for `seconds`, and for `stale` where the chain
+    gives no other."""
 
     def __init__(
-        self, chain: ChainClient, now: Callable[[], float], limits: LookupLimits | None = None
+        self,
+        chain: ChainClient,
+        now: Callable[[], float],
+        seconds: float = 5.0,
+        stale: float = 60.0,
     ) -> None:
         self._chain = chain
         self._now = now
-        self._limits = limits or LookupLimits()
-        self._until: dict[str, float] = {}
-        self._asking: set[str] = set()
+        self._seconds = seconds
+        self._stale = stale
+        self._reading = trio.Lock()
+        self._asked = float("-inf")
+        self._read = float("-inf")
+        self._weights: dict[str, int | None] = {}
+        """By address of every validator; None until it was asked for."""
 
-    async def require(self, peer_id: str) -> None:
-        """Raise `Refused` unless the peer has a validator's weight."""
-        if self._until.get(peer_id, 0.0) > self._now():
-            return
-        if peer_id in self._asking or len(self._asking) >= self._limits.at_once:
-            raise Refused("busy", "the chain is being asked about others; ask again")
+    async def require(self, peer_id: str) -> str:
+        """The validator's address. Raises `Refused` for a peer that is none, or where the chain
+        does not tell."""
         address = address_of_peer(peer_id)
-        self._asking.add(peer_id)
-        try:
-            with chain_refusals():
-                weight = await self._chain.validators.weight_of(address) if address else 0
-        finally:
-            self._asking.discard(peer_id)
-        self._until.pop(peer_id, None)
+        if not address:
+            raise Refused("not_a_validator", "that peer id is not of a secp256k1 key")
+        async with self._reading:
+            await self._read_list()
+            if address not in self._weights:
+                raise Refused("not_a_validator", f"{address} does not validate on chain")
+            weight = self._weights[address]
+            if weight is None:
+                weight = self._weights[address] = await self._ask_weight(address)
         if not weight:
-            raise Refused("not_a_validator", f"{address or peer_id} does not validate on chain")
-        self._until[peer_id] = self._now() + self._limits.seconds
-        while len(self._until) > self._limits.known:
-            del self._until[next(iter(self._until))]
+            raise Refused("not_a_validator", f"{address} does not validate on chain")
+        return address
+
+    async def _read_list(self) -> None:
+        now = self._now()
+        if now - self._asked < self._seconds:
+            if now - self._read >= self._stale:
+                raise Refused("chain", "the chain does not say who validates; ask again")
+            return
+        self._asked = now
+        try:
+            addresses = await self._chain.validators.addresses()
+        except ChainError as exc:
+            if now - self._read >= self._stale:
+                raise Refused("chain", str(exc)) from exc
+            return
+        self._read = self._now()
+        self._weights = dict.fromkeys(addresses)
+
+    async def _ask_weight(self, address: str) -> int:
+        try:
+            return await self._chain.validators.weight_of(address)
+        except ChainError as exc:
+            raise Refused("chain", str(exc)) from exc

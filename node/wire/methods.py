@@ -31,7 +31,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from node.wire.messages.fields import MAX_BUNDLE, MAX_VERDICT, Body, Done, StageRef
+from node.wire.messages.fields import MAX_BUNDLE, MAX_REPORT, MAX_VERDICT, Body, Done, StageRef
 from node.wire.messages.settlement import (
     ConvictRequest,
     Cosigned,
@@ -91,7 +91,7 @@ LOAD = Method("load", LoadStage, StageLoaded, timeout=300.0)
 RING = Method("ring", StageRef, Done, timeout=60.0, max_request=4096)
 EDGE = Method("edge", EdgeRequest, EdgeAnswer, timeout=15.0, max_request=4096)
 ASSIGN = Method("assign", Assign, Done, timeout=15.0, max_request=MAX_BUNDLE)
-PROGRESS = Method("progress", Progress, Done, timeout=15.0, max_request=MAX_BUNDLE)
+PROGRESS = Method("progress", Progress, Done, timeout=15.0, max_request=MAX_REPORT)
 TROUBLE = Method("trouble", Trouble, Done, timeout=10.0, max_request=8192)
 CLAIM = Method("claim", ClaimRequest, ClaimAnswer, timeout=60.0, max_answer=MAX_BUNDLE)
 COUNTERSIGN = Method(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def find_source(source: str) -> Source:
     """
     if source == SMOLLM2:
         return find_wheel()
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # left as it is where there is no home
     if path.is_file() and path.suffix == ".gguf":
         return Source(_plain(path.stem), path.resolve(), _label("gguf", path.name, [path]))
     if path.is_dir():

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def open_model(store: Path, which: str) -> PreparedModel:
         ModelNotFound: none or several go by that name.
         InvalidModel: a folder was named and its content is not well-formed.
     """
-    path = Path(which).expanduser()
+    path = Path(os.path.expanduser(which))  # left as it is where there is no home
     if (path / MANIFEST).is_file():
         return open_folder(path)
     models = list_models(store)

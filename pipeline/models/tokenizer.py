@@ -80,6 +80,9 @@ class ChatTokenizer:
         self._special = _special_tokens(files, settings)
         self._template = _template(files, settings)
         self.eos_ids: tuple[int, ...] = self._eos_ids(files)
+        added = self._tokenizer.get_added_tokens_decoder()
+        self.special: dict[str, int] = {t.content: i for i, t in added.items() if t.special}
+        """Tokens that leave no text, with their ids."""
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
