@@ -122,6 +122,11 @@ def _split(value: object) -> object:
 
 
 def _check_listen(value: str) -> str:
+    if value.startswith("/dns"):
+        raise ValueError(
+            "an address to listen on or to announce has numbers, since other nodes look up no "
+            "names, like /ip4/203.0.113.7/tcp/4001"
+        )
     match = _LISTEN.match(value)
     if match is None or int(match[1]) > 65535:
         raise ValueError("an address is a multiaddr like /ip4/0.0.0.0/tcp/4001")

@@ -72,12 +72,14 @@ def require_token(request: Request, token: str) -> None:
         )
 
 
-async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
-    """The whole body. Raises `HttpRefusal`: 413 over `limit` bytes, 408 when it takes too long."""
+async def read_body(request: Request, limit: int = MAX_BODY, *, hint: str = "") -> bytes:
+    """The whole body. Raises `HttpRefusal`: 413 over `limit` bytes, with the `hint`, 408 when it
+    takes too long."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdigit():
         raise HttpRefusal(400, "bad_request", "Content-Length is not a number")
-    too_large = HttpRefusal(413, "too_large", f"a body has at most {limit} bytes", limit=limit)
+    message = f"a body has at most {limit} bytes"
+    too_large = HttpRefusal(413, "too_large", message, limit=limit, hint=hint)
     if int(declared) > limit:
         raise too_large
     body = bytearray()
@@ -111,7 +113,9 @@ async def read_lines(request: Request, longest: int = MAX_LINE) -> AsyncIterator
         rest += b"\n" if chunk is None else chunk
         *lines, last = rest.split(b"\n")
         if max(map(len, [*lines, last])) > longest:
-            raise HttpRefusal(413, "too_large", f"a line has at most {longest} bytes")
+            message = f"a line has at most {longest} bytes"
+            hint = "one line is one prompt"
+            raise HttpRefusal(413, "too_large", message, limit=longest, hint=hint)
         for line in lines:
             yield bytes(line)
         if chunk is None:

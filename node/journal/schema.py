@@ -19,9 +19,10 @@ import sqlite3
 APPLICATION_ID = 0x7072_6A6E
 """Marks the file as a prime-node journal ("prjn")."""
 
-OLDEST = 3
-"""Version 1 was that of prime-node 0.1.0, version 2 had no tables of work."""
-_V3 = (
+OLDEST = 4
+"""Version 1 was that of prime-node 0.1.0, version 2 had no tables of work, version 3 did not know
+what a job's key stands for."""
+_V4 = (
     "CREATE TABLE migrations (version INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT",
     """CREATE TABLE events (
         id   INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -42,13 +43,16 @@ _V3 = (
         sealed    INTEGER NOT NULL,
         cancelled INTEGER NOT NULL,
         ended     REAL NOT NULL,
-        exported  REAL NOT NULL
+        exported  REAL NOT NULL,
+        refused   INTEGER NOT NULL,
+        content   BLOB NOT NULL
     ) STRICT""",
     """CREATE TABLE units (
         cursor  INTEGER PRIMARY KEY AUTOINCREMENT,
         unit_id BLOB NOT NULL UNIQUE,
         job     INTEGER NOT NULL,
         first   INTEGER NOT NULL,
+        last    INTEGER NOT NULL,
         size    INTEGER NOT NULL,
         state   INTEGER NOT NULL,
         attempt INTEGER NOT NULL,
@@ -58,7 +62,7 @@ _V3 = (
         outcome BLOB
     ) STRICT""",
     "CREATE INDEX units_by_job ON units (job, state, cursor, size, tokens)",
-    "CREATE UNIQUE INDEX units_in_order ON units (job, first)",
+    "CREATE UNIQUE INDEX units_in_order ON units (job, last)",
     "CREATE TABLE epochs (number INTEGER PRIMARY KEY, payment TEXT NOT NULL) STRICT",
     """CREATE TABLE filled (
         pool  INTEGER NOT NULL,
@@ -77,7 +81,7 @@ _V3 = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_V3,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_V4,)
 NEWEST = OLDEST + len(MIGRATIONS) - 1
 
 

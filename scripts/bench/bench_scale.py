@@ -259,7 +259,7 @@ def alone(units: int) -> Alone:
 async def _units(cutter: JobCutter, count: int, job_id: str) -> list[Unit]:
     made: list[Unit] = []
     async for batch in prompts(count):
-        made += cutter.cut(job_id, len(made), batch)
+        made += cutter.cut(job_id, len(made), batch).units
     return made
 
 

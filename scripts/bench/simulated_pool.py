@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import structlog
@@ -94,6 +94,7 @@ class Letters:
     """A tokenizer of the letters' codes; what a real one costs is no question of scale."""
 
     eos_ids = (2,)
+    special: ClassVar[dict[str, int]] = {}
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         """A token a letter."""
@@ -264,7 +265,7 @@ class SimulatedPool(Orchestrator):
         """Have the rows of a job's next `count` units say that they are accepted, and epochs pay
         them, without the work: for a history that is there before anything is measured."""
         job, journal = self.ledger.jobs[job_id], self._context.journal
-        (made,) = self._cutter.cut(job_id, 0, [Prompt.model_validate({"prompt": "p"})])
+        (made,) = self._cutter.cut(job_id, 0, [Prompt.model_validate({"prompt": "p"})]).units
         (ended,) = (s.ended(1, FinishReason.LENGTH, OUTPUT) for s in made.sequences)
         made = replace(made, sequences=(ended,), verdict={"validator": VALIDATOR})
         tokens = len(OUTPUT)

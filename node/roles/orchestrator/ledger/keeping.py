@@ -83,7 +83,7 @@ def stored_jobs(connection: sqlite3.Connection, now: float) -> list[tuple[Stored
         job = StoredJob(job_id, units, ended or (now if over else 0.0), exported, judging)
         (mean,) = connection.execute(
             "SELECT AVG(128 + LENGTH(prompts) + IFNULL(LENGTH(outcome), 0)) FROM"
-            " (SELECT prompts, outcome FROM units WHERE job = ? ORDER BY first LIMIT ?)",
+            " (SELECT prompts, outcome FROM units WHERE job = ? ORDER BY last LIMIT ?)",
             (number, SAMPLE),
         ).fetchone()
         found.append((job, int(units * (mean or 0.0))))
