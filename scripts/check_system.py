@@ -3,9 +3,9 @@
 
     python3 scripts/check_system.py
 
-One package, fastecdsa (libp2p needs it), comes as source only, so a C compiler, Python's headers and
-GMP are needed, unless pip has built it here before. Ends with 0, or with 5 and the one command that
-installs what lacks. Runs on any Python 3, to be able to say that another one is needed.
+One package, fastecdsa (libp2p needs it), comes as source only, so a C compiler, Python's headers
+and GMP are needed, unless pip has built it here before. Ends with 0, or with 5 and the one command
+that installs what lacks. Runs on any Python 3, to be able to say that another one is needed.
 """
 
 from __future__ import annotations
