@@ -83,7 +83,7 @@ class ChainFollower:
         self._state = SettlementState()
         paid = PaidWork(context.journal, by_work=pays_by_work)
         self._fetcher = LeafFetcher(context, blobs, paid, self._timing.leaves, self._notify)
-        self._nursery: trio.Nursery | None = None
+        self._running = False
         self._changed = trio.Event()
         self._ahead = 0.0
         self.version = 0
@@ -134,9 +134,10 @@ class ChainFollower:
         await self._look_at_clock()
         self.blobs.serve()
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._running = True
             self._fill_all()
             task_status.started()
+            nursery.start_soon(self._fetcher.run)
             self._context.supervisor.keep(nursery, "settlement: chain", self._follow)
 
     async def restore(self) -> None:
@@ -192,14 +193,14 @@ class ChainFollower:
 
     def _fill_all(self) -> None:
         """Start fetching what is wanted and neither here nor being fetched."""
-        if self._nursery is None:
+        if not self._running:
             return
         for history in self.histories.values():
             if self.wants(history.pool_id):
                 missing = history.missing()
                 if not self._all_epochs:
                     missing = [entry for entry in missing if entry.number == history.last]
-                self._fetcher.start(self._nursery, history, missing)
+                self._fetcher.want(history, missing)
 
     def _notify(self) -> None:
         self.version += 1

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from node.config.hardware import detect_device
 from node.context import NodeContext
 from node.onchain.blocks import Blocks
+from node.onchain.validators import StakedPeers
 from node.roles.validator.intake.authority import AnySender, Authority, PoolOwners
 from node.roles.validator.judging.engine import ReplayEngine
 from node.roles.validator.judging.judge import Judge
@@ -139,6 +140,7 @@ def _with_chain(
     timing: ValidatorTiming,
 ) -> _ChainParts:
     blocks = Blocks(context, chain, follower.confirmations)
+    staked = StakedPeers(chain, context.now)
     rate = context.config.validator.check_rate
     chooser = SequenceChooser(chain, blocks, records, rate, context.log)
     return _ChainParts(
@@ -146,8 +148,8 @@ def _with_chain(
         ChainPreparer(blocks, chooser, timing.judging.noise),
         ThresholdsOnChain(chain),
         StakedValidators(context, chain),
-        open_settlement(context, chain, follower, timing.settlement),
-        Convictions(context, chain, timing.convictions),
+        open_settlement(context, chain, follower, timing.settlement, staked),
+        Convictions(context, chain, staked, timing.convictions),
     )
 
 
@@ -167,6 +169,7 @@ def open_settlement(
     chain: ChainClient,
     follower: SettlementFollower,
     timing: SettlementTiming | None = None,
+    staked: StakedPeers | None = None,
 ) -> ValidatorSettlement:
     """A validator's settlement by itself, for whoever brings its own verdicts."""
     timing = timing or SettlementTiming()
@@ -175,7 +178,7 @@ def open_settlement(
     auditor = Auditor(context, chain, follower, facts, timing.audits)
     parts = SettlementParts(
         Proposer(context, chain, follower, facts, timing.rules, timing.proposals),
-        Cosigner(context, chain, follower, facts),
+        Cosigner(context, staked or StakedPeers(chain, context.now), follower, facts),
         RootGuard(context, follower, auditor),
     )
     return ValidatorSettlement(context, follower, paid, parts, timing.recheck)

@@ -66,15 +66,17 @@ class RootGuard:
             self._context.supervisor.keep(nursery, "settlement: answers", self._answers.run)
             while True:
                 version = await self._follower.wait_changed(version)
+                standing = set()
                 for history in list(self._follower.histories.values()):
                     entry = history.newest
                     if entry is None or self._follower.is_final(history, entry):
                         continue
-                    if (entry.posted, entry.block) not in self._seen:
-                        self._seen.add((entry.posted, entry.block))
+                    standing.add(seen := (entry.posted, entry.block))
+                    if seen not in self._seen:
                         self._context.supervisor.keep(
                             nursery, "settlement: audit", self._audit, history, entry
                         )
+                self._seen = standing  # what is final, or gone, is not looked at again
 
     async def _audit(self, history: PoolHistory, entry: PostedEpoch) -> None:
         """Go on until the root is judged or can no longer be disputed. A chain that does not answer

@@ -106,7 +106,8 @@ class ValidatorSettlement:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Settle until cancelled. The follower must run already."""
         await self._drop_paid()
-        serve(self._context.network, COSIGN, self._on_cosign)
+        cosigner = self._parts.cosigner
+        serve(self._context.network, COSIGN, self._on_cosign, cosigner.staked.require)
         async with trio.open_nursery() as nursery:
             keep = self._context.supervisor.keep
             keep(nursery, "settlement: paid", self._watch_paid)
