@@ -37,14 +37,17 @@ class Reporter:
         self._ended = ended
         self._metrics = metrics
         self._log = log
+        self._most = 0
         self._rate: deque[tuple[float, int]] = deque(maxlen=max(window, 2))
         self._groups: dict[bytes, GroupState] = {}
         self._obstacle = ""
 
     @property
     def tokens(self) -> int:
-        """Output tokens of all units as they stand."""
-        return self._pool.tokens + self._ended()
+        """Output tokens of all units; those of a unit that is done again stay counted, until the
+        second try has more."""
+        self._most = max(self._most, self._pool.tokens + self._ended())
+        return self._most
 
     @property
     def tokens_per_second(self) -> float:

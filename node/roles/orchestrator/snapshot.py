@@ -82,7 +82,10 @@ class JobSnapshot:
 
 
 def job_snapshot(job: Job, pool: PoolView) -> JobSnapshot:
-    """A job by its counts on disk and what the tables have of it."""
+    """A job by its counts on disk and what the tables have of it.
+
+    `tokens` never falls: those of a unit that is done again stay counted (`Job.most_tokens`).
+    """
     accepted = job.sequences[RowState.ACCEPTED]
     completed = accepted + job.sequences[RowState.VERIFYING]
     tokens = job.tokens.total()
@@ -93,6 +96,7 @@ def job_snapshot(job: Job, pool: PoolView) -> JobSnapshot:
         started = started or unit.state is not UnitState.QUEUED or unit.attempt > 0
         completed += sum(s.finished for s in unit.sequences)
         tokens += sum(len(s.output_ids) for s in unit.sequences)
+    job.most_tokens = tokens = max(job.most_tokens, tokens)
     state: JobState = "running" if started else "queued"
     if job.cancelled:
         state = "cancelled"
