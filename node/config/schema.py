@@ -115,7 +115,8 @@ class OrchestratorSection(Section):
     `stages` "auto" lets the planner choose; a number waits `formation_wait` seconds for so many
     workers. `unit_size` is sequences a work unit. The KV cache is sized for `sequences_in_flight`
     sequences of `tokens_per_sequence` tokens. `micro_batches` 0 is the planner's choice. `pool_id`
-    0 opens a new pool. `thresholds` is what a new pool names for its work to be judged by: a
+    0 opens a new pool. A unit that cannot be worked on in `attempts` rings is given up.
+    `thresholds` is what a new pool names for its work to be judged by: a
     shipped name, or a profile's file or id.
     """
 
@@ -129,6 +130,7 @@ class OrchestratorSection(Section):
     tokens_per_sequence: Annotated[int, Field(ge=16, le=2**20)] = 512
     price_per_unit: Annotated[int, Field(ge=1, lt=2**88)] = 10**15
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
     max_prompts_per_job: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
 
 

@@ -126,13 +126,14 @@ def prepare(
     if dtype != "auto" and dtype not in ITEMSIZES:
         raise UnsupportedModel(f"dtype {dtype!r}: give auto, {', '.join(ITEMSIZES)}")
     found = find_source(source)
+    label = f"{_label(found, store, progress)}:{dtype}"
+    if (known := _known(store, found, label)) is not None:
+        return known  # even in a store that is only to be read
     try:
         store.mkdir(parents=True, exist_ok=True)
         with _locked(store / f".{found.name}.lock"):
-            label = f"{_label(found, store, progress)}:{dtype}"
-            for model in list_models(store):
-                if model.name == found.name and model.manifest.source == label:
-                    return model
+            if (known := _known(store, found, label)) is not None:
+                return known
             for stale in store.glob(f".{found.name}.tmp-*"):
                 shutil.rmtree(stale)
             temporary = Path(tempfile.mkdtemp(prefix=f".{found.name}.tmp-", dir=store))
@@ -148,7 +149,17 @@ def prepare(
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as exc:
-        raise SourceUnavailable(f"{exc.filename or store}: {exc.strerror or exc}") from exc
+        raise SourceUnavailable(
+            f"{exc.filename or store}: {exc.strerror or exc}; "
+            "give a --model-store that can be written and has room"
+        ) from exc
+
+
+def _known(store: Path, source: Source, label: str) -> PreparedModel | None:
+    for model in list_models(store):
+        if model.name == source.name and model.manifest.source == label:
+            return model
+    return None
 
 
 def _label(source: Source, store: Path, progress: Progress) -> str:
