@@ -44,7 +44,7 @@ from node.roles.orchestrator.jobs.refusals import (
 from node.roles.orchestrator.ledger.ledger import JobUnderWay
 from node.roles.orchestrator.ledger.queries import after_cursor, last
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot
+from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot, waits_for
 from node.storage.intake import NO_STORAGE, NoStorage
 from node.version import version
 
@@ -229,6 +229,7 @@ class RuntimeView:
             accepted=found.accepted,
             failed=found.failed,
             tokens=found.tokens,
+            waits="" if found.state in ("finished", "failed") else waits_for(orchestrator.pool),
             error=await orchestrator.error_of(job_id),
             results=tuple(
                 _completion(unit, sequence, orchestrator.text(sequence))

@@ -33,8 +33,8 @@ FAULTS = "### Now break it"
 READY = {"chain dev": "written ", "run": "serving"}
 """What a program that keeps running says when it is ready."""
 WORKERS = 3
-READY_SECONDS = 180
-COMMAND_SECONDS = 900
+READY_SECONDS = 600
+COMMAND_SECONDS = 1800
 AFTER = (
     "prime-node wallet balance --data-dir net/worker-1",
     "prime-node stake status --data-dir net/worker-1",

@@ -17,7 +17,6 @@ from node.roles.orchestrator.ledger.job import Job
 from node.roles.orchestrator.reporting import Reporter
 from node.roles.orchestrator.snapshot import job_snapshot
 
-
 METRICS = NodeMetrics()
 
 
@@ -28,6 +27,7 @@ class Tables:
     units: dict[bytes, Unit] = field(default_factory=dict)
     tokens: int = 0
     groups: dict[bytes, Any] = field(default_factory=dict)
+    unplannable: str = ""
 
 
 def with_tokens(count: int) -> Unit:
