@@ -140,7 +140,10 @@ class Orchestrator:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the journal is replayed and handlers are in place.
         Raises `InputError` where the journal's jobs are for another model."""
-        recovered = await restore(self._context.journal, self.ledger)
+        # Workers serve no generation twice. A pool whose journal is lost must not use its numbers
+        # again, so the count begins with the minutes since 1970: there are fewer builds.
+        minutes = int(self._context.wall() // 60)
+        recovered = await restore(self._context.journal, self.ledger, minutes)
         await self._settlement.restore()
         self._requests.rejections.extend(recovered.rejections)
         self._recorder.asked |= dict.fromkeys(recovered.event.asked)
