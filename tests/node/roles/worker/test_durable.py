@@ -1,5 +1,5 @@
-"""At each append of a worker the disk fails or stalls: nothing that rests on it is seen before it is
-on disk, and what is remembered then is what a restart finds."""
+"""At each append of a worker the disk fails or stalls: nothing that rests on it is seen before, and
+what is remembered then is what a restart finds."""
 
 from __future__ import annotations
 
@@ -234,6 +234,19 @@ async def test_a_generation_that_was_replaced_while_the_disk_stalled_says_nothin
         assert await s.context.journal.replay(EvidenceSaid) == []
 
 
+async def test_a_generation_that_is_spent_signs_again_what_it_signed_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    async with seat(tmp_path) as s:
+        await s.load()
+        s.stage.generations._most_said = 1
+        answer = await s.receipts.on_claim(BOSS, s.claim())
+        assert await s.receipts.on_claim(BOSS, s.claim()) == answer
+        with pytest.raises(Refused, match="spent"):
+            await s.receipts.on_claim(BOSS, s.claim(b"v" * 32))
+        assert len(await s.context.journal.replay(EvidenceSaid)) == 1
+
+
 async def test_a_neighbour_that_asks_about_made_up_units_displaces_nothing(tmp_path: Path) -> None:
     async with seat(tmp_path, stage=1) as s:
         await s.load()
@@ -305,7 +318,11 @@ async def test_a_leaf_counts_as_noted_once_it_is_on_disk_and_old_ones_go(
 
         first = entry(1)
         await shown_once_on_disk(
-            s.disk, how, Reward.kind, lambda: rewards._note(first, account), lambda: rewards._noted
+            s.disk,
+            how,
+            Reward.kind,
+            lambda: rewards._note(first, account),
+            lambda: {**rewards._noted},
         )
         await rewards._note(first, account)
         assert len(await s.context.journal.replay(Reward)) == 1
