@@ -3,17 +3,7 @@
 Everything that can go wrong because of the outside world (a file, a flag, a peer, a port) becomes a
 `NodeError`: one sentence that says what is wrong, a hint that says what to do, and an exit code.
 The command line prints `error: <message> (<hint>)` and nothing else; a traceback is for bugs.
-
-| exit code | meaning |
-|---|---|
-| 0 | done |
-| 1 | it ran and failed (a job failed, a check did not hold) |
-| 2 | the command line itself is wrong (unknown option, missing argument) |
-| 3 | bad input: configuration, network file, key file, prompts file, unknown model |
-| 4 | something is unreachable: bootstrap peer, chain RPC, another node's HTTP |
-| 5 | a resource is taken or lacking: port, data folder, memory, disk, a package's name |
-| 70 | a bug in prime-node (run again with --debug) |
-| 130 | interrupted by Ctrl-C |
+What each code means is in `EXIT_CODES`, and the same in docs/reference/config.md.
 
 The other packages raise their own errors and know nothing of exit codes; `translate` maps them. It
 looks their base classes up among the modules that are already loaded (an error cannot come from a
@@ -34,6 +24,18 @@ EXIT_UNREACHABLE = 4
 EXIT_RESOURCE = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+
+EXIT_CODES = {
+    0: "done",
+    EXIT_FAILED: "it ran and failed: a job failed, a check did not hold, nobody reads the output",
+    EXIT_USAGE: "the command line is wrong: an unknown option, a missing argument",
+    EXIT_INPUT: "bad input: settings, network file, key file, prompts file, unknown model",
+    EXIT_UNREACHABLE: "unreachable: bootstrap peer, chain, another node's HTTP",
+    EXIT_RESOURCE: "taken or lacking: port, data folder, memory, disk, a package's name",
+    EXIT_BUG: "a bug in prime-node; run again with `--debug`",
+    EXIT_INTERRUPTED: "interrupted by Ctrl-C",
+}
+"""Every exit code of `prime-node`; scripts rely on them."""
 
 
 class NodeError(Exception):

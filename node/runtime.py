@@ -69,6 +69,7 @@ async def _run(config: NodeConfig) -> None:
         key = _own_key(data.node_key, log)
         provider = _provider(data, config.provider, log)
         network_file = NetworkFile.load(config.network_file) if config.network_file else None
+        data.remember_network(config.network_file)
         lifecycle = Lifecycle()
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(open_journal(data.journal, time.time))

@@ -39,6 +39,7 @@ from node.config.files import (
     write_atomically,
     write_new,
 )
+from node.config.typed import expand
 from node.errors import InputError, system_error
 from proofs.encoding.jsontext import parse_json
 
@@ -135,6 +136,18 @@ class DataDir:
                 self.status.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
+
+    def remember_network(self, network_file: Path | None) -> None:
+        """Note the network in a folder that has no settings yet, so that other commands know it.
+
+        Raises `InputError` and `ResourceError`.
+        """
+        if network_file is None or self.config.exists():
+            return
+        import tomli_w
+
+        named = {"network_file": str(expand(network_file))}
+        write_atomically(self.config, tomli_w.dumps(named).encode())
 
     def holder(self) -> str | None:
         """The pid of the process that holds the folder now, None where none does."""

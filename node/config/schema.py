@@ -20,7 +20,8 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -114,7 +115,8 @@ class OrchestratorSection(Section):
     `stages` "auto" lets the planner choose; a number waits `formation_wait` seconds for so many
     workers. `unit_size` is sequences a work unit. The KV cache is sized for `sequences_in_flight`
     sequences of `tokens_per_sequence` tokens. `micro_batches` 0 is the planner's choice. `pool_id`
-    0 opens a new pool. `thresholds` is what a new pool names for its work to be judged by: a
+    0 opens a new pool. A unit that cannot be worked on in `attempts` rings is given up.
+    `thresholds` is what a new pool names for its work to be judged by: a
     shipped name, or a profile's file or id.
     """
 
@@ -128,6 +130,7 @@ class OrchestratorSection(Section):
     tokens_per_sequence: Annotated[int, Field(ge=16, le=2**20)] = 512
     price_per_unit: Annotated[int, Field(ge=1, lt=2**88)] = 10**15
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
     max_prompts_per_job: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
 
 
@@ -243,19 +246,35 @@ def _check_keys(model: type[BaseModel], data: Mapping[str, Any], where: str, pre
                 else ("known here: " + ", ".join(model.model_fields))
             )
             raise InputError(f"{where}: unknown key {prefix}{key}", hint)
-        section = _section_of(field.annotation)
+        section, named = _section_of(field.annotation), _named_sections_of(field.annotation)
+        if section is None and named is None:
+            continue
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where}: {prefix}{key} is a section", f"write [{prefix}{key}]")
         if section is not None:
-            if not isinstance(value, Mapping):
-                raise InputError(f"{where}: {prefix}{key} is a section", f"write [{prefix}{key}]")
             _check_keys(section, value, where, f"{prefix}{key}.")
+        elif named is not None:
+            for name, inner in value.items():
+                place = f"{prefix}{key}.{name}"
+                if not isinstance(inner, Mapping):
+                    raise InputError(f"{where}: {place} is a section", f"write [{place}]")
+                _check_keys(named, inner, where, f"{place}.")
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
     """The model of a section's annotation, `Section` or `Section | None`; None for a value."""
-    for part in (annotation, *get_args(annotation)):
+    union = get_origin(annotation) in (Union, UnionType)
+    for part in (annotation, *(get_args(annotation) if union else ())):
         if isinstance(part, type) and issubclass(part, BaseModel):
             return part
     return None
+
+
+def _named_sections_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of sections that the file's author names, `dict[str, Section]`; else None."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return _section_of(get_args(annotation)[1]) if get_origin(annotation) is dict else None
 
 
 def setting_paths(model: type[BaseModel] = NodeConfig) -> Iterator[tuple[str, ...]]:

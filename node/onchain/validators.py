@@ -41,11 +41,6 @@ class StakedPeers:
         self._weights: dict[str, int | None] = {}
         """By address of every validator; None until it was asked for."""
 
-    def admits(self, peer_id: str) -> None:
-        """Raise `Refused` where it is known that the peer is none; asks nobody."""
-        if self._now() - self._read < self._seconds:
-            self._require_listed(address_of_peer(peer_id))
-
     async def require(self, peer_id: str) -> str:
         """The validator's address. Raises `Refused` for a peer that is none, or where the chain
         does not tell."""
@@ -54,17 +49,14 @@ class StakedPeers:
             raise Refused("not_a_validator", "that peer id is not of a secp256k1 key")
         async with self._reading:
             await self._read_list()
-            self._require_listed(address)
+            if address not in self._weights:
+                raise Refused("not_a_validator", f"{address} does not validate on chain")
             weight = self._weights[address]
             if weight is None:
                 weight = self._weights[address] = await self._ask_weight(address)
         if not weight:
             raise Refused("not_a_validator", f"{address} does not validate on chain")
         return address
-
-    def _require_listed(self, address: str) -> None:
-        if address not in self._weights:
-            raise Refused("not_a_validator", f"{address or 'that peer'} does not validate on chain")
 
     async def _read_list(self) -> None:
         now = self._now()

@@ -47,10 +47,10 @@ PROTOCOL = "/prime/records/1"
 REFRESH = 20.0
 SETTLING = (1.0, 4.0)  # pauses after a change: a young mesh may lose the first messages
 TTL = 90.0
-PAGE_BYTES = 256 * 1024
+PAGE_BYTES = 32 * 1024  # with a question it is within what the budgets keep for each peer
 MAX_PAGE = PAGE_BYTES + 2 * MAX_RECORD_BYTES
 MAX_REQUEST = MAX_RECORD_BYTES + 256
-MAX_PAGES = 64
+MAX_PAGES = 256
 TIMEOUT = 10.0
 BEHIND_ALL = "\x7f"
 """After this peer id there is no other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from node.journal import open_journal
 from node.metrics import NodeMetrics
 from node.onchain.blocks import Blocks
 from node.onchain.receipt_domain import receipt_domain
+from node.onchain.registry import ChainRegistry, RegistryTiming
 from node.retry import Backoff
 from node.roles.assembly import Roles, needs_all_epochs
 from node.roles.orchestrator.chain_parts import parts_on_chain, parts_without_chain
@@ -78,6 +80,7 @@ WORKING = WorkerTiming()
 PAYING = RewardTiming(look=0.05)
 FOLLOWING = FollowerTiming(poll=0.05, leaves=Backoff.every(0.05))
 FETCHING = FetchTiming()
+REGISTERED = RegistryTiming(pause=0.05)
 
 
 def key_of(number: int) -> bytes:
@@ -88,6 +91,11 @@ def named_model(store: Path, which: str) -> PreparedModel:
     """A model that nobody has to load."""
     manifest = Manifest.model_construct(layers=LAYERS, hidden_size=HIDDEN, dtype="float32")
     return PreparedModel(store, manifest)
+
+
+def stored_models(store: Path) -> list[PreparedModel]:
+    """The one that is in every worker's store."""
+    return [PreparedModel(store, Manifest.model_construct(model_id=MODEL.hex()))]
 
 
 class Words:
@@ -122,8 +130,10 @@ class Node:
         self.network: Network = context.network
         self.chain = chain
         blobs = BlobStore(context, FETCHING)
+        self.registry: ChainRegistry | None = None
         self.follower: ChainFollower | NothingSettled = NothingSettled(blobs, context.wall)
         if chain is not None:
+            self.registry = ChainRegistry(context, chain, REGISTERED)
             self.follower = ChainFollower(
                 context,
                 chain,
@@ -230,7 +240,9 @@ def make_worker(
     node: Node, engine: Engine, timing: WorkerTiming = WORKING, units_remembered: int = 4096
 ) -> Worker:
     device = Device("cpu", "test", 1 << 30)
-    options = WorkerOptions(timing, PAYING, units_remembered, named_model, DataPorts())
+    options = WorkerOptions(
+        timing, PAYING, units_remembered, named_model, stored_models, DataPorts()
+    )
     return build_worker(node.context, node.chain, engine, device, node.follower, options)  # type: ignore[arg-type]
 
 
@@ -253,14 +265,19 @@ def make_orchestrator(
     node: Node, policy: Policy | None = None, timing: OrchestratorTiming = TIMING
 ) -> Orchestrator:
     parts = parts_without_chain()
-    if node.chain is not None:
+    if node.registry is not None:
         blocks = Blocks(node.context, node.chain, 1)
-        parts = parts_on_chain(node.chain, blocks, POOL, node.context.log)
+        parts = parts_on_chain(node.chain, node.registry, blocks, POOL, node.context.log)
     cutter = JobCutter(Words(), MODEL, "tiny", 512, 1, VOCAB)
     terms = GroupTerms(POOL, MODEL, "tiny", 4096, 256)
     return Orchestrator(
         node.context,
-        Coordinator(policy or Policy(stages=2), planner, identity=node.peer_id.encode()),
+        Coordinator(
+            policy or Policy(stages=2),
+            planner,
+            identity=node.peer_id.encode(),
+            draw=random.Random(0).random,
+        ),
         cutter,
         Builder(node.context, terms),
         parts,
@@ -278,7 +295,8 @@ async def running(
     orchestrator: Orchestrator | None = None,
 ) -> AsyncIterator[Roles]:
     """The node's roles served as `node.runtime` serves them, until the block is left."""
-    roles = Roles(node.follower, worker, validator, orchestrator, POOL if orchestrator else 0)
+    pool_id = POOL if orchestrator else 0
+    roles = Roles(node.follower, worker, validator, orchestrator, pool_id, node.registry)
     node.follower.wants = roles.wants
     async with trio.open_nursery() as nursery:
         await nursery.start(roles.run)

@@ -34,6 +34,7 @@ GARBAGE = (
 TURNED_AWAY = {
     "bad_request",
     "not_a_member",
+    "not_a_validator",
     "not_asked",
     "not_my_orchestrator",
     "not_my_neighbour",

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def dev(
     network_file: NetworkFileOption = DEFAULT_FILE,
-    host: Annotated[str, typer.Option("--host", help="Loopback address to bind.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", help="Address to bind: loopback, or in your private network for its machines."
+        ),
+    ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="RPC port; 0 is any.")
     ] = 8545,

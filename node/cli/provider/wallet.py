@@ -116,7 +116,7 @@ def _store(
     passphrase = ask.new_passphrase() if encrypted else ""
     data.create()
     save_key(path, key, passphrase)
-    _name_network(data, network_file)
+    data.remember_network(network_file)
     which = "provider" if provider else "node"
     result = {
         "key": which,
@@ -134,19 +134,6 @@ def _store(
         say(f"next      send gas and tokens to {key.address}, then: prime-node stake add AMOUNT")
     else:
         say(f"next      prime-node run --data-dir {data.path}")
-
-
-def _name_network(data: DataDir, network_file: Path | None) -> None:
-    """Remember the network in a folder that has no settings yet."""
-    if network_file is None or data.config.exists():
-        return
-    import tomli_w
-
-    from node.config.files import write_atomically
-    from node.config.typed import expand
-
-    named = {"network_file": str(expand(network_file))}
-    write_atomically(data.config, tomli_w.dumps(named).encode())
 
 
 @app.command("show")

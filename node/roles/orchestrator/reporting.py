@@ -14,6 +14,7 @@ from node.roles.orchestrator.coordinator.events import (
     PeerFinished,
     PeerGone,
     PeerVerdict,
+    UnitsFailed,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.pool import PoolView
@@ -106,6 +107,13 @@ class Reporter:
                     unit=event.unit_id.hex()[:12],
                     reason=event.reason,
                     suspects=event.suspects,
+                )
+            case UnitsFailed():
+                self._log.warning(
+                    "work failed",
+                    units=[unit_id.hex()[:12] for unit_id in event.unit_ids],
+                    stage=event.stage,
+                    reason=event.reason,
                 )
             case PeerGone():
                 self._log.warning("worker is gone", peer=event.peer_id, reason=event.reason)

@@ -110,7 +110,7 @@ class Orchestrator:
             backoff=timing.bundle,
         )
         validators = ValidatorWatch(parts.stakes, self.feed, log)
-        self._watch = WorkerWatch(context, pool, validators, self.feed, timing)
+        self._watch = WorkerWatch(context, pool, validators, parts.membership, self.feed, timing)
         inviter = Inviter(
             context,
             parts.membership,
@@ -156,7 +156,8 @@ class Orchestrator:
             keep(nursery, "pool: records", self._watch.records)
             keep(nursery, "pool: validators", self._watch.validators)
             keep(nursery, "pool: pings", self._watch.pings)
-            keep(nursery, "pool: disconnects", self._watch.disconnects)
+            keep(nursery, "pool: connections", self._watch.connections)
+            keep(nursery, "pool: stakes", self._watch.stakes)
             for job in self.ledger.jobs.values():
                 self._draw_if_needed(job)
             keep(nursery, "pool: clock", self._keep_time)

@@ -25,6 +25,7 @@ COMMANDS = [
     ["model", "verify"],
     ["chain", "dev"],
     ["chain", "grant"],
+    ["chain", "fund"],
 ]
 
 

@@ -55,17 +55,9 @@ class Asked:
             return exc.code
         return "admitted"
 
-    def known_stranger(self, peer_id: str) -> bool:
-        try:
-            self.staked.admits(peer_id)
-        except Refused:
-            return True
-        return False
-
 
 async def test_a_crowd_of_strangers_costs_one_question() -> None:
     a = Asked(10, 0)
-    assert not a.known_stranger(PEERS[5])  # nothing is known yet
     async with trio.open_nursery() as nursery:
         for peer in PEERS[2:] * 20:
             nursery.start_soon(a.code, peer)
@@ -77,8 +69,6 @@ async def test_a_crowd_of_strangers_costs_one_question() -> None:
         await a.code(PEERS[0])
         await a.code(PEERS[1])
     assert a.chain.asked == 3
-    assert a.known_stranger(PEERS[5])
-    assert not a.known_stranger(PEERS[0])
 
 
 async def test_a_new_validator_waits_for_seconds_and_one_that_left_is_refused_as_soon() -> None:
@@ -88,7 +78,6 @@ async def test_a_new_validator_waits_for_seconds_and_one_that_left_is_refused_as
     a.chain.weights = {address_of(KEYS[1]): 5}
     assert await a.code(PEERS[0]) == "admitted"
     a.now += 5.0
-    assert not a.known_stranger(PEERS[1])
     assert await a.code(PEERS[1]) == "admitted"
     assert await a.code(PEERS[0]) == "not_a_validator"
 

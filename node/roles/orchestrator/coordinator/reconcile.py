@@ -17,6 +17,7 @@ from node.roles.orchestrator.coordinator.commands import (
     Command,
     InviteWorker,
     ReadQueue,
+    RecordUnit,
     VerifyUnit,
 )
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
@@ -59,6 +60,7 @@ class Reconciler:
             commands += self._repair(now)
             self._give_up(now)
             self._cancel()
+            commands += self._strand()
             self._running = {
                 g.group_id: g for g in tables.groups.values() if g.state is GroupState.RUNNING
             }
@@ -82,13 +84,9 @@ class Reconciler:
 
     def _invite(self, now: float) -> list[Command]:
         commands: list[Command] = []
-        open_invites = sum(m.state is MemberState.INVITED for m in self._tables.members.values())
-        for member in list(self._tables.members.values()):
-            if open_invites + len(commands) >= self._tables.limits.invites:
-                break
-            if member.state is MemberState.DISCOVERED and now >= member.retry_at:
-                self._tables.members[member.peer_id] = member.to(MemberState.INVITED)
-                commands.append(InviteWorker(member.peer_id))
+        while (peer_id := self._tables.inviting.next(now)) is not None:
+            self._tables.members[peer_id] = self._tables.members[peer_id].to(MemberState.INVITED)
+            commands.append(InviteWorker(peer_id))
         return commands
 
     def _form(self, now: float) -> list[Command]:
@@ -98,7 +96,8 @@ class Reconciler:
             return []
         waited = now - self._tables.first_usable >= self._tables.policy.formation_wait
         enough = len(free) >= max(self._tables.policy.stages, 1)
-        has_group = bool(self._tables.groups)
+        groups = self._tables.groups.values()
+        has_group = any(not self._tables.stuck(group, now) for group in groups)
         if not enough and (has_group or not waited):
             return []
         if has_group and not self._tables.policy.stages:
@@ -154,6 +153,19 @@ class Reconciler:
             if unit.job_id in cancelled:
                 del units[unit.unit_id]
 
+    def _strand(self) -> list[Command]:
+        """Give up what was to be tried in another ring that never came to be."""
+        tables, commands = self._tables, list[Command]()
+        groups = tables.groups.values()
+        if any(group.state is not GroupState.RUNNING for group in groups) or not groups:
+            return []
+        for unit in [u for u in tables.units.queued() if u.failures]:
+            if not any(unit.may_run_in(group) for group in groups):
+                over = unit.given_up(unit.failures[-1].reason)
+                tables.units[unit.unit_id] = over
+                commands.append(RecordUnit(over))
+        return commands
+
     def _repair(self, now: float) -> list[Command]:
         commands: list[Command] = []
         for group in list(self._tables.groups.values()):
@@ -192,12 +204,15 @@ class Reconciler:
         chosen: list[tuple[Unit, Group]] = []
         load = {group_id: tables.units.load.get(group_id, 0) for group_id in self._running}
         room = tables.limits.units_at_work - tables.units.count(*AT_WORK, UnitState.VERIFYING)
+        full = tables.policy.sequences_in_flight
         for unit in tables.units.queued() if load else ():
             if unit.job_id in tables.queue.cancelled:
                 continue
-            group_id = min(load, key=lambda g: load[g])
-            if load[group_id] >= tables.policy.sequences_in_flight or len(chosen) >= room:
+            if len(chosen) >= room or min(load.values()) >= full:
                 break
+            group_id = self._ring_for(unit, load)
+            if load.get(group_id, full) >= full:
+                continue
             chosen.append((unit, self._running[group_id]))
             load[group_id] += len(unit.sequences)
         for unit, group in chosen:
@@ -209,6 +224,16 @@ class Reconciler:
             )
             commands.append(AssignUnit(group.group_id, group.generation, unit.unit_id))
         return commands
+
+    def _ring_for(self, unit: Unit, load: dict[bytes, int]) -> bytes:
+        """The group with the least load; of a unit that failed, one where it has not failed, and
+        without those who said so if there is one. b"" where there is none."""
+        if not unit.failures:
+            return min(load, key=lambda g: load[g])
+        claimants = {failure.claimant for failure in unit.failures}
+        may = [g for g in load if unit.may_run_in(self._running[g])]
+        met = {g: len(claimants.intersection(self._running[g].peers)) for g in may}
+        return min(may, key=lambda g: (met[g], load[g]), default=b"")
 
     def _read(self) -> list[Command]:
         """Have the next units read from disk, in good time before the last one is given away."""

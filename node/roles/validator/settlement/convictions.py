@@ -104,7 +104,7 @@ class Convictions:
 
     async def run(self) -> None:
         """See convictions through until cancelled."""
-        serve(self._context.network, CONVICT, self._on_convict, self._staked.admits)
+        serve(self._context.network, CONVICT, self._on_convict, self._staked.require)
         places = trio.Semaphore(MAX_UNDER_WAY)
         async with trio.open_nursery() as nursery:
             async for conviction in self._receive:
@@ -150,7 +150,6 @@ class Convictions:
 
     async def _on_convict(self, peer_id: str, request: ConvictRequest) -> Countersigned:
         """Sign what this node's own verdict says. Raises `Refused`."""
-        await self._staked.require(peer_id)
         try:
             conviction = Conviction.from_bytes(request.conviction)
         except (ProofError, ValueError) as exc:

@@ -82,7 +82,6 @@ class Cosigner:
         self, peer_id: str, request: CosignRequest, accepted_in: Callable[[int], Accepted]
     ) -> Cosigned:
         """Sign, or name what is not accepted here. Raises `Refused`."""
-        await self.staked.require(peer_id)
         if peer_id in self._asking:
             raise Refused("busy", "one epoch at a time")
         try:

@@ -107,7 +107,7 @@ class ValidatorSettlement:
         """Settle until cancelled. The follower must run already."""
         await self._drop_paid()
         cosigner = self._parts.cosigner
-        serve(self._context.network, COSIGN, self._on_cosign, cosigner.staked.admits)
+        serve(self._context.network, COSIGN, self._on_cosign, cosigner.staked.require)
         async with trio.open_nursery() as nursery:
             keep = self._context.supervisor.keep
             keep(nursery, "settlement: paid", self._watch_paid)
