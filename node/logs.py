@@ -26,6 +26,7 @@ from structlog.contextvars import bound_contextvars
 from structlog.tracebacks import ExceptionDictTransformer
 
 from node.console.clean import clean
+from node.console.rotating import RotatingFile
 from node.console.streams import Lasting
 
 REDACTED = "[redacted]"
@@ -85,7 +86,7 @@ def _clean(name: str, value: Any, depth: int) -> Any:
 def configure_logging(
     log_format: Literal["auto", "console", "json"] = "auto",
     level: str = "info",
-    stream: TextIO | None = None,
+    stream: TextIO | RotatingFile | None = None,
 ) -> None:
     """Set logging up for this process (again replaces what was set up before).
 
