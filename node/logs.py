@@ -27,6 +27,7 @@ from structlog.contextvars import bound_contextvars
 from structlog.tracebacks import ExceptionDictTransformer
 
 from node.console.clean import clean
+from node.console.rotating import RotatingFile
 from node.console.streams import Lasting
 
 REDACTED = "[redacted]"
@@ -91,7 +92,7 @@ def _wants_colors(environment: Mapping[str, str]) -> bool:
 def configure_logging(
     log_format: Literal["auto", "console", "json"] = "auto",
     level: str = "info",
-    stream: TextIO | None = None,
+    stream: TextIO | RotatingFile | None = None,
 ) -> None:
     """Set logging up for this process (again replaces what was set up before).
 

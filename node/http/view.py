@@ -195,6 +195,18 @@ class JobRequest(Shape):
     key: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._:-]*$")] = ""
 
 
+class PrunedInfo(Shape):
+    """One kind of thing on the disk. `removed` and `kept` count things, `freed` and `left` bytes
+    (0: unknown); `why` says why what is kept stays."""
+
+    what: str
+    removed: int
+    freed: int
+    kept: int
+    left: int
+    why: str
+
+
 @dataclass
 class JobRefused(Exception):
     """Raised by `submit`: the node takes no such job. `status` is the HTTP status to answer with;
@@ -258,6 +270,10 @@ class NodeView(Protocol):
 
     async def cancel(self, job_id: str) -> bool:
         """Begin nothing more of a job, durably; False where there is none of that id."""
+        ...
+
+    async def prune(self, *, dry: bool) -> Sequence[PrunedInfo]:
+        """Remove from the disk what nobody needs any more, or with `dry` only say what that is."""
         ...
 
     async def job(self, job_id: str, first: int, limit: int) -> JobInfo | None:
