@@ -109,6 +109,11 @@ class AsyncJournal:
         return self._health.trouble(self._monotonic())
 
     @property
+    def failing(self) -> str:
+        """Why nothing can be written at all, "" where it can, were there only little room."""
+        return self._health.failing(self._monotonic())
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes of events that wait for the disk."""
         return self._bytes
@@ -176,6 +181,14 @@ class AsyncJournal:
     async def state(self, name: str, default: Any = None) -> Any:
         """The value last set under `name`."""
         return await self._in_thread(lambda: self._journal.state(name, default))
+
+    async def compact(self, most: int) -> int:
+        """Give about `most` bytes that nothing is in back to the file system; how many were."""
+        return await self._in_thread(lambda: self._journal.compact(most))
+
+    async def free_bytes(self) -> int:
+        """Bytes of the file that nothing is in."""
+        return await self._in_thread(self._journal.free_bytes)
 
     def let_go(self) -> None:
         """Callers that wait for the disk can be cancelled from now on, since the node ends."""
