@@ -11,11 +11,13 @@ import os
 from contextlib import suppress
 from typing import TextIO
 
+from node.console.rotating import RotatingFile
+
 
 class Lasting:
     """A text stream to write to that never raises; as much of one as loggers need."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | RotatingFile) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
@@ -40,6 +42,8 @@ class Lasting:
         return False
 
     def _lost(self, exc: OSError | ValueError) -> None:
+        if isinstance(self._stream, RotatingFile):
+            return
         if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
             forget(self._stream)
 
