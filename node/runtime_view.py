@@ -36,7 +36,7 @@ from node.roles.orchestrator.coordinator.units import (
     UnitState,
     WorkSequence,
 )
-from node.roles.orchestrator.jobs.prompt_batches import prompt_batches
+from node.roles.orchestrator.jobs.prompt_batches import RAISE_LIMIT, prompt_batches
 from node.roles.orchestrator.jobs.refusals import (
     KeyTaken,
     PromptRefusal,
@@ -181,7 +181,8 @@ class RuntimeView:
         """Take a job in. Raises `JobRefused`."""
         orchestrator, most = self._taking_jobs()
         if len(job.prompts) > most:
-            raise JobRefused("too_many_prompts", f"at most {most} prompts per job", 422)
+            message = f"at most {most} prompts per job: split it, or {RAISE_LIMIT}"
+            raise JobRefused("too_many_prompts", message, 422)
         with _refusals():
             return _taken(
                 await orchestrator.submit(job.prompts, job.key, all_or_nothing=all_or_nothing)
