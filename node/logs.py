@@ -16,6 +16,7 @@ A log is worth less than its node: where it cannot be written it is lost (`node.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -83,6 +84,11 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     return value
 
 
+def _wants_colors(environment: Mapping[str, str]) -> bool:
+    """NO_COLOR (https://no-color.org) and TERM=dumb say that colours are not wanted."""
+    return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
 def configure_logging(
     log_format: Literal["auto", "console", "json"] = "auto",
     level: str = "info",
@@ -107,7 +113,7 @@ def configure_logging(
         ending = [
             structlog.processors.format_exc_info,
             harmless,
-            structlog.dev.ConsoleRenderer(colors=out.isatty()),
+            structlog.dev.ConsoleRenderer(colors=out.isatty() and _wants_colors(os.environ)),
         ]
     else:
         ending = [

@@ -13,6 +13,7 @@ owe within `DRAIN_SECONDS`. A second one stops at once.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -167,8 +168,9 @@ async def _watch_signals(
 ) -> None:
     with trio.open_signal_receiver(*ending_signals()) as signals:
         task_status.started()
-        async for _ in signals:
-            if interrupted.is_set():
+        async for number in signals:
+            # A closed terminal and its shell both send SIGHUP; nobody asks twice by that.
+            if interrupted.is_set() and number != signal.SIGHUP:
                 log.warning("stopping at once")
                 scope.cancel()
                 return

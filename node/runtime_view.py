@@ -36,7 +36,7 @@ from node.roles.orchestrator.coordinator.units import (
     UnitState,
     WorkSequence,
 )
-from node.roles.orchestrator.jobs.prompt_batches import prompt_batches
+from node.roles.orchestrator.jobs.prompt_batches import RAISE_LIMIT, prompt_batches
 from node.roles.orchestrator.jobs.refusals import (
     KeyTaken,
     PromptRefusal,
@@ -46,7 +46,7 @@ from node.roles.orchestrator.jobs.refusals import (
 from node.roles.orchestrator.ledger.ledger import JobUnderWay
 from node.roles.orchestrator.ledger.queries import after_cursor, last
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot
+from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot, waits_for
 from node.storage.intake import NO_STORAGE, NoStorage
 from node.storage.pruning import Pruner
 from node.version import version
@@ -181,7 +181,8 @@ class RuntimeView:
         """Take a job in. Raises `JobRefused`."""
         orchestrator, most = self._taking_jobs()
         if len(job.prompts) > most:
-            raise JobRefused("too_many_prompts", f"at most {most} prompts per job", 422)
+            message = f"at most {most} prompts per job: split it, or {RAISE_LIMIT}"
+            raise JobRefused("too_many_prompts", message, 422)
         with _refusals():
             return _taken(
                 await orchestrator.submit(job.prompts, job.key, all_or_nothing=all_or_nothing)
@@ -239,6 +240,7 @@ class RuntimeView:
             accepted=found.accepted,
             failed=found.failed,
             tokens=found.tokens,
+            waits="" if found.state in ("finished", "failed") else waits_for(orchestrator.pool),
             error=await orchestrator.error_of(job_id),
             results=tuple(
                 _completion(unit, sequence, orchestrator.text(sequence))

@@ -31,7 +31,7 @@ from node.cli.operating import (
 )
 from node.cli.provider import consent, deregister, register_node, rewards, stake, wallet
 from node.console.output import complain, say
-from node.console.streams import forget, show_anything
+from node.console.streams import fill_standard_streams, forget, show_anything
 from node.errors import (
     EXIT_BUG,
     EXIT_FAILED,
@@ -156,6 +156,7 @@ def _report(exc: BaseException, debug: bool) -> int:
 
 def main() -> None:
     """Run this process's command line and exit with its code."""
+    fill_standard_streams()
     code = run_cli(sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:

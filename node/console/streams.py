@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from contextlib import suppress
 from typing import TextIO
 
@@ -46,6 +47,20 @@ class Lasting:
             return
         if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
             forget(self._stream)
+
+
+def fill_standard_streams() -> None:
+    """Have stdin, stdout and stderr be something, where whoever started us closed them.
+
+    Else the first socket or file that is opened would take the place of one of them, and receive
+    whatever is written there.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(opened, True)
+    os.close(opened)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - stays
 
 
 def forget(stream: TextIO) -> None:

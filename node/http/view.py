@@ -168,8 +168,9 @@ class JobTaken(Shape):
 class JobInfo(Shape):
     """`prompts` counts those that were taken, `refused` those that were not; they are numbered
     together. `accepted` counts completions whose unit a validator accepted, `failed` prompts that
-    were given up; `error` is why, or "". `results` and `failures` are those of one page of
-    prompts; `next` is the index of the first prompt after it, None at the end."""
+    were given up; `error` is why, or ""; `waits` is what its work waits for, "" where it goes on.
+    `results` and `failures` are those of one page of prompts; `next` is the index of the first
+    prompt after it, None at the end."""
 
     job_id: str
     state: Literal["queued", "running", "finished", "failed", "cancelled"]
@@ -179,6 +180,7 @@ class JobInfo(Shape):
     accepted: int = 0
     failed: int = 0
     tokens: int = 0
+    waits: str = ""
     error: str = ""
     results: tuple[Completion, ...] = ()
     failures: tuple[PromptProblem, ...] = ()

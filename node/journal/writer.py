@@ -88,6 +88,7 @@ class AsyncJournal:
         self._monotonic = monotonic
         self._health = DiskHealth(self._limits.stalled)
         self._well = trio.Event()
+        self._ill = trio.Event()
         self._waiting: deque[_Pending] = deque()
         self._bytes = 0
         self._line = trio.Lock()  # trio's locks are fair: first come, first served
@@ -122,10 +123,18 @@ class AsyncJournal:
         while self.trouble:
             await self._well.wait()
 
+    async def wait_trouble(self) -> str:
+        """Return as soon as there is `trouble`, with what it is. A disk that hangs says nothing, so
+        that is looked for now and then."""
+        while not (trouble := self.trouble):
+            with trio.move_on_after(self._limits.stalled / 2):
+                await self._ill.wait()
+        return trouble
+
     def report_room(self, trouble: str) -> None:
         """Say that there is too little room on the disk, and why; "" when there is enough."""
         self._health.room = trouble
-        self._wake_if_well(True)
+        self._wake(True)
 
     async def record(
         self, *events: JournalEvent | Forget | OnlyNewest, state: Mapping[str, Any] | None = None
@@ -275,10 +284,13 @@ class AsyncJournal:
         finally:
             had_trouble = had_trouble or bool(self.trouble)
             self._health.write_ends(failed)
-            self._wake_if_well(had_trouble)
+            self._wake(had_trouble)
 
-    def _wake_if_well(self, had_trouble: bool) -> None:
-        if had_trouble and not self.trouble:
+    def _wake(self, had_trouble: bool) -> None:
+        if self.trouble:
+            self._ill.set()
+            self._ill = trio.Event()
+        elif had_trouble:
             self._well.set()
             self._well = trio.Event()
 

@@ -124,7 +124,10 @@ def connect(
 
     The token is PRIME_NODE_TOKEN, else the data folder's. With a `url` alone there may be none.
     """
-    token = os.environ.get(TOKEN_VARIABLE, "")
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not (token.isascii() and token.replace(" ", "x").isprintable()):
+        # Said here, since an HTTP library would show it.
+        raise InputError(f"{TOKEN_VARIABLE} is no token", "it is the content of the api-token file")
     if with_token and not token and (url is None or folder is not None):
         token = data_dir(folder).read_api_token()
     if url is None:
