@@ -55,12 +55,12 @@ def peak_mb() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("targets", nargs="*", choices=[*NAMES, []], default=list(NAMES))
+    parser.add_argument("targets", nargs="*", metavar="target", help=", ".join(NAMES))
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    for name in options.targets:
+    for name in options.targets or NAMES:
         before, started = peak_mb(), time.perf_counter()
         outcomes, slowest = trio.run(run, name, options.seed, options.runs)
         print(
