@@ -22,7 +22,7 @@ from node.roles.worker.generations import MOST_SAID, Generations
 from node.roles.worker.membership import Membership
 from node.roles.worker.orders import check_order
 from node.roles.worker.timing import WorkerTiming
-from node.wire.blobs import rows_folder
+from node.storage.names import rows_folder
 from node.wire.messages.fields import Done, StageRef
 from node.wire.messages.work import (
     Assign,
