@@ -4,9 +4,9 @@
     {"id": "q2", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64, "seed": 7}
 
 `prompt` is short for a single user message. Optional: id, max_tokens, temperature (0 is greedy),
-top_p, top_k (0 is off), seed (without one: noise that nobody chose), stop (a text or a list). Empty
-lines are skipped. Every error names the file and the line. Sizes are bounded before anything is
-parsed.
+top_p, top_k (0 is off), seed (without one: noise that nobody chose), stop (a text or a list). What
+is not said of sampling is as the model's own settings have it. Empty lines are skipped. Every error
+names the file and the line. Sizes are bounded before anything is parsed.
 
 Files that other programs wrote are taken as they are: null is a setting that was not given, content
 may be parts of text (`parts` below), a BOM and CRLF do not matter. What else stands beside a prompt
@@ -125,9 +125,10 @@ def _one_or_many(value: object) -> object:
 class Prompt(BaseModel):
     """One conversation to complete and how to sample its answer.
 
-    `max_tokens` None leaves it to the node. `seed` picks the sampling noise: the same seed gives
-    the same tokens. None leaves it to chance that falls after the job was accepted. `metadata` is
-    the owner's, and comes back beside the answer.
+    `max_tokens` None leaves it to the node; `temperature`, `top_p` and `top_k` None leave them to
+    the model. `seed` picks the sampling noise: the same seed gives the same tokens. None leaves it
+    to chance that falls after the job was accepted. `metadata` is the owner's, and comes back
+    beside the answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -135,9 +136,9 @@ class Prompt(BaseModel):
     messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=256)]
     id: Annotated[str, Field(max_length=128)] = ""
     max_tokens: Annotated[int, Field(ge=1, lt=2**20)] | None = None
-    temperature: Temperature = 0.0
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    temperature: Temperature | None = None
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     stop: Annotated[tuple[_Stop, ...], BeforeValidator(_one_or_many), Field(max_length=16)] = ()
     metadata: dict[str, JsonValue] = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 import trio
 
@@ -41,7 +42,7 @@ def simulate(options: SimulationOptions) -> int:
     options.check()
     topology = load_topology(options.topology)
     with own_output(options.output):
-        prepare_with_progress(options.model, options.model_store)
+        options = with_model(options)
         outcome = trio.run(_simulate, options, topology, strict_exception_groups=True)
         if outcome.interrupted:
             return EXIT_INTERRUPTED
@@ -51,6 +52,13 @@ def simulate(options: SimulationOptions) -> int:
         write_report(outcome)
         print_report(outcome)
     return 0 if all(check.held for check in outcome.checks) else 1
+
+
+def with_model(options: SimulationOptions) -> SimulationOptions:
+    """The same options with the model prepared and named by its folder, which nodes open: what a
+    person typed may be a source (a folder, a hub name), or the name of several models."""
+    model = prepare_with_progress(options.model, options.model_store)
+    return replace(options, model=str(model.path.absolute()))
 
 
 async def _simulate(options: SimulationOptions, topology: Topology) -> SimulationOutcome:

@@ -118,7 +118,8 @@ class CommandExecutor:
         except P2PError as exc:
             refused = isinstance(exc, RemoteRefused) and exc.code == "bad_request"
             if refused or isinstance(exc, RequestTooLarge):
-                await self._feed(UnitRefused(unit.unit_id, command.generation, str(exc)))
+                event = UnitRefused(unit.unit_id, command.generation, str(exc), not refused)
+                await self._feed(event)
                 return
             reason = f"stage 0 took no work: {exc}"
             await self._parts.watch.probe(group.peers[0])

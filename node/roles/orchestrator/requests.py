@@ -20,6 +20,7 @@ from node.roles.orchestrator.coordinator.events import (
     GroupBroken,
     PeerGone,
     PeerVerdict,
+    UnitsFailed,
 )
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
@@ -97,6 +98,13 @@ class PeerRequests:
         ref = trouble.ref
         group = self._require_stage(peer_id, ref, ref.stage)
         self._context.log.warning("stage trouble", peer=peer_id, reason=trouble.reason)
+        if trouble.kind == "work":
+            units = dict.fromkeys(map(self._pool.unit_id_of, trouble.sequence_ids))
+            failed = tuple(unit_id for unit_id in units if unit_id)
+            await self._feed(
+                UnitsFailed(ref.group_id, ref.generation, ref.stage, failed, trouble.reason)
+            )
+            return Done()
         if trouble.kind == "leaving":
             await self._feed(PeerGone(peer_id, trouble.reason))
             return Done()

@@ -32,7 +32,7 @@ def test_both_forms_and_all_options() -> None:
         "p",
     )
     assert [m.content for m in first.messages] == ["Hi"]
-    assert (first.max_tokens, first.stop, first.temperature) == (5, ("x",), 0.0)
+    assert (first.max_tokens, first.stop, first.temperature) == (5, ("x",), None)
     assert [m.role for m in second.messages] == ["system", "user"]
     assert (second.top_k, second.top_p, second.seed, second.stop) == (4, 0.9, 9, ("a", "b"))
 
@@ -140,6 +140,6 @@ def test_the_shipped_prompts_are_many_and_varied() -> None:
     prompts = load_prompts(shipped_prompts())
     assert len(prompts) == 24
     assert len({prompt.id for prompt in prompts}) == 24
-    assert any(prompt.temperature > 0 for prompt in prompts)
-    assert sum(prompt.temperature == 0 for prompt in prompts) >= 10
+    assert any(prompt.temperature for prompt in prompts)
+    assert sum(not prompt.temperature for prompt in prompts) >= 10
     assert any(len(prompt.messages) > 1 for prompt in prompts)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,17 @@ CHATS = [
     ],
     [{"role": "user", "content": "x" * 3000}],
     [{"role": "user", "content": "  leading and trailing  "}],
+]
+FIELDS: list[dict[str, Any]] = [
+    {"role": "assistant", "content": "4", "reasoning": "2+2", "name": None},
+    {"role": "assistant", "content": "4", "thinking": "2+2", "reasoning_content": None},
+    {"role": "assistant", "content": "4", "reasoning_content": "2+2"},
+    {
+        "role": "assistant",
+        "content": "-",
+        "tool_calls": [{"function": {"name": "f", "arguments": {"x": None}}}],
+    },
+    {"role": "tool", "content": "5", "name": "f", "tool_call_id": "a"},
 ]
 
 
@@ -68,6 +80,16 @@ def test_ids_equal_those_of_transformers(
     assert ours.encode_chat(chat) == expected
     for message in chat:
         assert ours.encode(message["content"]) == theirs(message["content"])["input_ids"]
+
+
+@pytest.mark.parametrize("message", FIELDS)
+def test_what_else_a_message_has_reaches_the_template_as_in_transformers(
+    folder: Path, message: dict[str, Any]
+) -> None:
+    ours = with_template(folder, "{{ messages | tojson }}")
+    theirs = AutoTokenizer.from_pretrained(folder)
+    expected = theirs.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    assert ours.render([message]) == expected
 
 
 @pytest.mark.model
@@ -132,9 +154,9 @@ def test_the_default_of_several_templates_is_used(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("generation", "expected"),
-    [(None, (2,)), ({"eos_token_id": [5, 6]}, (5, 6)), ({"eos_token_id": 7}, (7,)), ({}, (2,))],
+    [(None, (2,)), ({"eos_token_id": [5, 6]}, (5, 6)), ({"eos_token_id": 7}, (7,)), ({}, ())],
 )
-def test_eos_ids_come_from_the_generation_config_first(
+def test_eos_ids_are_those_of_the_generation_config_where_there_is_one(
     folder: Path, generation: dict[str, object] | None, expected: tuple[int, ...]
 ) -> None:
     if generation is not None:

@@ -18,8 +18,14 @@ from dataclasses import dataclass
 from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.units import Unit, WorkSequence
 from node.roles.orchestrator.jobs.refusals import PromptRefusal, PromptUnfit
-from node.roles.orchestrator.jobs.sequences import SequenceLimits, Tokenizer, make_sequence
+from node.roles.orchestrator.jobs.sequences import (
+    GREEDY,
+    SequenceLimits,
+    Tokenizer,
+    make_sequence,
+)
 from proofs.evidence.sequence import FinishReason, SequenceRequest, ending_fault
+from proofs.sampling.settings import SamplingSettings
 
 Numbered = tuple[int, Prompt]
 """A prompt and its number in its job, from 0."""
@@ -53,7 +59,8 @@ class Cut:
 @dataclass(frozen=True)
 class JobCutter:
     """Cuts jobs for one model, and reads what became of them. `context_length` is how many tokens a
-    sequence may have in this pool, `model_context` how many the model could take (0: not known).
+    sequence may have in this pool, `model_context` how many the model could take (0: not known);
+    `defaults` is how the model samples where a prompt does not say.
     """
 
     tokenizer: Tokenizer
@@ -63,6 +70,7 @@ class JobCutter:
     unit_size: int
     vocab_size: int
     model_context: int = 0
+    defaults: SamplingSettings = GREEDY
 
     def text(self, sequence: WorkSequence) -> str:
         """A sequence's output as text: without a final end-of-sequence token, cut before a stop
@@ -105,7 +113,10 @@ class JobCutter:
         limits = self._limits if waits else None
         return make_unit(
             job_id,
-            [make_sequence(prompt, job_id, i, self.tokenizer, limits) for i, prompt in prompts],
+            [
+                make_sequence(prompt, job_id, i, self.tokenizer, limits, self.defaults)
+                for i, prompt in prompts
+            ],
         )
 
     def cut(self, job_id: str, first: int, prompts: Sequence[Prompt]) -> Cut:
@@ -114,7 +125,9 @@ class JobCutter:
         refusals = []
         for index, prompt in enumerate(prompts, first):
             try:
-                sequence = make_sequence(prompt, job_id, index, self.tokenizer, self._limits)
+                sequence = make_sequence(
+                    prompt, job_id, index, self.tokenizer, self._limits, self.defaults
+                )
                 fit.append(((index, prompt), sequence))
             except PromptUnfit as exc:
                 refusals.append(PromptRefusal(index, prompt.id, str(exc)))

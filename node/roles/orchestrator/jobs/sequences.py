@@ -23,6 +23,7 @@ from proofs.evidence.sequence import NoiseSource, SequenceRequest
 from proofs.sampling.settings import SamplingSettings
 
 DEFAULT_MAX_TOKENS = 64
+GREEDY = SamplingSettings()
 
 
 class Tokenizer(Protocol):
@@ -57,11 +58,23 @@ class SequenceLimits:
     context: int = 0
 
 
+def sampling_of(prompt: Prompt, defaults: SamplingSettings) -> SamplingSettings:
+    """What a prompt says of sampling, and for the rest what its model does."""
+    names = ("temperature", "top_k", "top_p")
+    said = {name: value for name in names if (value := getattr(prompt, name)) is not None}
+    return defaults.model_copy(update=said)
+
+
 def make_sequence(
-    prompt: Prompt, job_id: str, index: int, tokenizer: Tokenizer, limits: SequenceLimits | None
+    prompt: Prompt,
+    job_id: str,
+    index: int,
+    tokenizer: Tokenizer,
+    limits: SequenceLimits | None,
+    defaults: SamplingSettings = GREEDY,
 ) -> WorkSequence:
     """A job's prompt number `index` as a sequence. Without `limits` it was checked before and is
-    only read. Raises `PromptUnfit`."""
+    only read; `defaults` is how the model samples where it does not say. Raises `PromptUnfit`."""
     messages = tuple(message.plain() for message in prompt.messages)
     try:
         prompt_ids = tuple(tokenizer.encode_chat([dict(m) for m in messages]))
@@ -78,9 +91,7 @@ def make_sequence(
         request=SequenceRequest(
             sequence_id=sequence_id,
             prompt_ids=prompt_ids,
-            sampling=SamplingSettings(
-                temperature=prompt.temperature, top_k=prompt.top_k, top_p=prompt.top_p
-            ),
+            sampling=sampling_of(prompt, defaults),
             max_tokens=max_tokens,
             stop=tuple(prompt.stop),
             eos_ids=tuple(dict.fromkeys((*ends, *_stop_ids(prompt.stop, tokenizer.special)))),

@@ -55,7 +55,7 @@ async def open_orchestrator(
     terms = GroupTerms(
         pool_id=pool_id,
         model_id=model.model_id,
-        model_name=section.model,
+        model_name=model.name,
         kv_tokens=kv_tokens,
         max_batch_tokens=MAX_BATCH_TOKENS,
     )
@@ -67,15 +67,17 @@ async def open_orchestrator(
         stages=stages,
         formation_wait=section.formation_wait,
         sequences_in_flight=section.sequences_in_flight,
+        attempts=section.attempts,
     )
     cutter = JobCutter(
         tokenizer=tokenizer,
         model_id=model.model_id,
-        model_name=section.model,
+        model_name=model.name,
         context_length=min(model.manifest.max_positions, section.tokens_per_sequence),
         unit_size=section.unit_size,
         vocab_size=model.manifest.vocab_size,
         model_context=model.manifest.max_positions,
+        defaults=tokenizer.generation.sampling,
     )
     orchestrator = Orchestrator(
         context,
