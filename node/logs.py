@@ -109,7 +109,7 @@ def configure_logging(
     chosen = sys.stderr if stream is None else stream
     people = log_format == "console" or (log_format == "auto" and chosen.isatty())
     out: Lasting | Behind = Lasting(chosen)
-    if may_block(chosen):
+    if not isinstance(chosen, RotatingFile) and may_block(chosen):
         out = Behind(chosen, partial(_lost_lines, people=people))
     settle()
     write_behind(out if isinstance(out, Behind) else None)
