@@ -16,6 +16,7 @@ A log is worth less than its node: where it cannot be written it is lost (`node.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -26,6 +27,7 @@ from structlog.contextvars import bound_contextvars
 from structlog.tracebacks import ExceptionDictTransformer
 
 from node.console.clean import clean
+from node.console.rotating import RotatingFile
 from node.console.streams import Lasting
 
 REDACTED = "[redacted]"
@@ -82,10 +84,15 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     return value
 
 
+def _wants_colors(environment: Mapping[str, str]) -> bool:
+    """NO_COLOR (https://no-color.org) and TERM=dumb say that colours are not wanted."""
+    return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
 def configure_logging(
     log_format: Literal["auto", "console", "json"] = "auto",
     level: str = "info",
-    stream: TextIO | None = None,
+    stream: TextIO | RotatingFile | None = None,
 ) -> None:
     """Set logging up for this process (again replaces what was set up before).
 
@@ -106,7 +113,7 @@ def configure_logging(
         ending = [
             structlog.processors.format_exc_info,
             harmless,
-            structlog.dev.ConsoleRenderer(colors=out.isatty()),
+            structlog.dev.ConsoleRenderer(colors=out.isatty() and _wants_colors(os.environ)),
         ]
     else:
         ending = [

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from node.config.settings import (
     Account,
+    Age,
     BootstrapAddress,
     CommaSeparated,
     Device,
@@ -72,10 +73,9 @@ class WorkerSection(Section):
     `data_plane` "tunnel" sends hidden states over libp2p even where the data port can be reached.
     With `dial_private` a neighbour's record is believed about private addresses, too, where the
     neighbour is not seen at them. `fault` makes a simulated worker dishonest in a named way and is
-    refused outside a simulation.
-    `rows_keep` bytes of received rows are kept, to show them should the stage be accused. Rewards
-    are claimed once they reach `claim_above` (10^-18 PRIME) and are worth more than their gas, an
-    ether being worth `tokens_per_ether` PRIME to the operator.
+    refused outside a simulation. Rewards are claimed once they reach `claim_above` (10^-18 PRIME)
+    and are worth more than their gas, an ether being worth `tokens_per_ether` PRIME to the
+    operator.
     """
 
     device: Device = "auto"
@@ -84,7 +84,6 @@ class WorkerSection(Section):
     data_plane: Literal["auto", "tunnel"] = "auto"
     dial_private: bool = False
     fault: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
-    rows_keep: Size = 2**30
     claim_above: Annotated[int, Field(ge=0, lt=2**128)] = 0
     tokens_per_ether: Annotated[float, Field(ge=0, le=1e12)] = 1.0
 
@@ -137,7 +136,6 @@ class OrchestratorSection(Section):
 class ValidatorSection(Section):
     """A validator's replay device, and the thresholds or profile by which it judges work of pools
     that name none. `stake` (10^-18 PRIME) is its voice; 0 is the least that registers a node.
-    `bundles_keep` and `rows_keep` are bytes of bundles, and of rows that stages revealed, on disk.
     `check_rate` is the share of sequences that are replayed; "auto" follows from what a cheat would
     gain and lose."""
 
@@ -146,14 +144,33 @@ class ValidatorSection(Section):
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
     stake: Annotated[int, Field(ge=0, lt=2**128)] = 0
     check_rate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
-    bundles_keep: Size = 4 * 2**30
-    rows_keep: Size = 4 * 2**30
+
+
+DAY = 86_400.0
 
 
 class RetentionSection(Section):
-    """What the disk is for. Nothing new is taken in while less than `free_reserve` is free."""
+    """What the disk is for: sizes in bytes for each role, ages in seconds, 0: never.
+
+    Nothing new is taken in while less than `free_reserve` is free. A job goes `jobs` after it
+    ended, or `exported_jobs` after its whole dataset was read. `bundles` bounds proof bundles (a
+    validator's go `accepted` or `rejected` after the verdict, too), `rows` hidden states, which a
+    worker received or stages showed a validator. `epochs` bounds the published data of epochs,
+    which others than validators keep for `epochs_age`. `records` is how long the journal keeps
+    what a node signed and what it was refused. `logs` bounds the log file and its predecessor.
+    """
 
     free_reserve: Size = 256 * 2**20
+    jobs: Age = 90 * DAY
+    exported_jobs: Age = 7 * DAY
+    bundles: Size = 4 * 2**30
+    accepted: Age = DAY
+    rejected: Age = 30 * DAY
+    rows: Size = 2 * 2**30
+    epochs: Size = 16 * 2**30
+    epochs_age: Age = 30 * DAY
+    records: Age = 90 * DAY
+    logs: Size = 64 * 2**20
 
 
 class NodeConfig(Section):
@@ -180,6 +197,7 @@ class NodeConfig(Section):
     http_host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, lt=65536)] = 7070
     log_format: Literal["auto", "console", "json"] = "auto"
+    log_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     worker: WorkerSection = WorkerSection()
     policy: PolicySection = PolicySection()
@@ -189,7 +207,7 @@ class NodeConfig(Section):
 
     def model_post_init(self, context: Any) -> None:
         """Make paths absolute, and name each role once."""
-        for name in ("data_dir", "model_store", "network_file"):
+        for name in ("data_dir", "model_store", "network_file", "log_file"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, expand(value))

@@ -8,7 +8,8 @@ Each block is a terminal of its own, in one scratch folder that stands for the r
 that keep running are left running once they say that they are ready. What a reader must fill in is
 filled in from what was printed: `0x…` is the address that `init` showed last, and a bootstrap
 address is the one that the orchestrator prints. The worker's block is typed three times, as the
-text says. Prints what it types, and ends with 0 if every command did what it should.
+text says. Prints what it types, and ends with 0 if every command did what it should; what every
+terminal showed is in the folder that `--keep` names, or in a temporary one.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ FAULTS = "### Now break it"
 READY = {"chain dev": "written ", "run": "serving"}
 """What a program that keeps running says when it is ready."""
 WORKERS = 3
-READY_SECONDS = 180
-COMMAND_SECONDS = 900
+READY_SECONDS = 600
+COMMAND_SECONDS = 1800
 AFTER = (
     "prime-node wallet balance --data-dir net/worker-1",
     "prime-node stake status --data-dir net/worker-1",
@@ -54,6 +55,7 @@ class Terminals:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", "COLUMNS": "200"}
         self._running: list[subprocess.Popen[str]] = []
+        self._opened = 0
         self.address = ""
 
     def type(self, command: str) -> None:
@@ -98,8 +100,12 @@ class Terminals:
         self, process: subprocess.Popen[str], lines: list[str], ready: str, seen: threading.Event
     ) -> None:
         assert process.stdout is not None
+        self._opened += 1
+        log = self._folder / f"terminal-{self._opened}.log"
         for line in process.stdout:
             lines.append(line)
+            with log.open("a") as file:
+                file.write(line)
             shown = re.match(r"address +(0x[0-9a-fA-F]{40})", line)
             if shown:
                 self.address = shown[1]
@@ -144,28 +150,38 @@ def by_hand(terminals: Terminals) -> None:
         terminals.type(command)
 
 
+def _stop(*_signal: object) -> None:
+    raise Failed("stopped")
+
+
 def main() -> int:
     """Run, and say how it went."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--faults", action="store_true", help='also the runs of "Now break it"')
+    parser.add_argument("--keep", type=Path, help="an empty folder to work in, which stays")
     asked = parser.parse_args()
-    begun = time.monotonic()
+    signal.signal(signal.SIGTERM, _stop)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "node").symlink_to(ROOT / "node")
-        terminals = Terminals(folder)
-        try:
-            by_hand(terminals)
-            if asked.faults:
-                for block in section(FAULTS):
-                    for command in block.commands():
-                        if not command.startswith(". "):
-                            terminals.type(command)
-        except Failed as exc:
-            print(f"failed: {exc}", file=sys.stderr)
-            return 1
-        finally:
-            terminals.close()
+        return run(asked.keep or Path(name), asked.faults)
+
+
+def run(folder: Path, faults: bool) -> int:
+    """Type everything in `folder`; returns the exit code."""
+    begun = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "node").symlink_to(ROOT / "node")
+    terminals = Terminals(folder)
+    try:
+        by_hand(terminals)
+        for block in section(FAULTS) if faults else ():
+            for command in block.commands():
+                if not command.startswith(". "):
+                    terminals.type(command)
+    except Failed as exc:
+        print(f"failed after {time.monotonic() - begun:.0f} s: {exc}", file=sys.stderr)
+        return 1
+    finally:
+        terminals.close()
     print(f"all of it worked, in {time.monotonic() - begun:.0f} s")
     return 0
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,6 +22,7 @@ from node.console.output import complain, print_json, show_table
 from node.console.signals import ending_signals
 from node.console.streams import show_anything
 from node.logs import configure_logging
+from tests.paths import ROOT
 
 EMOJI = "grüße 🙂 от всех"
 
@@ -124,3 +126,18 @@ def test_a_closed_terminal_ends_a_node_unless_it_was_told_not_to(handler: Any, e
         assert (signal.SIGHUP in ending_signals()) == ends
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_streams_that_were_closed_are_something_again() -> None:
+    code = (
+        "import os, sys; sys.stdin = sys.stdout = sys.stderr = None\n"
+        "for number in (0, 1): os.close(number)\n"
+        "from node.console.streams import fill_standard_streams\n"
+        "fill_standard_streams(); print('lost'); print('lost', file=sys.stderr)\n"
+        "names = [os.readlink(f'/proc/self/fd/{number}') for number in (0, 1)]\n"
+        "os.write(2, repr((names, sys.stdin.read())).encode())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.stderr == "(['/dev/null', '/dev/null'], '')"

@@ -19,7 +19,7 @@ from gguf import GGUFWriter
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig
 
-from pipeline.models.errors import InvalidModel, ModelError, SourceUnavailable, UnsupportedModel
+from pipeline.models.errors import InvalidModel, ModelError, UnsupportedModel
 from pipeline.models.preparing.gguf_source import gguf_tensors
 from pipeline.models.skeleton import build_skeleton
 from pipeline.models.slice import load_slice
@@ -105,10 +105,10 @@ def text(name: str, content: str) -> Callable[[Path], object]:
             [f"{DOWN} is [32, 47], not [32, 48]"],
         ),
         (cut_off, InvalidModel, ["model.safetensors", "fetch it again"]),
-        (gone("model.safetensors"), SourceUnavailable, ["model.safetensors.index.json"]),
+        (gone("model.safetensors"), InvalidModel, ["model.safetensors.index.json"]),
         (pickled, UnsupportedModel, ["pytorch_model.bin", "only safetensors", "save_pretrained"]),
         (text("adapter_config.json", "{}"), UnsupportedModel, ["adapter_config.json", "merge"]),
-        (gone("config.json"), SourceUnavailable, ["no config.json"]),
+        (gone("config.json"), InvalidModel, ["no config.json"]),
         (text("config.json", "{"), InvalidModel, ["config.json", "JSON"]),
         (
             setting("config.json", transformers_weights="x.safetensors"),

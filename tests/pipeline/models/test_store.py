@@ -261,7 +261,7 @@ def test_weights_of_another_shape_are_refused(copied: Path) -> None:
     [
         ("no such model!", ModelNotFound, "give 'smollm2'"),
         ("/nowhere/at/all.gguf", ModelNotFound, "give 'smollm2'"),
-        (".", SourceUnavailable, "no config.json"),
+        (".", InvalidModel, "no config.json"),
     ],
 )
 def test_sources_that_are_none(

@@ -175,22 +175,6 @@ class PoolTables:
             seconds = self.blame.rest(peer_id, now, found=found)
             self.members[peer_id] = member.suspected(now, seconds, reason)
 
-    def set_aside(self, peer_id: str, reason: str, now: float) -> None:
-        """Have a worker rest for as long as a plan without it takes, through no known fault."""
-        member = self.members.get(peer_id)
-        if member is not None:
-            self.members[peer_id] = member.suspected(now, self.blame.terms.rest, reason)
-
-    def can_do_without(self, group: Group, peer_id: str, now: float) -> bool:
-        """Whether the group could be planned anew without this worker of it."""
-        others = [self.members[p] for p in group.peers if p != peer_id and p in self.members]
-        usable = [m for m in others if m.usable(now)]
-        try:
-            self._planner(_candidates([*usable, *self.free(now)]), group.plan)
-        except CannotPlan:
-            return False
-        return True
-
     def incident(
         self, suspects: Iterable[str], reason: str, now: float, weight: float = 1.0
     ) -> None:

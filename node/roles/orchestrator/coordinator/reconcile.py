@@ -28,6 +28,9 @@ from node.roles.orchestrator.coordinator.tables import AT_WORK
 from node.roles.orchestrator.coordinator.units import ENDED, Unit, UnitState
 
 TO_JUDGE = (UnitState.PRODUCED, UnitState.VERIFYING)
+COMPLETE_IDLE = 30.0
+COMPLETE_BUSY = 600.0
+"""Seconds that a ring without work, or with work, goes on without those whom its plan left out."""
 LOOK = 0.25
 """Seconds after which everything is looked at again, whatever the events were about."""
 
@@ -57,6 +60,7 @@ class Reconciler:
             commands += self._form(now)
             self._overdue(now)
             self._stalls.look(now)
+            self._complete(now)
             commands += self._repair(now)
             self._give_up(now)
             self._cancel()
@@ -166,6 +170,19 @@ class Reconciler:
                 commands.append(RecordUnit(over))
         return commands
 
+    def _complete(self, now: float) -> None:
+        """Plan rings anew that were built without somebody, once they have nothing to do, or have
+        been going on like that for long."""
+        for group in list(self._tables.groups.values()):
+            if group.state is not GroupState.RUNNING or not group.without:
+                continue
+            units = self._tables.units
+            at_work = any(u.state in AT_WORK for u in units.in_group(group.group_id))
+            busy = at_work or units.count(UnitState.QUEUED) > 0
+            if now - group.up_at >= (COMPLETE_BUSY if busy else COMPLETE_IDLE):
+                whole = group.lost("it may have all of its workers again", now)
+                self._tables.groups[group.group_id] = whole
+
     def _repair(self, now: float) -> list[Command]:
         commands: list[Command] = []
         for group in list(self._tables.groups.values()):
@@ -174,7 +191,12 @@ class Reconciler:
             survivors = [
                 self._tables.members[p] for p in group.peers if self._tables.members[p].usable(now)
             ]
-            plan = self._tables.plan([*survivors, *self._tables.free(now)], group.plan, now)
+            able = [*survivors, *self._tables.free(now)]
+            kept = [m for m in able if m.peer_id not in group.without]
+            plan = None
+            if len(kept) < len(able):
+                plan = self._tables.plan(kept, group.plan, now)
+            plan = plan or self._tables.plan(able, group.plan, now)
             if plan is None:
                 continue
             generation = self._tables.next_generation()

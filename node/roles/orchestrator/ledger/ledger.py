@@ -149,6 +149,12 @@ class WorkLedger:
         job.cancelled = True
         return new
 
+    def forget(self, job_id: str) -> None:
+        """The job goes: its rows are about to be deleted."""
+        job = self.jobs.pop(job_id, None)
+        if job is not None:
+            del self._numbers[job.number]
+
     def drawn(self, job_id: str, beacon: Beacon) -> None:
         """The job's noise is there, and journaled."""
         self.jobs[job_id].beacon = beacon

@@ -79,7 +79,7 @@ def test_a_unit_that_nobody_can_work_on_is_given_up_with_the_reason() -> None:
     assert [u.state for u in recorded] == [UnitState.QUEUED, UnitState.QUEUED, UnitState.EXPIRED]
     forgotten = [c.generation for c in pool.commands if isinstance(c, ForgetUnit)]
     assert forgotten == [f.generation for f in over.failures]
-    assert all(m.usable(pool.now + 60) for m in pool.pool.members.values())
+    assert all(m.usable(pool.now) for m in pool.pool.members.values())
 
 
 def test_a_job_that_cannot_work_at_all_costs_a_few_rebuilds_and_others_go_on() -> None:
@@ -99,7 +99,8 @@ def test_a_job_that_cannot_work_at_all_costs_a_few_rebuilds_and_others_go_on() -
             if work.job_id == "good" and pool.state(work) is UnitState.ASSIGNED:
                 pool.produce(work)
                 pool.verdict(work)
-    assert pool.builds == 3
+    assert pool.builds == 4  # the first, two in between, and one with everybody at the end
+    assert pool.peers() == ("w1", "w2", "w3")
     assert {pool.state(u) for u in bad} == {UnitState.EXPIRED}
     assert {pool.state(u) for u in good} == {UnitState.ACCEPTED}
     assert {pool.unit(u).attempt for u in good} == {0}
@@ -116,6 +117,14 @@ def test_whoever_says_so_is_left_out_where_the_others_can_do_without_it() -> Non
     pool.verdict(work)
     done = pool.unit(work)
     assert (done.state, done.attempt) == (UnitState.ACCEPTED, 1)
+    pool.now += 31.0  # with nothing to do it is planned with everybody again
+    pool.feed(Tick())
+    pool.build_done()
+    assert pool.peers() == ("w1", "w2", "w3")
+    builds = pool.builds
+    pool.now += 3600.0
+    pool.feed(Tick())
+    assert pool.builds == builds
 
 
 def test_where_nobody_can_be_spared_the_same_ring_is_built_again() -> None:

@@ -4,8 +4,9 @@ A stage that finds a sequence's hidden states not finite, or has no room for it,
 goes on with the others. What it says cannot be checked at once. It may lie, or an earlier stage may
 have sent it something absurd, so all stages up to it are suspects, and the unit is tried again
 where that stage is not: in another ring that runs, or else its ring is rebuilt, without the stage
-where the others can do without it. Once it has failed in `Policy.attempts` rings, or its job may
-have no more rebuilt (`rebuilds.py`), the unit is given up, with the reason, and nobody is blamed.
+where the others can do without it, and with all of them again when there is time. Once it has
+failed in `Policy.attempts` rings, or its job may have no more rebuilt (`rebuilds.py`), the unit is
+given up, with the reason, and nobody is blamed.
 
 If it is accepted after all, what was said before was wrong: each time goes on the account of its
 suspects (`blame.py`). So a stage that lies about honest work makes itself known, and costs the pool
@@ -70,9 +71,8 @@ class FailureEvents:
         if not self._tables.rebuilds.spend(unit.job_id):
             return False
         failure = unit.failures[-1]
-        self._tables.groups[group.group_id] = group.broken(failure.reason, now)
-        if self._tables.can_do_without(group, failure.claimant, now):
-            self._tables.set_aside(failure.claimant, failure.reason, now)
+        without = (failure.claimant,)
+        self._tables.groups[group.group_id] = group.broken(failure.reason, now, without)
         return True
 
     def _over(self, before: Unit, after: Unit) -> list[Command]:
