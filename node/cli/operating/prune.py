@@ -104,6 +104,7 @@ def _show(items: list[dict[str, Any]], *, dry: bool) -> None:
     ]  # fmt: skip
     goes = "goes" if dry else "went"
     show_table("", ("", goes, "bytes", "stays", "bytes", "because"), rows)
-    freed = human_bytes(sum(item["freed"] for item in items))
+    total = sum(item["freed"] for item in items)
+    freed = human_bytes(total) if total else "nothing"
     say()
     say(f"{freed} would be freed; remove it with --yes" if dry else f"{freed} freed")
