@@ -21,8 +21,8 @@ class ChainUnreachable(ChainError):
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
-            f"chain RPC {url} did not answer ({reason}); start one with `prime-node chain dev` "
-            "or give another with --rpc-url"
+            f"chain RPC {url} did not answer ({reason}); check that it runs and can be reached "
+            "from here, and the URL: rpc_url in the network file, or --rpc-url"
         )
         self.url = url
         self.reason = reason

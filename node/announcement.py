@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
+from chain.endpoint.environment import is_loopback
 from node.context import NodeContext
 from node.version import version
 from p2p.records.record import NodeRecord
@@ -37,5 +39,5 @@ def make_record(context: NodeContext, roles: Roles, http: str) -> NodeRecord:
         location=context.config.location,
         region=context.config.region,
         provider=context.provider if worker else "",
-        http=http if http.startswith("http://127.") else "",
+        http=http if is_loopback(urlsplit(http).hostname or "") else "",
     )

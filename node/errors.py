@@ -3,17 +3,7 @@
 Everything that can go wrong because of the outside world (a file, a flag, a peer, a port) becomes a
 `NodeError`: one sentence that says what is wrong, a hint that says what to do, and an exit code.
 The command line prints `error: <message> (<hint>)` and nothing else; a traceback is for bugs.
-
-| exit code | meaning |
-|---|---|
-| 0 | done |
-| 1 | it ran and failed (a job failed, a check did not hold) |
-| 2 | the command line itself is wrong (unknown option, missing argument) |
-| 3 | bad input: configuration, network file, key file, prompts file, unknown model |
-| 4 | something is unreachable: bootstrap peer, chain RPC, another node's HTTP |
-| 5 | a resource is taken or lacking: port, data folder, memory, disk, a package's name |
-| 70 | a bug in prime-node (run again with --debug) |
-| 130 | interrupted by Ctrl-C |
+What each code means is in `EXIT_CODES`, and the same in docs/reference/config.md.
 
 The other packages raise their own errors and know nothing of exit codes; `translate` maps them. It
 looks their base classes up among the modules that are already loaded (an error cannot come from a
@@ -22,8 +12,10 @@ module that is not), so that `prime-node --help` imports none of them.
 
 from __future__ import annotations
 
+import errno
 import sys
 from dataclasses import dataclass
+from os import PathLike
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -32,6 +24,18 @@ EXIT_UNREACHABLE = 4
 EXIT_RESOURCE = 5
 EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
+
+EXIT_CODES = {
+    0: "done",
+    EXIT_FAILED: "it ran and failed: a job failed, a check did not hold, nobody reads the output",
+    EXIT_USAGE: "the command line is wrong: an unknown option, a missing argument",
+    EXIT_INPUT: "bad input: settings, network file, key file, prompts file, unknown model",
+    EXIT_UNREACHABLE: "unreachable: bootstrap peer, chain, another node's HTTP",
+    EXIT_RESOURCE: "taken or lacking: port, data folder, memory, disk, a package's name",
+    EXIT_BUG: "a bug in prime-node; run again with `--debug`",
+    EXIT_INTERRUPTED: "interrupted by Ctrl-C",
+}
+"""Every exit code of `prime-node`; scripts rely on them."""
 
 
 class NodeError(Exception):
@@ -65,6 +69,42 @@ class ResourceError(NodeError):
     """A port, folder or amount of memory is taken or lacking."""
 
     default_exit_code = EXIT_RESOURCE
+
+
+_HINTS = {
+    errno.EACCES: "check who may write there",
+    errno.EPERM: "check who may write there",
+    errno.EROFS: "the disk is mounted read-only",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room, or have the quota raised",
+    errno.EIO: "check the disk",
+    errno.ENOLCK: "the file system has no locks; choose another one",
+    errno.EOPNOTSUPP: "the file system cannot do this; choose another one",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENFILE: "the system has too many open files",
+    errno.ENOMEM: "there is not enough memory",
+    errno.EAGAIN: "the system has too many processes or threads; see ulimit -u",
+}
+"""What the system may lack whatever people type, and what to do about it."""
+
+
+def system_error(
+    where: str | PathLike[str],
+    doing: str,
+    exc: OSError,
+    *,
+    wrong: type[InputError] = InputError,
+    hint: str = "",
+) -> NodeError:
+    """The error for what the system refuses: `doing` like "cannot write".
+
+    A `ResourceError` where the system lacks something; where the path is `wrong`, that error, with
+    this `hint`.
+    """
+    reason = exc.strerror or str(exc) or type(exc).__name__
+    message = f"{where}: {doing}: {reason}" if doing else f"{where}: {reason}"
+    lack = _HINTS.get(exc.errno or 0)
+    return wrong(message, hint) if lack is None else ResourceError(message, lack)
 
 
 @dataclass(frozen=True)
@@ -119,6 +159,10 @@ def translate(exc: BaseException) -> NodeError | None:
         base = getattr(sys.modules.get(row.module), row.name, None)
         if isinstance(base, type) and isinstance(exc, base):
             return NodeError(str(exc), row.hint, row.exit_code)
+    if isinstance(exc, OSError) and exc.errno in _HINTS:
+        return system_error(exc.filename or "the system", "", exc)
+    if isinstance(exc, MemoryError):
+        return ResourceError("there is not enough memory", "close something, or lower --memory")
     return None
 
 

@@ -9,6 +9,8 @@ Secrets must not reach a log in the first place; a processor redacts what slips 
 name, and shows other bytes as hex. Tracebacks are plain: the values of local variables would tell
 tokens and prompts, and drawing them holds the event loop up for most of a second, which a peer
 could ask for with every request that a handler fails on.
+
+A log is worth less than its node: where it cannot be written it is lost (`node.console.streams`).
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 from structlog.contextvars import bound_contextvars
 from structlog.tracebacks import ExceptionDictTransformer
 
 from node.console.clean import clean
+from node.console.streams import Lasting
 
 REDACTED = "[redacted]"
 MAX_BYTES_SHOWN = 32
@@ -88,7 +91,7 @@ def configure_logging(
 
     "auto" is console on a terminal and JSON otherwise. `stream` None is stderr.
     """
-    out = sys.stderr if stream is None else stream
+    out = Lasting(sys.stderr if stream is None else stream)
     people = log_format == "console" or (log_format == "auto" and out.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
@@ -113,7 +116,7 @@ def configure_logging(
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(out),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, out)),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(out)

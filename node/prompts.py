@@ -4,9 +4,14 @@
     {"id": "q2", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 64, "seed": 7}
 
 `prompt` is short for a single user message. Optional: id, max_tokens, temperature (0 is greedy),
-top_p, top_k (0 is off), seed (without one: noise that nobody chose), stop (a text or a list). Empty
-lines are skipped. Every error names the file and the line. Sizes are bounded before anything is
-parsed.
+top_p, top_k (0 is off), seed (without one: noise that nobody chose), stop (a text or a list). What
+is not said of sampling is as the model's own settings have it. Empty lines are skipped. Every error
+names the file and the line. Sizes are bounded before anything is parsed.
+
+Files that other programs wrote are taken as they are: null is a setting that was not given, content
+may be parts of text (`parts` below), a BOM and CRLF do not matter. What else stands beside a prompt
+is kept as its `metadata`, unless it looks like a slip of the pen, or asks for something that is not
+done here: nobody should find that out from the answers.
 """
 
 from __future__ import annotations
@@ -18,7 +23,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from node.errors import InputError
 from proofs.encoding.jsontext import parse_json
@@ -27,7 +40,27 @@ from proofs.sampling.temperature import Temperature
 MAX_LINE = 1 << 20
 MAX_FILE = 1 << 28
 MAX_PROMPTS = 100_000
-_Content = Annotated[str, Field(min_length=1, max_length=256 * 1024)]
+MAX_NOTES = 16 * 1024
+"""Characters that may stand beside one prompt as JSON: its metadata, and what else its messages
+have."""
+_NOT_DONE: dict[str, object] = {
+    "best_of": 1,
+    "echo": False,
+    "frequency_penalty": 0,
+    "functions": [],
+    "logit_bias": {},
+    "logprobs": False,
+    "min_p": 0,
+    "n": 1,
+    "presence_penalty": 0,
+    "repetition_penalty": 1,
+    "response_format": {"type": "text"},
+    "suffix": "",
+    "tools": [],
+    "top_logprobs": 0,
+}
+"""Settings of other services that change the answer and that nothing here knows, with the values
+that change nothing."""
 _Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -35,13 +68,54 @@ class PromptsError(InputError):
     """A prompts file that cannot be used; the message names the file and the line."""
 
 
+def parts(value: object) -> object:
+    """A message's content given as parts of text, as one text: a line break between two parts."""
+    if not isinstance(value, list):
+        return value
+    texts = []
+    for part in value:
+        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+        if not isinstance(text, str):
+            raise ValueError('only parts like {"type": "text", "text": "..."} are taken')
+        texts.append(text)
+    return "\n".join(texts)
+
+
+_Content = Annotated[str, BeforeValidator(parts), Field(min_length=1, max_length=256 * 1024)]
+
+
+def _given(data: dict[Any, Any]) -> dict[Any, Any]:
+    return {key: value for key, value in data.items() if value is not None}
+
+
+def _refuse_slip(key: str, known: Iterable[str]) -> None:
+    near = difflib.get_close_matches(key, list(known), n=1, cutoff=0.85)
+    if near:
+        hint = 'what is only a note goes under "metadata"'
+        raise ValueError(f'"{key}" is unknown; did you mean "{near[0]}"? ({hint})')
+
+
 class Message(BaseModel):
-    """One turn of a conversation."""
+    """One turn of a conversation. What else it has (a name, calls of tools) is for the model's
+    template."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
     content: _Content
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        for key in data.keys() - cls.model_fields.keys():
+            _refuse_slip(str(key), cls.model_fields)
+        return _given(data)
+
+    def plain(self) -> dict[str, Any]:
+        """As a dict of what it has."""
+        return self.model_dump()
 
 
 def _one_or_many(value: object) -> object:
@@ -51,8 +125,10 @@ def _one_or_many(value: object) -> object:
 class Prompt(BaseModel):
     """One conversation to complete and how to sample its answer.
 
-    `max_tokens` None leaves it to the node. `seed` picks the sampling noise: the same seed gives
-    the same tokens. None leaves it to chance that falls after the job was accepted.
+    `max_tokens` None leaves it to the node; `temperature`, `top_p` and `top_k` None leave them to
+    the model. `seed` picks the sampling noise: the same seed gives the same tokens. None leaves it
+    to chance that falls after the job was accepted. `metadata` is the owner's, and comes back
+    beside the answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,21 +136,42 @@ class Prompt(BaseModel):
     messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=256)]
     id: Annotated[str, Field(max_length=128)] = ""
     max_tokens: Annotated[int, Field(ge=1, lt=2**20)] | None = None
-    temperature: Temperature = 0.0
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    top_k: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    temperature: Temperature | None = None
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     stop: Annotated[tuple[_Stop, ...], BeforeValidator(_one_or_many), Field(max_length=16)] = ()
+    metadata: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
-    def _expand_prompt(cls, data: Any) -> Any:
-        if not isinstance(data, dict) or "prompt" not in data:
+    def _read(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
             return data
-        if "messages" in data:
-            raise ValueError('give "prompt" or "messages", not both')
-        rest = {key: value for key, value in data.items() if key != "prompt"}
-        return rest | {"messages": [{"role": "user", "content": data["prompt"]}]}
+        data = _given(data)
+        if "prompt" in data:
+            if "messages" in data:
+                raise ValueError('give "prompt" or "messages", not both')
+            data["messages"] = [{"role": "user", "content": data.pop("prompt")}]
+        if "max_completion_tokens" in data:
+            data.setdefault("max_tokens", data.pop("max_completion_tokens"))
+        notes = {key: data.pop(key) for key in sorted(data.keys() - cls.model_fields.keys())}
+        for key in list(notes):
+            if key not in _NOT_DONE:
+                _refuse_slip(key, (*cls.model_fields, "prompt"))
+            elif notes.pop(key) != _NOT_DONE[key]:
+                raise ValueError(f'"{key}" is not done here; leave it out')
+        metadata = data.get("metadata", {})
+        if notes and isinstance(metadata, dict):
+            data["metadata"] = {**notes, **metadata}
+        return data
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Prompt:
+        extras = [message.model_extra for message in self.messages if message.model_extra]
+        if len(json.dumps([self.metadata, extras])) > MAX_NOTES:
+            raise ValueError(f"what stands beside the prompt is over {MAX_NOTES} characters")
+        return self
 
 
 def parse_prompt(text: str, where: str) -> Prompt:
@@ -94,10 +191,6 @@ def describe(error: ValidationError) -> str:
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        known = [*Prompt.model_fields, "prompt"] if len(first["loc"]) == 1 else ["role", "content"]
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
-        message = f"unknown; did you mean {near[0]}?" if near else f"unknown; {', '.join(known)}"
     if path == "messages" and first["type"] == "missing":
         return 'needs "prompt" or "messages"'
     return f"{path}: {message}" if path else message
@@ -124,7 +217,7 @@ def _each(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, Prompt]]:
         try:
             text = raw.decode("utf-8-sig" if number == 1 else "utf-8").strip()
         except UnicodeDecodeError as exc:
-            raise PromptsError(f"{where}: not UTF-8 text") from exc
+            raise PromptsError(f"{where}: not UTF-8 text", "save the file as UTF-8") from exc
         if not text:
             continue
         yield where, parse_prompt(text, where)

@@ -6,16 +6,15 @@ last the HTTP port and the signed record that tells the network we are here. Eve
 context managers and nurseries of this function; leaving it, for whatever reason, undoes it in
 reverse order and leaves no process, socket or lock behind.
 
-The first Ctrl-C (or SIGTERM) drains: roles finish what they owe within `DRAIN_SECONDS`. A second
-one stops at once.
+The first Ctrl-C (or SIGTERM, or SIGHUP when a terminal is closed) drains: roles finish what they
+owe within `DRAIN_SECONDS`. A second one stops at once.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -27,10 +26,11 @@ from node.config.datadir import DataDir, NodeStatusFile
 from node.config.keystore import NodeKey, generate_key, load_key, save_key
 from node.config.networkfile import NetworkFile
 from node.config.schema import NodeConfig
+from node.console.signals import ending_signals
 from node.context import NodeContext
 from node.errors import InputError
 from node.http.app import create_app
-from node.http.server import serve_http
+from node.http.server import own_url, serve_http
 from node.journal import open_journal
 from node.lifecycle import Lifecycle, NodeState
 from node.logs import configure_logging
@@ -69,6 +69,7 @@ async def _run(config: NodeConfig) -> None:
         key = _own_key(data.node_key, log)
         provider = _provider(data, config.provider, log)
         network_file = NetworkFile.load(config.network_file) if config.network_file else None
+        data.remember_network(config.network_file)
         lifecycle = Lifecycle()
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(open_journal(data.journal, time.time))
@@ -101,13 +102,20 @@ async def _run(config: NodeConfig) -> None:
                 )
             )
             lifecycle.to(NodeState.REGISTERED)
-            await _serve(context, roles, lifecycle, data)
+            reasons = () if chain is None else (chain_trouble(chain),)
+            await _serve(context, roles, lifecycle, data, reasons)
         lifecycle.to(NodeState.STOPPED)
 
 
-async def _serve(context: NodeContext, roles: Roles, lifecycle: Lifecycle, data: DataDir) -> None:
+async def _serve(
+    context: NodeContext,
+    roles: Roles,
+    lifecycle: Lifecycle,
+    data: DataDir,
+    reasons: Sequence[Callable[[], str]],
+) -> None:
     config = context.config
-    view = RuntimeView(context, roles, lifecycle)
+    view = RuntimeView(context, roles, lifecycle, reasons)
     app = create_app(
         view, token=data.api_token(), metrics=context.metrics, bound_host=config.http_host
     )
@@ -119,7 +127,7 @@ async def _serve(context: NodeContext, roles: Roles, lifecycle: Lifecycle, data:
         nursery.start_soon(_watch_signals, interrupted, nursery.cancel_scope, context.log)
         await nursery.start(roles.run)
         port = await nursery.start(serve_http, app, config.http_host, config.http_port)
-        url = f"http://{config.http_host}:{port}"
+        url = own_url(config.http_host, port)
         await context.network.publish_record(make_record(context, roles, url))
         lifecycle.to(NodeState.SERVING)
         data.write_status(
@@ -148,7 +156,7 @@ async def _watch_signals(
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*ending_signals()) as signals:
         task_status.started()
         async for _ in signals:
             if interrupted.is_set():
@@ -230,3 +238,14 @@ async def _open_chain(
         table.rpc_url, deployment, key.secret, data.chain, settings=settings
     ) as chain:
         yield chain
+
+
+def chain_trouble(chain: ChainClient) -> Callable[[], str]:
+    """Says why the chain cannot be read just now, "" where it can."""
+
+    def trouble() -> str:
+        return (
+            chain.rpc.trouble and f"the chain {chain.rpc.url} is not readable: {chain.rpc.trouble}"
+        )
+
+    return trouble

@@ -5,7 +5,7 @@ Each role tells of itself in a snapshot of its own; here they are given the shap
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,8 +17,10 @@ from node.http.view import (
     JobInfo,
     JobRefused,
     JobRequest,
+    JobTaken,
     NodeInfo,
     PartInfo,
+    PromptProblem,
     Rejection,
     StageInfo,
     Status,
@@ -26,8 +28,19 @@ from node.http.view import (
 )
 from node.lifecycle import Lifecycle, NodeState
 from node.roles.assembly import Roles
-from node.roles.orchestrator.coordinator.units import DONE, Unit, WorkSequence
+from node.roles.orchestrator.coordinator.units import (
+    DONE,
+    Unit,
+    UnitState,
+    WorkSequence,
+)
 from node.roles.orchestrator.jobs.prompt_batches import prompt_batches
+from node.roles.orchestrator.jobs.refusals import (
+    KeyTaken,
+    PromptRefusal,
+    PromptsRefused,
+    Submission,
+)
 from node.roles.orchestrator.ledger.ledger import JobUnderWay
 from node.roles.orchestrator.ledger.queries import after_cursor, last
 from node.roles.orchestrator.service import Orchestrator
@@ -39,7 +52,15 @@ from node.version import version
 class RuntimeView:
     """Implements `node.http.view.NodeView`."""
 
-    def __init__(self, context: NodeContext, roles: Roles, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        roles: Roles,
+        lifecycle: Lifecycle,
+        reasons: Sequence[Callable[[], str]] = (),
+    ) -> None:
+        """`reasons` say why the node is not ready for its work, "" where nothing is wrong."""
+        self._reasons = reasons
         self._context = context
         self._roles = roles
         self._lifecycle = lifecycle
@@ -80,6 +101,8 @@ class RuntimeView:
             reasons.append("no peer is connected")
         if trouble := self._context.journal.trouble:
             reasons.append(trouble)
+        reasons += self._context.network.unseen
+        reasons += filter(None, (reason() for reason in self._reasons))
         return not reasons, reasons
 
     async def nodes(self) -> Sequence[NodeInfo]:
@@ -148,20 +171,26 @@ class RuntimeView:
             for item in newest
         ]
 
-    async def submit(self, job: JobRequest) -> str:
-        """The id of the accepted job. Raises `JobRefused`."""
+    async def submit(self, job: JobRequest, all_or_nothing: bool) -> JobTaken:
+        """Take a job in. Raises `JobRefused`."""
         orchestrator, most = self._taking_jobs()
         if len(job.prompts) > most:
             raise JobRefused("too_many_prompts", f"at most {most} prompts per job", 422)
         with _refusals():
-            return await orchestrator.submit(job.prompts, job.key)
+            return _taken(
+                await orchestrator.submit(job.prompts, job.key, all_or_nothing=all_or_nothing)
+            )
 
-    async def submit_stream(self, lines: AsyncIterable[bytes], key: str) -> str:
+    async def submit_stream(
+        self, lines: AsyncIterable[bytes], key: str, all_or_nothing: bool
+    ) -> JobTaken:
         """The same of a job that comes line by line; nothing is kept of one that is refused."""
         orchestrator, most = self._taking_jobs()
         with _refusals():
             batches = prompt_batches(lines, orchestrator.unit_size, most)
-            return await orchestrator.submit_stream(batches, key)
+            return _taken(
+                await orchestrator.submit_stream(batches, key, all_or_nothing=all_or_nothing)
+            )
 
     async def cancel(self, job_id: str) -> bool:
         """Begin nothing more of the job."""
@@ -186,26 +215,32 @@ class RuntimeView:
         if orchestrator is None or job_id not in orchestrator.ledger.jobs:
             return None
         found = orchestrator.job(job_id)
-        units = await orchestrator.units_of(job_id, first, limit) if limit else []
-        results: list[Completion] = []
-        seen = first
-        for start, unit in units:
-            for index, sequence in enumerate(unit.sequences, start):
-                if first <= index < first + limit:
-                    seen = index + 1
-                    if sequence.finished:
-                        text = orchestrator.text(sequence)
-                        results.append(_completion(index, unit, sequence, text))
+        # One more, so that what comes after the page is seen.
+        units = await orchestrator.units_of(job_id, first, limit + 1) if limit else []
+        held = [(u, s) for u in units for s in u.sequences if s.index >= first]
+        page, rest = held[:limit], held[limit:]
+        seen = rest[0][1].index if rest else max([first, *(s.index + 1 for _, s in page)])
         return JobInfo(
             job_id=job_id,
             state=found.state,
             prompts=found.prompts,
+            refused=found.refused,
             completed=found.completed,
             accepted=found.accepted,
+            failed=found.failed,
             tokens=found.tokens,
             error=await orchestrator.error_of(job_id),
-            results=tuple(results),
-            next=seen if units and seen < found.prompts else None,
+            results=tuple(
+                _completion(unit, sequence, orchestrator.text(sequence))
+                for unit, sequence in page
+                if sequence.finished and unit.state is not UnitState.EXPIRED
+            ),
+            failures=tuple(
+                PromptProblem(index=s.index, id=s.prompt_id, reason=unit.why)
+                for unit, s in page
+                if unit.state is UnitState.EXPIRED
+            ),
+            next=seen if units and seen < found.prompts + found.refused else None,
         )
 
     async def dataset(self, job_id: str) -> AsyncIterator[Sequence[dict[str, Any]]] | None:
@@ -228,10 +263,28 @@ def _refusals() -> Iterator[None]:
         yield
     except JobUnderWay as exc:
         raise JobRefused("busy", str(exc), 503) from exc
+    except KeyTaken as exc:
+        raise JobRefused("key_taken", str(exc), 422) from exc
+    except PromptsRefused as exc:
+        listed = _problems(exc.refusals)
+        raise JobRefused("bad_prompt", str(exc), 422, exc.refused, listed) from exc
     except InputError as exc:
         raise JobRefused("bad_prompt", str(exc), 422) from exc
     except NoStorage as exc:
         raise JobRefused(NO_STORAGE, str(exc), 507) from exc
+
+
+def _taken(submission: Submission) -> JobTaken:
+    return JobTaken(
+        job_id=submission.job_id,
+        accepted=submission.accepted,
+        refused=submission.refused,
+        refusals=_problems(submission.refusals),
+    )
+
+
+def _problems(refusals: Iterable[PromptRefusal]) -> tuple[PromptProblem, ...]:
+    return tuple(PromptProblem(index=r.index, id=r.prompt_id, reason=r.reason) for r in refusals)
 
 
 def _parts(context: NodeContext) -> tuple[PartInfo, ...]:
@@ -297,15 +350,15 @@ def _work(cursor: int, unit: Unit) -> WorkInfo:
         sequences=len(unit.sequences),
         tokens=sum(len(s.output_ids) for s in unit.sequences),
         verdict="accepted" if unit.state in DONE else "",
-        reason=unit.history[-1] if unit.history else "",
+        reason=unit.why,
         epoch=unit.epoch,
         transaction=unit.transaction,
     )
 
 
-def _completion(index: int, unit: Unit, sequence: WorkSequence, text: str) -> Completion:
+def _completion(unit: Unit, sequence: WorkSequence, text: str) -> Completion:
     return Completion(
-        index=index,
+        index=sequence.index,
         id=sequence.prompt_id,
         text=text,
         finish_reason=sequence.reason.value if sequence.reason else "",

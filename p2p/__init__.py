@@ -10,6 +10,6 @@ Start at `p2p.network`. Rooms, each of which imports only those below it:
     admission  who gets scarce places, and what a peer may cost; pure
 
 Outside this package, import `p2p.network`, `p2p.identity`, `p2p.errors`, `p2p.records.record`,
-`p2p.peering.events`, `p2p.messages.rpc.ServiceTiming`, `p2p.messages.streams`, `p2p.parts` and
-`p2p.admission.standing`; the rest is its own business.
+`p2p.peering.events`, `p2p.messages.serving.ServiceTiming`, `p2p.messages.streams`, `p2p.parts` and
+`p2p.admission`; the rest is its own business.
 """

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from libp2p.custom_types import TProtocol
 
+from p2p.admission.budgets import BudgetLimits
 from p2p.errors import ConfigError
 from p2p.guards.dialling import DEFAULT_DIALLING, DialTiming
 from p2p.guards.swarm import ConnectionLimits
@@ -25,8 +26,8 @@ class NetworkConfig:
     `listen` are TCP multiaddrs (port 0 picks one), `bootstrap` end in ``/p2p/<peer id>``,
     `external` are announced instead of the listening addresses (behind a NAT or in a container),
     `data_dir` keeps known peer addresses over restarts, `dialling` says how long the addresses of a
-    peer are tried, `connections` how many others may open. The clocks give unix and monotonic
-    seconds.
+    peer are tried, `connections` how many others may open, `budgets` what peers may make this node
+    hold and do. The clocks give unix and monotonic seconds.
 
     Raises:
         ConfigError: the network's name does not fit the wire.
@@ -39,6 +40,7 @@ class NetworkConfig:
     data_dir: Path | None = None
     dialling: DialTiming = DEFAULT_DIALLING
     connections: ConnectionLimits = field(default_factory=ConnectionLimits)
+    budgets: BudgetLimits = field(default_factory=BudgetLimits)
     wall_clock: Callable[[], float] = field(default=time.time, compare=False)
     clock: Callable[[], float] = field(default=time.monotonic, compare=False)
 

@@ -37,6 +37,10 @@ class PeerBanned(PeerUnreachable):
     """The peer's score is below the ban threshold; it is neither dialled nor answered."""
 
 
+class RequestTooLarge(P2PError):
+    """A request of our own is over what its protocol takes; it was not sent, and never can be."""
+
+
 class RequestTimeout(P2PError):
     """The deadline passed before the answer was complete."""
 
@@ -77,3 +81,20 @@ class Refused(Exception):
         super().__init__(f"{code}: {message}")
         self.code = code
         self.message = message
+
+
+class BudgetUsedUp(Refused):
+    """A budget leaves no room for what a peer asks; asking again later may succeed.
+
+    `resource` is what there is too little of, `scope` who has used it up (one of "your peer id",
+    "your subnet", "this node"), `limit` how much that may be. The code is ``busy``. It says nothing
+    against the peer, since others may have used it up.
+    """
+
+    def __init__(self, resource: str, scope: str, limit: float) -> None:
+        super().__init__(
+            "busy", f"{resource} of {scope} are used up (limit {limit:g}); ask again later"
+        )
+        self.resource = resource
+        self.scope = scope
+        self.limit = limit

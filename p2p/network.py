@@ -10,6 +10,7 @@ where the parts meet:
         ├── Gossip ── RecordExchange ── RecordTable
         ├── StreamOpener   streams to peers, for requests and for the application
         ├── Service        one per served protocol
+        ├── Budgets        what peers may use of bytes, streams and CPU time, over all protocols
         └── Upkeep         bootstrap, greeting, dialling
 
 Names on the wire carry the network's name: protocols ``/prime/<name>/1`` become
@@ -27,6 +28,7 @@ import trio
 from libp2p.abc import INetStream
 from libp2p.crypto.secp256k1 import create_new_key_pair
 
+from p2p.admission.budgets import Budgets
 from p2p.admission.standing import Conduct, Judge, Standing
 from p2p.config import NetworkConfig, wire_protocol
 from p2p.errors import ProtocolViolation
@@ -35,14 +37,16 @@ from p2p.guards.quiet import quiet_libp2p
 from p2p.host import running_host
 from p2p.identity import peer_id_of
 from p2p.messages.gossip import Gossip, TopicHandler, Validator
-from p2p.messages.rpc import (
+from p2p.messages.rpc import call
+from p2p.messages.serving import (
     DEFAULT_TIMING,
+    Authorize,
     Handler,
     Service,
+    ServiceLimits,
     ServiceTiming,
     StreamHandler,
     StreamService,
-    call,
 )
 from p2p.messages.streams import Stream
 from p2p.messages.validity import Validity
@@ -59,7 +63,7 @@ from p2p.peering.opening import StreamOpener
 from p2p.peering.peers import Peers
 from p2p.peering.scores import Offence, PeerScores
 from p2p.peering.upkeep import DIAL_TIMEOUT, Upkeep
-from p2p.records.exchange import MAX_REQUEST, PROTOCOL, TOPIC, RecordExchange, RecordView
+from p2p.records.exchange import MAX_PAGE, MAX_REQUEST, PROTOCOL, TOPIC, RecordExchange, RecordView
 from p2p.records.record import NodeRecord
 from p2p.records.table import RecordTable
 from p2p.unwrap import lone_errors
@@ -101,6 +105,12 @@ class Network:
             judge=self.standing,
         )
         self._services: dict[str, Service] = {}
+        self.budgets = Budgets(
+            config.budgets,
+            judge=self.standing,
+            source_of=lambda peer_id: self._peers.subnet(peer_id),
+            clock=config.clock,
+        )
         self._host = GuardedHost(
             create_new_key_pair(private_key),
             admits=lambda peer_id: self._scores.admits(peer_id, config.clock()),
@@ -109,6 +119,7 @@ class Network:
             limits=config.connections,
             judge=self.standing,
             announce=partial(announced, external=external, interfaces=interface_addresses()),
+            budgets=self.budgets,
         )
         self._dht = Dht(self._host, self._name)
         self._gossip = Gossip(
@@ -128,6 +139,8 @@ class Network:
             network=self._name,
             clock=config.wall_clock,
             on_record=lambda record: book.remember(record.peer_id, record.addresses),
+            judge=self.standing,
+            connected=lambda: self._peers.all(),
         )
         self._peers = Peers(
             self._host,
@@ -137,6 +150,7 @@ class Network:
             addresses_of=self._record_addresses,
             find_peer=self._dht.find_peer,
             clock=config.clock,
+            configured=config.bootstrap,
         )
         self._opener = StreamOpener(self._host, self._peers, self._name)
         self._upkeep = Upkeep(
@@ -154,7 +168,7 @@ class Network:
     async def running(self) -> AsyncIterator[None]:
         """Serve while the block runs; used by `open_network` only."""
         listen = tuple(parse_address(a) for a in self._config.listen)
-        self.serve(PROTOCOL, self._exchange.serve, max_request=MAX_REQUEST)
+        self.serve(PROTOCOL, self._exchange.serve, max_request=MAX_REQUEST, reserve=MAX_PAGE)
         self.subscribe(TOPIC, self._exchange.validate, self._exchange.received)
         try:
             async with running_host(self._host, listen), trio.open_nursery() as nursery:
@@ -194,8 +208,15 @@ class Network:
         """Background parts that a surprise ended, and which were started again."""
         return self._parts.troubles
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Why others do not see this node as it is: its clock, or a second node with its key."""
+        return self._exchange.troubles()
+
     def standing(self, peer_id: str) -> Standing:
         """How the peer stands: by the node's judge where it has one, else by its conduct."""
+        if peer_id == self.peer_id:
+            return Standing.STAKED
         proven = self._conduct.standing(peer_id, self._config.clock())
         return proven if self._judge is None else max(proven, self._judge(peer_id))
 
@@ -259,20 +280,25 @@ class Network:
         handler: Handler,
         *,
         max_request: int = 1 << 20,
+        reserve: int = 0,
         concurrency: int = 64,
         timing: ServiceTiming = DEFAULT_TIMING,
+        authorize: Authorize | None = None,
     ) -> None:
         """Answer requests of ``/prime/<name>/<version>`` with `handler(peer id, payload)`.
 
         The handler may raise `Refused(code, message)`; other exceptions are logged and answered
-        with the code ``internal``. See `p2p.messages.rpc` for admission and deadlines.
+        with the code ``internal``. `authorize` is asked before a byte is read, `reserve` is the
+        size of the answer that room is kept for. See `p2p.messages.serving`.
         """
         service = Service(
             protocol,
             handler,
-            max_request=max_request,
-            concurrency=concurrency,
+            self.budgets,
+            limits=ServiceLimits(max_request, reserve, concurrency),
             timing=timing,
+            authorize=authorize,
+            vouch=lambda peer: self._conduct.vouched_for(peer, self._config.clock()),
             on_violation=lambda peer: self._peers.offend(
                 peer, Offence.PROTOCOL_VIOLATION, f"oversized request of {protocol}"
             ),
@@ -308,7 +334,7 @@ class Network:
 
     def serve_stream(self, protocol: str, handler: StreamHandler) -> None:
         """Accept byte streams of a protocol; `handler(stream, peer id)` owns the stream."""
-        service = StreamService(protocol, handler, concurrency=MAX_STREAMS_SERVED)
+        service = StreamService(protocol, handler, self.budgets, concurrency=MAX_STREAMS_SERVED)
         self._register(protocol, service.handle)
 
     def _register(self, protocol: str, handle: Callable[[Stream], Awaitable[None]]) -> None:

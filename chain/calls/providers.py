@@ -70,6 +70,14 @@ class Providers:
         """Stake that a provider of so many compute units needs."""
         return int(await self._caller.read("StakeManager", "minimumStake", compute_units))
 
+    async def is_backed(self, provider: str) -> bool:
+        """Whether a provider has the stake that its nodes need, and is not barred: what a pool asks
+        of those who join."""
+        if await self.is_blacklisted(provider):
+            return False
+        required = int(await self._caller.read("StakeManager", "requiredStake", provider))
+        return await self.stake_of(provider) >= required
+
     async def stake_status(self, provider: str) -> StakeStatus:
         """All of a provider's tokens in StakeManager."""
         unbonding = await self._caller.read("StakeManager", "unbondingOf", provider)

@@ -1,9 +1,11 @@
 """The development chain as an HTTP server on the loopback interface.
 
 `POST /` is JSON-RPC; `GET /faucet` describes the faucet, `POST /faucet {"address"}` asks it for a
-first balance and `POST /faucet/token {"address"}` names the ERC-20 it pays. Only loopback addresses
-can be bound, and only requests whose Host is a loopback name and whose body is declared JSON are
-served, so that no web page open in a browser can drive the chain. Bodies are cut off at 1 MiB.
+first balance and `POST /faucet/token {"address"}` names the ERC-20 it pays. Loopback and addresses
+of a private network can be bound: whoever reaches the chain rules it, and gets its money, so it is
+not for the internet. Only requests whose Host is a loopback name or the bound address, and whose
+body is declared JSON, are served, so that no web page open in a browser can drive the chain. Bodies
+are cut off at 1 MiB.
 
 `serve_devnet` runs until cancelled; whoever starts it owns its process. The chain is made for
 development: it lives in memory, gives money away and mines at once.
@@ -11,6 +13,7 @@ development: it lives in memory, gives money away and mines at once.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import socket
@@ -39,7 +42,8 @@ from chain.devnet.jsonrpc import (
     parse_request,
 )
 from chain.devnet.remote import RemoteChain, open_remote
-from chain.errors import BadResponse, DevnetError, FaucetRefused, PortInUse
+from chain.endpoint.environment import is_loopback
+from chain.errors import BadResponse, DevnetError, FaucetRefused, InvalidInput, PortInUse
 from proofs.encoding.jsontext import parse_json
 from proofs.encoding.signing import address_of
 
@@ -67,8 +71,8 @@ async def serve_devnet(
     """Serve a chain until cancelled; `task_status.started` gets a `DevChain`.
 
     `port` 0 takes a free one. `backend` "auto" is anvil where found, else the embedded EVM; both
-    are fresh. `remote` is a chain that is there already instead. Raises PortInUse, or DevnetError
-    when `host` is not loopback or the backend cannot start.
+    are fresh. `remote` is a chain that is there already instead. Raises PortInUse, InvalidInput
+    when `host` is no loopback or private address, or DevnetError when the backend cannot start.
     """
     from hypercorn.config import Config
     from hypercorn.trio import serve
@@ -82,15 +86,16 @@ async def serve_devnet(
             config.bind = [f"fd://{listener.detach()}"]  # hypercorn closes it from here on
             config.errorlog = config.accesslog = None
             config.graceful_timeout = 1
-            running = DevChain(f"http://{host}:{bound}", chain_id, chain.name, faucet.address)
+            shown = f"[{host}]" if ":" in host else host
+            running = DevChain(f"http://{shown}:{bound}", chain_id, chain.name, faucet.address)
             async with trio.open_nursery() as nursery:
-                await nursery.start(serve, make_app(chain, faucet), config)
+                await nursery.start(serve, make_app(chain, faucet, host), config)
                 task_status.started(running)
 
 
-def make_app(backend: Backend, faucet: Faucet) -> Starlette:
-    """The ASGI application over one chain and its faucet."""
-    endpoints = _Endpoints(backend, faucet)
+def make_app(backend: Backend, faucet: Faucet, host: str = "127.0.0.1") -> Starlette:
+    """The ASGI application over one chain and its faucet, served at `host`."""
+    endpoints = _Endpoints(backend, faucet, host)
     return Starlette(
         routes=[
             Route("/", endpoints.rpc, methods=["POST"]),
@@ -102,12 +107,13 @@ def make_app(backend: Backend, faucet: Faucet) -> Starlette:
 
 
 class _Endpoints:
-    def __init__(self, backend: Backend, faucet: Faucet) -> None:
+    def __init__(self, backend: Backend, faucet: Faucet, host: str) -> None:
         self._backend = backend
         self._faucet = faucet
+        self._host = host
 
     async def rpc(self, request: HttpRequest) -> Response:
-        body = await _read_json_body(request)
+        body = await _read_json_body(request, self._host)
         try:
             batch, items = parse_body(body)
         except Fault as fault:
@@ -129,7 +135,7 @@ class _Endpoints:
         return reply if request.id is not None else None
 
     async def describe_faucet(self, request: HttpRequest) -> Response:
-        _check_host(request)
+        _check_host(request, self._host)
         return JSONResponse(
             {
                 "address": self._faucet.address,
@@ -140,29 +146,31 @@ class _Endpoints:
         )
 
     async def grant(self, request: HttpRequest) -> Response:
-        address = _address_field(await _read_json_body(request))
+        address = _address_field(await _read_json_body(request, self._host))
         try:
             return JSONResponse(await self._faucet.grant(address))
         except (FaucetRefused, BadResponse, Fault) as exc:
             return JSONResponse({"error": str(exc)}, status_code=429)
 
     async def register_token(self, request: HttpRequest) -> Response:
-        address = _address_field(await _read_json_body(request))
+        address = _address_field(await _read_json_body(request, self._host))
         try:
             return JSONResponse({"token": await self._faucet.register_token(address)})
         except (FaucetRefused, BadResponse, Fault) as exc:
             return JSONResponse({"error": str(exc)}, status_code=409)
 
 
-def _check_host(request: HttpRequest) -> None:
-    name = request.headers.get("host", "").rsplit(":", 1)[0].strip("[]")
-    if name != "localhost" and not _is_loopback(name):
-        raise HTTPException(403, "this chain is served to this machine only")
+def _check_host(request: HttpRequest, host: str) -> None:
+    given = request.headers.get("host", "")
+    name, _, port = given.rpartition(":")
+    name = (name if name and port.isdigit() else given).strip("[]")
+    if name != host and not is_loopback(name):
+        raise HTTPException(403, f"this chain is served as {host}, and to localhost")
 
 
-async def _read_json_body(request: HttpRequest) -> bytes:
+async def _read_json_body(request: HttpRequest, host: str) -> bytes:
     """The body, once host, type and size are found right; raises HTTPException."""
-    _check_host(request)
+    _check_host(request, host)
     if request.headers.get("content-type", "").split(";")[0].strip() != "application/json":
         raise HTTPException(415, "send application/json")
     body = b""
@@ -181,16 +189,13 @@ def _address_field(body: bytes) -> object:
     return value.get("address") if isinstance(value, dict) else None
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _bind(host: str, port: int) -> socket.socket:
-    if not _is_loopback(host):
-        raise DevnetError(f"the development chain binds loopback addresses only, not {host!r}")
+    if not _is_for_us(host):
+        raise InvalidInput(
+            f"--host {host}: the development chain, which gives money to whoever asks, takes this "
+            "machine's address in a private network, like 192.168.1.10, or 127.0.0.1; over the "
+            "internet use a tunnel (docs/two-machines.md)"
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -199,8 +204,19 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.listen(128)
     except OSError as exc:
         listener.close()
+        if exc.errno == errno.EADDRNOTAVAIL:
+            raise InvalidInput(f"--host {host}: this machine has no such address") from exc
         raise PortInUse(host, port) from exc
     return listener
+
+
+def _is_for_us(host: str) -> bool:
+    """Whether only this machine and those near it can reach the address."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.is_private and not (address.is_unspecified or address.is_link_local)
 
 
 @asynccontextmanager

@@ -38,6 +38,7 @@ from chain.encoding.records import (
     TransactionReceipt,
     Wei,
 )
+from chain.endpoint.environment import direct_or_proxied
 from chain.endpoint.provider import HttpProvider
 from chain.errors import BadResponse, InvalidInput, RpcError
 
@@ -71,6 +72,12 @@ class Rpc:
         middleware = [(ExtraDataToPOAMiddleware, "authorities")]
         self.web3: AsyncWeb3[HttpProvider] = AsyncWeb3(provider, middleware=middleware)
         self._eth = self.web3.eth
+        self._provider = provider
+
+    @property
+    def trouble(self) -> str:
+        """Why the newest request had no answer; "" where it had one."""
+        return self._provider.trouble
 
     async def chain_id(self) -> int:
         """The chain id (EIP-155)."""
@@ -191,12 +198,14 @@ async def open_rpc(
     `errors` are the custom errors to decode reverts with, by selector. Raises InvalidInput for
     anything but an http(s) URL.
     """
-    # A proxy from the environment must not come between us and a chain on this machine.
-    async with httpx.AsyncClient(timeout=None, trust_env=not _is_local(url)) as client:
+    made = direct_or_proxied(
+        lambda environment: httpx.AsyncClient(timeout=None, trust_env=environment), _host(url)
+    )
+    async with made as client:
         yield Rpc(HttpProvider(client, url, errors or {}, deadline))
 
 
-def _is_local(url: str) -> bool:
+def _host(url: str) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname if parts.scheme in ("http", "https") and parts.port != 0 else None
@@ -204,7 +213,7 @@ def _is_local(url: str) -> bool:
         host = None
     if host is None:
         raise InvalidInput(f"{url!r} is no RPC URL; it looks like http://127.0.0.1:8545")
-    return host in ("localhost", "127.0.0.1", "::1")
+    return host
 
 
 def _address(value: str) -> str:

@@ -21,7 +21,15 @@ from node.cli.checking import calibrate, export, verify
 from node.cli.operating import init, key, model, run, simulate, status, submit
 from node.cli.provider import consent, deregister, register_node, rewards, stake, wallet
 from node.console.output import complain, say
-from node.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, is_interrupt, translate
+from node.console.streams import forget, show_anything
+from node.errors import (
+    EXIT_BUG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_USAGE,
+    is_interrupt,
+    translate,
+)
 
 MAX_TRACEBACK = 100_000
 """Characters."""
@@ -91,10 +99,12 @@ def run_cli(arguments: Sequence[str]) -> int:
     """Run one command line (without the program's name); returns the exit code."""
     command = typer.main.get_command(app)
     invocation = Invocation()
+    show_anything(sys.stdout, sys.stderr)
     try:
         code = command.main(
             args=list(arguments), prog_name="prime-node", standalone_mode=False, obj=invocation
         )
+        sys.stdout.flush()
     except SystemExit as exc:
         return exc.code if isinstance(exc.code, int) else EXIT_USAGE
     except BaseException as exc:  # noqa: BLE001 - the outermost frame: nothing may pass unreported
@@ -116,6 +126,9 @@ def _report(exc: BaseException, debug: bool) -> int:
         path = context.command_path if context is not None else "prime-node"
         complain(f"error: {shown()} (see {path} --help)")
         return EXIT_USAGE
+    if isinstance(exc, BrokenPipeError):
+        forget(sys.stdout)  # whoever read it has seen enough
+        return EXIT_FAILED
     if is_interrupt(exc) or isinstance(exc, typer.Abort):
         complain("interrupted")
         return EXIT_INTERRUPTED
@@ -131,4 +144,11 @@ def _report(exc: BaseException, debug: bool) -> int:
 
 def main() -> None:
     """Run this process's command line and exit with its code."""
-    sys.exit(run_cli(sys.argv[1:]))
+    code = run_cli(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            forget(stream)  # Python would flush it once more, and end with a code of its own
+            code = code or EXIT_FAILED
+    sys.exit(code)

@@ -99,13 +99,16 @@ def _parameters_of(kind: type[OptionSet]) -> list[inspect.Parameter]:
 def data_dir(path: Path | None) -> DataDir:
     """The data folder that `--data-dir` names, else the default one."""
     from node.config.datadir import DataDir
+    from node.config.typed import expand
 
-    return DataDir((path or Path(DEFAULT_DATA_DIR)).expanduser().absolute())
+    return DataDir(expand(path or Path(DEFAULT_DATA_DIR)))
 
 
 def model_store(path: Path | None) -> Path:
     """The folder of prepared models that `--model-store` names, else the default one."""
-    return (path or Path(DEFAULT_MODEL_STORE)).expanduser().absolute()
+    from node.config.typed import expand
+
+    return expand(path or Path(DEFAULT_MODEL_STORE))
 
 
 def given(**values: Any) -> dict[str, Any]:

@@ -30,8 +30,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from node.config.files import PRIVATE, SYSTEM, System, sweep, write_atomically, write_new
-from node.errors import InputError, ResourceError
+from node.config.files import (
+    PRIVATE,
+    SYSTEM,
+    System,
+    hold,
+    sweep,
+    write_atomically,
+    write_new,
+)
+from node.config.typed import expand
+from node.errors import InputError, system_error
 from proofs.encoding.jsontext import parse_json
 
 MAX_STATUS = 64 * 1024
@@ -96,32 +105,29 @@ class DataDir:
         return self.path / "status.json"
 
     def create(self) -> None:
-        """Make the folder and its subfolders (idempotent). Raises `InputError`."""
+        """Make the folder and its subfolders (idempotent). Raises `InputError`, `ResourceError`."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
             for folder in (self.engine, self.blobs):
                 folder.mkdir(exist_ok=True, mode=0o700)
         except OSError as exc:
-            raise InputError(
-                f"{self.path}: cannot make the data folder: {exc.strerror}", "choose --data-dir"
+            raise system_error(
+                self.path, "cannot make the data folder", exc, hint="choose --data-dir"
             ) from exc
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder for this process. Raises `ResourceError` when another one has it."""
+        """Hold the folder for this process. Raises `ResourceError` when another one has it, or when
+        it cannot be written."""
         self.create()
-        descriptor = os.open(self.path / "node.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        taken = f"{self.path}: in use by another prime-node"
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
-                raise ResourceError(
-                    f"{self.path}: in use by another prime-node (pid {holder})",
-                    "stop it or choose another --data-dir",
-                ) from exc
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            descriptor = hold(
+                self.path / "node.lock", taken, "stop it or choose another --data-dir"
+            )
+        except OSError as exc:
+            raise system_error(self.path, "cannot use the data folder", exc) from exc
+        try:
             sweep(self.path)
             sweep(self.blobs)
             try:
@@ -130,6 +136,18 @@ class DataDir:
                 self.status.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
+
+    def remember_network(self, network_file: Path | None) -> None:
+        """Note the network in a folder that has no settings yet, so that other commands know it.
+
+        Raises `InputError` and `ResourceError`.
+        """
+        if network_file is None or self.config.exists():
+            return
+        import tomli_w
+
+        named = {"network_file": str(expand(network_file))}
+        write_atomically(self.config, tomli_w.dumps(named).encode())
 
     def holder(self) -> str | None:
         """The pid of the process that holds the folder now, None where none does."""
@@ -160,7 +178,7 @@ class DataDir:
                 with suppress(FileExistsError):
                     write_new(path, f"{secrets.token_hex(32)}\n".encode(), system=system)
             except OSError as exc:
-                raise InputError(f"{path}: cannot write: {exc.strerror}") from exc
+                raise system_error(path, "cannot write", exc) from exc
         return self.read_api_token()
 
     def read_api_token(self) -> str:
@@ -197,7 +215,7 @@ def _read_small(path: Path, limit: int, missing_hint: str) -> str:
     except FileNotFoundError as exc:
         raise InputError(f"{path}: no such file", missing_hint) from exc
     except OSError as exc:
-        raise InputError(f"{path}: cannot read: {exc.strerror}") from exc
+        raise system_error(path, "cannot read", exc) from exc
     if len(data) > limit:
         raise InputError(f"{path}: larger than {limit} bytes")
     return data.decode("utf-8", "replace")

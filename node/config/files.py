@@ -7,6 +7,7 @@ it exists. What a killed process left under the other name is removed by `sweep`
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -15,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from node.errors import InputError
+from node.errors import ResourceError, system_error
 
 PRIVATE = 0o600
 _ASIDE = re.compile(r"^\..+\.(\d+)\.[0-9a-f]{8}$")
@@ -57,7 +58,7 @@ SYSTEM = System()
 def write_atomically(path: Path, data: bytes, mode: int = 0o644, system: System = SYSTEM) -> None:
     """Write `data` in place of whatever `path` holds; its folder is made where it is missing.
 
-    Raises `InputError` naming the file when the system refuses.
+    Raises `InputError` or `ResourceError`, naming the file, when the system refuses.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def write_atomically(path: Path, data: bytes, mode: int = 0o644, system: System 
             raise
         system.sync_folder(path.parent)
     except OSError as exc:
-        raise InputError(f"{path}: cannot write: {exc.strerror}") from exc
+        raise system_error(path, "cannot write", exc) from exc
 
 
 def write_new(path: Path, data: bytes, mode: int = PRIVATE, system: System = SYSTEM) -> None:
@@ -80,6 +81,26 @@ def write_new(path: Path, data: bytes, mode: int = PRIVATE, system: System = SYS
     finally:
         system.unlink(aside)
     system.sync_folder(path.parent)
+
+
+def hold(path: Path, taken: str, hint: str) -> int:
+    """Lock a file for this process, as long as the descriptor is open; it then holds our pid.
+
+    Raises `ResourceError` that begins with `taken` where another process has it, and OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.read(descriptor, 32).decode("ascii", "replace").strip() or "unknown"
+            raise ResourceError(f"{taken} (pid {holder})", hint) from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def sweep(folder: Path) -> None:

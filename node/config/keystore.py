@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from node.config.files import SYSTEM, System, write_new
-from node.errors import InputError
+from node.errors import InputError, system_error
 from proofs.encoding.jsontext import parse_json
 
 MAX_FILE = 64 * 1024
@@ -137,7 +137,7 @@ def save_key(
     except FileExistsError as exc:
         raise KeyFileError(f"{path}: already there", "a key is never overwritten") from exc
     except OSError as exc:
-        raise KeyFileError(f"{path}: cannot write: {exc.strerror}") from exc
+        raise system_error(path, "cannot write", exc, wrong=KeyFileError) from exc
 
 
 def load_key(
@@ -204,7 +204,7 @@ def _read(path: Path) -> str:
     except FileNotFoundError as exc:
         raise KeyFileError(f"{path}: no such key file", "prime-node init makes one") from exc
     except OSError as exc:
-        raise KeyFileError(f"{path}: cannot read: {exc.strerror}") from exc
+        raise system_error(path, "cannot read", exc, wrong=KeyFileError) from exc
     if not data.strip(b"\0 \r\n"):
         raise KeyFileError(
             f"{path}: not a key file: it is empty",
@@ -213,7 +213,7 @@ def _read(path: Path) -> str:
         )
     if len(data) > MAX_FILE:
         raise KeyFileError(f"{path}: not a key file: larger than {MAX_FILE} bytes")
-    return data.decode("utf-8", "replace")
+    return data.decode("utf-8-sig", "replace")
 
 
 def _decrypt(

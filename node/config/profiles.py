@@ -8,7 +8,8 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
-from node.errors import InputError
+from node.config.typed import decode_text, expand
+from node.errors import InputError, system_error
 from proofs.errors import ProofError
 from proofs.thresholds.builtin import BUILTIN
 from proofs.thresholds.limits import Thresholds
@@ -41,10 +42,10 @@ def read_profile(path: Path) -> Profile:
     try:
         with path.open("rb") as file:
             data = file.read(4 * MAX_TEXT + 1)
-        return Profile.from_toml(data.decode())
+        return Profile.from_toml(decode_text(data, path))
     except OSError as exc:
-        raise InputError(f"{path}: cannot read: {exc.strerror}") from exc
-    except (UnicodeDecodeError, ProofError) as exc:
+        raise system_error(path, "cannot read", exc) from exc
+    except ProofError as exc:
         raise InputError(f"{path}: {exc}", "make one with: prime-node calibrate") from exc
 
 
@@ -59,7 +60,7 @@ def load_profile(which: str, data_dir: Path) -> Profile:
     shipped = shipped_profiles()
     if which in shipped:
         return read_profile(shipped[which])
-    path = Path(which).expanduser()
+    path = expand(Path(which))
     if path.is_file():
         return read_profile(path)
     own = sorted(profiles_folder(data_dir).glob("*.toml"))[:MAX_PROFILES]

@@ -39,6 +39,7 @@ from node.config.settings import (
     Wei,
     read_toml,
 )
+from node.config.typed import expand
 from node.errors import InputError
 
 ENVIRONMENT_PREFIX = "PRIME_NODE_"
@@ -188,7 +189,7 @@ class NodeConfig(Section):
         for name in ("data_dir", "model_store", "network_file"):
             value = getattr(self, name)
             if value is not None:
-                object.__setattr__(self, name, value.expanduser().absolute())
+                object.__setattr__(self, name, expand(value))
         object.__setattr__(self, "roles", tuple(dict.fromkeys(self.roles)))
 
 
@@ -208,7 +209,7 @@ def load_config(
     if config_file is None:
         top = {**from_environment, **flags}
         data_dir = Path(top.get("data_dir", NodeConfig.model_fields["data_dir"].default))
-        candidate = data_dir.expanduser() / "config.toml"
+        candidate = expand(data_dir) / "config.toml"
         config_file = candidate if candidate.is_file() else None
     from_file: Source = {}
     if config_file is not None:

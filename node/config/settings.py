@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from node.errors import InputError
+from node.config.typed import decode_text
+from node.errors import InputError, system_error
 
 MAX_FILE = 1 << 20
 
@@ -102,6 +103,11 @@ def _split(value: object) -> object:
 
 
 def _check_listen(value: str) -> str:
+    if value.startswith("/dns"):
+        raise ValueError(
+            "an address to listen on or to announce has numbers, since other nodes look up no "
+            "names, like /ip4/203.0.113.7/tcp/4001"
+        )
     match = _LISTEN.match(value)
     if match is None or int(match[1]) > 65535:
         raise ValueError("an address is a multiaddr like /ip4/0.0.0.0/tcp/4001")
@@ -172,10 +178,10 @@ def read_toml(path: Path) -> dict[str, Any]:
             data = file.read(MAX_FILE + 1)
         if len(data) > MAX_FILE:
             raise InputError(f"{path}: larger than {MAX_FILE} bytes", "is it the right file?")
-        return tomllib.loads(data.decode())
+        return tomllib.loads(decode_text(data, path))
     except FileNotFoundError as exc:
         raise InputError(f"{path}: no such file", "prime-node init makes one") from exc
     except OSError as exc:
-        raise InputError(f"{path}: {exc.strerror}") from exc
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise system_error(path, "cannot read", exc) from exc
+    except (tomllib.TOMLDecodeError, RecursionError) as exc:
         raise InputError(f"{path}: not valid TOML: {exc}") from exc

@@ -42,9 +42,9 @@ def clean(text: object, *, lines: bool = False, limit: int = MAX_SHOWN) -> str:
     return f"{said}… ({rest} more characters)" if rest > 0 else said
 
 
-def clean_json(value: Any) -> str:
+def clean_json(value: Any, *, only_ascii: bool = False) -> str:
     """`value` as indented JSON that says the same and steers no terminal."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json.dumps(value, indent=2, ensure_ascii=only_ascii)
     return _IN_JSON.sub(lambda match: json.dumps(match[0])[1:-1], text)
 
 

@@ -37,13 +37,18 @@ def write_line(
     shown = clean(text, lines=lines, limit=limit) + "\n"
     # What the terminal's encoding lacks is shown as an escape, too.
     encoding = stream.encoding or "utf-8"
-    stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
-    stream.flush()
+    try:
+        stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+    except OSError:
+        if stream is not sys.stderr:
+            raise  # what was asked for is lost; words beside it may be
 
 
 def print_json(value: Any) -> None:
     """Write `value` to stdout as indented JSON."""
-    sys.stdout.write(clean_json(value) + "\n")
+    utf8 = (sys.stdout.encoding or "utf-8").lower().replace("-", "") in ("utf8", "utf_8")
+    sys.stdout.write(clean_json(value, only_ascii=not utf8) + "\n")
 
 
 def console(stream: TextIO | None = None) -> Console:

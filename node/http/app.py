@@ -9,19 +9,21 @@
 | GET /v1/nodes, /v1/groups, /v1/rejections | `{"items": [...]}` |
 | GET /v1/work?after=&limit= | `{"items": [...], "next": cursor or null}` |
 | GET /v1/work?last= | the newest units, and `"total"` |
-| POST /v1/jobs | `{"prompts": [...], "key": "..."}` → 202 `{"job_id": "..."}`; bearer token |
+| POST /v1/jobs | `{"prompts": [...], "key": "..."}` → 202 with the job's id; bearer token |
 | POST /v1/jobs?key= | the same of prompts as JSON Lines (application/jsonl), of any number |
+| POST /v1/jobs?all_or_nothing=true | the same, refused as a whole where one prompt cannot be run |
 | GET /v1/jobs/{job_id}?first=&limit= | the job and a page of its completions; bearer token |
 | DELETE /v1/jobs/{job_id} | begin nothing more of the job; bearer token |
 | GET /v1/jobs/{job_id}/dataset | the accepted completions as JSON Lines; bearer token |
 
 Shapes are in `node.http.view`. Errors are `{"error": {"code", "message", ...}}`: 400 not JSON, 401
 no token, 403 wrong host, 404, 405, 408, 413 body too large, 422 values out of bounds (with
-`problems`), and what `submit` refuses with.
+`problems`), and what `submit` refuses with. A `hint` says what to do about it.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
@@ -44,6 +46,7 @@ from proofs.encoding.jsontext import parse_json
 MAX_PROBLEMS = 20
 MAX_CURSOR = 2**63 - 1
 LINES = ("application/jsonl", "application/x-ndjson")
+LINES_HINT = "send the prompts as JSON Lines, which may have any length: application/jsonl, ?key="
 KEY = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -132,18 +135,21 @@ class _Api:
     async def submit(self, request: Request) -> Response:
         require_token(request, self._token)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        whole = _flag(request, "all_or_nothing")
         try:
             if kind in LINES:
                 key = job_key(request.query_params.get("key", ""))
-                job_id = await self._view.submit_stream(read_lines(request), key)
+                taken = await self._view.submit_stream(read_lines(request), key, whole)
             else:
-                body = await read_body(request)
+                body = await read_body(request, hint=LINES_HINT)
                 job = await trio.to_thread.run_sync(parse_job, body)
-                job_id = await self._view.submit(job)
+                taken = await self._view.submit(job, whole)
         except JobRefused as exc:
-            raise HttpRefusal(exc.status, exc.code, exc.message) from exc
-        location = {"Location": f"/v1/jobs/{job_id}"}
-        return JSONResponse({"job_id": job_id}, status_code=202, headers=location)
+            refused = [problem.model_dump() for problem in exc.refusals]
+            details = {"refused": exc.refused, "refusals": refused} if refused else {}
+            raise HttpRefusal(exc.status, exc.code, exc.message, **details) from exc
+        location = {"Location": f"/v1/jobs/{taken.job_id}"}
+        return JSONResponse(taken.model_dump(mode="json"), status_code=202, headers=location)
 
     async def job(self, request: Request) -> Response:
         require_token(request, self._token)
@@ -186,7 +192,7 @@ def job_key(key: str) -> str:
 def parse_job(body: bytes) -> JobRequest:
     """Check the body of POST /v1/jobs. Raises `HttpRefusal` (400 or 422)."""
     try:
-        data = parse_json(body)
+        data = parse_json(body.removeprefix(codecs.BOM_UTF8))
     except ValueError as exc:
         raise HttpRefusal(400, "not_json", f"the body is not JSON: {exc}") from exc
     try:
@@ -204,6 +210,13 @@ def parse_job(body: bytes) -> JobRequest:
 
 def _items(items: Sequence[BaseModel]) -> Response:
     return JSONResponse({"items": [item.model_dump(mode="json") for item in items]})
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.query_params.get(name, "false").lower()
+    if text not in ("true", "false", "1", "0", ""):
+        raise HttpRefusal(422, "invalid", f"{name} is true or false")
+    return text in ("true", "1", "")
 
 
 def _number(request: Request, name: str, low: int, high: int, *, default: int) -> int:

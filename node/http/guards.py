@@ -13,7 +13,6 @@ Every refusal is JSON: `{"error": {"code": "...", "message": "..."}}`.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -22,6 +21,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chain.endpoint.environment import is_loopback
 from node.metrics import OTHER, NodeMetrics
 
 MAX_BODY = 8 * 2**20
@@ -53,16 +53,6 @@ def error_response(
     return JSONResponse(body, status_code=status, headers=headers)
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address, without port, means this machine only."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 def host_allowed(header: str, bound_host: str) -> bool:
     """Whether a request with this Host header may be answered by a server bound to `bound_host`."""
     if not is_loopback(bound_host):
@@ -82,12 +72,14 @@ def require_token(request: Request, token: str) -> None:
         )
 
 
-async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
-    """The whole body. Raises `HttpRefusal`: 413 over `limit` bytes, 408 when it takes too long."""
+async def read_body(request: Request, limit: int = MAX_BODY, *, hint: str = "") -> bytes:
+    """The whole body. Raises `HttpRefusal`: 413 over `limit` bytes, with the `hint`, 408 when it
+    takes too long."""
     declared = request.headers.get("content-length", "0")
     if not declared.isdigit():
         raise HttpRefusal(400, "bad_request", "Content-Length is not a number")
-    too_large = HttpRefusal(413, "too_large", f"a body has at most {limit} bytes", limit=limit)
+    message = f"a body has at most {limit} bytes"
+    too_large = HttpRefusal(413, "too_large", message, limit=limit, hint=hint)
     if int(declared) > limit:
         raise too_large
     body = bytearray()
@@ -121,7 +113,9 @@ async def read_lines(request: Request, longest: int = MAX_LINE) -> AsyncIterator
         rest += b"\n" if chunk is None else chunk
         *lines, last = rest.split(b"\n")
         if max(map(len, [*lines, last])) > longest:
-            raise HttpRefusal(413, "too_large", f"a line has at most {longest} bytes")
+            message = f"a line has at most {longest} bytes"
+            hint = "one line is one prompt"
+            raise HttpRefusal(413, "too_large", message, limit=longest, hint=hint)
         for line in lines:
             yield bytes(line)
         if chunk is None:

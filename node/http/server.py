@@ -10,30 +10,50 @@ until cancelled; the listener and every connection are closed on the way out.
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import os
 import socket
+from contextlib import suppress
 
 import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 from starlette.applications import Starlette
 
-from node.errors import InputError, ResourceError
+from node.errors import InputError, ResourceError, system_error
 
 BACKLOG = 128
+_LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 GRACE_SECONDS = 1.0
 
 
+def own_url(host: str, port: int) -> str:
+    """Where programs on this machine reach a server that is bound to `host`, which may be a
+    wildcard, and an IPv6 address with or without brackets."""
+    host = host.strip("[]")
+    with suppress(ValueError):
+        address = ipaddress.ip_address(host)
+        if address.is_unspecified:
+            host = _LOOPBACK[address.version]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 def open_listener(host: str, port: int) -> socket.socket:
-    """A bound TCP socket. Raises `ResourceError` for a taken port, `InputError` for a bad host."""
+    """A bound TCP socket. Raises `ResourceError` for a taken port or where the system lacks the
+    family of addresses, `InputError` for a bad host."""
+    host = host.strip("[]")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except socket.gaierror as exc:
-        raise InputError(f"--http-host {host}: {exc.strerror}") from exc
-    listener = socket.socket(family, kind, protocol)
+    except (socket.gaierror, UnicodeError) as exc:
+        reason = getattr(exc, "strerror", None) or "not a host name"
+        raise InputError(f"--http-host {host}: {reason}", "like 127.0.0.1 or ::1") from exc
+    try:
+        listener = socket.socket(family, kind, protocol)
+    except OSError as exc:
+        raise system_error(f"--http-host {host}", "", exc) from exc
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

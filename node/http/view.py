@@ -146,23 +146,48 @@ class Completion(Shape):
     state: str = ""
 
 
+class PromptProblem(Shape):
+    """A prompt of a job that was not taken or came to nothing, by its index in the job (from 0),
+    and why."""
+
+    index: int
+    id: str = ""
+    reason: str
+
+
+class JobTaken(Shape):
+    """A job that was accepted, now or earlier: how many of its prompts, how many were refused, and
+    the first of these."""
+
+    job_id: str
+    accepted: int
+    refused: int = 0
+    refusals: tuple[PromptProblem, ...] = ()
+
+
 class JobInfo(Shape):
-    """`accepted` counts completions whose unit a validator accepted. `results` are those of one
-    page of prompts; `next` is the index of the first prompt after it, None at the end."""
+    """`prompts` counts those that were taken, `refused` those that were not; they are numbered
+    together. `accepted` counts completions whose unit a validator accepted, `failed` prompts that
+    were given up; `error` is why, or "". `results` and `failures` are those of one page of
+    prompts; `next` is the index of the first prompt after it, None at the end."""
 
     job_id: str
     state: Literal["queued", "running", "finished", "failed", "cancelled"]
     prompts: int
+    refused: int = 0
     completed: int = 0
     accepted: int = 0
+    failed: int = 0
     tokens: int = 0
     error: str = ""
     results: tuple[Completion, ...] = ()
+    failures: tuple[PromptProblem, ...] = ()
     next: int | None = None
 
 
 class JobRequest(Shape):
-    """A checked job. The same `key` twice is the same job (the second submit changes nothing)."""
+    """A checked job. The same prompts under the same `key` are the same job (the second submit
+    changes nothing)."""
 
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=100_000)]
     key: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._:-]*$")] = ""
@@ -170,15 +195,18 @@ class JobRequest(Shape):
 
 @dataclass
 class JobRefused(Exception):
-    """Raised by `submit`: the node takes no such job. `status` is the HTTP status to answer with.
+    """Raised by `submit`: the node takes no such job. `status` is the HTTP status to answer with;
+    `refused` counts prompts that cannot be run, `refusals` lists the first of them.
 
     Codes in use: "not_orchestrator" (409), "busy" (503), "too_many_prompts" (422), "draining"
-    (503), "bad_prompt" (422), "no_storage" (507).
+    (503), "bad_prompt" (422), "key_taken" (422), "no_storage" (507).
     """
 
     code: str
     message: str
     status: int = 409
+    refused: int = 0
+    refusals: tuple[PromptProblem, ...] = ()
 
     def __str__(self) -> str:
         return self.message
@@ -215,11 +243,14 @@ class NodeView(Protocol):
         """The newest ones, newest first; the node bounds how many."""
         ...
 
-    async def submit(self, job: JobRequest) -> str:
-        """Accept a job durably and return its id. Raises `JobRefused`."""
+    async def submit(self, job: JobRequest, all_or_nothing: bool) -> JobTaken:
+        """Accept a job durably, without the prompts that cannot be run, or with all or not at all.
+        Raises `JobRefused`."""
         ...
 
-    async def submit_stream(self, lines: AsyncIterable[bytes], key: str) -> str:
+    async def submit_stream(
+        self, lines: AsyncIterable[bytes], key: str, all_or_nothing: bool
+    ) -> JobTaken:
         """The same of a job whose prompts come as lines of JSON, of any number."""
         ...
 

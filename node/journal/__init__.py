@@ -2,7 +2,7 @@
 
 from node.journal.reader import read_newest
 from node.journal.store import DiskError, Entry, Event, Journal, JournalError, Write
-from node.journal.typed import Forget, JournalEvent
+from node.journal.typed import Forget, JournalEvent, OnlyNewest
 from node.journal.writer import AsyncJournal, WriterLimits, open_journal
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "JournalEvent",
+    "OnlyNewest",
     "Write",
     "WriterLimits",
     "open_journal",

@@ -2,7 +2,8 @@
 
 `events` and `state` are every role's. `jobs`, `units` and `epochs` are an orchestrator's: a unit is
 one row that is written again as it comes along, so that a history of any length is no longer than
-the list of its units (`node/roles/orchestrator/ledger`).
+the list of its units (`node/roles/orchestrator/ledger`). `filled` has the epochs of all pools whose
+data were here, and `paid`, at validators, what they paid for (`node/settlement/paid.py`).
 
 `PRAGMA user_version` holds the version of a file's schema, 0 that of an empty one. The first
 migration makes version `OLDEST` of an empty file, and each of the others the next version; each
@@ -18,9 +19,10 @@ import sqlite3
 APPLICATION_ID = 0x7072_6A6E
 """Marks the file as a prime-node journal ("prjn")."""
 
-OLDEST = 3
-"""Version 1 was that of prime-node 0.1.0, version 2 had no tables of work."""
-_V3 = (
+OLDEST = 4
+"""Version 1 was that of prime-node 0.1.0, version 2 had no tables of work, version 3 did not know
+what a job's key stands for."""
+_V4 = (
     "CREATE TABLE migrations (version INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT",
     """CREATE TABLE events (
         id   INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -39,13 +41,16 @@ _V3 = (
         model_id  BLOB NOT NULL,
         sampled   INTEGER NOT NULL,
         sealed    INTEGER NOT NULL,
-        cancelled INTEGER NOT NULL
+        cancelled INTEGER NOT NULL,
+        refused   INTEGER NOT NULL,
+        content   BLOB NOT NULL
     ) STRICT""",
     """CREATE TABLE units (
         cursor  INTEGER PRIMARY KEY AUTOINCREMENT,
         unit_id BLOB NOT NULL UNIQUE,
         job     INTEGER NOT NULL,
         first   INTEGER NOT NULL,
+        last    INTEGER NOT NULL,
         size    INTEGER NOT NULL,
         state   INTEGER NOT NULL,
         attempt INTEGER NOT NULL,
@@ -55,11 +60,26 @@ _V3 = (
         outcome BLOB
     ) STRICT""",
     "CREATE INDEX units_by_job ON units (job, state, cursor, size, tokens)",
-    "CREATE UNIQUE INDEX units_in_order ON units (job, first)",
+    "CREATE UNIQUE INDEX units_in_order ON units (job, last)",
     "CREATE TABLE epochs (number INTEGER PRIMARY KEY, payment TEXT NOT NULL) STRICT",
+    """CREATE TABLE filled (
+        pool  INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        root  BLOB NOT NULL,
+        work  INTEGER NOT NULL,
+        PRIMARY KEY (pool, epoch)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE paid (
+        pool  INTEGER NOT NULL,
+        unit  BLOB NOT NULL,
+        stage INTEGER NOT NULL,
+        epoch INTEGER NOT NULL,
+        leaf  INTEGER NOT NULL,
+        PRIMARY KEY (pool, unit, stage, epoch, leaf)
+    ) STRICT, WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_V3,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_V4,)
 NEWEST = OLDEST + len(MIGRATIONS) - 1
 
 

@@ -30,6 +30,8 @@ ORIGINS = ("peer", "chain", "operator", "self")
 MAX_BODY = 16 * 2**20
 MAX_NAME = 512
 _PAGE = 256
+_LAST = chr(0x10FFFF)
+"""Sorts after whatever a key holds."""
 _REASONS = {
     "SQLITE_FULL": "the disk is full",
     "SQLITE_IOERR": "the disk fails",
@@ -105,6 +107,34 @@ class Entry:
             (at, self.kind, self.key, self.packed),
         )
         return cursor.rowcount == 1
+
+
+@dataclass(frozen=True)
+class Trim:
+    """Deletes the events of a kind (and whose keys begin with `prefix`) but for the `most` newest.
+    What it costs follows from `most`."""
+
+    kind: str
+    most: int
+    prefix: str = ""
+
+    @property
+    def size(self) -> int:
+        """It holds nothing."""
+        return 0
+
+    def apply(self, connection: sqlite3.Connection, at: float) -> bool:
+        """Delete what is beyond; False where nothing was."""
+        chosen, values = "kind = ?", [self.kind]
+        if self.prefix:
+            chosen += " AND key >= ? AND key < ?"
+            values += [self.prefix, self.prefix + _LAST]
+        gone = connection.execute(
+            f"DELETE FROM events WHERE {chosen} AND id <= (SELECT id FROM events WHERE {chosen}"
+            " ORDER BY id DESC LIMIT 1 OFFSET ?)",
+            (*values, *values, self.most),
+        )
+        return gone.rowcount > 0
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from node.journal.store import Entry, Event, JournalError, check_kind
+from node.journal.store import Entry, Event, JournalError, Trim, check_kind
 
 _KINDS: dict[str, type[JournalEvent]] = {}
 
@@ -79,3 +79,18 @@ class Forget:
     def to_entry(self) -> Entry:
         """The deletion as the journal's file takes it."""
         return Entry(self.event.kind, self.key, erase=True)
+
+
+@dataclass(frozen=True)
+class OnlyNewest:
+    """Recorded after an event, which replaces older ones: of its class (and of the keys that begin
+    with `prefix`), the `most` that were written last stay, all others are deleted in the same
+    transaction."""
+
+    event: type[JournalEvent]
+    most: int
+    prefix: str = ""
+
+    def to_entry(self) -> Trim:
+        """The deletion as the journal's file takes it."""
+        return Trim(self.event.kind, self.most, self.prefix)

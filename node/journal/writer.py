@@ -33,7 +33,7 @@ import trio
 
 from node.journal.health import DiskHealth
 from node.journal.store import DiskError, Journal, JournalError, Write, pack
-from node.journal.typed import Forget, JournalEvent
+from node.journal.typed import Forget, JournalEvent, OnlyNewest
 from node.retry import Backoff, tries
 
 ENTRY_OVERHEAD = 512
@@ -123,7 +123,7 @@ class AsyncJournal:
         self._wake_if_well(True)
 
     async def record(
-        self, *events: JournalEvent | Forget, state: Mapping[str, Any] | None = None
+        self, *events: JournalEvent | Forget | OnlyNewest, state: Mapping[str, Any] | None = None
     ) -> list[bool]:
         """Append typed events, or have some deleted (all or none), and set state with them, on disk
         on return; one bool an event, False for one that was there already (or was not). Waits for

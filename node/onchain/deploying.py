@@ -26,6 +26,8 @@ from chain.transactions.sender import SenderSettings
 from node.config.keystore import Ask, KeyFileError, NodeKey, load_key, parse_key
 from node.config.networkfile import ChainTable, NetworkFile
 from node.errors import InputError
+from node.onchain.amounts import gas as gas_text
+from node.onchain.amounts import tokens as tokens_text
 from node.onchain.devchain import FUNDER_VARIABLE, deployer_key_path, grant_validators
 
 Say = Callable[[str], None]
@@ -102,6 +104,22 @@ async def check_network(network_file: Path) -> list[Check]:
     deployment = Deployment.from_dict(table.deployment())
     async with open_rpc(table.rpc_url, errors=error_table()) as rpc:
         return await check_deployment(rpc, deployment)
+
+
+async def fund_address(network_file: Path, address: str) -> str:
+    """What the faucet of a network file's chain paid, in words. Raises `InputError` where it has
+    none, and `chain.errors`' types."""
+    from chain.endpoint.faucet import request_funds
+
+    table = _chain_of(network_file)
+    if table.faucet_url is None:
+        raise InputError(
+            f"{network_file}: its chain has no faucet", f"send gas money and tokens to {address}"
+        )
+    grant = await request_funds(table.faucet_url.removesuffix("/faucet"), address)
+    if not (grant.wei or grant.tokens):
+        return "nothing, it has enough"
+    return f"{gas_text(grant.wei)} and {tokens_text(grant.tokens)}"
 
 
 async def grant_validator(

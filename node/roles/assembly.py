@@ -19,6 +19,7 @@ from node.config.keystore import NodeKey
 from node.config.networkfile import ChainTable
 from node.context import NodeContext
 from node.onchain.registration import Provider, ensure_funds, register_worker
+from node.onchain.registry import ChainRegistry
 from node.roles.orchestrator.opening.setup import open_orchestrator
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.validator.assembly import open_validator, open_validator_engine
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 
 
 class Roles:
-    """The roles of this node; each is None where the node does not have it."""
+    """The roles of this node; each is None where the node does not have it, and so is the
+    `registry` where there is no chain."""
 
     def __init__(
         self,
@@ -42,8 +44,10 @@ class Roles:
         validator: Validator | None,
         orchestrator: Orchestrator | None,
         pool_id: int,
+        registry: ChainRegistry | None = None,
     ) -> None:
         self.follower = follower
+        self.registry = registry
         self.worker = worker
         self.validator = validator
         self.orchestrator = orchestrator
@@ -55,6 +59,8 @@ class Roles:
             if self.worker is not None:
                 await self.worker.rewards.restore()
             await nursery.start(self.follower.run)
+            if self.registry is not None:
+                await nursery.start(self.registry.run)
             for role in (self.worker, self.validator, self.orchestrator):
                 if role is not None:
                     await nursery.start(role.run)
@@ -95,6 +101,7 @@ async def open_roles(
     errors."""
     wanted = context.config.roles
     follower = open_follower(context, chain, table)
+    registry = None if chain is None else ChainRegistry(context, chain)
     worker: Worker | None = None
     validator: Validator | None = None
     orchestrator: Orchestrator | None = None
@@ -111,8 +118,10 @@ async def open_roles(
             replayer = await stack.enter_async_context(open_validator_engine(context))
             validator = open_validator(context, chain, replayer, follower)
         if "orchestrator" in wanted:
-            orchestrator, pool_id = await open_orchestrator(context, chain, table, follower)
-        roles = Roles(follower, worker, validator, orchestrator, pool_id)
+            orchestrator, pool_id = await open_orchestrator(
+                context, chain, table, registry, follower
+            )
+        roles = Roles(follower, worker, validator, orchestrator, pool_id, registry)
         follower.wants = roles.wants
         yield roles
 
@@ -142,6 +151,7 @@ def open_follower(
         ),
         blobs,
         all_epochs=needs_all_epochs(context.config.roles),
+        pays_by_work="validator" in context.config.roles,
         confirmations=table.confirmations,
         timing=timing,
     )

@@ -22,9 +22,11 @@ from node.retry import Backoff
 from node.settlement.events import FACTS, RewindSeen, SettlementFact
 from node.settlement.history import PoolHistory, PostedEpoch
 from node.settlement.leaves import LeafFetcher
+from node.settlement.paid import PaidWork
 from node.settlement.reading import read_fact
 from node.settlement.state import SettlementState
 from node.wire.blobs import BlobStore
+from proofs.settlement.epoch_data import Epoch
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -32,15 +34,17 @@ if TYPE_CHECKING:
 
 CURSOR = "settlement"
 CONTRACTS = ("ReceiptSettlement",)
+WELL_AFTER = 30.0
+"""Seconds without a failed look, after which a chain counts as readable again."""
 
 
 @dataclass(frozen=True)
 class FollowerTiming:
-    """Seconds. `poll` between looks at the chain, `unreadable` after one that failed; `leaves`
+    """Seconds. `poll` between looks at the chain, `unreadable` after those that failed; `leaves`
     between tries to fetch an epoch's data."""
 
     poll: float = 0.5
-    unreadable: float = 2.0
+    unreadable: Backoff = Backoff(2.0, 30.0)
     leaves: Backoff = Backoff(0.5, 30.0)
 
 
@@ -53,7 +57,8 @@ class EventSource(Protocol):
 
 class ChainFollower:
     """Histories of pools. `wants` says whose leaves are fetched; `all_epochs` whether those of
-    older epochs are, too, and not the newest alone."""
+    older epochs are, too, and not the newest alone; `pays_by_work` whether it is kept what each of
+    them paid for."""
 
     def __init__(
         self,
@@ -63,6 +68,7 @@ class ChainFollower:
         blobs: BlobStore,
         *,
         all_epochs: bool,
+        pays_by_work: bool,
         confirmations: int,
         timing: FollowerTiming | None = None,
     ) -> None:
@@ -75,8 +81,9 @@ class ChainFollower:
         self.confirmations = confirmations
         self._timing = timing or FollowerTiming()
         self._state = SettlementState()
-        self._fetcher = LeafFetcher(context, blobs, self._timing.leaves, self._notify)
-        self._nursery: trio.Nursery | None = None
+        paid = PaidWork(context.journal, by_work=pays_by_work)
+        self._fetcher = LeafFetcher(context, blobs, paid, self._timing.leaves, self._notify)
+        self._running = False
         self._changed = trio.Event()
         self._ahead = 0.0
         self.version = 0
@@ -123,17 +130,26 @@ class ChainFollower:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow until cancelled; started once what the journal has is known."""
-        for fact in await self._context.journal.replay(*FACTS):
-            self._state.apply(fact)
-        for history in self.histories.values():
-            await self._fetcher.fill_from_disk(history)
+        await self.restore()
         await self._look_at_clock()
         self.blobs.serve()
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
+            self._running = True
             self._fill_all()
             task_status.started()
+            nursery.start_soon(self._fetcher.run)
             self._context.supervisor.keep(nursery, "settlement: chain", self._follow)
+
+    async def restore(self) -> None:
+        """What the journal and the blob folder have."""
+        for fact in await self._context.journal.replay(*FACTS):
+            self._state.apply(fact)
+        await self._fetcher.restore(self.histories.values(), newest=not self._all_epochs)
+
+    async def data(self, entry: PostedEpoch) -> Epoch | None:
+        """The data of an epoch, however old: from memory, from the disk or from peers; None where
+        nobody has them."""
+        return await self._fetcher.data_of(entry)
 
     async def _look_at_clock(self) -> None:
         """Before anybody acts on what was restored; later every batch tells."""
@@ -146,13 +162,18 @@ class ChainFollower:
             self._ahead = max(head.timestamp - self._context.wall(), 0.0)
 
     async def _follow(self) -> None:
+        failed, well_from = 0, float("-inf")
         while True:
             try:
                 async for batch in self._source.batches():
                     await self._take_batch(batch)
             except ChainError as exc:
-                self._context.log.warning("chain not readable", reason=str(exc))
-                await trio.sleep(self._timing.unreadable)
+                failed = failed + 1 if trio.current_time() < well_from else 1
+                if failed == 1:
+                    self._context.log.warning("chain not readable", reason=str(exc))
+                pause = self._timing.unreadable.pause(failed)
+                well_from = trio.current_time() + pause + WELL_AFTER
+                await trio.sleep(pause)
 
     async def _take_batch(self, batch: Batch) -> None:
         self._ahead = max(batch.last.timestamp - self._context.wall(), 0.0)
@@ -172,14 +193,14 @@ class ChainFollower:
 
     def _fill_all(self) -> None:
         """Start fetching what is wanted and neither here nor being fetched."""
-        if self._nursery is None:
+        if not self._running:
             return
         for history in self.histories.values():
             if self.wants(history.pool_id):
                 missing = history.missing()
                 if not self._all_epochs:
                     missing = [entry for entry in missing if entry.number == history.last]
-                self._fetcher.start(self._nursery, history, missing)
+                self._fetcher.want(history, missing)
 
     def _notify(self) -> None:
         self.version += 1

@@ -12,6 +12,7 @@ import trio
 
 from node.settlement.history import PoolHistory, PostedEpoch
 from node.wire.blobs import BlobStore
+from proofs.settlement.epoch_data import Epoch
 
 
 class SettlementFollower(Protocol):
@@ -40,6 +41,10 @@ class SettlementFollower(Protocol):
 
     def is_final(self, history: PoolHistory, entry: PostedEpoch) -> bool:
         """Whether claims on a root are open, as far as its events tell."""
+
+    async def data(self, entry: PostedEpoch) -> Epoch | None:
+        """The data of an epoch, however old: from memory, from the disk or from peers; None where
+        nobody has them."""
 
     def now(self) -> float:
         """Unix seconds by the clock that decides what is too late."""
@@ -77,6 +82,10 @@ class NothingSettled:
     def is_final(self, history: PoolHistory, entry: PostedEpoch) -> bool:
         """Never: nothing pays."""
         return False
+
+    async def data(self, entry: PostedEpoch) -> Epoch | None:
+        """None: no epoch was ever posted."""
+        return None
 
     def look_again(self) -> None:
         """There is nothing to look at."""

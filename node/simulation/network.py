@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import tomli_w
 import trio
@@ -141,16 +140,3 @@ class SimulatedNetwork:
         return SimulatedNode(
             name, data, load_key(data.node_key).address, load_key(data.provider_key).address
         )
-
-
-def fresh_output(folder: Path) -> None:
-    """Make the output folder; what an earlier simulation left in it is removed."""
-    import shutil
-
-    for name in ("nodes", "logs", "cases", "network.toml", "dataset.jsonl", "report.json"):
-        path = folder / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)

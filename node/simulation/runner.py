@@ -8,19 +8,21 @@ written to `report.json`; the exit status says whether all of it held (`checks.p
 from __future__ import annotations
 
 import os
-import signal
 import time
+from dataclasses import replace
 
 import trio
 
 from node.console.preparing import prepare_with_progress
+from node.console.signals import ending_signals
 from node.errors import EXIT_INTERRUPTED
 from node.simulation.cases import write_cases
 from node.simulation.checks import run_checks
 from node.simulation.ledger import open_ledger
-from node.simulation.network import SimulatedNetwork, fresh_output
-from node.simulation.options import SimulationOptions, load_topology
+from node.simulation.network import SimulatedNetwork
+from node.simulation.options import SimulationOptions, Topology, load_topology
 from node.simulation.outcome import SimulationOutcome
+from node.simulation.output import own_output
 from node.simulation.process import Child, Children, open_children
 from node.simulation.progress import Progress, open_progress
 from node.simulation.report import print_report, write_report
@@ -38,21 +40,28 @@ from node.simulation.steps import (
 def simulate(options: SimulationOptions) -> int:
     """Run a simulation; the exit status, 0 only if every check held."""
     options.check()
-    prepare_with_progress(options.model, options.model_store)
-    outcome = trio.run(_simulate, options, strict_exception_groups=True)
-    if outcome.interrupted:
-        return EXIT_INTERRUPTED
-    outcome.left_running = _still_running(outcome.network)
-    outcome.checks = run_checks(outcome)
-    outcome.cases = write_cases(outcome.network, options.output)
-    write_report(outcome)
-    print_report(outcome)
+    topology = load_topology(options.topology)
+    with own_output(options.output):
+        options = with_model(options)
+        outcome = trio.run(_simulate, options, topology, strict_exception_groups=True)
+        if outcome.interrupted:
+            return EXIT_INTERRUPTED
+        outcome.left_running = _still_running(outcome.network)
+        outcome.checks = run_checks(outcome)
+        outcome.cases = write_cases(outcome.network, options.output)
+        write_report(outcome)
+        print_report(outcome)
     return 0 if all(check.held for check in outcome.checks) else 1
 
 
-async def _simulate(options: SimulationOptions) -> SimulationOutcome:
-    fresh_output(options.output)
-    topology = load_topology(options.topology)
+def with_model(options: SimulationOptions) -> SimulationOptions:
+    """The same options with the model prepared and named by its folder, which nodes open: what a
+    person typed may be a source (a folder, a hub name), or the name of several models."""
+    model = prepare_with_progress(options.model, options.model_store)
+    return replace(options, model=str(model.path.absolute()))
+
+
+async def _simulate(options: SimulationOptions, topology: Topology) -> SimulationOutcome:
     with open_progress(len(options.prompts)) as progress:
         async with open_children(options.output / "logs") as children:
             network = SimulatedNetwork(options, topology, children)
@@ -96,7 +105,7 @@ async def _watch_signals(
     Signals are taken here and not as KeyboardInterrupt, which Python may raise, and lose, in the
     middle of anything, a fork included.
     """
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*ending_signals()) as signals:
         task_status.started()
         async for _ in signals:
             if scope.cancel_called:

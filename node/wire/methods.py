@@ -31,7 +31,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from node.wire.messages.fields import MAX_BUNDLE, MAX_VERDICT, Body, Done, StageRef
+from node.wire.messages.fields import MAX_BUNDLE, MAX_REPORT, MAX_VERDICT, Body, Done, StageRef
 from node.wire.messages.settlement import (
     ConvictRequest,
     Cosigned,
@@ -77,7 +77,7 @@ class Method(Generic[Q, A]):
     answer: type[A]
     timeout: float = 10.0
     max_request: int = 1 << 20
-    max_answer: int = 1 << 20
+    max_answer: int = 4096
 
     @property
     def protocol(self) -> str:
@@ -85,13 +85,13 @@ class Method(Generic[Q, A]):
         return f"/prime/{self.name}/1"
 
 
-PING = Method("ping", Ping, Pong, timeout=5.0, max_request=1024, max_answer=1024)
-INVITE = Method("invite", Invite, Joined, timeout=120.0, max_request=4096, max_answer=4096)
-LOAD = Method("load", LoadStage, StageLoaded, timeout=300.0, max_answer=4096)
-RING = Method("ring", StageRef, Done, timeout=60.0, max_request=4096, max_answer=4096)
-EDGE = Method("edge", EdgeRequest, EdgeAnswer, timeout=15.0, max_request=4096, max_answer=4096)
+PING = Method("ping", Ping, Pong, timeout=5.0, max_request=1024)
+INVITE = Method("invite", Invite, Joined, timeout=120.0, max_request=4096)
+LOAD = Method("load", LoadStage, StageLoaded, timeout=300.0)
+RING = Method("ring", StageRef, Done, timeout=60.0, max_request=4096)
+EDGE = Method("edge", EdgeRequest, EdgeAnswer, timeout=15.0, max_request=4096)
 ASSIGN = Method("assign", Assign, Done, timeout=15.0, max_request=MAX_BUNDLE)
-PROGRESS = Method("progress", Progress, Done, timeout=15.0, max_request=MAX_BUNDLE)
+PROGRESS = Method("progress", Progress, Done, timeout=15.0, max_request=MAX_REPORT)
 TROUBLE = Method("trouble", Trouble, Done, timeout=10.0, max_request=8192)
 CLAIM = Method("claim", ClaimRequest, ClaimAnswer, timeout=60.0, max_answer=MAX_BUNDLE)
 COUNTERSIGN = Method(
@@ -100,12 +100,15 @@ COUNTERSIGN = Method(
     Countersigned,
     timeout=30.0,
     max_request=MAX_BUNDLE + 4096,
-    max_answer=4096,
 )
 FORGET = Method("forget", Forget, Done, timeout=15.0)
 VERIFY = Method("verify", VerifyRequest, VerifyAnswer, timeout=15.0, max_request=512)
 BUNDLE = Method("bundle", BundleUpload, Done, timeout=60.0, max_request=MAX_BUNDLE + 4096)
 VERDICT = Method("verdict", VerdictNotice, Done, timeout=15.0, max_request=MAX_VERDICT + 4096)
-COSIGN = Method("cosign", CosignRequest, Cosigned, timeout=60.0, max_request=8192)
+COSIGN = Method(
+    "cosign", CosignRequest, Cosigned, timeout=60.0, max_request=8192, max_answer=1 << 20
+)
 CONVICT = Method("convict", ConvictRequest, Countersigned, timeout=15.0, max_request=8192)
-FETCH = Method("fetch", FetchRequest, FetchedChunk, timeout=20.0, max_answer=5 * 2**20)
+FETCH = Method(
+    "fetch", FetchRequest, FetchedChunk, timeout=20.0, max_request=512, max_answer=5 * 2**20
+)

@@ -1,19 +1,29 @@
 """Typed request/response between nodes: `Method`s of `node.wire.methods` over a node's network.
 
 `serve` decodes and validates before the handler runs, and refuses what does not validate
-(`bad_request`); `admits` turns strangers away before their bytes are even decoded. `call` does the
-opposite on the other side: an answer that is not one is the peer's `ProtocolViolation`.
+(`bad_request`); `admits` turns strangers away before their bytes are even read. `call` does the
+opposite on the other side: an answer that is not one is the peer's `ProtocolViolation`. Neither
+sends what is over its method's limit, which the other would count as a violation.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from node.wire.codec import BadBody, decode, encode
 from node.wire.methods import A, Method, Q
-from p2p.errors import P2PError, ProtocolViolation, Refused, RemoteRefused, RequestTimeout
-from p2p.messages.rpc import ServiceTiming
+from p2p.errors import (
+    P2PError,
+    ProtocolViolation,
+    Refused,
+    RemoteRefused,
+    RequestTimeout,
+    RequestTooLarge,
+)
+from p2p.messages.serving import ServiceTiming
 
 if TYPE_CHECKING:
     from node.context import NodeContext
@@ -27,7 +37,8 @@ OUTCOMES: tuple[tuple[type[P2PError], str], ...] = (
 
 Handler = Callable[[str, Q], Awaitable[A]]
 Admits = Callable[[str], object]
-"""Raises `Refused` for a peer that may not ask at all."""
+"""Raises `Refused` for a peer that may not ask at all; plain or async. Whoever it lets in stands as
+high as the staked for a while, so it must not let in those of whom nothing is known."""
 
 
 async def call(
@@ -39,14 +50,18 @@ async def call(
     timeout: float | None = None,
 ) -> A:
     """Ask `peer_id`. Raises the p2p errors (`PeerUnreachable`, `RequestTimeout`,
-    `RemoteRefused`, `ProtocolViolation`)."""
-    started = context.now()
+    `RemoteRefused`, `ProtocolViolation`), and `RequestTooLarge` before anything is sent."""
+    started, payload = context.now(), encode(body)
+    if len(payload) > method.max_request:
+        raise RequestTooLarge(
+            f"{len(payload)} bytes of {method.name}, and at most {method.max_request} are taken"
+        )
     outcome = "ok"
     try:
         answer = await context.network.request(
             peer_id,
             method.protocol,
-            encode(body),
+            payload,
             timeout=method.timeout if timeout is None else timeout,
             max_response=method.max_answer,
         )
@@ -67,17 +82,26 @@ def serve(
     """Answer `method` with `handler(peer_id, request)`; it may raise `Refused`."""
 
     async def on_request(peer_id: str, payload: bytes) -> bytes:
-        if admits is not None:
-            admits(peer_id)
         try:
             request = decode(method.request, payload)
         except BadBody as exc:
             raise Refused("bad_request", str(exc)) from exc
-        return encode(await handler(peer_id, request))
+        answer = encode(await handler(peer_id, request))
+        if len(answer) > method.max_answer:
+            raise Refused("too_large", f"the answer has {len(answer)} bytes")
+        return answer
 
     network.serve(
         method.protocol,
         on_request,
         max_request=method.max_request,
+        reserve=method.max_answer,
+        authorize=None if admits is None else partial(_authorize, admits),
         timing=ServiceTiming(handler=method.timeout),
     )
+
+
+async def _authorize(admits: Admits, peer_id: str) -> None:
+    answer = admits(peer_id)
+    if inspect.isawaitable(answer):
+        await answer

@@ -59,6 +59,10 @@ class Turns:
         """The turn is over."""
         self._at_work.pop(key, None)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether it waits or is at work."""
+        return key in self._waiting or key in self._at_work
+
     @property
     def waiting(self) -> int:
         """How many wait."""

@@ -13,13 +13,22 @@ Settings changed, with the reason:
 * mesh degree 8 in 6..18: below seven nodes everybody is in everybody's mesh,
 * own and foreign message rate 100/s a topic (stock 10/s also drops what we publish ourselves),
 * inbound RPC at most `MAX_RPC` bytes and subscriptions only to topics of this network.
+
+What a peer sends goes through its budgets: it is read no faster than they allow, from at most
+`MAX_STREAMS` streams; its messages are taken one in each round of the event loop, since an RPC can
+hold more than a thousand, each with a signature to check; and those that come while the peer's CPU
+seconds are used up are dropped, which is nobody's fault.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
 
-from libp2p.abc import IHost, INetConn, INetStream
+import trio
+from libp2p.abc import INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
@@ -27,7 +36,14 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.tools.anyio_service.exceptions import LifecycleError
 
+from p2p.errors import BudgetUsedUp
+from p2p.guards.account import PeerAccount, metered
+from p2p.guards.host import GuardedHost
+from p2p.guards.paced import PacedStream
+
 MAX_RPC = 256 * 1024
+MAX_STREAMS = 4  # of a peer: one for each of its connections, and those about to end
+MAX_WAITING = 256  # messages of a peer that wait for their turn
 MAX_PEER_ID_BYTES = 64
 MAX_TOPICS = 64
 
@@ -47,12 +63,22 @@ def gossip_router() -> GossipSub:
     )
 
 
+@dataclass
+class _Forwarder:
+    """A peer that we hear from: its account, its streams, and its messages on their way."""
+
+    account: PeerAccount
+    streams: int = 0
+    waiting: int = 0
+    turn: trio.Lock = field(default_factory=trio.Lock)
+
+
 class GuardedPubsub(Pubsub):
     """libp2p's pubsub with strict signing and a fault boundary around each message."""
 
     def __init__(
         self,
-        host: IHost,
+        host: GuardedHost,
         router: GossipSub,
         *,
         topic_prefix: str,
@@ -68,16 +94,32 @@ class GuardedPubsub(Pubsub):
         )
         self._topic_prefix = topic_prefix
         self._on_fault = on_fault
+        self._guarded_host = host
+        self._forwarders: dict[ID, _Forwarder] = {}
         # The library's constructor registered it a moment ago and keeps no name for it.
         self._notifee = host.get_network().notifees[-1]
 
     async def stream_handler(self, stream: INetStream) -> None:
         """Read a peer's messages until its stream ends."""
+        peer_id = stream.muxed_conn.peer_id
+        peer = self._forwarders.get(peer_id)
+        if peer is None:
+            peer = self._forwarders[peer_id] = _Forwarder(self._guarded_host.account(stream))
+        if peer.streams >= MAX_STREAMS:
+            await stream.reset()
+            return
+        peer.streams += 1
         try:
-            await super().stream_handler(stream)
+            with peer.account.hold(0) as lease:
+                paced = PacedStream(stream, peer.account, lease, MAX_RPC, math.inf)
+                await super().stream_handler(cast(INetStream, paced))
         except LifecycleError:
             # This service has ended under the stream, which is no fault of the peer.
             await stream.reset()
+        finally:
+            peer.streams -= 1
+            if not peer.streams:
+                self._forwarders.pop(peer_id, None)
 
     def retire(self) -> list[INetConn]:
         """Another service takes this one's place and hears of connections from now on.
@@ -111,6 +153,25 @@ class GuardedPubsub(Pubsub):
         if len(msg.from_id) > MAX_PEER_ID_BYTES or len(msg.topicIDs) != 1:
             self._on_fault(str(msg_forwarder), "gossip", ValueError("malformed gossip message"))
             return
+        peer = self._forwarders.get(msg_forwarder)
+        if peer is None:  # our own, or what the last stream of a peer brought
+            await self._push(msg_forwarder, msg)
+            return
+        if peer.waiting >= MAX_WAITING:
+            return
+        peer.waiting += 1
+        try:
+            with peer.account.hold(msg.ByteSize()):
+                async with peer.turn:
+                    await trio.lowlevel.checkpoint()
+                if peer.account.may_cause_work:
+                    await metered(self._push(msg_forwarder, msg), peer.account.spend)
+        except BudgetUsedUp:
+            pass
+        finally:
+            peer.waiting -= 1
+
+    async def _push(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
         try:
             await super().push_msg(msg_forwarder, msg)
         except Exception as exc:  # noqa: BLE001

@@ -38,11 +38,14 @@ from libp2p.peer.peerstore import PeerStore, PeerStoreError
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
+from p2p.admission.budgets import Budgets
 from p2p.admission.places import Places, Shares, for_anybody
 from p2p.admission.sources import UNKNOWN, subnet
 from p2p.admission.standing import Judge, Standing
+from p2p.guards.account import PeerAccount
 from p2p.guards.dialling import DEFAULT_DIALLING, DialTiming, first_connection
 from p2p.guards.upgrader import guarded_upgrader
+from p2p.guards.yamux import GuardedYamux
 from p2p.identity import is_peer_id
 
 HANDSHAKE_TIMEOUT = 10.0
@@ -97,6 +100,7 @@ class GuardedSwarm(Swarm):
         self,
         key_pair: KeyPair,
         admits: Callable[[str], bool],
+        budgets: Budgets,
         timing: DialTiming = DEFAULT_DIALLING,
         limits: ConnectionLimits | None = None,
         judge: Judge = lambda peer_id: Standing.STRANGER,
@@ -125,6 +129,7 @@ class GuardedSwarm(Swarm):
         )
         self.auto_connector = _IdleConnector(self)
         self._admits = admits
+        self._budgets = budgets
         self._timing = timing
         self._handshakes: Places[trio.lowlevel.Task] = Places(
             for_anybody(limits.handshakes), lambda task: Standing.STRANGER
@@ -269,6 +274,9 @@ class GuardedSwarm(Swarm):
             raise SwarmException(f"already connected to {peer_id}")
         if not outbound:
             self._take_place(muxed_conn)
+        if isinstance(muxed_conn, GuardedYamux):
+            remote = muxed_conn.get_remote_address()
+            muxed_conn.account = PeerAccount(self._budgets, str(peer_id), remote)
         try:
             connection = await super().add_conn(muxed_conn, direction=direction)
         finally:  # a connection that could not be registered keeps no place

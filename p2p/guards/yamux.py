@@ -13,7 +13,10 @@ Three tasks while the connection lives (`start`):
   and reclaims streams whose peer never closes its side.
 
 Bounds per connection: `MAX_INBOUND_STREAMS` streams opened by the peer, `WINDOW_BUDGET` bytes of
-window growth on top of the initial windows, and the outbox's own limits.
+window growth on top of the initial windows, and the outbox's own limits. What the peer has sent and
+nobody has read is held in its name (`p2p.guards.account`): where the budgets have no room for it
+the stream is reset. Reading costs CPU time, which is charged to the peer; one that goes far beyond
+its budget is read more slowly.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ from noise.exceptions import (
     NoiseMaxNonceError,
 )
 
+from p2p.admission.holdings import Lease
+from p2p.errors import BudgetUsedUp
+from p2p.guards.account import PeerAccount, metered
 from p2p.guards.yamux_frames import (
     INITIAL_WINDOW,
     Flag,
@@ -68,7 +74,8 @@ class GuardedYamux(IMuxedConn):
     """libp2p's multiplexed connection over one Noise session.
 
     `violation` holds what the peer did wrong, when that ended the connection; `rtt` is the smoothed
-    round-trip time in seconds, None until the first ping came back.
+    round-trip time in seconds, None until the first ping came back. `account` is set before it is
+    started, where the peer's use counts.
     """
 
     def __init__(self, secured_conn: ISecureConn, peer_id: ID, *, is_initiator: bool) -> None:
@@ -86,6 +93,9 @@ class GuardedYamux(IMuxedConn):
             MAX_INBOUND_STREAMS
         )
         self._window_budget = WINDOW_BUDGET
+        self.account: PeerAccount | None = None
+        self._unread = 0
+        self._unread_lease: Lease | None = None
         self.outbox = Outbox()
         self._closing = False
         self._unanswered = 0
@@ -100,7 +110,7 @@ class GuardedYamux(IMuxedConn):
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._read_loop)
+                    nursery.start_soon(self._read)
                     nursery.start_soon(self._write_loop)
                     nursery.start_soon(self._keep_loop)
                     self.event_started.set()
@@ -134,6 +144,8 @@ class GuardedYamux(IMuxedConn):
         for stream in list(self._streams.values()):
             stream.abort()
         self._streams.clear()
+        if self._unread_lease is not None:
+            self._unread_lease.close()
         self.outbox.clear()
         self.event_closed.set()
         with trio.move_on_after(GOODBYE_LIMIT):
@@ -174,6 +186,14 @@ class GuardedYamux(IMuxedConn):
         done = stream.was_reset or (stream.send_closed and stream.receive_closed)
         if done and self._streams.pop(stream.stream_id, None) is not None:
             self._window_budget += stream.window - INITIAL_WINDOW
+            stream.stop_counting()
+
+    def count_unread(self, change: int) -> None:
+        """That much more (or less) of what the peer sent waits in a stream. Raises
+        `BudgetUsedUp` where more is too much."""
+        if self._unread_lease is not None:
+            self._unread_lease.resize(self._unread + change)
+        self._unread += change
 
     def grow_window(self, wanted: int) -> int:
         """Take up to `wanted` bytes from the window budget; returns what was granted."""
@@ -203,10 +223,19 @@ class GuardedYamux(IMuxedConn):
 
     # -- incoming -------------------------------------------------------------------------------
 
+    async def _read(self) -> None:
+        if self.account is None:
+            await self._read_loop()
+            return
+        self._unread_lease = self.account.hold(0)
+        await metered(self._read_loop(), self.account.spend)
+
     async def _read_loop(self) -> None:
         pending = bytearray()
         try:
             while True:
+                if self.account is not None:
+                    await self.account.wait_flood()
                 # Without a size the session hands over one Noise message (at most 64 KiB); with
                 # a size it would wait until that many bytes have come.
                 pending += await self.secured_conn.read()
@@ -247,7 +276,11 @@ class GuardedYamux(IMuxedConn):
         if stream is None:
             return  # a stream that is gone already; its last frames were under way
         if header.type is FrameType.DATA:
-            stream.feed(payload)
+            try:
+                stream.feed(payload)
+            except BudgetUsedUp:
+                stream.reset_now()
+                return
         elif header.length:
             stream.add_credit(header.length)
         if header.flags & Flag.RST:

@@ -49,6 +49,9 @@ class StreamOwner(Protocol):
     def forget_if_done(self, stream: GuardedYamuxStream) -> None:
         """Drop a stream that is closed both ways."""
 
+    def count_unread(self, change: int) -> None:
+        """That much more (or less) of what the peer sent waits in a stream."""
+
     def get_remote_address(self) -> tuple[str, int] | None:
         """The peer's (host, port), where the transport has one."""
 
@@ -69,6 +72,7 @@ class GuardedYamuxStream(IMuxedStream):
         self.last_heard = trio.current_time()
         self._buffer = bytearray()
         self._taken = 0
+        self._counted = True
         self._changed = trio.Event()
 
     # -- called by the connection's reader, synchronously -------------------------------------
@@ -78,11 +82,14 @@ class GuardedYamuxStream(IMuxedStream):
 
         Raises:
             YamuxViolation: the peer sends after closing its direction.
+            BudgetUsedUp: so much waits already that there is no room for it.
         """
         if self.receive_closed:
             if self.was_reset:
                 return  # frames that were under way when this side reset the stream
             raise YamuxViolation(f"data after FIN on stream {self.stream_id}")
+        if self._counted:
+            self.muxed_conn.count_unread(len(payload))
         self.receive_credit -= len(payload)
         self.last_heard = trio.current_time()
         self._buffer += payload
@@ -108,8 +115,15 @@ class GuardedYamuxStream(IMuxedStream):
 
     def abort(self) -> None:
         """Both directions are dead: this side reset the stream, or the connection is gone."""
+        self.stop_counting()
         self._buffer.clear()
         self.peer_reset()
+
+    def stop_counting(self) -> None:
+        """What is left unread is whoever has the stream's affair from now on."""
+        if self._counted:
+            self._counted = False
+            self.muxed_conn.count_unread(-len(self._buffer))
 
     def _wake(self) -> None:
         self._changed.set()
@@ -135,6 +149,8 @@ class GuardedYamuxStream(IMuxedStream):
         count = len(self._buffer) if n is None or n < 0 else min(n, len(self._buffer))
         chunk = bytes(memoryview(self._buffer)[:count])
         del self._buffer[:count]
+        if self._counted:
+            self.muxed_conn.count_unread(-count)
         self._return_credit(count)
         await trio.lowlevel.cancel_shielded_checkpoint()
         return chunk

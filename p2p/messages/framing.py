@@ -69,13 +69,19 @@ async def read_frame(stream: trio.abc.ReceiveStream, limit: int) -> bytes:
         ProtocolViolation: the announced length exceeds the limit.
         StreamBroken: the stream ended within the frame.
     """
-    length = int.from_bytes(await _read_exactly(stream, LENGTH_SIZE), "big")
+    return await read_body(stream, await read_length(stream, limit))
+
+
+async def read_length(stream: trio.abc.ReceiveStream, limit: int) -> int:
+    """How many bytes the next frame has, of which none is read yet. Raises as `read_frame`."""
+    length = int.from_bytes(await read_body(stream, LENGTH_SIZE), "big")
     if length > limit:
         raise ProtocolViolation(f"frame of {length} bytes announced, at most {limit} allowed")
-    return await _read_exactly(stream, length)
+    return length
 
 
-async def _read_exactly(stream: trio.abc.ReceiveStream, count: int) -> bytes:
+async def read_body(stream: trio.abc.ReceiveStream, count: int) -> bytes:
+    """Exactly `count` bytes. Raises StreamBroken where the stream ends before."""
     gathered = bytearray()
     while len(gathered) < count:
         chunk = await stream.receive_some(count - len(gathered))

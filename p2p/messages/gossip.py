@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 import structlog
 import trio
-from libp2p.abc import IHost, INetConn
+from libp2p.abc import INetConn
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.tools.anyio_service import background_trio_service
 
 from p2p.errors import ConfigError
+from p2p.guards.host import GuardedHost
 from p2p.guards.pubsub import GuardedPubsub, gossip_router
 from p2p.messages.validity import Validity
 
@@ -55,7 +56,7 @@ class Gossip:
 
     def __init__(
         self,
-        host: IHost,
+        host: GuardedHost,
         network: str,
         *,
         on_reject: Callable[[str, str], None],

@@ -11,8 +11,7 @@ from __future__ import annotations
 import trio
 from libp2p.abc import INetStream
 from libp2p.io.exceptions import IOException
-from libp2p.network.stream.exceptions import StreamEOF
-from libp2p.stream_muxer.exceptions import MuxedStreamError
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamError
 
 from p2p.errors import P2PError
 
@@ -74,8 +73,11 @@ class Stream(trio.abc.HalfCloseableStream):
         if self._closed:
             raise trio.ClosedResourceError("the stream is closed")
         try:
-            return bytes(await self._stream.read(READ_SIZE if max_bytes is None else max_bytes))
-        except StreamEOF:
+            # Below the library's stream, which gives up what has arrived when the peer resets: the
+            # peer that refuses a request unread answers and then resets.
+            muxed = self._stream.muxed_stream
+            return bytes(await muxed.read(READ_SIZE if max_bytes is None else max_bytes))
+        except MuxedStreamEOF:
             return b""
         except (IOException, MuxedStreamError) as exc:
             raise StreamBroken(f"stream to {self.peer_id} broke while receiving") from exc

@@ -7,16 +7,21 @@ translates that one protocol id both ways, per instance, so several networks fit
 Two more facts shape this module: a node is learnt by others only when it *queries* them, hence
 `join`; and the library's `find_providers` answers from a local cache that it never refreshes, hence
 our own lookup, which always asks the network.
+
+Questions of others go through the budgets (`p2p.guards.paced`). The library serves twelve streams
+at a time, whosever they are and however long they stay silent; here nobody has more than a few of
+them, one is kept for each peer, and a silent one ends after `IDLE` seconds.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import trio
-from libp2p.abc import IHost, INetStream
+from libp2p.abc import INetStream
 from libp2p.custom_types import StreamHandlerFn, TProtocol
 from libp2p.kad_dht.common import PROTOCOL_ID as LIBRARY_PROTOCOL
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
@@ -24,6 +29,11 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.tools.anyio_service import background_trio_service
 
+from p2p.admission.holdings import Holdings
+from p2p.admission.shares import calls_of
+from p2p.errors import BudgetUsedUp
+from p2p.guards.host import GuardedHost
+from p2p.guards.paced import PacedStream
 from p2p.identity import is_peer_id
 
 # Ten announcements per ten seconds are taken from one peer; stay below.
@@ -31,6 +41,9 @@ PROVIDE_INTERVAL = 1.25
 MAX_PROVIDERS = 64
 MAX_KEY = 256
 ADDRESS_TTL = 3600
+MAX_STREAMS = 16  # served at a time, over all peers
+MAX_QUESTION = 64 * 1024  # bytes
+IDLE = 30.0
 
 
 class _NamespacedPeerstore:
@@ -51,9 +64,10 @@ class _NamespacedPeerstore:
 class _NamespacedHost:
     """The host as the library's DHT sees it."""
 
-    def __init__(self, host: IHost, protocol: str) -> None:
+    def __init__(self, host: GuardedHost, protocol: str) -> None:
         self._host = host
         self._protocol = TProtocol(protocol)
+        self._places = Holdings("DHT streams", calls_of(MAX_STREAMS))
         self._peerstore = _NamespacedPeerstore(host.get_peerstore(), protocol)
 
     def __getattr__(self, name: str) -> Any:
@@ -63,7 +77,18 @@ class _NamespacedHost:
         return self._peerstore
 
     def set_stream_handler(self, protocol: TProtocol, handler: StreamHandlerFn) -> None:
-        self._host.set_stream_handler(self._translate(protocol), handler)
+        async def admitted(stream: INetStream) -> None:
+            account = self._host.account(stream)
+            try:
+                place = self._places.take(account.asker)
+            except BudgetUsedUp:
+                await stream.reset()
+                return
+            with place, account.hold(0) as lease:
+                paced = PacedStream(stream, account, lease, MAX_QUESTION, IDLE)
+                await handler(cast(INetStream, paced))
+
+        self._host.set_stream_handler(self._translate(protocol), admitted)
 
     def remove_stream_handler(self, protocol: TProtocol) -> None:
         self._host.remove_stream_handler(self._translate(protocol))
@@ -78,7 +103,7 @@ class _NamespacedHost:
 class Dht:
     """Peer routing and provider records of one network."""
 
-    def __init__(self, host: IHost, network: str) -> None:
+    def __init__(self, host: GuardedHost, network: str) -> None:
         self._host = host
         self._protocol = f"/{network}/kad/1.0.0"
         self._kad = self._make()
@@ -88,12 +113,15 @@ class Dht:
         self._next_provide = 0.0
 
     def _make(self) -> KadDHT:
-        return KadDHT(
+        kad = KadDHT(
             _NamespacedHost(self._host, self._protocol),
             DHTMode.SERVER,
             strict_validation=True,
             max_peers_per_subnet=0,  # private networks share one subnet
         )
+        # Places are given before the library's handler is asked, which must not refuse them again.
+        kad._inbound_limiter = trio.CapacityLimiter(math.inf)
+        return kad
 
     async def run(self) -> None:
         """Serve and refresh until cancelled. A service of the library runs once, so that a second

@@ -23,6 +23,7 @@ from p2p.errors import ConfigError, InvalidPeerId, PeerBanned, PeerUnreachable
 from p2p.guards.host import GuardedHost
 from p2p.peering.addresses import AddressBook, peer_id_object, split_peer_address
 from p2p.peering.events import PeerConnected, PeerDisconnected, PeerEvents
+from p2p.peering.names import is_name, looked_up
 from p2p.peering.scores import Ban, Command, Disconnect, Offence, PeerScores
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,7 @@ class Peers:
         addresses_of: addresses from a peer's node record, possibly none.
         find_peer: asks the DHT; its finds land in the host's peerstore.
         clock: monotonic seconds, for scores.
+        configured: addresses whose names are looked up, since the operator wrote them.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Peers:
         addresses_of: Callable[[str], tuple[str, ...]],
         find_peer: Callable[[ID], Awaitable[bool]],
         clock: Callable[[], float],
+        configured: tuple[str, ...] = (),
     ) -> None:
+        self._configured = configured
         self._host = host
         self._swarm = host.get_network()
         self._scores = scores
@@ -139,7 +143,9 @@ class Peers:
             PeerBanned, PeerUnreachable: as `connect_peer`.
         """
         peer_id, bare = split_peer_address(address)
-        await self._dial(peer_id, [bare], timeout)
+        deadline = trio.current_time() + timeout
+        found = await looked_up(bare, timeout)
+        await self._dial(peer_id, found, deadline - trio.current_time())
         self._book.remember(peer_id, (address,), reached=True)
         return peer_id
 
@@ -163,8 +169,10 @@ class Peers:
             for text in (*self._addresses_of(peer_id), *self._book.addresses(peer_id))
             for bare in _address_of(text, peer_id)
         ]
+        known = [bare for bare in known if not is_name(bare)]
+        known += await self._looked_up(peer_id, timeout)
         try:
-            await self._dial(peer_id, known, timeout)
+            await self._dial(peer_id, known, deadline - trio.current_time())
             self._book.remember(peer_id, self._addresses_of(peer_id), reached=True)
         except PeerBanned:
             raise
@@ -177,6 +185,17 @@ class Peers:
             if not found:
                 raise
             await self._dial(peer_id, [], deadline - trio.current_time())
+
+    async def _looked_up(self, peer_id: str, timeout: float) -> list[Multiaddr]:
+        """Where the names that the operator wrote for the peer lead now."""
+        found = []
+        for text in self._configured:
+            for bare in _address_of(text, peer_id):
+                try:
+                    found += await looked_up(bare, timeout) if is_name(bare) else []
+                except PeerUnreachable as exc:
+                    log.debug("name not found", peer=peer_id, reason=str(exc))
+        return found
 
     def _may_search(self, peer_id: str) -> bool:
         now = self._clock()

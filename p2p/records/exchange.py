@@ -6,6 +6,10 @@
 * With each new connection either side asks ``/prime/records/1`` for the other's table, page by
   page; the question carries the asker's own record, so one answered question introduces both.
   A peer that does not speak the protocol belongs to another network and is disconnected.
+* Whoever is asked begins with the record that it had of the asker, where that is another one than
+  the question carries, and one peer is asked with each refresh. It is a record that the asker did
+  not make, if another node runs with its key (`p2p.records.own`).
+* A record that comes straight from its author tells how its clock differs (`p2p.records.clocks`).
 
 Request: msgpack ``[own wire record or b"", after peer id]``. Response: msgpack
 ``[[wire records], continue after]``, an empty continuation on the last page.
@@ -13,19 +17,28 @@ Request: msgpack ``[own wire record or b"", after peer id]``. Response: msgpack
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain, repeat
 
 import msgpack
 import structlog
 import trio
 
-from p2p.errors import PeerUnreachable, ProtocolViolation, Refused, RemoteRefused
+from p2p.admission.standing import Judge, Standing
+from p2p.errors import P2PError, PeerUnreachable, ProtocolViolation, Refused, RemoteRefused
 from p2p.identity import MAX_PEER_ID_LENGTH
 from p2p.messages.gossip import Gossip
 from p2p.messages.validity import Validity
-from p2p.records.record import MAX_RECORD_BYTES, NodeRecord, SignedRecord, sequence_at, sign_record
-from p2p.records.table import RecordTable
+from p2p.records.clocks import Clocks, apart
+from p2p.records.own import OwnRecords
+from p2p.records.record import (
+    MAX_RECORD_BYTES,
+    NodeRecord,
+    SignedRecord,
+    sequence_at,
+    sign_record,
+)
+from p2p.records.table import RecordTable, RecordVerdict
 
 log = structlog.get_logger(__name__)
 
@@ -34,11 +47,13 @@ PROTOCOL = "/prime/records/1"
 REFRESH = 20.0
 SETTLING = (1.0, 4.0)  # pauses after a change: a young mesh may lose the first messages
 TTL = 90.0
-PAGE_BYTES = 256 * 1024
+PAGE_BYTES = 32 * 1024  # with a question it is within what the budgets keep for each peer
 MAX_PAGE = PAGE_BYTES + 2 * MAX_RECORD_BYTES
 MAX_REQUEST = MAX_RECORD_BYTES + 256
-MAX_PAGES = 64
+MAX_PAGES = 256
 TIMEOUT = 10.0
+BEHIND_ALL = "\x7f"
+"""After this peer id there is no other."""
 
 Request = Callable[[str, str, bytes, float, int], Awaitable[bytes]]
 
@@ -94,7 +109,13 @@ class RecordExchange:
         network: str,
         clock: Callable[[], float],
         on_record: Callable[[NodeRecord], None],
+        judge: Judge = lambda peer_id: Standing.STRANGER,
+        connected: Callable[[], Sequence[str]] = lambda: (),
     ) -> None:
+        self._connected = connected
+        self._clocks = Clocks(judge)
+        self._own_records = OwnRecords()
+        self._asked = 0
         self._table = table
         self._gossip = gossip
         self._request = request
@@ -127,6 +148,7 @@ class RecordExchange:
         )
         signed = sign_record(fresh, self._key, self._network)
         self._table.put_own(signed)
+        self._own_records.made(signed)
         self._own_wire = signed.wire
         self.view.notify()
         return signed
@@ -146,6 +168,7 @@ class RecordExchange:
                 return
             if self._own is not None:
                 self._sign(self._own)
+                await self._look_for_another()
             if self._table.expire(self._clock()):
                 self.view.notify()
 
@@ -153,17 +176,56 @@ class RecordExchange:
 
     def validate(self, author: str, wire: bytes) -> Validity:
         """The topic's validator: accepted records enter the table right here."""
-        return self._take(wire)
+        return self._take(wire, author).validity
 
     async def received(self, author: str, wire: bytes) -> None:
         """Accepted messages need nothing more."""
 
-    def _take(self, wire: bytes) -> Validity:
-        verdict = self._table.accept(wire, self._clock())
+    def _take(self, wire: bytes, teller: str) -> RecordVerdict:
+        now = self._clock()
+        verdict = self._table.accept(wire, now)
         if verdict.record is not None:
             self._on_record(verdict.record)
             self.view.notify()
-        return verdict.validity
+        if verdict.signed is not None:
+            self._learn(verdict.signed, verdict, teller, now)
+        return verdict
+
+    def _learn(self, signed: SignedRecord, verdict: RecordVerdict, teller: str, now: float) -> None:
+        """What a valid record says beyond what the table keeps of it."""
+        author = signed.record.peer_id
+        if author == self._table.own_peer_id:
+            if self._own_records.seen(signed, now):
+                log.error("identity in use elsewhere", reason=self._own_records.trouble(now))
+        elif author != teller or not (verdict.record is not None or verdict.ahead):
+            return
+        elif self._clocks.heard(author, verdict.ahead):
+            log.warning(
+                "clocks differ",
+                peer=author,
+                its_clock=f"{apart(verdict.ahead)} ours",
+                fix="neither sees the other; set whichever is wrong: timedatectl set-ntp true",
+            )
+
+    def troubles(self) -> tuple[str, ...]:
+        """Why others do not see this node as it is, in words; none where all is well."""
+        found = self._clocks.trouble(self._connected()), self._own_records.trouble(self._clock())
+        return tuple(filter(None, found))
+
+    async def _look_for_another(self) -> None:
+        """Ask one peer, another one each time, what it knew of us."""
+        peers = self._connected()
+        if not peers:
+            return
+        self._asked += 1
+        peer_id = peers[self._asked % len(peers)]
+        question = msgpack.packb([self._own_wire, BEHIND_ALL])
+        try:
+            answer = await self._request(peer_id, PROTOCOL, question, TIMEOUT, MAX_PAGE)
+            for wire in _parse_page(answer)[0][:1]:
+                self._take(wire, peer_id)
+        except P2PError as exc:
+            log.debug("no answer about our own record", peer=peer_id, reason=str(exc))
 
     # -- snapshot -------------------------------------------------------------------------------
 
@@ -185,7 +247,7 @@ class RecordExchange:
                 raise PeerUnreachable(f"{peer_id} refuses its records: {refusal}") from refusal
             records, following = _parse_page(answer)
             for wire in records:
-                if self._take(wire) is Validity.REJECT:
+                if self._take(wire, peer_id).validity is Validity.REJECT:
                     raise ProtocolViolation("the snapshot holds an invalid record")
             if not following:
                 return True
@@ -201,9 +263,12 @@ class RecordExchange:
             wire, after = _parse_question(request)
         except ProtocolViolation as exc:
             raise Refused("malformed", str(exc)) from exc
-        if wire and self._take(wire) is Validity.REJECT:
+        before = self._table.wire(peer_id)
+        if wire and self._take(wire, peer_id).validity is Validity.REJECT:
             raise Refused("invalid_record", "the record in the request is invalid")
         page, following = self._table.page(after, self._clock(), PAGE_BYTES)
+        if wire and before is not None and before not in (wire, *page[:1]):
+            page = [before, *page]
         return bytes(msgpack.packb([page, following]))
 
 

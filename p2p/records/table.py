@@ -7,9 +7,9 @@ score pays; IGNORE means that it may be honest (late, seen already, clocks apart
     size, form, bounds, signature   REJECT   (`open_record`)
     issued/expiry order, ttl bound  REJECT   the signer itself never makes such a record
     our own peer id                 IGNORE   an echo of ours
+    not newer than what we have     IGNORE   duplicates are how gossip works
     expired                         IGNORE   slow forwarding is no fault
     issued in the future            IGNORE   clocks differ; beyond the bound it is not kept
-    not newer than what we have     IGNORE   duplicates are how gossip works
 
 A full table always takes a new record, and another one goes for it (`p2p.admission.places`): of the
 strangers' before those of the proven and the staked, of the most crowded source, the oldest. The
@@ -20,7 +20,7 @@ anybody may make up; records of peers that are not connected are one crowd.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2p.admission.places import Places, quarters
 from p2p.admission.sources import UNKNOWN, claimed_subnet
@@ -36,11 +36,17 @@ MAX_RECORDS = 4096
 
 @dataclass(frozen=True, slots=True)
 class RecordVerdict:
-    """What the table says of a record: `record` only where it was accepted, else a `reason`."""
+    """What the table says of a record: `record` only where it was accepted, else a `reason`.
+
+    `signed` is the record wherever it is valid by itself, and `ahead` how many seconds its author's
+    clock is ahead of ours where that is why it was ignored.
+    """
 
     validity: Validity
     reason: str = ""
     record: NodeRecord | None = None
+    signed: SignedRecord | None = None
+    ahead: float = 0.0
 
 
 class RecordTable:
@@ -63,7 +69,7 @@ class RecordTable:
         judge: Judge = lambda peer_id: Standing.STRANGER,
         seen_at: Callable[[str], str] = lambda peer_id: UNKNOWN,
     ) -> None:
-        self._own = own_peer_id
+        self.own_peer_id = own_peer_id
         self._network = network
         self._places: Places[str] = Places(quarters(max_records), judge)
         self._seen_at = seen_at
@@ -80,7 +86,9 @@ class RecordTable:
         verdict = self._judge(signed.record, now)
         if verdict.validity is Validity.ACCEPT:
             self._keep(signed)
-        return verdict
+        elif verdict.validity is Validity.REJECT:
+            return verdict
+        return replace(verdict, signed=signed)
 
     def _keep(self, signed: SignedRecord) -> None:
         record = signed.record
@@ -102,15 +110,16 @@ class RecordTable:
         ttl = record.expires_at - record.issued_at
         if not 0 < ttl <= MAX_TTL:
             return RecordVerdict(Validity.REJECT, f"lifetime of {ttl:g} s is out of bounds")
-        if record.peer_id == self._own:
+        if record.peer_id == self.own_peer_id:
             return RecordVerdict(Validity.IGNORE, "our own record")
-        if record.expires_at + CLOCK_SKEW < now:
-            return RecordVerdict(Validity.IGNORE, "expired")
-        if record.issued_at > now + CLOCK_SKEW:
-            return RecordVerdict(Validity.IGNORE, "issued in the future")
         known = self._records.get(record.peer_id)
         if known is not None and record.sequence <= known.record.sequence:
             return RecordVerdict(Validity.IGNORE, "not newer than the known record")
+        ahead = record.issued_at - now
+        if record.expires_at + CLOCK_SKEW < now:
+            return RecordVerdict(Validity.IGNORE, "expired", ahead=ahead)
+        if record.issued_at > now + CLOCK_SKEW:
+            return RecordVerdict(Validity.IGNORE, "issued in the future", ahead=ahead)
         return RecordVerdict(Validity.ACCEPT, record=record)
 
     def put_own(self, signed: SignedRecord) -> None:
@@ -123,6 +132,11 @@ class RecordTable:
         if signed is None or signed.record.expires_at <= now:
             return None
         return signed.record
+
+    def wire(self, peer_id: str) -> bytes | None:
+        """The peer's record as it came; None where there is none."""
+        signed = self._records.get(peer_id)
+        return None if signed is None else signed.wire
 
     def all(self, now: float) -> tuple[NodeRecord, ...]:
         """All records alive at `now`, our own included, ordered by peer id."""

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.models.errors import DamagedModel, InvalidModel
+from pipeline.models.errors import DamagedModel, InvalidModel, unreadable
 from pipeline.models.manifest import FileEntry
 from proofs.encoding.jsontext import parse_json
 
@@ -55,7 +55,7 @@ def checked_file(
     try:
         file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
     except OSError as exc:
-        raise InvalidModel(f"{path}: {exc.strerror}; prepare the model again") from exc
+        raise unreadable(path, exc) from exc
     with file:
         before = fingerprint(file)
         if again or not is_noted(folder, entry, before):
@@ -82,7 +82,7 @@ def checked_bytes(folder: Path, entry: FileEntry, most: int) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as exc:
-        raise InvalidModel(f"{path}: {exc.strerror}; prepare the model again") from exc
+        raise unreadable(path, exc) from exc
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         forget(folder, entry.name)
         raise DamagedModel(path)
@@ -138,7 +138,7 @@ def _hash(file: BinaryIO, path: Path, on_bytes: Callable[[int], None] | None) ->
             if on_bytes is not None:
                 on_bytes(len(block))
     except OSError as exc:
-        raise InvalidModel(f"{path}: {exc.strerror}; prepare the model again") from exc
+        raise unreadable(path, exc) from exc
     return digest.hexdigest()
 
 
@@ -156,7 +156,8 @@ def _write(folder: Path, notes: dict[str, object]) -> None:
     with contextlib.suppress(OSError):
         descriptor, temporary = tempfile.mkstemp(prefix=NOTES, dir=folder)
         try:
-            with os.fdopen(descriptor, "w") as file:
+            os.fchmod(descriptor, 0o644)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
                 json.dump(notes, file)
             os.replace(temporary, folder / NOTES)
         except OSError:

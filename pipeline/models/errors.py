@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 
@@ -14,7 +15,7 @@ class ModelNotFound(ModelError):
 
 
 class InvalidModel(ModelError):
-    """A prepared model's files contradict its manifest, or the manifest is not well-formed."""
+    """A model's files contradict each other, or one is not well-formed or cannot be read."""
 
 
 class DamagedModel(InvalidModel):
@@ -38,3 +39,13 @@ class SourceUnavailable(ModelError):
 
 class InvalidText(ModelError):
     """Chat messages that the model's own template refuses."""
+
+
+def unreadable(path: Path, exc: OSError) -> InvalidModel:
+    """What to say of a model's file that the system does not open: somebody else's file is no
+    missing one, and preparing it again would not help."""
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return InvalidModel(
+            f"{path}: permission denied; run chmod -R a+rX {path.parent}, or run as its owner"
+        )
+    return InvalidModel(f"{path}: {exc.strerror or exc}; prepare the model again")

@@ -22,7 +22,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pipeline.models.errors import InvalidModel
+from pipeline.models.errors import InvalidModel, unreadable
 from pipeline.models.layout import LayerTable
 
 MANIFEST = "manifest.json"
@@ -123,7 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
         with path.open("rb") as file:
             raw = file.read(MAX_MANIFEST + 1)
     except OSError as exc:
-        raise InvalidModel(f"{path}: {exc.strerror}; prepare the model again") from exc
+        raise unreadable(path, exc) from exc
     if len(raw) > MAX_MANIFEST:
         raise InvalidModel(f"{path} is larger than {MAX_MANIFEST} bytes; prepare the model again")
     try:

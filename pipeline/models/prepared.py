@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.models.checking import checked_bytes, checked_file
-from pipeline.models.errors import InvalidModel
+from pipeline.models.errors import InvalidModel, unreadable
 from pipeline.models.layout import LayerTable
 from pipeline.models.manifest import FileEntry, Manifest, read_manifest
 from proofs.encoding.jsontext import parse_json
@@ -116,9 +116,14 @@ def open_folder(folder: Path) -> PreparedModel:
     manifest = read_manifest(folder)
     for entry in manifest.files:
         path = folder / entry.name
-        if path.is_symlink() or not path.is_file():
+        try:
+            plain = path.is_file() and not path.is_symlink()
+            size = path.stat().st_size if plain else 0
+        except OSError as exc:
+            raise unreadable(path, exc) from exc
+        if not plain:
             raise InvalidModel(f"{path} is missing or not a plain file; prepare the model again")
-        if (size := path.stat().st_size) != entry.size:
+        if size != entry.size:
             raise InvalidModel(
                 f"{path} has {size} bytes, not {entry.size}; prepare the model again"
             )

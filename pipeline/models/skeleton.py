@@ -27,6 +27,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.cache_utils import Cache
 
+from pipeline.models.architectures import check_architecture
 from pipeline.models.attention import IMPLEMENTATION
 from pipeline.models.errors import InvalidModel, UnsupportedModel
 
@@ -119,6 +120,7 @@ def build_skeleton(config: Any, dtype: torch.dtype) -> Skeleton:
 
 def _check_config(config: Any) -> None:
     kind = config.model_type
+    check_architecture(kind, "config.json")
     if config.get_text_config() is not config or getattr(config, "is_encoder_decoder", False):
         raise UnsupportedModel(f"{kind} is not a text-only decoder")
     others = set(getattr(config, "layer_types", None) or ()) - ATTENTION_TYPES

@@ -2,7 +2,8 @@
 
 A prepared model carries its fast tokenizer and its chat template. Templates are Jinja programs that
 came with the model, so they run in Jinja's sandbox, with the settings and helper functions that
-transformers gives them; the ids are the same as `apply_chat_template` makes.
+transformers gives them; the ids are the same as `apply_chat_template` makes. Truncation and padding
+that a tokenizer.json says are not applied: a prompt is whole, or it is refused as too long.
 
 Decoding token by token has a catch: a token can end in the middle of a UTF-8 character, and some
 tokenizers let a token's text depend on its neighbours (leading spaces). `StreamDecoder` decodes a
@@ -22,15 +23,30 @@ from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from tokenizers import Tokenizer
 
-from pipeline.models.errors import InvalidModel, InvalidText
+from pipeline.models.errors import InvalidModel, InvalidText, unreadable
+from pipeline.models.generation import FILE as GENERATION
+from pipeline.models.generation import Generation, generation_of
 from proofs.encoding.jsontext import parse_json
 
 MAX_TEXT = 8 * 2**20
 _MAX_JSON = 64 * 2**20
 MAX_HELD = 32
 _REPLACEMENT = "�"
+TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
+"""What a template raises that does not like a conversation."""
+SPECIAL_TOKENS = (
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+)
+"""What a template may name; whatever else a model calls a token is not handed to it."""
 
 
 class ModelFiles(Protocol):
@@ -60,6 +76,24 @@ class _Generation(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class _Namespace(Namespace):
+    """What templates keep variables in; as for transformers, none whose name begins with "_"."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        for name in dict(*args[1:], **kwargs):
+            _check_name(name)
+        Namespace.__init__(*args, **kwargs)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _check_name(name)
+        super().__setitem__(name, value)
+
+
+def _check_name(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise SecurityError(f"a namespace has no attribute {name!r}")
+
+
 class ChatTokenizer:
     """The tokenizer of a prepared model, whose files are hashed as they are read, or of a folder.
 
@@ -75,21 +109,33 @@ class ChatTokenizer:
         self, model: ModelFiles | Path, now: Callable[[], datetime] = datetime.now
     ) -> None:
         files = _Files(model)
-        self._tokenizer = _load_tokenizer(files)
+        self._tokenizer = _read_tokenizer(files)
         settings = files.json("tokenizer_config.json")
-        self._special = _special_tokens(files, settings)
-        self._template = _template(files, settings)
-        self.eos_ids: tuple[int, ...] = self._eos_ids(files)
+        self.special_tokens = _special_tokens(files, settings)
+        """bos_token, eos_token and so on, as the template may name them."""
+        self.template = _template(files, settings)
+        """The chat template; None where the model has none."""
+        self.generation: Generation = _generation(files)
+        """How the model wants its tokens chosen."""
+        added = self._tokenizer.get_added_tokens_decoder()
+        self.special: dict[str, int] = {t.content: i for i, t in added.items() if t.special}
+        """Tokens that leave no text, with their ids."""
         environment = ImmutableSandboxedEnvironment(
             trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
         )
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _refuse
         environment.globals["strftime_now"] = lambda form: now().strftime(form)
+        environment.globals["namespace"] = _Namespace
         try:
-            self._compiled = environment.from_string(self._template) if self._template else None
+            self._compiled = environment.from_string(self.template) if self.template else None
         except TemplateError as exc:
             raise InvalidModel(f"{files.folder}: its chat template is broken: {exc}") from exc
+
+    @property
+    def eos_ids(self) -> tuple[int, ...]:
+        """Tokens that end a completion."""
+        return self.generation.eos_ids
 
     @property
     def vocab_size(self) -> int:
@@ -134,11 +180,11 @@ class ChatTokenizer:
                 tools=None,
                 documents=None,
                 add_generation_prompt=True,
-                **self._special,
+                **self.special_tokens,
             )
         except SecurityError as exc:
             raise InvalidModel(f"the chat template does what it may not: {exc}") from exc
-        except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as exc:
+        except TEMPLATE_ERRORS as exc:
             raise InvalidText(
                 f"the model's chat template refuses this conversation: {exc}"
             ) from exc
@@ -157,15 +203,6 @@ class ChatTokenizer:
             raise InvalidText(f"text of {len(text)} characters; at most {MAX_TEXT} are taken")
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
-
-    def _eos_ids(self, files: _Files) -> tuple[int, ...]:
-        for name in ("generation_config.json", "config.json"):
-            found = files.json(name).get("eos_token_id")
-            ids = found if isinstance(found, list) else [found]
-            if ids and all(isinstance(item, int) and item >= 0 for item in ids):
-                return tuple(ids)
-        token = self._tokenizer.token_to_id(self._special.get("eos_token", ""))
-        return () if token is None else (int(token),)
 
 
 class StreamDecoder:
@@ -216,14 +253,14 @@ class _Files:
         if not isinstance(self._model, Path):
             return self._model.read(name, _MAX_JSON) if self._model.has(name) else None
         path = self.folder / name
-        if not path.is_file():
-            return None
         try:
+            if not path.is_file():
+                return None
             if path.stat().st_size > _MAX_JSON:
                 raise InvalidModel(f"{path} is larger than {_MAX_JSON} bytes")
             return path.read_bytes()
         except OSError as exc:
-            raise InvalidModel(f"{path}: {exc.strerror}; prepare the model again") from exc
+            raise unreadable(path, exc) from exc
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON object, or an empty one where there is no such file."""
@@ -239,24 +276,38 @@ class _Files:
         return found
 
 
-def _load_tokenizer(files: _Files) -> Tokenizer:
+def load_tokenizer(path: Path, content: bytes) -> Tokenizer:
+    """The tokenizer in the content of the file at `path`, without truncation and padding. Raises
+    `InvalidModel`."""
+    try:
+        found = Tokenizer.from_buffer(content)
+    except ValueError as exc:
+        raise InvalidModel(f"{path} is no tokenizer: {exc}") from exc
+    found.no_truncation()
+    found.no_padding()
+    return found
+
+
+def _read_tokenizer(files: _Files) -> Tokenizer:
     path = files.folder / "tokenizer.json"
     content = files.read(path.name)
     if content is None:
         raise InvalidModel(f"{path} is missing; prepare the model again")
-    try:
-        return Tokenizer.from_buffer(content)
-    except ValueError as exc:
-        raise InvalidModel(f"{path} is no tokenizer: {exc}") from exc
+    return load_tokenizer(path, content)
+
+
+def _generation(files: _Files) -> Generation:
+    name = GENERATION if files.read(GENERATION) is not None else "config.json"
+    return generation_of(files.json(name), str(files.folder / name))
 
 
 def _special_tokens(files: _Files, settings: Mapping[str, Any]) -> dict[str, str]:
-    """bos_token, eos_token and so on, as the template may name them."""
     found = {**settings, **files.json("special_tokens_map.json")}
     tokens = {}
-    for name, value in found.items():
+    for name in SPECIAL_TOKENS:
+        value = found.get(name)
         text = value.get("content") if isinstance(value, dict) else value
-        if name.endswith("_token") and isinstance(text, str):
+        if isinstance(text, str):
             tokens[name] = text
     return tokens
 

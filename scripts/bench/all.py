@@ -4,7 +4,7 @@
 
 Each benchmark is a process of its own; its tables appear as it prints them. A line of a benchmark
 that begins with "summary:" is repeated at the end, with the time that each took and how busy the
-machine was. Takes about eight minutes on two idle cores. Exit status 1 if any benchmark failed,
+machine was. Takes about nine minutes on two idle cores. Exit status 1 if any benchmark failed,
 whose log is then shown.
 """
 
@@ -31,6 +31,7 @@ BENCHES: dict[str, list[str]] = {
     "toploc": ["bench_toploc.py"],
     "verification": ["bench_verification.py", "--batches", "1", "16", "--rounds", "1"],
     "settlement": ["bench_settlement.py"],
+    "scale": ["bench_scale.py"],
     "dataplane": ["bench_dataplane.py", "--rounds", "3"],
     "runner": ["bench_runner.py"],
     "network": ["bench_network.py", "--delay-ms", "25"],

@@ -82,8 +82,8 @@ class Net:
             Prompt.model_validate({"prompt": f"p{i}", "max_tokens": max_tokens})
             for i in range(count)
         )
-        job = await self.orchestrator.submit(prompts, "job")
-        return [unit for _, unit in await self.orchestrator.units_of(job)]
+        job = (await self.orchestrator.submit(prompts, "job")).job_id
+        return await self.orchestrator.units_of(job)
 
     async def reached(self, unit: Unit, state: UnitState) -> Unit:
         return await reached(self.orchestrator, unit, state)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgpack
 import structlog
@@ -20,6 +21,7 @@ from node.journal import open_journal
 from node.metrics import NodeMetrics
 from node.onchain.blocks import Blocks
 from node.onchain.receipt_domain import receipt_domain
+from node.onchain.registry import ChainRegistry, RegistryTiming
 from node.retry import Backoff
 from node.roles.assembly import Roles, needs_all_epochs
 from node.roles.orchestrator.chain_parts import parts_on_chain, parts_without_chain
@@ -78,6 +80,7 @@ WORKING = WorkerTiming()
 PAYING = RewardTiming(look=0.05)
 FOLLOWING = FollowerTiming(poll=0.05, leaves=Backoff.every(0.05))
 FETCHING = FetchTiming()
+REGISTERED = RegistryTiming(pause=0.05)
 
 
 def key_of(number: int) -> bytes:
@@ -94,6 +97,7 @@ class Words:
     """A tokenizer whose token 10 + i is written "<i>"."""
 
     eos_ids = (EOS,)
+    special: ClassVar[dict[str, int]] = {}
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         return [3, 4, 5]
@@ -121,14 +125,17 @@ class Node:
         self.network: Network = context.network
         self.chain = chain
         blobs = BlobStore(context, FETCHING)
+        self.registry: ChainRegistry | None = None
         self.follower: ChainFollower | NothingSettled = NothingSettled(blobs, context.wall)
         if chain is not None:
+            self.registry = ChainRegistry(context, chain, REGISTERED)
             self.follower = ChainFollower(
                 context,
                 chain,
                 source or Reader(chain.ledger),
                 blobs,
                 all_epochs=needs_all_epochs(context.config.roles),
+                pays_by_work="validator" in context.config.roles,
                 confirmations=1,
                 timing=FOLLOWING,
             )
@@ -251,14 +258,19 @@ def make_orchestrator(
     node: Node, policy: Policy | None = None, timing: OrchestratorTiming = TIMING
 ) -> Orchestrator:
     parts = parts_without_chain()
-    if node.chain is not None:
+    if node.registry is not None:
         blocks = Blocks(node.context, node.chain, 1)
-        parts = parts_on_chain(node.chain, blocks, POOL, node.context.log)
+        parts = parts_on_chain(node.chain, node.registry, blocks, POOL, node.context.log)
     cutter = JobCutter(Words(), MODEL, "tiny", 512, 1, VOCAB)
     terms = GroupTerms(POOL, MODEL, "tiny", 4096, 256)
     return Orchestrator(
         node.context,
-        Coordinator(policy or Policy(stages=2), planner, identity=node.peer_id.encode()),
+        Coordinator(
+            policy or Policy(stages=2),
+            planner,
+            identity=node.peer_id.encode(),
+            draw=random.Random(0).random,
+        ),
         cutter,
         Builder(node.context, terms),
         parts,
@@ -276,7 +288,8 @@ async def running(
     orchestrator: Orchestrator | None = None,
 ) -> AsyncIterator[Roles]:
     """The node's roles served as `node.runtime` serves them, until the block is left."""
-    roles = Roles(node.follower, worker, validator, orchestrator, POOL if orchestrator else 0)
+    pool_id = POOL if orchestrator else 0
+    roles = Roles(node.follower, worker, validator, orchestrator, pool_id, node.registry)
     node.follower.wants = roles.wants
     async with trio.open_nursery() as nursery:
         await nursery.start(roles.run)

@@ -10,7 +10,7 @@ import trio
 from chain.calls.settlement import Claim
 from chain.encoding.records import Block
 from chain.encoding.structs import Dispute, PoolEpochs, SettlementTerms
-from chain.encoding.views import Pool, PoolFunds, PoolState, Strategy
+from chain.encoding.views import NodeRecord, Pool, PoolFunds, PoolState, Strategy
 from chain.errors import ChainUnreachable, InvalidInput, Reverted
 from chain.events.cursor import Position
 from chain.events.reader import Batch
@@ -48,6 +48,8 @@ class Reader:
 
 class Rpc:
     """Gas costs nothing here."""
+
+    url = "http://test"
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -153,9 +155,21 @@ class Nodes:
     async def owner_of(self, node: str) -> str | None:
         return self._ledger.owners.get(node)
 
+    async def find(self, address: str) -> NodeRecord | None:
+        self._ledger.answer("nodes.find")
+        owner = self._ledger.owners.get(address)
+        return None if owner is None else NodeRecord(address, owner, 1, False, None)
+
     async def owners_of(self, nodes: Iterable[str]) -> dict[str, str]:
         self._ledger.answer("nodes.owners_of")
         return {n: self._ledger.owners[n] for n in nodes if n in self._ledger.owners}
+
+
+class Providers:
+    """`chain.calls.providers.Providers`."""
+
+    async def is_backed(self, provider: str) -> bool:
+        return True
 
 
 class Validators:
@@ -310,6 +324,7 @@ class Chain:
         self.rpc, self.deployment, self.database = Rpc(ledger), None, None
         self.pools = Pools(ledger, key, address)
         self.nodes = Nodes(ledger)
+        self.providers = Providers()
         self.validators = Validators(ledger)
         self.settlement = Settlement(ledger)
         self.disputes = Disputes(ledger, address)

@@ -34,6 +34,7 @@ GARBAGE = (
 TURNED_AWAY = {
     "bad_request",
     "not_a_member",
+    "not_a_validator",
     "not_asked",
     "not_my_orchestrator",
     "not_my_neighbour",
@@ -100,9 +101,3 @@ def test_a_list_of_a_million_bad_items_costs_one_complaint() -> None:
 def test_containers_are_counted_before_they_fill_the_memory(data: bytes) -> None:
     with pytest.raises(BadBody):
         decode(BundleUpload, data)
-
-
-def test_a_finished_sequence_has_at_least_one_token() -> None:
-    end = {"sequence_id": b"s" * 16, "reason": "eos", "ids": []}
-    with pytest.raises(BadBody, match="ids"):
-        decode(Progress, msgpack.packb({"ref": REF, "tokens": [], "finished": [end]}))

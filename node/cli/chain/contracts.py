@@ -76,6 +76,29 @@ def deploy(
     say(f"verified; written to {network_file}")
 
 
+def fund(
+    address: Annotated[str, typer.Argument(help="Who gets gas money and tokens.")],
+    network_file: NetworkFileOption = DEFAULT_FILE,
+) -> None:
+    """Have a development chain's faucet pay gas money and tokens to any address.
+
+    Nodes ask it by themselves; this is for wallets and other programs. It tops up what is below
+    half of a grant, so asking twice is harmless.
+
+    Example:
+
+        prime-node chain fund 0x… --network-file network.toml
+
+    You should see what was paid. Chains other than `prime-node chain dev` have no faucet.
+    """
+    import trio
+
+    from node.onchain.deploying import fund_address
+
+    paid = trio.run(fund_address, network_file.absolute(), check_address(address))
+    say(f"paid to {address}: {paid}")
+
+
 def verify(network_file: NetworkFileOption = DEFAULT_FILE, as_json: JsonOption = False) -> None:
     """Check that the contracts of a network file are what they should be.
 

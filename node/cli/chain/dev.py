@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 def dev(
     network_file: NetworkFileOption = DEFAULT_FILE,
-    host: Annotated[str, typer.Option("--host", help="Loopback address to bind.")] = "127.0.0.1",
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host", help="Address to bind: loopback, or in your private network for its machines."
+        ),
+    ] = "127.0.0.1",
     port: Annotated[
         int, typer.Option("--port", min=0, max=65535, help="RPC port; 0 is any.")
     ] = 8545,
@@ -64,11 +69,10 @@ def dev(
     addresses = [check_address(text) for text in validator or ()]
 
     async def serve() -> None:
-        import signal
-
+        from node.console.signals import ending_signals
         from node.onchain.devchain import run_dev_chain
 
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(*ending_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 running: DevNetwork = await nursery.start(
                     lambda *, task_status: run_dev_chain(

@@ -72,6 +72,7 @@ def command(
     from node.calibration.measuring import CalibrationPlan, even_boundaries, measure_honest
     from node.config.files import write_atomically
     from node.config.profiles import profiles_folder
+    from node.config.typed import expand
     from node.console.progress import shown_progress
     from node.errors import InputError
     from proofs.thresholds.calibration import make_profile
@@ -89,7 +90,7 @@ def command(
         device=device,
     )
     name = f"{prepared.name}-{manifest.dtype}.toml"
-    path = (output or profiles_folder(data_dir(data_dir_).path) / name).expanduser()
+    path = expand(output or profiles_folder(data_dir(data_dir_).path) / name)
     _use_device(device, threads)
     with shown_progress() as report:
         honest = measure_honest(plan, path.with_suffix(".jsonl"), report)

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from chain.endpoint.environment import direct_or_proxied
 from node.cli.options import data_dir
-from node.errors import InputError, NodeError, UnreachableError
+from node.errors import EXIT_INPUT, EXIT_RESOURCE, InputError, NodeError, UnreachableError
 from proofs.encoding.jsontext import parse_json
 
 TIMEOUT = 30.0
@@ -23,24 +24,45 @@ MAX_ANSWER = 256 * 2**20
 TOKEN_VARIABLE = "PRIME_NODE_TOKEN"
 
 
-class ApiError(NodeError):
-    """The node answered with an error; `code` is the API's."""
+_EXIT_CODES = {400: EXIT_INPUT, 413: EXIT_INPUT, 422: EXIT_INPUT, 507: EXIT_RESOURCE}
+"""By HTTP status: what was sent is wrong, or the node's disk takes nothing."""
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
+
+class ApiError(NodeError):
+    """The node answered with an error; `code` is the API's, `details` what it said beside it."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        hint: str = "",
+        status: int = 0,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, hint, _EXIT_CODES.get(status))
         self.code = code
+        self.details = details or {}
 
 
 class ApiClient:
     """`url` like http://127.0.0.1:7070; `token` may be empty for what needs none."""
 
     def __init__(self, url: str, token: str = "") -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # of brackets, or of the port
+            good = False
+        if not good or not parts.hostname:
             raise InputError(f"--url {url}: not a URL", "like http://127.0.0.1:7070")
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=TIMEOUT)
+        self._http = direct_or_proxied(
+            lambda environment: httpx.Client(
+                base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=environment
+            ),
+            parts.hostname,
+        )
 
     def __enter__(self) -> ApiClient:
         return self
@@ -83,9 +105,12 @@ class ApiClient:
             return answer
         error = answer.get("error") if isinstance(answer, dict) else None
         error = error if isinstance(error, dict) else {}
-        hint = f"give --data-dir or set {TOKEN_VARIABLE}" if status == 401 else ""
+        hint = str(error.get("hint", ""))
+        if status == 401:
+            hint = f"give --data-dir or set {TOKEN_VARIABLE}"
         message = str(error.get("message", f"HTTP {status}"))
-        raise ApiError(str(error.get("code", status)), f"{self.url}: {message}", hint)
+        code = str(error.get("code", status))
+        raise ApiError(code, f"{self.url}: {message}", hint, status, error)
 
 
 def connect(url: str | None, folder: Path | None, *, with_token: bool) -> ApiClient:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from node.cli.operating.api_client import ApiClient
 
 POLL_SECONDS = 0.5
+MAX_NAMED = 20
+"""Refused prompts that are named; `--json` has more of them."""
 MAX_COMPLETION = 2**20
 """Characters of one that are shown; `--json` and `export` have all of them."""
 
@@ -27,6 +29,10 @@ def command(
     key: Annotated[
         str, typer.Option("--key", help="Submitting again under the same key is the same job.")
     ] = "",
+    all_or_nothing: Annotated[
+        bool,
+        typer.Option("--all-or-nothing", help="Send nothing where one prompt cannot be run."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the completions.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -34,7 +40,8 @@ def command(
 
     Each line of the file is a JSON object: {"prompt": "..."} or {"messages": [{"role": "user",
     "content": "..."}]}, with optional id, max_tokens, temperature, top_p, top_k, seed and stop. A
-    line that is wrong is reported with its number and nothing is sent.
+    line that is wrong is reported with its number and nothing is sent. Prompts that the pool cannot
+    run (too long, refused by the model's chat template) are named, and the others run.
 
     Example (the orchestrator runs on this machine with data folder ~/orchestrator):
 
@@ -42,18 +49,28 @@ def command(
 
     You should see the job's id, a progress bar, and every completion as it was accepted.
     """
-    from node.cli.operating.api_client import connect
+    from node.cli.operating.api_client import ApiError, connect
     from node.errors import NodeError
     from node.prompts import prompt_line, read_prompts
 
-    count, key = _checked(prompts, key)
+    key = key or _content_key(prompts)
     with connect(url, data_dir_, with_token=True) as client:
         lines = map(prompt_line, read_prompts(prompts))
-        answer = client.post_lines("/v1/jobs", lines, key=key)
+        whole = {"all_or_nothing": "true"} if all_or_nothing else {}
+        try:
+            answer = client.post_lines("/v1/jobs", lines, key=key, **whole)
+        except ApiError as exc:
+            if not as_json:
+                _say_refused(exc.details)
+            raise
         job_id = str(answer["job_id"])
+        if as_json and not wait:
+            print_json(answer)
+        elif not as_json:
+            _say_refused(answer)
+            if not wait:
+                say(f"job {job_id}: {answer['accepted']} prompts accepted")
         if not wait:
-            shown = f"job {job_id}: {count} prompts accepted"
-            print_json(answer) if as_json else say(shown)
             return
         job = _wait(client, job_id)
         if as_json:
@@ -61,12 +78,13 @@ def command(
         else:
             _show(client, prompts, job)
     if job["state"] == "failed":
-        raise NodeError(f"job {job_id} failed: {job['error']}")
+        gone = f"{job['failed']} of {job['prompts']} prompts failed: {job['error']}"
+        raise NodeError(f"job {job_id}: {gone}")
 
 
-def _checked(path: Path, key: str) -> tuple[int, str]:
-    """How many prompts the file has, and the key; without one it follows from the prompts, so that
-    the same file again is the same job. Raises `PromptsError`."""
+def _content_key(path: Path) -> str:
+    """A key that follows from the prompts, so that the same file again is the same job. Raises
+    `PromptsError`."""
     from node.prompts import PromptsError, prompt_line, read_prompts
 
     count, digest = 0, hashlib.sha256()
@@ -75,7 +93,21 @@ def _checked(path: Path, key: str) -> tuple[int, str]:
         digest.update(prompt_line(prompt))
     if not count:
         raise PromptsError(f"{path}: no prompts", 'write lines like {"prompt": "Hello"}')
-    return count, key or digest.hexdigest()
+    return digest.hexdigest()
+
+
+def _say_refused(answer: dict[str, Any]) -> None:
+    """Prompts that are not run, and why."""
+    listed = answer.get("refusals", [])[:MAX_NAMED]
+    for item in listed:
+        say(f"prompt {_name(item)} is refused: {item['reason']}")
+    if len(listed) < answer.get("refused", 0):
+        say(f"... {answer['refused']} prompts are refused in all")
+
+
+def _name(item: dict[str, Any]) -> str:
+    number = str(item["index"] + 1)
+    return f"{number} ({item['id']})" if item["id"] else number
 
 
 def _wait(client: ApiClient, job_id: str) -> dict[str, Any]:
@@ -105,6 +137,9 @@ def _show(client: ApiClient, path: Path, job: dict[str, Any]) -> None:
             say()
             say(f"{result['id'] or result['index']}: {line}")
             say(result["text"], lines=True, limit=MAX_COMPLETION)
+        for item in page["failures"]:
+            say()
+            say(f"prompt {_name(item)} failed: {item['reason']}")
         first = page["next"]
     say()
     say(

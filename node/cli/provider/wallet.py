@@ -116,7 +116,7 @@ def _store(
     passphrase = ask.new_passphrase() if encrypted else ""
     data.create()
     save_key(path, key, passphrase)
-    _name_network(data, network_file)
+    data.remember_network(network_file)
     which = "provider" if provider else "node"
     result = {
         "key": which,
@@ -134,18 +134,6 @@ def _store(
         say(f"next      send gas and tokens to {key.address}, then: prime-node stake add AMOUNT")
     else:
         say(f"next      prime-node run --data-dir {data.path}")
-
-
-def _name_network(data: DataDir, network_file: Path | None) -> None:
-    """Remember the network in a folder that has no settings yet."""
-    if network_file is None or data.config.exists():
-        return
-    import tomli_w
-
-    from node.config.files import write_atomically
-
-    named = {"network_file": str(network_file.expanduser().absolute())}
-    write_atomically(data.config, tomli_w.dumps(named).encode())
 
 
 @app.command("show")
@@ -216,10 +204,11 @@ def _peer_id(file: KeyFile) -> str | None:
 def _export(data: DataDir, target: Path) -> None:
     """Encrypt the provider's key again, into a file that does not exist yet."""
     from node.config.keystore import load_key, save_key
+    from node.config.typed import expand
     from node.console import ask
 
     key = load_key(data.provider_key, ask=ask.passphrase)
-    save_key(target.expanduser(), key, ask.new_passphrase())
+    save_key(expand(target), key, ask.new_passphrase())
 
 
 @app.command("balance")

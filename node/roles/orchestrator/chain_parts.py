@@ -24,6 +24,7 @@ from node.roles.orchestrator.workers.stakes import ChainStakes, EqualVotes, Vali
 if TYPE_CHECKING:
     from chain.client import ChainClient
     from node.onchain.blocks import Blocks
+    from node.onchain.registry import ChainRegistry
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,12 @@ class ChainParts:
     commit_block: CommitBlock
 
 
-def parts_on_chain(chain: ChainClient, blocks: Blocks, pool_id: int, log: Any) -> ChainParts:
+def parts_on_chain(
+    chain: ChainClient, registry: ChainRegistry, blocks: Blocks, pool_id: int, log: Any
+) -> ChainParts:
     """For the pool `pool_id` of `chain`."""
     return ChainParts(
-        ChainMembership(chain, pool_id),
+        ChainMembership(chain, registry, pool_id),
         ChainStakes(chain),
         BlockBeacons(blocks),
         ChainCommitBlock(chain, log),

@@ -38,7 +38,7 @@ from node.wire.messages.verification import Forget
 from node.wire.messages.work import Assign
 from node.wire.methods import ASSIGN, FORGET
 from node.wire.rpc import call
-from p2p.errors import P2PError, RemoteRefused
+from p2p.errors import P2PError, RemoteRefused, RequestTooLarge
 from pipeline.engine.control.messages import SequenceSpec
 
 Feed = Callable[[Event], Awaitable[None]]
@@ -116,7 +116,8 @@ class CommandExecutor:
         try:
             await call(self._context, group.peers[0], ASSIGN, order)
         except P2PError as exc:
-            if isinstance(exc, RemoteRefused) and exc.code == "bad_request":
+            refused = isinstance(exc, RemoteRefused) and exc.code == "bad_request"
+            if refused or isinstance(exc, RequestTooLarge):
                 await self._feed(UnitRefused(unit.unit_id, command.generation, str(exc)))
                 return
             reason = f"stage 0 took no work: {exc}"

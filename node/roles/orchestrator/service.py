@@ -30,6 +30,7 @@ from node.roles.orchestrator.jobs.beacons import Beacons
 from node.roles.orchestrator.jobs.cutting import JobCutter, job_id_of
 from node.roles.orchestrator.jobs.dataset import dataset_rows
 from node.roles.orchestrator.jobs.prompt_batches import BATCH
+from node.roles.orchestrator.jobs.refusals import Submission
 from node.roles.orchestrator.journal_events import UnitRejected
 from node.roles.orchestrator.ledger import queries
 from node.roles.orchestrator.ledger.job import Job
@@ -109,7 +110,7 @@ class Orchestrator:
             backoff=timing.bundle,
         )
         validators = ValidatorWatch(parts.stakes, self.feed, log)
-        self._watch = WorkerWatch(context, pool, validators, self.feed, timing)
+        self._watch = WorkerWatch(context, pool, validators, parts.membership, self.feed, timing)
         inviter = Inviter(
             context,
             parts.membership,
@@ -152,7 +153,8 @@ class Orchestrator:
             keep(nursery, "pool: records", self._watch.records)
             keep(nursery, "pool: validators", self._watch.validators)
             keep(nursery, "pool: pings", self._watch.pings)
-            keep(nursery, "pool: disconnects", self._watch.disconnects)
+            keep(nursery, "pool: connections", self._watch.connections)
+            keep(nursery, "pool: stakes", self._watch.stakes)
             for job in self.ledger.jobs.values():
                 self._draw_if_needed(job)
             keep(nursery, "pool: clock", self._keep_time)
@@ -166,9 +168,12 @@ class Orchestrator:
             self._reporter.meter(self._context.now())
             await trio.sleep(self._tick)
 
-    async def submit(self, prompts: Sequence[Prompt], key: str) -> str:
-        """Accept a job: on disk before the answer. The same key is the same job. Raises
-        `InputError` naming the first prompt that does not fit, and `NoStorage`."""
+    async def submit(
+        self, prompts: Sequence[Prompt], key: str, *, all_or_nothing: bool = False
+    ) -> Submission:
+        """Accept a job: on disk before the answer. The same prompts under the same key are the same
+        job. What cannot be run is left out, unless all of it was wanted. Raises `PromptsRefused`,
+        `KeyTaken`, `JobUnderWay` and `NoStorage`."""
         job_id = await trio.to_thread.run_sync(job_id_of, key, prompts)
 
         async def batches() -> AsyncIterator[Sequence[Prompt]]:
@@ -176,19 +181,24 @@ class Orchestrator:
             for at in range(0, len(prompts), size):
                 yield prompts[at : at + size]
 
-        return await self._submit(job_id, batches())
+        return await self._submit(job_id, batches(), all_or_nothing)
 
-    async def submit_stream(self, batches: AsyncIterable[Sequence[Prompt]], key: str) -> str:
-        """Accept a job of any length as it comes; every batch but the last has whole units.
-        Raises as `submit`, and whatever `batches` raises; then there is no such job."""
-        return await self._submit(job_id_of(key), batches)
+    async def submit_stream(
+        self, batches: AsyncIterable[Sequence[Prompt]], key: str, *, all_or_nothing: bool = False
+    ) -> Submission:
+        """Accept a job of any length as it comes. Raises as `submit`, and whatever `batches`
+        raises; then there is no such job."""
+        return await self._submit(job_id_of(key), batches, all_or_nothing)
 
-    async def _submit(self, job_id: str, batches: AsyncIterable[Sequence[Prompt]]) -> str:
+    async def _submit(
+        self, job_id: str, batches: AsyncIterable[Sequence[Prompt]], all_or_nothing: bool
+    ) -> Submission:
         check_storage(self._context.journal)
-        if await self.ledger.submit(job_id, batches):
+        taken, new = await self.ledger.submit(job_id, batches, all_or_nothing=all_or_nothing)
+        if new:
             self._draw_if_needed(self.ledger.jobs[job_id])
             await self.feed(QueueGrew())
-        return job_id
+        return taken
 
     async def cancel(self, job_id: str) -> None:
         """Begin nothing more of a job; what is at work is finished, judged and paid. On disk on
@@ -228,19 +238,11 @@ class Orchestrator:
             return unit
         raise KeyError(unit_id)
 
-    async def units_of(
-        self, job_id: str, first: int = 0, limit: int = PAGE
-    ) -> list[tuple[int, Unit]]:
-        """At most `limit` units of a job, in the order of its prompts, from the one that holds
-        prompt `first` on, each with the number of its first prompt. Raises KeyError for an unknown
-        job."""
+    async def units_of(self, job_id: str, first: int = 0, limit: int = PAGE) -> list[Unit]:
+        """At most `limit` units of a job that hold its prompt number `first` or later ones, in the
+        order of its prompts. Raises KeyError for an unknown job."""
         job = self.ledger.jobs[job_id]
-        rows = await self.ledger.rows(queries.of_job(job.number, first, limit))
-        units = await self.ledger.units(rows)
-        live = self.pool.units
-        return [
-            (row.first, live.get(unit.unit_id, unit)) for row, unit in zip(rows, units, strict=True)
-        ]
+        return [unit for _, unit in await self.work(queries.of_job(job.number, first, limit))]
 
     def job(self, job_id: str) -> JobSnapshot:
         """How far a job is. Raises KeyError."""
@@ -253,7 +255,7 @@ class Orchestrator:
             return ""
         query = queries.in_state(job.number, RowState.EXPIRED, 0, 1)
         for _, unit in await self.work(query):
-            return unit.history[-1] if unit.history else ""
+            return unit.why
         return ""
 
     async def dataset(self, job_id: str) -> AsyncIterator[list[dict[str, Any]]]:
@@ -265,7 +267,7 @@ class Orchestrator:
             rows = await self.ledger.rows(queries.accepted(job.number, first, DATASET_PAGE))
             if not rows:
                 return
-            first = rows[-1].first + 1
+            first = rows[-1].last + 1
             units = await self.ledger.units(rows)
             yield await trio.to_thread.run_sync(
                 dataset_rows, units, self._bundles.bundle, self._cutter.text, model

@@ -35,9 +35,12 @@ class SettlementWatch:
         history = self._follower.history(self._pool_id)
         found: list[PayUnits] = []
         while (entry := history.get(self._final + len(found) + 1)) is not None:
-            if entry.epoch is None or not self._follower.is_final(history, entry):
+            if not entry.filled or not self._follower.is_final(history, entry):
                 break
-            units = tuple(dict.fromkeys(job for job, _ in entry.epoch.work))
+            epoch = await self._follower.data(entry)
+            if epoch is None:
+                break
+            units = tuple(dict.fromkeys(job for job, _ in epoch.work))
             found.append(PayUnits(entry.number, entry.transaction, units))
             if len(found) == AT_ONCE:
                 break

@@ -69,12 +69,15 @@ JobState = Literal["queued", "running", "finished", "failed", "cancelled"]
 
 @dataclass(frozen=True)
 class JobSnapshot:
-    """How far a job is; counts are of prompts and of output tokens."""
+    """How far a job is; counts are of prompts and of output tokens. `refused` prompts were not
+    taken, `failed` ones were given up."""
 
     state: JobState
     prompts: int
+    refused: int
     completed: int
     accepted: int
+    failed: int
     tokens: int
 
 
@@ -95,7 +98,8 @@ def job_snapshot(job: Job, pool: PoolView) -> JobSnapshot:
         state = "cancelled"
     elif job.finished:
         state = "failed" if job.units[RowState.EXPIRED] else "finished"
-    return JobSnapshot(state, job.prompts, completed, accepted, tokens)
+    failed = job.sequences[RowState.EXPIRED]
+    return JobSnapshot(state, job.prompts, job.refused, completed, accepted, failed, tokens)
 
 
 def worker_snapshots(pool: PoolView, pongs: Mapping[str, Pong]) -> dict[str, WorkerSnapshot]:

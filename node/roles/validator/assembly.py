@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from node.config.hardware import detect_device
 from node.context import NodeContext
 from node.onchain.blocks import Blocks
+from node.onchain.validators import StakedPeers
 from node.roles.validator.intake.authority import AnySender, Authority, PoolOwners
 from node.roles.validator.judging.engine import ReplayEngine
 from node.roles.validator.judging.judge import Judge
@@ -49,6 +50,7 @@ from node.roles.validator.settlement.unpaid import NoConvictions, UnpaidSettleme
 from node.roles.validator.timing import SettlementTiming, ValidatorTiming
 from node.roles.validator.verdicts import Prosecution, Settlement, Verdicts
 from node.settlement.follower import SettlementFollower
+from node.settlement.paid import PaidWork
 from pipeline.engine.control.client import EngineClient, open_engine
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import open_model
@@ -138,6 +140,7 @@ def _with_chain(
     timing: ValidatorTiming,
 ) -> _ChainParts:
     blocks = Blocks(context, chain, follower.confirmations)
+    staked = StakedPeers(chain, context.now)
     rate = context.config.validator.check_rate
     chooser = SequenceChooser(chain, blocks, records, rate, context.log)
     return _ChainParts(
@@ -145,8 +148,8 @@ def _with_chain(
         ChainPreparer(blocks, chooser, timing.judging.noise),
         ThresholdsOnChain(chain),
         StakedValidators(context, chain),
-        open_settlement(context, chain, follower, timing.settlement),
-        Convictions(context, chain, timing.convictions),
+        open_settlement(context, chain, follower, timing.settlement, staked),
+        Convictions(context, chain, staked, timing.convictions),
     )
 
 
@@ -166,17 +169,19 @@ def open_settlement(
     chain: ChainClient,
     follower: SettlementFollower,
     timing: SettlementTiming | None = None,
+    staked: StakedPeers | None = None,
 ) -> ValidatorSettlement:
     """A validator's settlement by itself, for whoever brings its own verdicts."""
     timing = timing or SettlementTiming()
-    facts = ChainFacts(chain)
+    paid = PaidWork(context.journal)
+    facts = ChainFacts(chain, paid)
     auditor = Auditor(context, chain, follower, facts, timing.audits)
     parts = SettlementParts(
         Proposer(context, chain, follower, facts, timing.rules, timing.proposals),
-        Cosigner(context, chain, follower, facts),
+        Cosigner(context, staked or StakedPeers(chain, context.now), follower, facts),
         RootGuard(context, follower, auditor),
     )
-    return ValidatorSettlement(context, follower, parts, timing.recheck)
+    return ValidatorSettlement(context, follower, paid, parts, timing.recheck)
 
 
 def open_validator_engine(context: NodeContext) -> AbstractAsyncContextManager[EngineClient]:

@@ -6,11 +6,14 @@ conviction). Their key is the bundle's content id, so a bundle that comes twice 
 Others read them, too: `node.cases.exporting` makes case files of them.
 
 Nothing stays for ever. That a bundle was taken is forgotten once its verdict is delivered or it is
-set aside, so what is left is what a restart has to see through. The other events go with the
-bundle's file (`retention`), and an accepted unit once the chain has paid it for good.
+set aside, so what is left is what a restart has to see through. Most others go with the bundle's
+file (`retention`), and an accepted unit once the chain has paid it for good. Of cosigned epochs and
+of workers' records and alarms the newest are kept, up to a number.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -149,6 +152,19 @@ class BundleCounted(JournalEvent, kind="self.checked"):
     def key(self) -> str:
         """The bundle."""
         return self.bundle_id.hex()
+
+
+class WorkerChecked(JournalEvent, kind="self.record"):
+    """What this node's checks say of a worker (`reputation.WorkerRecord.to_plain`). Written anew
+    with every check, so that the newest are those of workers that still work."""
+
+    worker: str
+    record: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The worker's address."""
+        return self.worker
 
 
 class WorkerDrifted(JournalEvent, kind="self.drifted"):

@@ -182,7 +182,7 @@ class Validator:
         if signed is not None:
             self._deliver_again(offer.sender, bundle_id, signed)
             return True
-        if settlement.accepted_other(offer.sender, offer.pool_id, offer.unit_id, bundle_id):
+        if await settlement.accepted_other(offer.sender, offer.pool_id, offer.unit_id, bundle_id):
             raise Refused("already_accepted", "that unit was accepted in another bundle")
         if await self._verdicts.is_hopeless(bundle_id):
             raise Refused("unjudgeable", "several tries to judge it came to nothing")

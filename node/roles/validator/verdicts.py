@@ -30,7 +30,9 @@ from proofs.verdict.message import SignedVerdict, Verdict
 class Settlement(Protocol):
     """What becomes of accepted units (`settlement.settling`, or `settlement.unpaid`)."""
 
-    def accepted_other(self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes) -> bool:
+    async def accepted_other(
+        self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes
+    ) -> bool:
         """Whether the sender's unit was accepted in another bundle than this one, or paid."""
         ...
 

@@ -2,7 +2,7 @@
 
 `run` owns everything of the role: the handlers of the orchestrator's orders, the reports back, and
 the claims on chain. Its parts, one idea each: `membership` (whom to obey), `stage` (slice and
-ring), `reporting` (tokens and trouble), `receipts` (what is owed), `rewards` (getting paid).
+ring), `reports` (tokens and trouble), `receipts` (what is owed), `rewards` (getting paid).
 
 `build_worker` is where the role is put together: whether there is a chain decides which register of
 pools and which pay it gets, and is asked nowhere else.
@@ -26,7 +26,7 @@ from node.roles.worker.policy.settings import rules_of
 from node.roles.worker.pools import ChainlessPools, ChainPools, PoolRegister
 from node.roles.worker.purse import GasPurse
 from node.roles.worker.receipts import UNITS_REMEMBERED, Receipts
-from node.roles.worker.reporting import Reporter
+from node.roles.worker.reports.reporting import Reporter
 from node.roles.worker.rewards import Rewards, Unpaid, WorkerRewards
 from node.roles.worker.stage import FindModel, StageHost
 from node.roles.worker.timing import RewardTiming, WorkerTiming

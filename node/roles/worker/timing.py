@@ -18,7 +18,9 @@ class WorkerTiming:
     to measuring. `edge`: for both neighbours to connect. `probe`: for a neighbour's data port to
     answer before a tunnel is opened instead, `tunnel`: for that tunnel. `countersign`: for the
     orchestrator to tell of a unit that the neighbour asks about. `gather`: tokens are collected
-    into one report, `report`: the pauses between tries to deliver it.
+    into one report, `report`: the pauses between tries to deliver it, `report_tries`: how often one
+    may be refused before it is given up. A report that reaches nobody is tried for as long as this
+    node holds its stage.
     """
 
     patience: Patience = field(default_factory=Patience)
@@ -32,6 +34,7 @@ class WorkerTiming:
     countersign: float = 15.0
     gather: float = 0.05
     report: Backoff = Backoff(0.5, 5.0)
+    report_tries: int = 60
 
 
 @dataclass(frozen=True)

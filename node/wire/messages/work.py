@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import FailFast, Field
 
-from node.wire.messages.fields import U64, Address, Body, PeerId, Short, StageRef
+from node.wire.messages.fields import MAX_RUNS, U64, Address, Body, PeerId, Short, StageRef
 from pipeline.engine.control.messages import Certificate, SequenceSpec
 from proofs.encoding.fields import Digest, Id16, TokenIds
 from proofs.evidence.sequence import FinishReason
@@ -111,20 +111,22 @@ class TokenRun(Body):
 
 
 class FinishedRun(Body):
-    """A finished sequence and its whole output, which is never empty: the end-of-sequence token is
-    a token, too."""
+    """A finished sequence: why it ended, and its output from token number `offset` on, which may be
+    nothing where the rest was reported before."""
 
     sequence_id: Id16
     reason: Annotated[FinishReason, Field(strict=False)]
-    ids: Annotated[TokenIds, Field(min_length=1)]
+    offset: U64 = 0
+    ids: TokenIds
 
 
 class Progress(Body):
-    """What stage 0 has generated since its last report."""
+    """What stage 0 has generated since its last report, at most `MAX_REPORT` bytes. What is more
+    comes in further reports, in order; only the last part of a sequence says that it ended."""
 
     ref: StageRef
-    tokens: Annotated[tuple[TokenRun, ...], FailFast(), Field(max_length=4096)]
-    finished: Annotated[tuple[FinishedRun, ...], FailFast(), Field(max_length=4096)]
+    tokens: Annotated[tuple[TokenRun, ...], FailFast(), Field(max_length=MAX_RUNS)]
+    finished: Annotated[tuple[FinishedRun, ...], FailFast(), Field(max_length=MAX_RUNS)]
 
 
 class Trouble(Body):

@@ -99,9 +99,11 @@ async def test_validators_weigh_what_they_staked(world: World) -> None:
 async def test_a_blacklisted_provider_registers_nothing(world: World) -> None:
     owner, provider = await world.client(world.owner_key), await world.client()
     await provider.nodes.register(os.urandom(32), STAKE, 1)
+    assert await owner.providers.is_backed(provider.address)
     assert await owner.providers.set_blacklisted(provider.address) is not None
     assert await owner.providers.set_blacklisted(provider.address) is None
     assert await owner.providers.is_blacklisted(provider.address)
+    assert not await owner.providers.is_backed(provider.address)
     with pytest.raises(Reverted) as barred:
         await provider.nodes.register(os.urandom(32), STAKE, 1)
     assert barred.value.name == "ProviderBlacklisted"

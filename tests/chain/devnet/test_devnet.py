@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -21,7 +24,7 @@ from chain.devnet.jsonrpc import Fault, parse_body, parse_request
 from chain.devnet.server import DevChain, serve_devnet
 from chain.encoding.hexdata import parse_quantity, to_data
 from chain.endpoint.faucet import faucet_address, register_token, request_funds
-from chain.errors import DevnetError, FaucetRefused, PortInUse
+from chain.errors import FaucetRefused, InvalidInput, PortInUse
 from chain.transactions.signing import Fees, SignedTransaction, Unsigned, sign
 from proofs.encoding.signing import address_of, keccak256
 from tests.chain.conftest import needs_anvil
@@ -76,9 +79,39 @@ async def test_a_port_in_use_is_named(devnet: DevChain) -> None:
         await serve_devnet("127.0.0.1", port, backend="py-evm")
 
 
-async def test_only_loopback_is_bound() -> None:
-    with pytest.raises(DevnetError, match="loopback"):
-        await serve_devnet("0.0.0.0", 0, backend="py-evm")
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "8.8.8.8", "169.254.1.1", "node.example", ""])
+async def test_what_strangers_could_reach_is_not_bound(host: str) -> None:
+    with pytest.raises(InvalidInput, match="private network"):
+        await serve_devnet(host, 0, backend="py-evm")
+
+
+async def test_an_address_of_another_machine_is_named() -> None:
+    with pytest.raises(InvalidInput, match=r"10\.255\.255\.254: this machine has no such address"):
+        await serve_devnet("10.255.255.254", 0, backend="py-evm")
+
+
+def private_addresses() -> list[str]:
+    """Of this machine, for its neighbours."""
+    found = (
+        ipaddress.ip_address(entry.address)
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family in (socket.AF_INET, socket.AF_INET6) and "%" not in entry.address
+    )
+    return [str(ip) for ip in found if ip.is_private and not ip.is_loopback]
+
+
+@pytest.mark.skipif(not private_addresses(), reason="this machine has no private address")
+async def test_neighbours_reach_a_chain_at_its_private_address(nursery: trio.Nursery) -> None:
+    host = private_addresses()[0]
+    chain: DevChain = await nursery.start(partial(serve_devnet, host, 0, backend="py-evm"))
+    assert chain.url.startswith(f"http://[{host}]:" if ":" in host else f"http://{host}:")
+    assert (await request_funds(chain.url, RICH)).wei > 0
+    async with httpx.AsyncClient(trust_env=False) as client:
+        headers = {"host": "evil.example"}
+        answer = await client.post(chain.url, json=_call("eth_chainId"), headers=headers)
+        assert answer.status_code == 403
+        assert host in answer.text
 
 
 async def test_nothing_listens_after_cancellation() -> None:

@@ -23,6 +23,7 @@ from node.roles.validator.settlement.pending import EpochRules, PendingPool
 from node.roles.validator.settlement.proposer import Proposer
 from node.roles.validator.settlement.settling import SettlementParts, ValidatorSettlement
 from node.settlement.follower import SettlementFollower
+from node.settlement.paid import PaidWork
 from node.wire.messages.settlement import Cosigned, CosignRequest
 from p2p.errors import Refused
 from proofs.encoding.eip712 import Domain
@@ -57,13 +58,14 @@ def cheating_settlement(
     begin: int,
 ) -> ValidatorSettlement:
     """A validator's settlement that cheats from epoch `begin` on, while its stake is enough."""
-    facts = ChainFacts(chain)
+    paid = PaidWork(context.journal)
+    facts = ChainFacts(chain, paid)
     parts = SettlementParts(
         CheatingProposer(context, chain, follower, facts, rules, cheat, begin),
         _RefusingCosigner(context, chain, follower, facts, begin),
         _NoRootGuard(context, follower, Auditor(context, chain, follower, facts)),
     )
-    return ValidatorSettlement(context, follower, parts)
+    return ValidatorSettlement(context, follower, paid, parts)
 
 
 class _RefusingCosigner(Cosigner):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from node.cases.verifying import check_replay, check_words, read_case, thresholds_of
+from node.cli import run_cli
 from node.config.profiles import read_profile, shipped_profiles
 from node.errors import InputError
 from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSequence
@@ -188,3 +190,17 @@ def test_a_profile_is_named_by_its_id_and_only_good_for_its_model() -> None:
     name, thresholds = thresholds_of(case(verdict(None), profile=own.to_bytes()))
     assert name == f"profile {own.profile_id.hex()[:12]}"
     assert thresholds == own.thresholds
+
+
+def test_many_files_are_checked_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / f"{name}.prime" for name in "ab"]
+    for path in paths:
+        path.write_bytes(case(verdict(None)).to_bytes())
+    arguments = ["verify", *map(str, paths), "--no-replay"]
+    assert run_cli([*arguments, "--json"]) == 1  # what was not checked does not hold
+    reports = json.loads(capsys.readouterr().out)
+    assert [report["bundle_id"] for report in reports] == [UNIT.content_id.hex()] * 2
+    assert run_cli(arguments) == 1
+    shown = capsys.readouterr().out
+    assert all(str(path) in shown for path in paths)
+    assert run_cli(["verify"]) == 2

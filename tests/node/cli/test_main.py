@@ -25,6 +25,7 @@ COMMANDS = [
     ["model", "verify"],
     ["chain", "dev"],
     ["chain", "grant"],
+    ["chain", "fund"],
 ]
 
 
@@ -122,6 +123,8 @@ def test_a_bug_shows_its_traceback(cli: Any, monkeypatch: pytest.MonkeyPatch) ->
         (["--role", "cook"], "error: --role: "),
         (["--vram", "lots"], "error: --vram: a size is like"),
         (["--bootstrap", "/ip4/1.2.3.4/tcp/1"], "error: --bootstrap: a bootstrap address is"),
+        (["--listen", "/dns4/me.example/tcp/1"], "error: --listen: an address to listen on or to"),
+        (["--external", "/dns/me/tcp/1"], "error: --external: an address to listen on or to"),
         (["--location", "here"], "error: --location: "),
         (["--config", "none.toml"], "error: none.toml: no such file"),
         (["--stages", "few"], "error: --stages: "),

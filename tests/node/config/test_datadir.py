@@ -12,6 +12,7 @@ import pytest
 
 from node.config.datadir import DataDir, NodeStatusFile
 from node.config.files import write_atomically
+from node.config.schema import load_config
 from node.errors import InputError, ResourceError
 from tests.paths import ROOT
 
@@ -109,3 +110,14 @@ def test_a_folder_that_cannot_be_made_names_the_flag(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="choose --data-dir"):
         DataDir(tmp_path / "file" / "node").create()
+
+
+def test_the_network_is_remembered_where_nothing_is_set_yet(data: DataDir, tmp_path: Path) -> None:
+    data.create()
+    data.remember_network(None)
+    assert not data.config.exists()
+    data.remember_network(tmp_path / "network.toml")
+    config = load_config({"data_dir": data.path}, environment={})
+    assert config.network_file == tmp_path / "network.toml"
+    data.remember_network(tmp_path / "other.toml")
+    assert load_config({"data_dir": data.path}, environment={}) == config

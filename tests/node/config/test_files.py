@@ -14,7 +14,7 @@ import pytest
 from node.config.datadir import DataDir
 from node.config.files import SYSTEM, System, sweep, write_atomically, write_new
 from node.config.keystore import KeyFileError, NodeKey, load_key, save_key
-from node.errors import InputError
+from node.errors import ResourceError
 
 KEY = NodeKey(b"k" * 32)
 
@@ -171,10 +171,10 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         raise OSError(28, "No space left on device")
 
     system = dataclasses.replace(SYSTEM, write=full)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(ResourceError, match="No space left"):
         write_atomically(tmp_path / "f", b"x", system=system)
-    with pytest.raises(KeyFileError, match="No space left"):
+    with pytest.raises(ResourceError, match="No space left"):
         save_key(tmp_path / "k", KEY, system=system)
-    with pytest.raises(InputError, match="No space left"):
+    with pytest.raises(ResourceError, match="No space left"):
         DataDir(tmp_path).api_token(system)
     assert list(tmp_path.iterdir()) == []

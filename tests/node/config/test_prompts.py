@@ -9,7 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.prompts import MAX_LINE, PromptsError, load_prompts, parse_prompts, shipped_prompts
+from node.prompts import (
+    MAX_LINE,
+    MAX_NOTES,
+    PromptsError,
+    load_prompts,
+    parse_prompts,
+    prompt_line,
+    shipped_prompts,
+)
 
 
 def test_both_forms_and_all_options() -> None:
@@ -24,7 +32,7 @@ def test_both_forms_and_all_options() -> None:
         "p",
     )
     assert [m.content for m in first.messages] == ["Hi"]
-    assert (first.max_tokens, first.stop, first.temperature) == (5, ("x",), 0.0)
+    assert (first.max_tokens, first.stop, first.temperature) == (5, ("x",), None)
     assert [m.role for m in second.messages] == ["system", "user"]
     assert (second.top_k, second.top_p, second.seed, second.stop) == (4, 0.9, 9, ("a", "b"))
 
@@ -39,7 +47,12 @@ def test_both_forms_and_all_options() -> None:
         (b'{"prompt": "a", "messages": []}', "not both"),
         (b'{"messages": []}', "messages: "),
         (b'{"messages": [{"role": "cook", "content": "a"}]}', "messages.0.role"),
-        (b'{"prompt": "a", "temprature": 1}', "temprature"),
+        (b'{"prompt": "a", "temprature": 1}', 'did you mean "temperature"'),
+        (b'{"messages": [{"role": "user", "contents": "a"}]}', 'did you mean "content"'),
+        (b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', "only parts"),
+        (b'{"prompt": "a", "n": 2}', '"n" is not done here'),
+        (b'{"prompt": "a", "metadata": 1}', "metadata"),
+        (b'{"prompt": "a", "note": "' + b"x" * MAX_NOTES + b'"}', "beside the prompt"),
         (b'{"prompt": "a", "temperature": NaN}', "temperature"),
         (b'{"prompt": "a", "max_tokens": 0}', "max_tokens"),
         (b'{"prompt": "a", "top_p": 0}', "top_p"),
@@ -53,6 +66,40 @@ def test_a_bad_line_is_named_by_its_number(line: bytes, said: str) -> None:
     with pytest.raises(PromptsError, match=said) as caught:
         parse_prompts([b'{"prompt": "fine"}', line], "p")
     assert caught.value.message.startswith("p:2: ")
+
+
+def test_null_is_a_setting_that_was_not_given() -> None:
+    plain, exported = parse_prompts(
+        [
+            b'{"prompt": "x"}',
+            b'{"prompt": "x", "id": null, "max_tokens": null, "temperature": null, "top_p": null,'
+            b' "top_k": null, "seed": null, "stop": null, "metadata": null, "n": null}',
+        ],
+        "p",
+    )
+    assert exported == plain
+    (message,) = parse_prompts(
+        [b'{"messages": [{"role": "user", "content": "x", "name": null, "tool_calls": null}]}'], "p"
+    )
+    assert message == plain
+
+
+def test_what_exporting_programs_write_is_taken_as_it_is() -> None:
+    (prompt,) = parse_prompts(
+        [
+            b'\xef\xbb\xbf{"messages": [{"role": "developer", "content": [{"type": "text",'
+            b' "text": "a"}, {"type": "text", "text": "b"}]}, {"role": "tool", "content": "r",'
+            b' "tool_call_id": "c"}], "n": 1, "max_completion_tokens": 7, "topic": "t",'
+            b' "big": 123456789012345678901234567890, "metadata": {"own": [null]}}\r\n'
+        ],
+        "p",
+    )
+    assert [m.content for m in prompt.messages] == ["a\nb", "r"]
+    assert prompt.messages[1].plain()["tool_call_id"] == "c"
+    assert prompt.max_tokens == 7
+    notes = {"topic": "t", "big": 123456789012345678901234567890, "own": [None]}
+    assert prompt.metadata == notes
+    assert parse_prompts([prompt_line(prompt)], "p") == (prompt,)
 
 
 def test_a_file_without_prompts_is_an_error(tmp_path: Path) -> None:
@@ -93,6 +140,6 @@ def test_the_shipped_prompts_are_many_and_varied() -> None:
     prompts = load_prompts(shipped_prompts())
     assert len(prompts) == 24
     assert len({prompt.id for prompt in prompts}) == 24
-    assert any(prompt.temperature > 0 for prompt in prompts)
-    assert sum(prompt.temperature == 0 for prompt in prompts) >= 10
+    assert any(prompt.temperature for prompt in prompts)
+    assert sum(not prompt.temperature for prompt in prompts) >= 10
     assert any(len(prompt.messages) > 1 for prompt in prompts)

@@ -15,6 +15,7 @@ from node.http.view import (
     JobInfo,
     JobRefused,
     JobRequest,
+    JobTaken,
     NodeInfo,
     Rejection,
     Status,
@@ -34,6 +35,7 @@ class PlainView:
     units: list[WorkInfo] = field(default_factory=list)
     jobs: dict[str, JobRequest] = field(default_factory=dict)
     refusal: JobRefused | None = None
+    whole: bool | None = None
 
     async def status(self) -> Status:
         return Status(
@@ -61,19 +63,22 @@ class PlainView:
     async def rejections(self) -> Sequence[Rejection]:
         return [Rejection(unit_id="ab", at=2.0, reason="null proof", stage=1, peer_id="x")]
 
-    async def submit(self, job: JobRequest) -> str:
+    async def submit(self, job: JobRequest, all_or_nothing: bool) -> JobTaken:
         if self.refusal is not None:
             raise self.refusal
+        self.whole = all_or_nothing
         job_id = job.key or str(len(self.jobs))
         self.jobs.setdefault(job_id, job)
-        return job_id
+        return JobTaken(job_id=job_id, accepted=len(job.prompts))
 
     async def newest_work(self, limit: int) -> tuple[Sequence[WorkInfo], int]:
         return self.units[-limit:], len(self.units)
 
-    async def submit_stream(self, lines: AsyncIterable[bytes], key: str) -> str:
+    async def submit_stream(
+        self, lines: AsyncIterable[bytes], key: str, all_or_nothing: bool
+    ) -> JobTaken:
         prompts = tuple([parse_prompt(line.decode(), "") async for line in lines if line])
-        return await self.submit(JobRequest(prompts=prompts, key=key))
+        return await self.submit(JobRequest(prompts=prompts, key=key), all_or_nothing)
 
     async def cancel(self, job_id: str) -> bool:
         return self.jobs.pop(job_id, None) is not None

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from node.http.guards import MAX_BODY, host_allowed
-from node.http.view import JobRefused, WorkInfo
+from node.http.view import JobRefused, PromptProblem, WorkInfo
 
 if TYPE_CHECKING:
     from conftest import PlainView
@@ -61,7 +61,8 @@ async def test_a_job_is_taken_once(
     for _ in range(2):
         answer = await client.post("/v1/jobs", json=JOB, headers=bearer)
         assert answer.status_code == 202
-        assert answer.json() == {"job_id": "k1"}
+        taken = {"job_id": "k1", "accepted": 1, "refused": 0, "refusals": []}
+        assert answer.json() == taken
         assert answer.headers["location"] == "/v1/jobs/k1"
     assert view.jobs["k1"].prompts[0].messages[0].content == "Hi"
     job = await client.get("/v1/jobs/k1", headers=bearer)
@@ -151,6 +152,40 @@ async def test_the_nodes_refusal_reaches_the_client(
     answer = await client.post("/v1/jobs", json=JOB, headers=bearer)
     assert answer.status_code == 503
     assert answer.json() == {"error": {"code": "busy", "message": "the queue is full"}}
+    problem = PromptProblem(index=3, id="q", reason="too long")
+    view.refusal = JobRefused("bad_prompt", "prompt 4: too long", 422, 1, (problem,))
+    answer = await client.post("/v1/jobs", json=JOB, headers=bearer)
+    assert answer.status_code == 422
+    assert answer.json()["error"] == {
+        "code": "bad_prompt",
+        "message": "prompt 4: too long",
+        "refused": 1,
+        "refusals": [{"index": 3, "id": "q", "reason": "too long"}],
+    }
+
+
+async def test_whoever_wants_all_or_nothing_says_so(
+    client: httpx.AsyncClient, view: PlainView, bearer: dict[str, str]
+) -> None:
+    for query, whole in (("", False), ("?all_or_nothing=false", False), ("?all_or_nothing", True)):
+        answer = await client.post(f"/v1/jobs{query}", json=JOB, headers=bearer)
+        assert (answer.status_code, view.whole) == (202, whole)
+    lines = {**bearer, "Content-Type": "application/jsonl"}
+    line = b'{"prompt": "a"}'
+    url = "/v1/jobs?key=k&all_or_nothing="
+    answer = await client.post(f"{url}true", content=line, headers=lines)
+    assert (answer.status_code, view.whole) == (202, True)
+    assert (await client.post(f"{url}2", content=line, headers=lines)).status_code == 422
+
+
+async def test_what_other_programs_write_is_taken(
+    client: httpx.AsyncClient, view: PlainView, bearer: dict[str, str]
+) -> None:
+    body = b'\xef\xbb\xbf{"prompts": [{"prompt": "a", "stop": null, "topic": 5}]}\r\n'
+    answer = await client.post("/v1/jobs", content=body, headers=bearer)
+    assert answer.status_code == 202
+    (prompt,) = view.jobs[answer.json()["job_id"]].prompts
+    assert (prompt.stop, prompt.metadata) == ((), {"topic": 5})
 
 
 async def test_a_body_too_large_is_cut_off(
@@ -170,6 +205,7 @@ async def test_a_body_too_large_is_cut_off(
     answer = await client.post("/v1/jobs", content=endless(), headers=bearer)
     assert answer.status_code == 413
     assert answer.json()["error"]["limit"] == MAX_BODY
+    assert "JSON Lines" in answer.json()["error"]["hint"]
     assert sent <= MAX_BODY + (2 << 20)
 
 

@@ -12,9 +12,10 @@ import httpx
 import pytest
 import trio
 
+from chain.endpoint.environment import is_loopback
 from node.errors import InputError, ResourceError
 from node.http import create_app, serve_http
-from node.http.server import open_listener
+from node.http.server import open_listener, own_url
 from node.metrics import NodeMetrics
 
 if TYPE_CHECKING:
@@ -105,3 +106,13 @@ async def test_a_child_process_does_not_inherit_the_port(view: PlainView) -> Non
             ["ls", "-l", "/proc/self/fd"], capture_stdout=True, close_fds=False
         )
         assert f"socket:[{inode}]" not in child.stdout.decode()
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::", "0.0.0.0", "localhost"])
+async def test_a_server_is_reached_at_the_url_that_it_gives(view: PlainView, host: str) -> None:
+    async with served(view, host) as port:
+        url = own_url(host, port)
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"{url}/healthz")
+        assert answer.status_code == 200
+        assert is_loopback(httpx.URL(url).host)

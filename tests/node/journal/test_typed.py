@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import ValidationError
 
-from node.journal import Entry, Journal, JournalError, JournalEvent, open_journal
+from node.journal import Entry, Journal, JournalError, JournalEvent, OnlyNewest, open_journal
 from node.journal.fields import AsBytes, AsDecimal
 from proofs.encoding.receipts import Receipt
 from tests.proofs.settlement.epochs import signed
@@ -128,3 +128,40 @@ async def test_messages_and_large_numbers_come_back_as_they_were(
 def test_what_is_no_message_or_number_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Paid.model_validate({"receipt": RECEIPT.to_bytes(), "amount": "1"} | changes)
+
+
+class Said(JournalEvent, kind="self.test-said"):
+    """Something of somebody."""
+
+    who: str
+    number: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.who}:{self.number}"
+
+
+async def test_only_the_newest_of_a_kind_stay_and_a_restart_finds_no_more(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j.sqlite") as journal:
+        await journal.record(Paid(receipt=RECEIPT, amount=1))
+        for number in range(50):
+            assert await journal.record(Said(who="a", number=number), OnlyNewest(Said, 3)) == [
+                True,
+                number >= 3,
+            ]
+        assert [event.number for event in await journal.replay(Said)] == [47, 48, 49]
+        assert len(await journal.replay(Paid)) == 1
+    async with open_journal(tmp_path / "j.sqlite") as journal:
+        assert [event.number for event in await journal.replay(Said)] == [47, 48, 49]
+        await journal.record(OnlyNewest(Said, 0))
+        assert await journal.replay(Said) == []
+
+
+async def test_the_newest_are_counted_by_what_keys_begin_with(tmp_path: Path) -> None:
+    async with open_journal(tmp_path / "j.sqlite") as journal:
+        for who in ("a", "ab", "b"):
+            await journal.record(*(Said(who=who, number=n) for n in range(5)))
+        await journal.record(OnlyNewest(Said, 2, "a:"))
+        left = [(event.who, event.number) for event in await journal.replay(Said)]
+        assert [n for who, n in left if who == "a"] == [3, 4]
+        assert [who for who, _ in left].count("ab") == [who for who, _ in left].count("b") == 5

@@ -39,7 +39,7 @@ def beacons(context: NodeContext, chain: Any, confirmations: int) -> Beacons:
 
 def test_a_seed_and_the_prompt_alone_make_the_key() -> None:
     sampled = prompt(temperature=0.7, seed=0, max_tokens=4)
-    first, second = (CUTTER.cut(key, 0, (sampled,))[0].sequences[0] for key in ("a", "b"))
+    first, second = (CUTTER.cut(key, 0, (sampled,)).units[0].sequences[0] for key in ("a", "b"))
     assert first.sequence_id != second.sequence_id
     assert key_of(first) == key_of(second) == noise_key(bytes(8), b"", first.request.prompt_ids, 0)
     assert not first.awaiting_beacon
@@ -47,14 +47,14 @@ def test_a_seed_and_the_prompt_alone_make_the_key() -> None:
 
 def test_greedy_prompts_have_no_noise_and_wait_for_none() -> None:
     for fields in ({}, {"seed": 3}):
-        (unit,) = CUTTER.cut("k", 0, (prompt(max_tokens=4, **fields),))
+        (unit,) = CUTTER.cut("k", 0, (prompt(max_tokens=4, **fields),)).units
         assert (key_of(unit.sequences[0]), unit.sequences[0].noise) == (0, None)
         assert not unit.awaiting_beacon
 
 
 def test_a_drawn_unit_makes_a_bundle_whose_noise_has_no_fault() -> None:
     prompts = (prompt(temperature=1.0, max_tokens=4), prompt(temperature=1.0, seed=5, max_tokens=4))
-    (unit,) = CUTTER.cut("k", 0, prompts)
+    (unit,) = CUTTER.cut("k", 0, prompts).units
     assert unit.awaiting_beacon
     drawn = unit.drawn(block_hash(7), 7)
     assert drawn.drawn(block_hash(8), 8) == drawn

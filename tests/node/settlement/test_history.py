@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from node.settlement.history import PoolHistory, PostedEpoch
+from node.settlement.history import KEPT, PoolHistory, PostedEpoch
 from proofs.encoding.leaves import PostedRoot
 from proofs.settlement.epoch_data import Epoch
 from tests.proofs.settlement.epochs import OWNERS, PROVIDERS, settled, signed
@@ -53,23 +54,41 @@ def test_only_the_data_of_that_very_root_fill_an_epoch() -> None:
     assert history.complete(1)
     assert history.missing() == []
     assert history.earned(1) == first.earned
-    assert history.has_paid((1).to_bytes(32, "big"))
-    assert not history.has_paid((2).to_bytes(32, "big"))
-    assert history.paid(1)[(1).to_bytes(32, "big"), 0][0] == 1
-
-
-def test_what_an_epoch_paid_is_told_from_those_before_it() -> None:
-    first = epoch_after(None, 1)
-    second = epoch_after(first, 2)
-    history = PoolHistory(1)
-    for number, epoch in enumerate((first, second), 1):
-        history.post(posted(epoch, number))
-        history.fill(number, epoch)
-    assert set(history.paid(1)) == set(first.work)
-    assert set(history.paid(2)) == {*first.work, *second.work}
     assert history.earned(0) == {}
-    assert sum(history.earned(2).values()) == second.root.total_payout
-    assert set(history.earned(2)) == {OWNERS[w] for w in list(OWNERS)[:2]}
+    assert sum(history.earned(1).values()) == first.root.total_payout
+    assert set(history.earned(1)) == {OWNERS[w] for w in list(OWNERS)[:2]}
+
+
+def test_only_the_newest_epochs_data_stay_in_memory() -> None:
+    history, epoch = PoolHistory(1), None
+    for number in range(1, 3 * KEPT):
+        epoch = epoch_after(epoch, number)
+        history.post(posted(epoch, number))
+        assert history.fill(number, epoch)
+        in_memory = [entry.number for entry in history.entries if entry.epoch is not None]
+        assert in_memory == list(range(max(1, number - KEPT + 1), number + 1))
+        assert history.complete(number)
+    assert all(entry.filled for entry in history.entries)
+    assert history.missing() == []
+    with pytest.raises(LookupError, match="epoch 1 of pool 1"):
+        history.earned(1)
+
+
+def test_what_an_earlier_run_has_seen_is_not_missing_but_the_newest_are_read_again() -> None:
+    history, epochs = PoolHistory(1), list[Epoch]()
+    for number in range(1, 2 * KEPT + 1):
+        epochs.append(epoch_after(epochs[-1] if epochs else None, number))
+        history.post(posted(epochs[-1], number))
+        history.trust(number)
+    assert history.filled_to == history.last
+    assert not history.complete(history.last)
+    assert [entry.number for entry in history.missing()] == list(range(KEPT + 1, 2 * KEPT + 1))
+    for entry in history.missing():
+        assert history.fill(entry.number, epochs[entry.number - 1])
+    assert history.complete(history.last)
+    assert history.missing() == []
+    history.void(history.last, 100)
+    assert [entry.number for entry in history.missing()] == [KEPT]
 
 
 def test_only_the_newest_root_can_be_voided() -> None:
@@ -84,7 +103,7 @@ def test_only_the_newest_root_can_be_voided() -> None:
     assert history.last == 1
 
 
-def test_a_root_whose_voiding_left_the_chain_stands_again_with_its_data() -> None:
+def test_a_root_whose_voiding_left_the_chain_stands_again_and_is_filled_anew() -> None:
     first, again = epoch_after(None, 1), epoch_after(None, 2)
     history = PoolHistory(1)
     history.post(posted(first, 5))
@@ -94,7 +113,9 @@ def test_a_root_whose_voiding_left_the_chain_stands_again_with_its_data() -> Non
     history.rewind(8)
     assert history.last == 0
     history.rewind(7)
-    assert history.newest == replace(posted(first, 5), epoch=first)
+    assert history.newest == posted(first, 5)
+    assert [entry.number for entry in history.missing()] == [1]
+    assert not history.complete(1)
     history.rewind(5)
     assert history.last == 1
     history.rewind(4)
@@ -164,11 +185,13 @@ def test_a_history_is_what_stands_on_chain_in_any_order_of_events(
         for entry, (epoch, _) in zip(history.entries, standing, strict=True):
             assert entry.epoch in (None, epoch)
         # Only epochs whose forerunners are all here are counted: the next one builds on those.
-        first_gap = next((n for n, e in enumerate(history.entries) if e.epoch is None), None)
-        known = [e.epoch for e in history.entries[:first_gap] if e.epoch is not None]
-        assert set(history.paid(history.last)) == {work for e in known for work in e.work}
-        assert all(history.has_paid(job) for e in known for job, _ in e.work)
-        assert history.complete(history.last) == (not history.missing())
+        gaps = [n for n, e in enumerate(history.entries) if not e.filled]
+        assert history.filled_to == (gaps[0] if gaps else history.last)
+        lost = [e for e in history.entries[-KEPT:] if e.epoch is None]
+        assert history.missing() == [e for e in history.entries if not e.filled or e in lost]
+        newest = history.newest
+        whole = newest is None or newest.epoch is not None
+        assert history.complete(history.last) == (not gaps and whole)
 
 
 def _replay(chain: Chain, history: PoolHistory) -> None:

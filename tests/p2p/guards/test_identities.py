@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import trio
 from libp2p.crypto.ecc import create_new_key_pair as ecdsa
@@ -12,6 +14,7 @@ from libp2p.network.exceptions import SwarmException
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
+from p2p.admission.budgets import Budgets
 from p2p.guards.host import GuardedHost
 from p2p.guards.upgrader import GuardedUpgrader
 from p2p.host import running_host
@@ -31,7 +34,11 @@ ABLE_TO_CONNECT = ["ed25519", "rsa"]  # the library cannot sign a handshake with
 
 def host_of(pair) -> GuardedHost:
     return GuardedHost(
-        pair, admits=lambda peer: True, on_fault=lambda *fault: None, announce=lambda all: list(all)
+        pair,
+        admits=lambda peer: True,
+        on_fault=lambda *fault: None,
+        announce=lambda all: list(all),
+        budgets=Budgets(clock=time.monotonic),
     )
 
 

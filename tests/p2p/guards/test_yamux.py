@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,7 +16,10 @@ from libp2p.stream_muxer.exceptions import (
 )
 from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
 
+from p2p.admission.budgets import BudgetLimits, Budgets
+from p2p.admission.shares import Limits, Share
 from p2p.guards import yamux as module
+from p2p.guards.account import PeerAccount
 from p2p.guards.yamux import MAX_INBOUND_STREAMS, MAX_UNANSWERED, PING_INTERVAL, GuardedYamux
 from p2p.guards.yamux_frames import INITIAL_WINDOW, Flag, FrameType, encode
 from p2p.guards.yamux_outbox import URGENT_LIMIT
@@ -336,3 +340,32 @@ async def test_a_peer_that_opens_and_resets_streams_and_never_reads_is_cut_off()
                 await connection.accept_stream()
         await connection.event_closed.wait()
         assert "does not read" in connection.violation
+
+
+async def test_unread_bytes_count_for_the_peer_and_beyond_its_budget_the_stream_is_reset():
+    ours, theirs = trio.testing.memory_stream_pair()
+    share = Share(3000, 3000, 3000)
+    limits = BudgetLimits(bytes=Limits(share, share, share, kept=0))
+    budgets = Budgets(limits, clock=time.monotonic)
+    connection = GuardedYamux(Session(ours, False), "peer", is_initiator=False)
+    connection.account = PeerAccount(budgets, "peer", None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.start)
+        await connection.event_started.wait()
+        script = Script(theirs)
+        await script.send(open_frame(1) + open_frame(3))
+        one, two = await connection.accept_stream(), await connection.accept_stream()
+        await script.send(data_frame(bytes(2000), 1) + data_frame(bytes(2000), 3))
+        await trio.testing.wait_all_tasks_blocked()
+        assert budgets.bytes.held == 2000
+        with pytest.raises(MuxedStreamReset):
+            await two.read(1)
+        assert len(await one.read(1500)) == 1500
+        assert budgets.bytes.held == 500
+        await script.send(data_frame(bytes(2000), 1, Flag.FIN))
+        await trio.testing.wait_all_tasks_blocked()
+        assert budgets.bytes.held == 2500
+        await one.close()  # nobody will read the rest in the connection's name
+        assert budgets.bytes.held == 0
+        assert not connection.is_closed
+        nursery.cancel_scope.cancel()

@@ -19,7 +19,7 @@ from p2p.errors import (
 )
 from p2p.identity import peer_id_of
 from p2p.messages.framing import encode_frame, encode_ok
-from p2p.messages.rpc import ServiceTiming
+from p2p.messages.serving import ServiceTiming
 from p2p.messages.streams import StreamBroken
 from p2p.network import NetworkConfig, open_network
 from p2p.peering.addresses import peer_id_object

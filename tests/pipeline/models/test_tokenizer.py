@@ -132,9 +132,9 @@ def test_the_default_of_several_templates_is_used(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("generation", "expected"),
-    [(None, (2,)), ({"eos_token_id": [5, 6]}, (5, 6)), ({"eos_token_id": 7}, (7,)), ({}, (2,))],
+    [(None, (2,)), ({"eos_token_id": [5, 6]}, (5, 6)), ({"eos_token_id": 7}, (7,)), ({}, ())],
 )
-def test_eos_ids_come_from_the_generation_config_first(
+def test_eos_ids_are_those_of_the_generation_config_where_there_is_one(
     folder: Path, generation: dict[str, object] | None, expected: tuple[int, ...]
 ) -> None:
     if generation is not None:

@@ -34,6 +34,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
+from node.roles.orchestrator.coordinator.decaying import Decaying
+
 Suspects = frozenset[str]
 
 
@@ -69,24 +71,10 @@ def liars(workers: int, terms: BlameTerms) -> int:
 
 
 @dataclass
-class _Decaying:
-    """A count that halves every half-life: its value at the time of the last addition."""
-
-    value: float = 0.0
-    at: float = 0.0
-
-    def now(self, now: float, half_life: float) -> float:
-        return float(self.value * 0.5 ** (max(now - self.at, 0.0) / half_life))
-
-    def add(self, now: float, half_life: float, more: float = 1.0) -> None:
-        self.value, self.at = self.now(now, half_life) + more, now
-
-
-@dataclass
 class _Failed:
     """A set of suspects: how much weighs against it, and how often it failed in all."""
 
-    weight: _Decaying = field(default_factory=_Decaying)
+    weight: Decaying = field(default_factory=Decaying)
     times: int = 0
 
 
@@ -97,8 +85,8 @@ class BlameAccount:
         self.terms = terms or BlameTerms()
         self._failed: dict[Suspects, _Failed] = {}
         self._of: dict[str, set[Suspects]] = {}
-        self._suspected: dict[str, _Decaying] = {}
-        self._found: dict[str, _Decaying] = {}
+        self._suspected: dict[str, Decaying] = {}
+        self._found: dict[str, Decaying] = {}
 
     def note(self, suspects: Collection[str], workers: int, now: float, weight: float = 1.0) -> str:
         """One of `suspects` broke a ring in a pool of so many workers, which weighs `weight`
@@ -123,7 +111,7 @@ class BlameAccount:
         """Seconds for which a worker rests that is suspected, or was `found` to be at fault."""
         terms = self.terms
         rests = self._found if found else self._suspected
-        count = rests.setdefault(peer_id, _Decaying())
+        count = rests.setdefault(peer_id, Decaying())
         times = int(min(count.now(now, terms.memory), 16.0) + 0.5)
         count.add(max(now, count.at), terms.memory)
         if len(rests) > terms.sets:

@@ -14,13 +14,13 @@ What was decided is not to be seen before it is on disk: `decide` changes the co
 tables, and `publish` shows them in `pool` once the commands of `Record` are carried out. Whoever
 has nothing to write calls `handle`, which does both.
 
-Pure: no clock, no I/O, no randomness; group ids come from the generation counter. Nobody else holds
-the tables: `pool` shows them and cannot change them.
+Pure: no clock, no I/O, and chance is an argument; group ids come from the generation counter.
+Nobody else holds the tables: `pool` shows them and cannot change them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from node.roles.orchestrator.coordinator.commands import Command
 from node.roles.orchestrator.coordinator.events import Event
@@ -37,7 +37,7 @@ from node.roles.orchestrator.coordinator.reconcile import Reconciler
 
 class Coordinator:
     """A pool's tables and the rules that move them. `identity` tells its groups' ids from those of
-    other orchestrators."""
+    other orchestrators; `draw` gives numbers in [0, 1) by chance, for whom to invite next."""
 
     def __init__(
         self,
@@ -45,9 +45,10 @@ class Coordinator:
         planner: Planner,
         *,
         identity: bytes,
+        draw: Callable[[], float],
         limits: PoolLimits | None = None,
     ) -> None:
-        tables = PoolTables(policy, planner, identity, limits or PoolLimits())
+        tables = PoolTables(policy, planner, identity, limits or PoolLimits(), draw)
         self.pool = PoolView(tables)
         self._applier = EventApplier(tables)
         self._reconciler = Reconciler(tables)

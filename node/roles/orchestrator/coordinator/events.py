@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.roles.orchestrator.coordinator.units import Unit
+from p2p.admission.standing import Standing
 from proofs.evidence.sequence import FinishReason
 
 
@@ -41,13 +42,16 @@ class JobCancelled:
 
 @dataclass(frozen=True)
 class PeerAnnounced:
-    """A worker's signed record, new or renewed."""
+    """A worker's signed record, new or renewed; `subnet` is where it is connected from, "" while it
+    is not, and `standing` how it stands: with a chain, only the staked are announced."""
 
     peer_id: str
     memory_bytes: int
     layer_seconds: float
     location: tuple[float, float] | None
     region: str
+    subnet: str = ""
+    standing: Standing = Standing.STRANGER
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,12 @@ class PeerJoined:
 
 @dataclass(frozen=True)
 class PeerDeclined:
-    """The invite failed: refused, timed out, or its membership is not on chain."""
+    """The invite failed: refused, timed out, or its membership is not on chain. `took` is how many
+    seconds the worker had to answer."""
 
     peer_id: str
     reason: str
+    took: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,10 @@ DISCOVERED ─invite→ INVITED ─joined→ HEALTHY ⇄ UNHEALTHY ─→ DEAD �
                        └─failed, later again→ DISCOVERED
 any ─→ BANNED (convicted by a verdict; the ban ends it)
 ```
+A worker that has done nothing yet costs nothing to be, so it is judged by where it comes from
+(`lobby/`), and by what it let lapse: each invite that it did not take up, and each time that it was
+lost before it ever worked, doubles the wait for the next invite.
+
 A worker that is suspected of holding its group up (a failed load, no evidence, a stalled ring) is
 not convicted of anything: it rests, and longer each time, so that groups are built without it
 (`blame.py` says who, and for how long).
@@ -16,6 +20,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from p2p.admission.standing import Standing
 
 
 class MemberState(StrEnum):
@@ -54,10 +60,14 @@ class Member:
     """One worker.
 
     `memory_bytes`, `layer_seconds` (seconds a layer takes for one token), `location` (degrees of
-    latitude and longitude) and `region` are what its record claims; `address` and `provider` are
-    EVM addresses, "" before it joined. `retry_at` is when it may be invited again and `rest_until`
-    when it may be planned again, both in monotonic seconds. `strikes` counts how often it was put
-    to rest, `declined` invites in a row that failed. `reason` is why it is in its state.
+    latitude and longitude) and `region` are what its record claims; `subnet` is where it is
+    connected from, "" while it is not, and `standing` what it costs to be who it is. `address` and
+    `provider` are EVM addresses, "" before it joined. `served` is whether work that it took part in
+    was ever accepted.
+
+    `retry_at` is when it may be invited again and `rest_until` when it may be planned again, in
+    monotonic seconds. `strikes` counts how often it was put to rest, `declined` how often in a row
+    it was invited and nothing came of it. `reason` is why it is in its state.
     """
 
     peer_id: str
@@ -74,6 +84,9 @@ class Member:
     strikes: int = 0
     declined: int = 0
     reason: str = ""
+    subnet: str = ""
+    standing: Standing = Standing.STRANGER
+    served: bool = False
 
     def to(self, state: MemberState, *, reason: str = "", retry_at: float = 0.0) -> Member:
         """This member in another state. Raises `IllegalTransition` where the table forbids it."""
@@ -86,22 +99,48 @@ class Member:
         """The states that it can go to."""
         return TRANSITIONS[self.state]
 
+    @property
+    def level(self) -> Standing:
+        """How it stands here: whoever has served is no stranger."""
+        return max(self.standing, Standing.PROVEN if self.served else Standing.STRANGER)
+
+    @property
+    def newcomer(self) -> bool:
+        """Whether it has neither served nor a stake."""
+        return not self.served and self.standing is not Standing.STAKED
+
     def usable(self, now: float) -> bool:
         """May be planned into a group. A worker whose load failed rests for a while."""
         return self.state is MemberState.HEALTHY and now >= self.rest_until
 
     def declines(self, now: float, reason: str) -> Member:
         """The member after a failed invite; each failure doubles the wait for the next one."""
-        delay = min(INVITE_RETRY_SECONDS * 2**self.declined, INVITE_RETRY_LIMIT)
-        after = self.to(MemberState.DISCOVERED, reason=reason, retry_at=now + delay)
+        after = self.to(MemberState.DISCOVERED, reason=reason, retry_at=now + _delay(self.declined))
         return replace(after, declined=min(self.declined + 1, 16))
+
+    def lost(self, now: float, reason: str) -> Member:
+        """The member DEAD. One that was lost before it ever served waits for its next invite, as
+        after those that failed; the first time not at all."""
+        if self.served:
+            return self.to(MemberState.DEAD, reason=reason)
+        wait = _delay(self.declined - 1) if self.declined else 0.0
+        after = self.to(MemberState.DEAD, reason=reason, retry_at=now + wait)
+        return replace(after, declined=min(self.declined + 1, 16))
+
+    def seen_again(self) -> Member:
+        """The member, no longer DEAD, to be invited when its wait is over."""
+        return self.to(MemberState.DISCOVERED, retry_at=self.retry_at)
+
+    def worked(self) -> Member:
+        """The member once work that it took part in was accepted."""
+        return replace(self, served=True, declined=0)
 
     def suspected(self, now: float, seconds: float, reason: str) -> Member:
         """The member at rest for so many seconds, or for as long as it rests already."""
         until = max(self.rest_until, now + seconds)
         return replace(self, rest_until=until, strikes=self.strikes + 1, reason=reason)
 
-    def pinged(self, ok: bool) -> Member:
+    def pinged(self, ok: bool, now: float) -> Member:
         """The member after an answered or missed ping."""
         if self.state not in (MemberState.HEALTHY, MemberState.UNHEALTHY):
             return self
@@ -111,7 +150,12 @@ class Member:
             return replace(self, missed_pings=0)
         missed = self.missed_pings + 1
         if missed >= PINGS_TO_DEATH:
-            return self.to(MemberState.DEAD, reason="no answer to pings")
+            return self.lost(now, "no answer to pings")
         if self.state is MemberState.HEALTHY:
             return replace(self.to(MemberState.UNHEALTHY), missed_pings=missed)
         return replace(self, missed_pings=missed)
+
+
+def _delay(times: int) -> float:
+    """Seconds until the next invite, after so many that came to nothing."""
+    return float(min(INVITE_RETRY_SECONDS * 2**times, INVITE_RETRY_LIMIT))

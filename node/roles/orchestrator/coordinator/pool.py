@@ -8,17 +8,21 @@ be on disk first is not to be seen before (`coordinator.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from node.roles.orchestrator.coordinator.blame import BlameAccount
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
+from node.roles.orchestrator.coordinator.lobby.inviting import Inviting
+from node.roles.orchestrator.coordinator.lobby.lapses import Lapses
+from node.roles.orchestrator.coordinator.lobby.table import MemberTable
 from node.roles.orchestrator.coordinator.members import Member, MemberState
 from node.roles.orchestrator.coordinator.queue import QueueMark
 from node.roles.orchestrator.coordinator.tables import Tracked, UnitTable
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from p2p.admission.standing import Standing
 from pipeline.planner import Candidate, CannotPlan, GroupPlan
 
 
@@ -32,7 +36,8 @@ class Policy:
     pings: `floor_share` of the tokens a second that its plan promised for one sequence, but no less
     than `floor_rate` and no more than `floor_limit`. A generation that is not up after
     `load_timeout` failed, and so did the claims of a unit that are not there after `claim_timeout`.
-    A group that could not be repaired for `repair_timeout` is given up.
+    A group that could not be repaired for `repair_timeout` is given up. One with workers that have
+    neither served nor a stake keeps others from a group of their own for `newcomers_load` at most.
     """
 
     stages: int = 0
@@ -46,18 +51,21 @@ class Policy:
     load_timeout: float = 600.0
     claim_timeout: float = 300.0
     repair_timeout: float = 900.0
+    newcomers_load: float = 30.0
 
 
 @dataclass(frozen=True)
 class PoolLimits:
-    """How much of this node strangers may take up: `members` in its table, and `invites` that wait
-    for an answer at the same time. `units_at_work` is how many units may be between their
+    """How much of this node strangers may take up: `members` in its table, `invites` that wait for
+    an answer at the same time, and `idle` workers without a stake that have joined and never
+    served. `units_at_work` is how many units may be between their
     assignment and their verdict: no group is given more while validators are behind. At most
     `units_queued` are read from disk before they can be given to anybody, and units are read only
     while all together have fewer than `positions` tokens to come (a token takes about 36 bytes)."""
 
     members: int = 2048
-    invites: int = 64
+    invites: int = 512
+    idle: int = 256
     units_at_work: int = 1024
     units_queued: int = 256
     positions: int = 2**21
@@ -86,12 +94,17 @@ class PoolTables:
     """Members by peer id, groups and units by their ids, and what the chain says of them."""
 
     def __init__(
-        self, policy: Policy, planner: Planner, identity: bytes, limits: PoolLimits
+        self,
+        policy: Policy,
+        planner: Planner,
+        identity: bytes,
+        limits: PoolLimits,
+        draw: Callable[[], float],
     ) -> None:
         self.policy = policy
         self.limits = limits
         self.identity = identity
-        self.members: Tracked[str, Member] = Tracked()
+        self.members = MemberTable()
         self.groups: Tracked[bytes, Group] = Tracked()
         self.units = UnitTable()
         self.validators: Tracked[str, int] = Tracked()
@@ -106,6 +119,8 @@ class PoolTables:
         self.first_usable: float | None = None
         self.generation = 0
         self.blame = BlameAccount()
+        self.lapses = Lapses()
+        self.inviting = Inviting(self.members, self.lapses, limits.invites, limits.idle, draw)
         self.brought: dict[bytes, Brought] = {}
         self._planner = planner
 
@@ -114,17 +129,15 @@ class PoolTables:
         if unit.unit_id not in self.units:
             self.units[unit.unit_id] = unit
 
-    def room_for_member(self) -> bool:
-        """Whether one more worker fits, after forgetting one that is of no use if need be."""
-        if len(self.members) < self.limits.members:
-            return True
-        taken = {peer for group in self.groups.values() for peer in group.peers}
-        useless = (MemberState.DEAD, MemberState.DISCOVERED)
-        for member in self.members.values():
-            if member.state in useless and member.peer_id not in taken:
-                del self.members[member.peer_id]
-                return True
-        return False
+    def room_for_member(self, level: Standing) -> bool:
+        """Whether one more worker of that level fits, after forgetting one of less use if need
+        be."""
+        most = self.limits.members
+        return len(self.members) < most or self.members.room_for(level, most, self.taken())
+
+    def taken(self) -> set[str]:
+        """The workers that are in a group."""
+        return {peer for group in self.groups.values() for peer in group.peers}
 
     @property
     def total_weight(self) -> int:
@@ -154,6 +167,7 @@ class PoolTables:
         change nothing."""
         member = self.members.get(peer_id)
         if member is not None:
+            self.lapsed(member, now)
             seconds = self.blame.rest(peer_id, now, found=found)
             self.members[peer_id] = member.suspected(now, seconds, reason)
 
@@ -162,9 +176,23 @@ class PoolTables:
     ) -> None:
         """One of these broke a ring; the one that must have rests, if the account names one."""
         known = [peer_id for peer_id in suspects if peer_id in self.members]
-        workers = sum(m.state is MemberState.HEALTHY for m in self.members.values())
+        workers = self.members.count(MemberState.HEALTHY)
         guilty = self.blame.note(known, workers, now, weight)
         self.suspect(guilty, reason, now, found=len(known) > 1)
+
+    def lapsed(self, member: Member, now: float) -> None:
+        """A worker came to nothing; that tells of its subnet unless it has served."""
+        if not member.served:
+            self.lapses.note(member.subnet, now)
+
+    def served(self, peers: Iterable[str]) -> None:
+        """Work that these took part in was accepted."""
+        for peer_id in peers:
+            member = self.members.get(peer_id)
+            if member is not None and not member.served:
+                self.members[peer_id] = member.worked()
+            if member is not None:
+                self.lapses.clear(member.subnet)
 
     def release(self, peer_id: str, reason: str, now: float) -> bool:
         """Send every group that a lost or banned worker holds up into repair, at once. Whether
@@ -189,8 +217,8 @@ class PoolTables:
 
     def free(self, now: float) -> list[Member]:
         """Workers that could be planned into a group and are in none."""
-        taken = {peer for group in self.groups.values() for peer in group.peers}
-        return [m for m in self.members.values() if m.usable(now) and m.peer_id not in taken]
+        taken, healthy = self.taken(), self.members.in_state(MemberState.HEALTHY)
+        return [m for m in healthy if m.usable(now) and m.peer_id not in taken]
 
     def next_generation(self) -> int:
         """One more generation, which counts up."""
@@ -200,8 +228,46 @@ class PoolTables:
     def plan(
         self, members: Sequence[Member], previous: GroupPlan | None, now: float
     ) -> GroupPlan | None:
-        """A group over these workers, without those whom the blame account would have apart where
-        there is a plan without them. None where there is no plan; `unplannable` then says why."""
+        """A group over these workers. Where there is a plan without them, it goes without newcomers
+        from where others came to nothing, and without those whom the blame account would have
+        apart. None where there is no plan; `unplannable` then says why."""
+        doubted = self._doubted(now)
+        ranks = {m.peer_id: self._rank(m, doubted, now) for m in members}
+        for worst in sorted(set(ranks.values())):
+            trusted = [m for m in members if ranks[m.peer_id] <= worst]
+            enough = previous is not None or len(trusted) >= self.policy.stages
+            if enough or len(trusted) == len(members):
+                plan = self._plan_apart(trusted, previous, now)
+                if plan is not None:
+                    return plan
+        return None
+
+    def stuck(self, group: Group, now: float) -> bool:
+        """Whether newcomers, who may only pretend, take long to get the group up: it is no reason
+        for others to wait."""
+        loading = group.state is GroupState.LOADING and not group.up_at
+        waited = now - group.since >= self.policy.newcomers_load
+        return loading and waited and any(self._newcomers(group))
+
+    def _newcomers(self, group: Group) -> Iterator[Member]:
+        members = (self.members.get(peer_id) for peer_id in group.peers)
+        return (m for m in members if m is not None and m.newcomer)
+
+    def _doubted(self, now: float) -> set[str]:
+        """Subnets of newcomers who hold up a group."""
+        stuck = (group for group in self.groups.values() if self.stuck(group, now))
+        return {member.subnet for group in stuck for member in self._newcomers(group)}
+
+    def _rank(self, member: Member, doubted: Collection[str], now: float) -> int:
+        """0 for whoever has served or has a stake, else how often newcomers from its subnet came to
+        nothing. What a newcomer says it can do is free to say."""
+        if not member.newcomer:
+            return 0
+        return self.lapses.rank(member.subnet, now) + (member.subnet in doubted)
+
+    def _plan_apart(
+        self, members: Sequence[Member], previous: GroupPlan | None, now: float
+    ) -> GroupPlan | None:
         out = self.blame.apart((m.peer_id for m in members), now)[:SEPARATED]
         for count in dict.fromkeys((len(out), 1, 0)):
             kept = [m for m in members if m.peer_id not in out[:count]]

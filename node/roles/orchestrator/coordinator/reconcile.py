@@ -82,13 +82,9 @@ class Reconciler:
 
     def _invite(self, now: float) -> list[Command]:
         commands: list[Command] = []
-        open_invites = sum(m.state is MemberState.INVITED for m in self._tables.members.values())
-        for member in list(self._tables.members.values()):
-            if open_invites + len(commands) >= self._tables.limits.invites:
-                break
-            if member.state is MemberState.DISCOVERED and now >= member.retry_at:
-                self._tables.members[member.peer_id] = member.to(MemberState.INVITED)
-                commands.append(InviteWorker(member.peer_id))
+        while (peer_id := self._tables.inviting.next(now)) is not None:
+            self._tables.members[peer_id] = self._tables.members[peer_id].to(MemberState.INVITED)
+            commands.append(InviteWorker(peer_id))
         return commands
 
     def _form(self, now: float) -> list[Command]:
@@ -98,7 +94,8 @@ class Reconciler:
             return []
         waited = now - self._tables.first_usable >= self._tables.policy.formation_wait
         enough = len(free) >= max(self._tables.policy.stages, 1)
-        has_group = bool(self._tables.groups)
+        groups = self._tables.groups.values()
+        has_group = any(not self._tables.stuck(group, now) for group in groups)
         if not enough and (has_group or not waited):
             return []
         if has_group and not self._tables.policy.stages:

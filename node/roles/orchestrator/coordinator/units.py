@@ -14,6 +14,7 @@ thrown away.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -59,7 +60,8 @@ ENDED = DONE | {UnitState.EXPIRED}
 class WorkSequence:
     """One prompt to complete, and how far that came.
 
-    `request` is what its group's engines are asked for.
+    `request` is what its group's engines are asked for, `index` its prompt's number in the job, and
+    `metadata` what its owner noted beside the prompt.
     `noise` is what its noise key follows from: None where it is greedy, or has no seed and waits
     for its job's beacon. `segments` are (output index, generation of the group) pairs: who produced
     which tokens. Its text is not kept: it is decoded from `output_ids`, which were proven, where
@@ -68,8 +70,10 @@ class WorkSequence:
 
     request: SequenceRequest
     prompt_id: str
-    messages: tuple[dict[str, str], ...]
+    messages: tuple[dict[str, Any], ...]
     seed: int | None
+    index: int = 0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     noise: NoiseSource | None = None
     output_ids: tuple[int, ...] = ()
     segments: tuple[tuple[int, int], ...] = ()
@@ -190,6 +194,11 @@ class Unit:
         if state not in TRANSITIONS[self.state]:
             raise IllegalTransition(f"unit {self.unit_id.hex()[:12]}: {self.state} → {state}")
         return replace(self, state=state, **changes)
+
+    @property
+    def why(self) -> str:
+        """Why it was started again last, or given up; "" where neither was."""
+        return self.history[-1] if self.history else ""
 
     @property
     def pending_validators(self) -> tuple[str, ...]:

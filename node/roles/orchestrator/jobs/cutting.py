@@ -3,6 +3,7 @@
 A job's prompts are rendered with the model's chat template and cut into units of `unit_size`
 sequences, part by part. Ids follow from the job and from the prompts' numbers in it: the same part
 cut twice gives the same units, which is what makes a unit that is read back from disk the same.
+Prompts that cannot be run (`sequences.py`) are left out; the others keep their numbers.
 
 A prompt's seed, where it has one, is its noise: whoever submits it chose it, and may have tried
 several. A sampled prompt without one waits for its job's beacon (`beacons.py`).
@@ -13,66 +14,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-from node.errors import InputError
 from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.units import Unit, WorkSequence
-from proofs.evidence.sequence import FinishReason, NoiseSource, SequenceRequest, ending_fault
+from node.roles.orchestrator.jobs.refusals import PromptRefusal, PromptUnfit
+from node.roles.orchestrator.jobs.sequences import (
+    GREEDY,
+    SequenceLimits,
+    Tokenizer,
+    make_sequence,
+)
+from proofs.evidence.sequence import FinishReason, SequenceRequest, ending_fault
 from proofs.sampling.settings import SamplingSettings
 
-DEFAULT_MAX_TOKENS = 64
-
-
-class Tokenizer(Protocol):
-    """What is needed of `pipeline.models.tokenizer.ChatTokenizer`."""
-
-    @property
-    def eos_ids(self) -> tuple[int, ...]:
-        """Tokens that end a completion."""
-        ...
-
-    def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
-        """A conversation as token ids, up to where the answer begins."""
-        ...
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Token ids as text."""
-        ...
-
-
-def make_sequence(
-    prompt: Prompt, job_id: str, index: int, tokenizer: Tokenizer, context_length: int
-) -> WorkSequence:
-    """One prompt as a sequence. Raises `InputError` where it does not fit the model's context."""
-    messages = tuple({"role": m.role, "content": m.content} for m in prompt.messages)
-    prompt_ids = tuple(tokenizer.encode_chat([dict(m) for m in messages]))
-    max_tokens = prompt.max_tokens or DEFAULT_MAX_TOKENS
-    if len(prompt_ids) + max_tokens > context_length:
-        raise InputError(
-            f"prompt {index + 1}: {len(prompt_ids)} tokens + {max_tokens} new ones are over"
-            f" the model's context of {context_length}",
-            "shorten it or lower max_tokens",
-        )
-    sequence_id = hashlib.sha256(f"prime-node/sequence/1:{job_id}:{index}".encode()).digest()[:16]
-    sequence = WorkSequence(
-        request=SequenceRequest(
-            sequence_id=sequence_id,
-            prompt_ids=prompt_ids,
-            sampling=SamplingSettings(
-                temperature=prompt.temperature, top_k=prompt.top_k, top_p=prompt.top_p
-            ),
-            max_tokens=max_tokens,
-            stop=tuple(prompt.stop),
-            eos_ids=tuple(tokenizer.eos_ids),
-        ),
-        prompt_id=prompt.id or str(index),
-        messages=messages,
-        seed=prompt.seed,
-    )
-    if prompt.seed is None:
-        return sequence
-    return sequence.drawn(NoiseSource(beacon=prompt.seed.to_bytes(8, "big")))
+Numbered = tuple[int, Prompt]
+"""A prompt and its number in its job, from 0."""
 
 
 def make_unit(job_id: str, sequences: Sequence[WorkSequence]) -> Unit:
@@ -88,8 +44,24 @@ def job_id_of(key: str, prompts: Iterable[Prompt] = ()) -> str:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """Units with the prompts that they are of, and the prompts that are in none."""
+
+    parts: tuple[tuple[Unit, tuple[Numbered, ...]], ...]
+    refusals: tuple[PromptRefusal, ...]
+
+    @property
+    def units(self) -> list[Unit]:
+        """The units alone."""
+        return [unit for unit, _ in self.parts]
+
+
+@dataclass(frozen=True)
 class JobCutter:
-    """Cuts jobs for one model, and reads what became of them. `context_length` in tokens."""
+    """Cuts jobs for one model, and reads what became of them. `context_length` is how many tokens a
+    sequence may have in this pool, `model_context` how many the model could take (0: not known);
+    `defaults` is how the model samples where a prompt does not say.
+    """
 
     tokenizer: Tokenizer
     model_id: bytes
@@ -97,6 +69,8 @@ class JobCutter:
     context_length: int
     unit_size: int
     vocab_size: int
+    model_context: int = 0
+    defaults: SamplingSettings = GREEDY
 
     def text(self, sequence: WorkSequence) -> str:
         """A sequence's output as text: without a final end-of-sequence token, cut before a stop
@@ -129,18 +103,36 @@ class JobCutter:
         ended = bool(ids) and ids[-1] in request.eos_ids
         return self.tokenizer.decode(ids[:-1] if ended else ids)
 
-    def unit(self, job_id: str, first: int, prompts: Sequence[Prompt]) -> Unit:
-        """The unit that holds these prompts of a job, of which the first is number `first` (from
-        0). Raises `InputError` naming the first prompt that does not fit."""
+    @property
+    def _limits(self) -> SequenceLimits:
+        return SequenceLimits(self.context_length, self.vocab_size, self.model_context)
+
+    def unit(self, job_id: str, prompts: Sequence[Numbered], *, waits: bool = True) -> Unit:
+        """The unit of these prompts of a job. Raises `PromptUnfit` for one that cannot be run; of a
+        unit that `waits` for its turn, for one that is too long, too."""
+        limits = self._limits if waits else None
         return make_unit(
             job_id,
             [
-                make_sequence(prompt, job_id, index, self.tokenizer, self.context_length)
-                for index, prompt in enumerate(prompts, first)
+                make_sequence(prompt, job_id, i, self.tokenizer, limits, self.defaults)
+                for i, prompt in prompts
             ],
         )
 
-    def cut(self, job_id: str, first: int, prompts: Sequence[Prompt]) -> list[Unit]:
-        """Prompts from number `first` of a job on as units of `unit_size`. Raises as `unit`."""
-        starts = range(0, len(prompts), self.unit_size)
-        return [self.unit(job_id, first + at, prompts[at : at + self.unit_size]) for at in starts]
+    def cut(self, job_id: str, first: int, prompts: Sequence[Prompt]) -> Cut:
+        """Prompts from number `first` of a job on as units of at most `unit_size`."""
+        fit: list[tuple[Numbered, WorkSequence]] = []
+        refusals = []
+        for index, prompt in enumerate(prompts, first):
+            try:
+                sequence = make_sequence(
+                    prompt, job_id, index, self.tokenizer, self._limits, self.defaults
+                )
+                fit.append(((index, prompt), sequence))
+            except PromptUnfit as exc:
+                refusals.append(PromptRefusal(index, prompt.id, str(exc)))
+        parts = []
+        for at in range(0, len(fit), self.unit_size):
+            numbered, sequences = zip(*fit[at : at + self.unit_size], strict=True)
+            parts.append((make_unit(job_id, sequences), numbered))
+        return Cut(tuple(parts), tuple(refusals))

@@ -44,7 +44,9 @@ def _row(
     sampling = request.sampling
     return {
         "prompt_id": sequence.prompt_id,
+        "index": sequence.index,
         "messages": list(sequence.messages),
+        "metadata": dict(sequence.metadata),
         "completion": text,
         "finish_reason": sequence.reason.value if sequence.reason else "",
         "prompt_ids": list(request.prompt_ids),

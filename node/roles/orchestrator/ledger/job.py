@@ -12,13 +12,16 @@ from node.roles.orchestrator.ledger.rows import RowState
 @dataclass
 class Job:
     """A sealed job. `units`, `sequences` and `tokens` (of output) count by the state of their rows;
-    what is accepted and settled is counted as ACCEPTED. `read_to` is the cursor up to which its
-    queued units were read, `exhausted` says that none was left."""
+    what is accepted and settled is counted as ACCEPTED. `refused` prompts were submitted and not
+    taken; `content` is the digest of all that were submitted. `read_to` is the cursor up to which
+    its queued units were read, `exhausted` says that none was left."""
 
     number: int
     job_id: str
     sampled: bool
     cancelled: bool = False
+    refused: int = 0
+    content: bytes = b""
     beacon: Beacon | None = None
     units: Counter[RowState] = field(default_factory=Counter)
     sequences: Counter[RowState] = field(default_factory=Counter)
@@ -36,6 +39,11 @@ class Job:
     def prompts(self) -> int:
         """How many prompts it has."""
         return sum(self.sequences.values())
+
+    @property
+    def submitted(self) -> int:
+        """How many prompts were submitted; they are numbered through."""
+        return self.prompts + self.refused
 
     @property
     def finished(self) -> bool:

@@ -4,8 +4,13 @@ All units of all jobs are rows of the journal's file. In memory are the counts o
 which units validators have; the coordinator's tables hold the few that are at work or next. So
 memory does not grow with the work that is done, or with the work that waits.
 
-A job is taken in by batches: rows are written as its prompts come, and the last commit seals it.
-What was not sealed when the node died is dropped at the next start.
+A job is taken in by batches (`taking.py`): rows are written as its prompts come, and the last
+commit seals it. What was not sealed when the node died is dropped at the next start. A job's key
+stands for its prompts: the same again is the same job, others are refused.
+
+Prompts were checked when they were taken in. A unit that cannot be cut any more all the same (the
+pool's room for a sequence was lowered, the template speaks of today's date, the row is damaged) is
+given up with the reason, and holds nothing up.
 """
 
 from __future__ import annotations
@@ -19,24 +24,27 @@ import trio
 from node.errors import InputError
 from node.journal import AsyncJournal
 from node.prompts import Prompt
-from node.roles.orchestrator.coordinator.units import Unit
+from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.jobs.beacon import Beacon
 from node.roles.orchestrator.jobs.cutting import JobCutter
+from node.roles.orchestrator.jobs.refusals import KeyTaken, PromptsRefused, PromptUnfit, Submission
 from node.roles.orchestrator.ledger import queries
 from node.roles.orchestrator.ledger.job import Job
 from node.roles.orchestrator.ledger.rows import (
     STATES,
+    UNIT_STATES,
     RowState,
     UnitRow,
-    pack_prompts,
     unpack_prompts,
     with_outcome,
 )
+from node.roles.orchestrator.ledger.taking import Taking
 from node.roles.orchestrator.ledger.writes import (
     AddUnits,
     CancelJob,
     DropUnits,
     OpenJob,
+    PutUnit,
     SealJob,
 )
 
@@ -79,6 +87,7 @@ class WorkLedger:
                 )
             if row.sealed:
                 job = Job(row.number, row.job_id, row.sampled, row.cancelled)
+                job.refused, job.content = row.refused, row.content
                 job.beacon = beacons.get(row.job_id)
                 self._keep(job)
             else:
@@ -90,27 +99,40 @@ class WorkLedger:
                 self.tokens += tally.tokens
         return await self._verifying()
 
-    async def submit(self, job_id: str, batches: AsyncIterable[Sequence[Prompt]]) -> bool:
-        """Take a job in: on disk on return; False where it was there already. Every batch but the
-        last must fill whole units. Raises `InputError` naming the first prompt that does not fit,
-        and leaves nothing of the job."""
+    async def submit(
+        self,
+        job_id: str,
+        batches: AsyncIterable[Sequence[Prompt]],
+        *,
+        all_or_nothing: bool = False,
+    ) -> tuple[Submission, bool]:
+        """Take a job in: on disk on return; and whether it is new. Prompts that cannot be run are
+        left out; with `all_or_nothing` there must be none. Raises `PromptsRefused`, `KeyTaken`,
+        `JobUnderWay`, and what `batches` raises, and leaves nothing of the job."""
+        taking = Taking(self._cutter, job_id)
         if job_id in self.jobs:
-            return False
+            return await self._again(self.jobs[job_id], batches, taking, all_or_nothing), False
         if job_id in self._arriving:
             raise JobUnderWay(f"job {job_id} is being submitted already", "wait for it")
         self._arriving.add(job_id)
         try:
             await self._drop(job_id)  # what an attempt that was cut short may have left
             await self._journal.write(OpenJob(job_id, self._cutter.model_id))
-            job = Job(0, job_id, sampled=False)
             async for batch in batches:
-                await self._add(job, batch)
-            if not job.prompts:
+                units = await trio.to_thread.run_sync(taking.take, batch)
+                if units and not (all_or_nothing and taking.refused):
+                    await self._journal.write(AddUnits(job_id, units))
+            if taking.refused and (all_or_nothing or not taking.sequences):
+                raise PromptsRefused(taking.refused, taking.refusals)
+            if not taking.sequences:
                 raise InputError("a job has at least one prompt")
-            await self._journal.write(SealJob(job_id, job.sampled))
-            job.number = next(
+            content = taking.content
+            await self._journal.write(SealJob(job_id, taking.sampled, taking.refused, content))
+            number = next(
                 row.number for row in await self._journal.read(queries.jobs) if row.job_id == job_id
             )
+            job = Job(number, job_id, taking.sampled, refused=taking.refused, content=content)
+            job.add(RowState.QUEUED, taking.units, taking.sequences, 0)
             self._keep(job)
         finally:
             self._arriving.discard(job_id)
@@ -118,7 +140,7 @@ class WorkLedger:
                 # A stalled disk must not keep the node from ending; the next start drops it, too.
                 with trio.move_on_after(self._dropping, shield=True):
                     await self._drop(job_id)
-        return True
+        return taking.submission(), True
 
     async def cancel(self, job_id: str) -> bool:
         """Begin nothing more of the job; False where that is so already. Raises KeyError."""
@@ -153,11 +175,14 @@ class WorkLedger:
         """The next units to be worked on, of the oldest job that has any; none: there are no
         more."""
         for job in [job for job in self.jobs.values() if job.readable]:
-            query = queries.in_state(job.number, RowState.QUEUED, job.read_to, limit)
-            rows = await self._journal.read(query)
-            if rows:
+            while True:
+                query = queries.in_state(job.number, RowState.QUEUED, job.read_to, limit)
+                rows = await self._journal.read(query)
+                if not rows:
+                    break
                 job.read_to = rows[-1].cursor
-                return tuple(await self.units(rows))
+                if units := await self._sound(rows):
+                    return tuple(units)
             job.exhausted = True
         return ()
 
@@ -183,27 +208,50 @@ class WorkLedger:
 
     def _unit(self, row: UnitRow, transaction: str) -> Unit:
         job = self._numbers[row.job]
-        unit = self._cutter.unit(job.job_id, row.first, unpack_prompts(row.prompts))
-        if job.beacon is not None:
-            unit = unit.drawn(job.beacon.value, job.beacon.block)
-        return replace(with_outcome(unit, row), transaction=transaction)
+        waits = row.state == RowState.QUEUED
+        try:
+            unit = self._cutter.unit(job.job_id, unpack_prompts(row.prompts), waits=waits)
+            if job.beacon is not None:
+                unit = unit.drawn(job.beacon.value, job.beacon.block)
+            return replace(with_outcome(unit, row), transaction=transaction)
+        except (PromptUnfit, ValueError, TypeError) as exc:
+            state = UNIT_STATES[RowState(row.state)]
+            why = (f"it cannot be read from disk as it was taken in: {exc}",)
+            return Unit(row.unit_id, job.job_id, (), state, row.attempt, history=why)
 
-    async def _add(self, job: Job, prompts: Sequence[Prompt]) -> None:
-        first, size = job.prompts, self._cutter.unit_size
+    async def _sound(self, rows: Sequence[UnitRow]) -> list[Unit]:
+        """The units of these rows; those that cannot be cut any more are given up on disk."""
+        units = await self.units(rows)
+        unsound = [
+            (row, replace(unit, state=UnitState.EXPIRED))
+            for row, unit in zip(rows, units, strict=True)
+            if not unit.sequences
+        ]
+        if unsound:
+            await self._journal.write(*(PutUnit.of(unit) for _, unit in unsound))
+        for row, _ in unsound:
+            job = self._numbers[row.job]
+            job.add(RowState(row.state), -1, -row.size, -row.tokens)
+            job.add(RowState.EXPIRED, 1, row.size, 0)
+        return [unit for unit in units if unit.sequences]
 
-        def cut() -> tuple[list[Unit], list[tuple[bytes, int, int, bytes]]]:
-            units = self._cutter.cut(job.job_id, first, prompts)
-            rows = []
-            for number, unit in enumerate(units):
-                part = prompts[number * size : (number + 1) * size]
-                at = first + number * size
-                rows.append((unit.unit_id, at, len(part), pack_prompts(part)))
-            return units, rows
-
-        units, rows = await trio.to_thread.run_sync(cut)
-        await self._journal.write(AddUnits(job.job_id, rows))
-        job.add(RowState.QUEUED, len(units), len(prompts), 0)
-        job.sampled = job.sampled or any(unit.awaiting_beacon for unit in units)
+    async def _again(
+        self,
+        job: Job,
+        batches: AsyncIterable[Sequence[Prompt]],
+        taking: Taking,
+        all_or_nothing: bool,
+    ) -> Submission:
+        """The same job once more. Its prompts are looked through to tell whether it is, and which
+        of them were left out."""
+        look = taking.take if job.refused else taking.note
+        async for batch in batches:
+            await trio.to_thread.run_sync(look, batch)
+        if taking.content != job.content:
+            raise KeyTaken
+        if all_or_nothing and taking.refused:
+            raise PromptsRefused(taking.refused, taking.refusals)
+        return Submission(job.job_id, job.prompts, job.refused, tuple(taking.refusals))
 
     async def _verifying(self) -> list[Unit]:
         found: list[Unit] = []
@@ -215,9 +263,10 @@ class WorkLedger:
                 if not rows:
                     break
                 after = rows[-1].cursor
-                units = await self.units(rows)
+                units = await self._sound(rows)
                 found += units
-                self._judged |= {row.unit_id: (row.size, row.tokens) for row in rows}
+                sound = {unit.unit_id for unit in units}
+                self._judged |= {r.unit_id: (r.size, r.tokens) for r in rows if r.unit_id in sound}
         return found
 
     async def _drop(self, job_id: str) -> None:

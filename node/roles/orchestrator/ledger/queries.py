@@ -14,7 +14,8 @@ PAGE_BYTES = 8 * 2**20
 
 @dataclass(frozen=True)
 class JobRow:
-    """A row of the table of jobs."""
+    """A row of the table of jobs. `refused` counts prompts that were not taken, `content` is the
+    digest of all that were submitted."""
 
     number: int
     job_id: str
@@ -22,6 +23,8 @@ class JobRow:
     sampled: bool
     sealed: bool
     cancelled: bool
+    refused: int
+    content: bytes
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,10 @@ Query = Callable[[sqlite3.Connection], list[UnitRow]]
 def jobs(connection: sqlite3.Connection) -> list[JobRow]:
     """All jobs, the oldest first."""
     rows = connection.execute(
-        "SELECT number, job_id, model_id, sampled, sealed, cancelled FROM jobs ORDER BY number"
+        "SELECT number, job_id, model_id, sampled, sealed, cancelled, refused, content FROM jobs"
+        " ORDER BY number"
     )
-    return [JobRow(*row[:3], *map(bool, row[3:])) for row in rows]
+    return [JobRow(*row[:3], *map(bool, row[3:6]), *row[6:]) for row in rows]
 
 
 def tallies(connection: sqlite3.Connection) -> list[Tally]:
@@ -63,19 +67,18 @@ def in_state(job: int, state: RowState, after: int, limit: int) -> Query:
 
 
 def of_job(job: int, index: int, limit: int) -> Query:
-    """Units of a job from the one that holds its prompt number `index` (from 0) on."""
+    """Units of a job that hold its prompt number `index` (from 0) or later ones."""
     return _page(
-        "INDEXED BY units_in_order WHERE job = ?1 AND first >= (SELECT MAX(first) FROM units"
-        " INDEXED BY units_in_order WHERE job = ?1 AND first <= ?2) ORDER BY first LIMIT ?3",
+        "INDEXED BY units_in_order WHERE job = ? AND last >= ? ORDER BY last LIMIT ?",
         (job, index, limit),
     )
 
 
 def accepted(job: int, index: int, limit: int) -> Query:
-    """Units of a job that validators accepted, of those that begin at prompt `index` or later."""
+    """The same, of those that validators accepted."""
     return _page(
-        "INDEXED BY units_in_order WHERE job = ? AND first >= ? AND state IN (?, ?)"
-        " ORDER BY first LIMIT ?",
+        "INDEXED BY units_in_order WHERE job = ? AND last >= ? AND state IN (?, ?)"
+        " ORDER BY last LIMIT ?",
         (job, index, int(RowState.ACCEPTED), int(RowState.SETTLED), limit),
     )
 

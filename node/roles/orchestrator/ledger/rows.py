@@ -16,6 +16,7 @@ import msgpack
 
 from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
+from node.roles.orchestrator.jobs.cutting import Numbered
 from proofs.evidence.sequence import FinishReason
 
 
@@ -38,18 +39,20 @@ STATES = {
     UnitState.EXPIRED: RowState.EXPIRED,
 }
 UNIT_STATES = {row: unit for unit, row in STATES.items()}
-COLUMNS = "cursor, unit_id, job, first, size, state, attempt, tokens, epoch, prompts, outcome"
+COLUMNS = "cursor, unit_id, job, first, last, size, state, attempt, tokens, epoch, prompts, outcome"
 
 
 @dataclass(frozen=True)
 class UnitRow:
-    """A row of the table of units. `first` is the index of its first prompt in its job, `tokens`
-    counts its output tokens as of its outcome, `epoch` paid it, 0: none yet."""
+    """A row of the table of units. `first` and `last` are the numbers of its first and last prompt
+    in its job, `tokens` counts its output tokens as of its outcome, `epoch` paid it, 0: none yet.
+    """
 
     cursor: int
     unit_id: bytes
     job: int
     first: int
+    last: int
     size: int
     state: int
     attempt: int
@@ -59,15 +62,16 @@ class UnitRow:
     outcome: bytes | None
 
 
-def pack_prompts(prompts: Sequence[Prompt]) -> bytes:
-    """Prompts as a row holds them."""
-    plain = [prompt.model_dump(exclude_defaults=True) for prompt in prompts]
+def pack_prompts(prompts: Sequence[Numbered]) -> bytes:
+    """Prompts and their numbers as a row holds them."""
+    plain = [(index, p.model_dump_json(exclude_defaults=True)) for index, p in prompts]
     return bytes(msgpack.packb(plain))
 
 
-def unpack_prompts(data: bytes) -> tuple[Prompt, ...]:
+def unpack_prompts(data: bytes) -> tuple[Numbered, ...]:
     """The reverse of `pack_prompts`. Raises ValueError."""
-    return tuple(Prompt.model_validate(plain) for plain in msgpack.unpackb(data, use_list=False))
+    plain = msgpack.unpackb(data, use_list=False)
+    return tuple((index, Prompt.model_validate_json(text)) for index, text in plain)
 
 
 def pack_outcome(unit: Unit) -> bytes:
@@ -106,6 +110,8 @@ def with_outcome(unit: Unit, row: UnitRow) -> Unit:
     if row.outcome is None:
         return unit
     group_id, generation, bundle_id, asked, verdict, history, outputs = unpack_outcome(row.outcome)
+    if not outputs:  # it could not be read, and perhaps can be again
+        return replace(unit, history=history)
     sequences = tuple(
         _with_output(sequence, *output)
         for sequence, output in zip(unit.sequences, outputs, strict=True)

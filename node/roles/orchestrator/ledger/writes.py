@@ -29,8 +29,8 @@ class OpenJob(_Small):
     def apply(self, connection: sqlite3.Connection, at: float) -> bool:
         """False where a job of this id is there."""
         done = connection.execute(
-            "INSERT INTO jobs (at, job_id, model_id, sampled, sealed, cancelled)"
-            " VALUES (?, ?, ?, 0, 0, 0) ON CONFLICT (job_id) DO NOTHING",
+            "INSERT INTO jobs (at, job_id, model_id, sampled, sealed, cancelled, refused, content)"
+            " VALUES (?, ?, ?, 0, 0, 0, 0, x'') ON CONFLICT (job_id) DO NOTHING",
             (at, self.job_id, self.model_id),
         )
         return done.rowcount == 1
@@ -38,10 +38,11 @@ class OpenJob(_Small):
 
 @dataclass(frozen=True)
 class AddUnits:
-    """Units of an open job, in order: (unit id, index of its first prompt, size, prompts)."""
+    """Units of an open job, in order: (unit id, numbers of its first and last prompt, size,
+    prompts)."""
 
     job_id: str
-    units: Sequence[tuple[bytes, int, int, bytes]]
+    units: Sequence[tuple[bytes, int, int, int, bytes]]
 
     @property
     def size(self) -> int:
@@ -55,25 +56,29 @@ class AddUnits:
         ).fetchone()
         connection.executemany(
             "INSERT INTO units"
-            " (unit_id, job, first, size, state, attempt, tokens, epoch, prompts)"
-            " VALUES (?, ?, ?, ?, 0, 0, 0, 0, ?) ON CONFLICT (unit_id) DO NOTHING",
-            [(unit_id, job, first, size, prompts) for unit_id, first, size, prompts in self.units],
+            " (unit_id, job, first, last, size, state, attempt, tokens, epoch, prompts)"
+            " VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0, ?) ON CONFLICT (unit_id) DO NOTHING",
+            [(unit_id, job, *rest) for unit_id, *rest in self.units],
         )
         return True
 
 
 @dataclass(frozen=True)
 class SealJob(_Small):
-    """The job is accepted. `sampled` says that its noise waits for a beacon."""
+    """The job is accepted. `sampled` says that its noise waits for a beacon; `refused` prompts were
+    not taken; `content` is the digest of all."""
 
     job_id: str
     sampled: bool
+    refused: int
+    content: bytes
 
     def apply(self, connection: sqlite3.Connection, at: float) -> bool:
         """False where it was already, or is not there."""
         done = connection.execute(
-            "UPDATE jobs SET sealed = 1, sampled = ? WHERE job_id = ? AND sealed = 0",
-            (int(self.sampled), self.job_id),
+            "UPDATE jobs SET sealed = 1, sampled = ?, refused = ?, content = ?"
+            " WHERE job_id = ? AND sealed = 0",
+            (int(self.sampled), self.refused, self.content, self.job_id),
         )
         return done.rowcount == 1
 

@@ -43,7 +43,7 @@ async def open_pool(
     await ensure_funds(chain, table, context.address, POOL_BUDGET)
     terms = PoolTerms(
         model_id=model.model_id.hex(),
-        model=context.config.orchestrator.model,
+        model=model.name,
         thresholds=await _publish_limits(context, blobs),
     )
     pool_id = await chain.pools.create(

@@ -6,6 +6,7 @@ parts that ask it are built (`chain_parts.py`); where there is none, those that 
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING
 
 import trio
@@ -28,6 +29,7 @@ from pipeline.planner import ModelNeeds
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
+    from node.onchain.registry import ChainRegistry
 
 MAX_BATCH_TOKENS = 1024
 
@@ -36,6 +38,7 @@ async def open_orchestrator(
     context: NodeContext,
     chain: ChainClient | None,
     table: ChainTable | None,
+    registry: ChainRegistry | None,
     follower: SettlementFollower,
 ) -> tuple[Orchestrator, int]:
     """The role, and the id of its pool (0 without a chain). Raises `NodeError`, `ModelError` and
@@ -44,15 +47,15 @@ async def open_orchestrator(
     model = await trio.to_thread.run_sync(open_model, context.config.model_store, section.model)
     tokenizer = await trio.to_thread.run_sync(ChatTokenizer, model)
     pool_id, parts = 0, parts_without_chain()
-    if chain is not None and table is not None:
+    if chain is not None and table is not None and registry is not None:
         pool_id = await open_pool(context, chain, table, model, follower.blobs)
         blocks = Blocks(context, chain, table.confirmations)
-        parts = parts_on_chain(chain, blocks, pool_id, context.log)
+        parts = parts_on_chain(chain, registry, blocks, pool_id, context.log)
     kv_tokens = section.sequences_in_flight * section.tokens_per_sequence
     terms = GroupTerms(
         pool_id=pool_id,
         model_id=model.model_id,
-        model_name=section.model,
+        model_name=model.name,
         kv_tokens=kv_tokens,
         max_batch_tokens=MAX_BATCH_TOKENS,
     )
@@ -68,14 +71,21 @@ async def open_orchestrator(
     cutter = JobCutter(
         tokenizer=tokenizer,
         model_id=model.model_id,
-        model_name=section.model,
+        model_name=model.name,
         context_length=min(model.manifest.max_positions, section.tokens_per_sequence),
         unit_size=section.unit_size,
         vocab_size=model.manifest.vocab_size,
+        model_context=model.manifest.max_positions,
+        defaults=tokenizer.generation.sampling,
     )
     orchestrator = Orchestrator(
         context,
-        Coordinator(policy, planner, identity=context.peer_id.encode()),
+        Coordinator(
+            policy,
+            planner,
+            identity=context.peer_id.encode(),
+            draw=random.SystemRandom().random,
+        ),
         cutter,
         Builder(context, terms),
         parts,

@@ -1,12 +1,18 @@
-"""Workers are invited into the pool, and put out of it; validators are let in to judge."""
+"""Workers are invited into the pool, and put out of it; validators are let in to judge.
+
+Whether a worker may be a member at all is asked before anything is spent on it: before an invite is
+signed, and before it is asked to spend gas itself.
+"""
 
 from __future__ import annotations
+
+import trio
 
 from chain.errors import ChainError
 from node.context import NodeContext
 from node.onchain.receipt_domain import chain_refusals
 from node.roles.orchestrator.coordinator.events import PeerDeclined, PeerJoined
-from node.roles.orchestrator.workers.membership import Membership
+from node.roles.orchestrator.workers.membership import Membership, NotBacked
 from node.wire.messages.work import Invite
 from node.wire.methods import INVITE
 from node.wire.peer_addresses import address_of_peer
@@ -15,6 +21,8 @@ from p2p.errors import P2PError, Refused
 
 INVITE_SECONDS = 600
 """How long an invite's signature is good for."""
+MOST_READING = 16
+"""Invites for which the chain is read at a time."""
 
 
 class Inviter:
@@ -34,18 +42,38 @@ class Inviter:
         self._pool_id = pool_id
         self._model_id = model_id
         self._model_name = model_name
+        self._reading = trio.CapacityLimiter(MOST_READING)
 
     async def invite(self, peer_id: str) -> PeerJoined | PeerDeclined:
         """Invite one worker; `PeerJoined` once it is a member, else `PeerDeclined`."""
         address = address_of_peer(peer_id)
         try:
-            joined = await call(self._context, peer_id, INVITE, await self._signed_invite(address))
-            if joined.address != address:
-                return PeerDeclined(peer_id, f"answered with another address {joined.address}")
-            if not await self._membership.is_member(address):
-                return PeerDeclined(peer_id, "it is not a member on chain")
-        except (P2PError, ChainError) as exc:
+            async with self._reading:
+                provider = await self._membership.provider_of(peer_id)
+                invite = await self._signed_invite(address)
+        except (NotBacked, ChainError) as exc:
             return PeerDeclined(peer_id, str(exc))
+        asked_at = self._context.now()
+        try:
+            joined = await call(
+                self._context, peer_id, INVITE, invite, timeout=self._membership.patience
+            )
+        except P2PError as exc:
+            return PeerDeclined(peer_id, str(exc), self._context.now() - asked_at)
+        took = self._context.now() - asked_at
+        if joined.address != address:
+            reason = f"answered with another address {joined.address}"
+            return PeerDeclined(peer_id, reason, took)
+        if provider and joined.provider != provider:
+            reason = f"works for {joined.provider}, it says; the chain says {provider}"
+            return PeerDeclined(peer_id, reason, took)
+        try:
+            async with self._reading:
+                is_member = await self._membership.is_member(address)
+        except ChainError as exc:
+            return PeerDeclined(peer_id, str(exc))
+        if not is_member:
+            return PeerDeclined(peer_id, "it is not a member on chain", took)
         return PeerJoined(peer_id, joined.address, joined.provider)
 
     async def eject(self, peer_id: str) -> None:

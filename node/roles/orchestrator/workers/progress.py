@@ -32,6 +32,7 @@ def progress_events(
     generation = report.ref.generation
     events: list[PeerTokens | PeerFinished] = []
     known: dict[bytes, tuple[bytes, WorkSequence]] = {}
+    ended: set[bytes] = set()
     for run in report.tokens:
         unit_id, old = _find(pool, known, run, generation)
         if old is None or run.offset > len(old.output_ids):
@@ -44,9 +45,14 @@ def progress_events(
             events.append(PeerTokens(generation, unit_id, run.sequence_id, run.offset, run.ids))
     for end in report.finished:
         unit_id, old = _find(pool, known, end, generation)
-        if old is not None:
-            _check(output_fault, old, end.ids, end.reason, 0)
-            events.append(PeerFinished(generation, unit_id, end.sequence_id, end.reason, end.ids))
+        if old is None or end.sequence_id in ended or not _goes_on(old, end):
+            continue
+        ended.add(end.sequence_id)  # what is said twice is not looked at twice
+        ids = old.output_ids[: end.offset] + end.ids
+        if not ids:
+            raise BadReport(f"of sequence {end.sequence_id.hex()[:12]}: it ended without a token")
+        _check(output_fault, old, ids, end.reason, 0)
+        events.append(PeerFinished(generation, unit_id, end.sequence_id, end.reason, ids))
     return events
 
 
@@ -65,6 +71,12 @@ def _find(
         return b"", None
     sequence = next(s for s in unit.sequences if s.sequence_id == run.sequence_id)
     return unit.unit_id, None if sequence.finished else sequence
+
+
+def _goes_on(sequence: WorkSequence, end: FinishedRun) -> bool:
+    """Whether an end follows on what is known, or repeats some of it; a contradiction is none."""
+    overlap = sequence.output_ids[end.offset :]
+    return end.offset <= len(sequence.output_ids) and end.ids[: len(overlap)] == overlap
 
 
 def _check(

@@ -22,6 +22,7 @@ class ValidatorWatch:
         self._log = log
         self._known: Mapping[str, int] = {}
         self._quorum: ChainQuorum | None = None
+        self._unread = False
 
     async def look(self, announced: AbstractSet[str]) -> None:
         """Compare the validators that are here with those known; a chain that does not answer
@@ -29,8 +30,11 @@ class ValidatorWatch:
         try:
             found = await self._stakes.of(announced)
         except ChainError as exc:
-            self._log.warning("validators not checked", reason=str(exc))
+            if not self._unread:
+                self._log.warning("validators not checked", reason=str(exc))
+            self._unread = True
             return
+        self._unread = False
         if found.quorum is not None and found.quorum != self._quorum:
             await self._feed(found.quorum)
         for peer_id in self._known.keys() | found.weights.keys():

@@ -15,7 +15,6 @@ from node.context import NodeContext
 from node.roles.orchestrator.coordinator.events import (
     Event,
     GroupBroken,
-    PeerAnnounced,
     PeerGone,
     PeerPinged,
 )
@@ -23,6 +22,8 @@ from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.timing import OrchestratorTiming
+from node.roles.orchestrator.workers.announcing import Announcer
+from node.roles.orchestrator.workers.membership import Membership
 from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.wire.messages.work import Ping, Pong
 from node.wire.methods import PING
@@ -43,40 +44,34 @@ class WorkerWatch:
         context: NodeContext,
         pool: PoolView,
         validators: ValidatorWatch,
+        membership: Membership,
         feed: Feed,
         timing: OrchestratorTiming,
     ) -> None:
         self._context = context
         self._pool = pool
         self._validators = validators
+        self._membership = membership
+        self._announcer = Announcer(context.network, membership.least, feed)
         self._feed = feed
         self._timing = timing
         self.pongs: dict[str, Pong] = {}
 
     async def records(self) -> None:
         """Announce workers and validators as their records come and go."""
-        network = self._context.network
-        seen: dict[str, int] = {}
         version = -1
         while True:
-            version = await network.records.wait_changed(version)
-            announced = set()
-            seen = {r.peer_id: seen[r.peer_id] for r in network.records.all() if r.peer_id in seen}
-            for record in network.records.all():
-                if "validator" in record.roles:
-                    announced.add(record.peer_id)
-                if "worker" in record.roles and seen.get(record.peer_id) != record.sequence:
-                    seen[record.peer_id] = record.sequence
-                    await self._feed(
-                        PeerAnnounced(
-                            record.peer_id,
-                            record.vram_bytes,
-                            record.layer_seconds,
-                            record.location,
-                            record.region,
-                        )
-                    )
-            await self._validators.look(announced)
+            version = await self._context.network.records.wait_changed(version)
+            await self._announcer.look()
+            records = self._context.network.records.all()
+            await self._validators.look({r.peer_id for r in records if "validator" in r.roles})
+
+    async def stakes(self) -> None:
+        """Announce workers once it is known that they have a stake."""
+        version = -1
+        while True:
+            version = await self._membership.wait_changed(version)
+            await self._announcer.look()
 
     async def validators(self) -> None:
         """Look again at who may judge now and then: roles and stakes change without a record."""
@@ -104,12 +99,15 @@ class WorkerWatch:
                         nursery.start_soon(ping_while_member, member.peer_id)
                 await trio.sleep(self._timing.ping / 2)
 
-    async def disconnects(self) -> None:
-        """Look into every broken connection of a member at once."""
+    async def connections(self) -> None:
+        """Look into every broken connection of a member at once, and note where workers that
+        connect come from."""
         with self._context.network.peer_events() as changes:
             async for change in changes:
                 if isinstance(change, PeerDisconnected):
                     await self.probe(change.peer_id)
+                else:
+                    await self._announcer.connected(change.peer_id)
 
     def _watched(self, peer_id: str) -> bool:
         member = self._pool.members.get(peer_id)

@@ -17,6 +17,7 @@ from chain.errors import ChainError
 from node.config.files import write_atomically
 from node.config.profiles import UnknownProfile, load_profile, profiles_folder, shipped_profiles
 from node.errors import InputError
+from node.recent import Recent
 from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.errors import CannotJudge
 from proofs.errors import ProofError
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
     from chain.client import ChainClient
 
 FETCH_SECONDS = 60.0
+MOST_POOLS = 4096
+"""Pools of which it is remembered what they name."""
+MOST_KEPT = 64
+"""Thresholds in memory; a profile may have a megabyte."""
+MOST_FETCHED = 256
+"""Fetched profiles on disk. Of more than these only the one at hand is used."""
 ID_DIGITS = 64
 
 
@@ -92,10 +99,10 @@ class ContentSource(Protocol):
 
 
 class LimitsByPool:
-    """Limits by pool, looked up once each.
+    """Limits by pool, looked up once each, as long as they are among the last.
 
     `own` names the thresholds for pools that name none; profiles are read from and written to the
-    data folder `data_dir`.
+    data folder `data_dir`, at most `fetched` of those that pools name.
     """
 
     def __init__(
@@ -106,6 +113,7 @@ class LimitsByPool:
         data_dir: Path,
         log: Any,
         fetch_seconds: float = FETCH_SECONDS,
+        fetched: int = MOST_FETCHED,
     ) -> None:
         self._pools = pools
         self._contents = contents
@@ -113,16 +121,23 @@ class LimitsByPool:
         self._data_dir = data_dir
         self._log = log
         self._fetch_seconds = fetch_seconds
-        self._known: dict[int, NamedThresholds] = {}
+        self._fetched = fetched
+        self._names: Recent[int, str] = Recent(MOST_POOLS)
+        self._known: Recent[str, NamedThresholds] = Recent(MOST_KEPT)
 
     async def of(self, bundle: UnitBundle) -> NamedThresholds:
         """The limits that a bundle's pool names. Raises `CannotJudge`."""
         receipt = bundle.stages[0].receipt
         pool_id = 0 if receipt is None else receipt.pool_id
-        if pool_id not in self._known:
+        named = self._names.get(pool_id)
+        if named is None:
             named = await self._pools.named_by(pool_id)
-            self._known[pool_id] = await (self._exact(named) if named else self._load(self._own))
-        return self._known[pool_id]
+            self._names.put(pool_id, named)
+        known = self._known.get(named)
+        if known is None:
+            known = await (self._exact(named) if named else self._load(self._own))
+            self._known.put(named, known)
+        return known
 
     async def _exact(self, name: str) -> NamedThresholds:
         """What a pool names must mean the same to every validator: a shipped name or a whole id."""
@@ -155,9 +170,18 @@ class LimitsByPool:
             profile = Profile.from_bytes(content)
         except ProofError as exc:
             raise CannotJudge(f"the pool names content that is not a profile: {exc}") from exc
-        path = profiles_folder(self._data_dir) / f"{name}.toml"
+        folder = profiles_folder(self._data_dir)
         try:
-            await trio.to_thread.run_sync(write_atomically, path, profile.to_toml().encode())
+            await trio.to_thread.run_sync(_keep, folder, name, profile.to_toml(), self._fetched)
         except InputError as exc:
             self._log.warning("profile not kept", reason=str(exc))
         return profile
+
+
+def _keep(folder: Path, name: str, text: str, most: int) -> None:
+    """Write a fetched profile, unless there are many: its name is its whole id, and a pool's owner
+    chose it. Raises `InputError`."""
+    fetched = [path for path in folder.glob("*.toml") if len(path.stem) == ID_DIGITS]
+    if len(fetched) >= most:
+        raise InputError(f"{folder}: {len(fetched)} fetched profiles are enough", "remove some")
+    write_atomically(folder / f"{name}.toml", text.encode())

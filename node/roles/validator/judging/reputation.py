@@ -7,20 +7,21 @@ figures drift is a suspect, and all sequences of either are replayed. Nobody is 
 slashed because of a record.
 
 A bundle counts once, however often it comes. Its event and the records that it changes go to disk
-together.
+together. Addresses cost nothing, so the records of those whose work was checked last are kept, and
+of no more than a number; whoever drops out is a newcomer again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import trio
 
-from node.journal import AsyncJournal
+from node.journal import AsyncJournal, Forget, JournalEvent, OnlyNewest
 from node.metrics import NodeMetrics
-from node.roles.validator.journal_events import BundleCounted, WorkerDrifted
+from node.roles.validator.journal_events import BundleCounted, WorkerChecked, WorkerDrifted
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.drift import DriftState, DriftTest, observe
@@ -31,6 +32,10 @@ from proofs.verdict.message import StageStatus, Verdict
 
 SUSPECT_UNITS = 64
 """How many checked units after an alarm are replayed whole."""
+RECORDS_KEPT = 16_384
+"""Workers whose records are kept."""
+ALARMS_KEPT = 4096
+"""Alarms that are kept; and there are no more suspects in memory."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class WorkerRecord:
 
 
 class WorkerRecords:
-    """Records by address, in the journal. `suspects` are the addresses of all suspects."""
+    """Records by address, in the journal: those of the last `most` workers."""
 
     def __init__(
         self,
@@ -69,23 +74,30 @@ class WorkerRecords:
         metrics: NodeMetrics,
         log: Any,
         test: DriftTest | None = None,
+        most: int = RECORDS_KEPT,
     ) -> None:
         self._journal = journal
         self._metrics = metrics
         self._log = log
         self._test = test or DriftTest()
+        self._most = most
         self._writing = trio.Lock()
-        self.suspects: set[str] = set()
+        self._suspects: dict[str, None] = {}
+
+    @property
+    def suspects(self) -> Set[str]:
+        """Addresses of suspects, as far as this run has seen or restored them."""
+        return self._suspects.keys()
 
     async def restore(self) -> None:
         """Learn from the journal who is a suspect."""
-        for event in await self._journal.replay(WorkerDrifted):
+        for event in reversed(await self._journal.newest(WorkerDrifted, ALARMS_KEPT)):
             self._show(event.worker, await self.of(event.worker))
 
     async def of(self, address: str) -> WorkerRecord:
         """The record of a worker; that of a stranger is empty."""
-        plain = await self._journal.state(_name(address))
-        return WorkerRecord() if plain is None else WorkerRecord.from_plain(plain)
+        kept = await self._journal.find(WorkerChecked, address)
+        return WorkerRecord() if kept is None else WorkerRecord.from_plain(kept.record)
 
     async def note(
         self, bundle: UnitBundle, verdict: Verdict, p_values: Mapping[int, Sequence[float]]
@@ -111,8 +123,14 @@ class WorkerRecords:
                 after[claim.address] = self._judged(old, status, p_values.get(stage, ()))
             drifted = [a for a in after if after[a].drift.alarms > before[a].drift.alarms]
             alarms = [WorkerDrifted(worker=a, bundle_id=verdict.bundle_id) for a in drifted]
-            state = {_name(address): record.to_plain() for address, record in after.items()}
-            await self._journal.record(counted, *alarms, state=state)
+            changes: list[JournalEvent | Forget | OnlyNewest] = [counted, *alarms]
+            for address, record in after.items():
+                checked = WorkerChecked(worker=address, record=record.to_plain())
+                changes += [Forget(WorkerChecked, checked.key), checked]
+            changes.append(OnlyNewest(WorkerChecked, self._most))
+            if alarms:
+                changes.append(OnlyNewest(WorkerDrifted, ALARMS_KEPT))
+            await self._journal.record(*changes)
         for address, record in after.items():
             self._show(address, record)
             if address in drifted:
@@ -140,11 +158,12 @@ class WorkerRecords:
 
     def _show(self, address: str, record: WorkerRecord) -> None:
         """Bring the set of suspects, and its metric, up to a record."""
+        self._suspects.pop(address, None)
         if record.suspect:
-            self.suspects.add(address)
-        else:
-            self.suspects.discard(address)
-        self._metrics.suspects.set(len(self.suspects))
+            self._suspects[address] = None
+        while len(self._suspects) > ALARMS_KEPT:
+            del self._suspects[next(iter(self._suspects))]
+        self._metrics.suspects.set(len(self._suspects))
 
 
 def p_values(
@@ -166,7 +185,3 @@ def p_values(
             p = profile.p_value(sum(scores) / len(scores), "score")
             found[last] = (*found.get(last, ()), p)
     return found
-
-
-def _name(address: str) -> str:
-    return f"worker:{address}"

@@ -60,6 +60,7 @@ class Answers:
         async with trio.open_nursery() as nursery:
             while True:
                 version = await self._follower.wait_changed(version)
+                self._busy &= self._follower.disputes.keys()
                 for dispute_id in self._follower.disputes.keys() - self._busy:
                     self._busy.add(dispute_id)
                     self._context.supervisor.keep(

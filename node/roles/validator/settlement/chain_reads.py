@@ -1,6 +1,7 @@
 """What a validator must read from the chain to judge an epoch: owners, the creator, the budget.
 
-The owner of a node never changes once it is set, so it is asked for once.
+The owner of a node never changes once it is set, nor does that of a pool, so they are asked for
+once. Those of many nodes and pools are kept; new ones push out what was not needed for longest.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from node.recent import Recent
 from node.settlement.history import PoolHistory
+from node.settlement.paid import PaidWork
 from proofs.encoding.leaves import SignedReceipt
 from proofs.settlement.audit import AuditFacts
 
@@ -27,21 +30,28 @@ class Budget:
 
 
 class ChainFacts:
-    """Reads facts; raises `ChainError`s."""
+    """Reads facts; raises `ChainError`s. `paid` knows what earlier epochs paid for. Owners of the
+    newest `nodes` and `pools` are kept."""
 
-    def __init__(self, chain: ChainClient) -> None:
+    def __init__(
+        self, chain: ChainClient, paid: PaidWork, nodes: int = 65_536, pools: int = 4096
+    ) -> None:
         self._chain = chain
-        self._owners: dict[str, str] = {}
-        self._creators: dict[int, str] = {}
+        self._paid = paid
+        self._owners: Recent[str, str] = Recent(nodes)
+        self._creators: Recent[int, str] = Recent(pools)
 
     async def owners(self, receipts: Iterable[SignedReceipt]) -> dict[str, str]:
         """Owners of all workers and counterparties; strangers are left out."""
         nodes = {item.receipt.worker for item in receipts}
         nodes |= {item.receipt.counterparty for item in receipts}
-        unknown = sorted(nodes - self._owners.keys())
-        if unknown:
-            self._owners |= await self._chain.nodes.owners_of(unknown)
-        return {node: self._owners[node] for node in nodes if node in self._owners}
+        known = {node: owner for node in nodes if (owner := self._owners.get(node)) is not None}
+        if unknown := sorted(nodes - known.keys()):
+            found = await self._chain.nodes.owners_of(unknown)
+            for node, owner in found.items():
+                self._owners.put(node, owner)
+            known |= found
+        return known
 
     async def budget(self, pool_id: int, committed: int) -> Budget:
         """The budget of a pool whose roots have promised `committed` wei so far."""
@@ -50,9 +60,11 @@ class ChainFacts:
 
     async def creator(self, pool_id: int) -> str:
         """The pool's owner."""
-        if pool_id not in self._creators:
-            self._creators[pool_id] = (await self._chain.pools.info(pool_id)).creator
-        return self._creators[pool_id]
+        creator = self._creators.get(pool_id)
+        if creator is None:
+            creator = (await self._chain.pools.info(pool_id)).creator
+            self._creators.put(pool_id, creator)
+        return creator
 
     async def settled_until(self, history: PoolHistory) -> bool:
         """Whether the last epoch known here stands on chain and cannot be undone any more. A root
@@ -69,11 +81,14 @@ class ChainFacts:
     async def before(
         self, history: PoolHistory, number: int, receipts: Iterable[SignedReceipt]
     ) -> AuditFacts:
-        """The facts by which epoch `number` is judged; earlier epochs' data must be here."""
+        """The facts by which epoch `number` with these receipts is judged; earlier epochs' data
+        must be here."""
+        receipts = list(receipts)
+        work = [(item.receipt.job_id, item.receipt.stage) for item in receipts]
         return AuditFacts(
             domain=self._chain.domain("ReceiptSettlement"),
             creator=await self.creator(history.pool_id),
             owners=await self.owners(receipts),
             earned=history.earned(number - 1),
-            paid=history.paid(number - 1),
+            paid=await self._paid.places(history.pool_id, work, number - 1),
         )

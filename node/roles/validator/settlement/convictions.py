@@ -19,7 +19,7 @@ import trio
 from chain.errors import ChainError
 from node.context import NodeContext
 from node.errors import InputError
-from node.onchain.receipt_domain import chain_refusals
+from node.onchain.validators import StakedPeers
 from node.retry import Backoff, tries
 from node.roles.validator.journal_events import ConvictionFound, VerdictSigned
 from node.roles.validator.settlement.quorum import NotEnough, collect
@@ -27,7 +27,6 @@ from node.roles.validator.settlement.turns import turn_of
 from node.wire.messages.settlement import ConvictRequest
 from node.wire.messages.verification import Countersigned
 from node.wire.methods import CONVICT
-from node.wire.peer_addresses import address_of_peer
 from node.wire.rpc import call, serve
 from p2p.errors import Refused
 from proofs.encoding.eip712 import Domain
@@ -42,7 +41,9 @@ if TYPE_CHECKING:
 
 SIGNATURE_TRIES = Backoff.every(10.0, most=6)
 MAX_WAITING = 256
-"""Convictions that wait for signatures; more are dropped."""
+"""Convictions that wait for their turn; more are dropped."""
+MAX_UNDER_WAY = 32
+"""Convictions for which signatures are asked at a time."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,15 @@ class Convictions:
     """Collects, gives and posts signatures on convictions."""
 
     def __init__(
-        self, context: NodeContext, chain: ChainClient, timing: ConvictionTiming | None = None
+        self,
+        context: NodeContext,
+        chain: ChainClient,
+        staked: StakedPeers,
+        timing: ConvictionTiming | None = None,
     ) -> None:
         self._context = context
         self._chain = chain
+        self._staked = staked
         self._timing = timing or ConvictionTiming()
         self._send, self._receive = trio.open_memory_channel[Conviction](MAX_WAITING)
 
@@ -98,12 +104,20 @@ class Convictions:
 
     async def run(self) -> None:
         """See convictions through until cancelled."""
-        serve(self._context.network, CONVICT, self._on_convict)
+        serve(self._context.network, CONVICT, self._on_convict, self._staked.require)
+        places = trio.Semaphore(MAX_UNDER_WAY)
         async with trio.open_nursery() as nursery:
             async for conviction in self._receive:
+                await places.acquire()
                 self._context.supervisor.task(
-                    nursery, "validator: conviction", self._see_through, conviction
+                    nursery, "validator: conviction", self._in_place, conviction, places
                 )
+
+    async def _in_place(self, conviction: Conviction, places: trio.Semaphore) -> None:
+        try:
+            await self._see_through(conviction)
+        finally:
+            places.release()
 
     async def _see_through(self, conviction: Conviction) -> None:
         """Have it signed and posted when this node's turn comes, if enough others found the
@@ -136,9 +150,6 @@ class Convictions:
 
     async def _on_convict(self, peer_id: str, request: ConvictRequest) -> Countersigned:
         """Sign what this node's own verdict says. Raises `Refused`."""
-        with chain_refusals():
-            if not await self._chain.validators.weight_of(address_of_peer(peer_id)):
-                raise Refused("not_a_validator", "only validators ask for convictions")
         try:
             conviction = Conviction.from_bytes(request.conviction)
         except (ProofError, ValueError) as exc:

@@ -11,18 +11,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import trio
 
 from node.context import NodeContext
 from node.errors import InputError
+from node.journal import OnlyNewest
 from node.onchain.receipt_domain import chain_refusals
+from node.onchain.validators import StakedPeers
 from node.roles.validator.journal_events import EpochCosigned
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.settlement.follower import SettlementFollower
 from node.wire.messages.settlement import Cosigned, CosignRequest
-from node.wire.peer_addresses import address_of_peer
 from p2p.errors import Refused
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import EpochRoot
@@ -32,8 +32,9 @@ from proofs.settlement.audit import audit
 from proofs.settlement.epoch import rate_is_fair
 from proofs.settlement.epoch_data import Epoch, rebuild
 
-if TYPE_CHECKING:
-    from chain.client import ChainClient
+COSIGNED_KEPT = 4096
+"""Epochs that this node signed which its journal remembers, for its operator. What is signed twice
+is the same, and whether it may be signed is asked of the chain each time."""
 
 Accepted = Mapping[bytes, tuple[SignedReceipt, ...]]
 """What this node has accepted in a pool and no epoch has paid: receipts by unit id."""
@@ -61,17 +62,17 @@ def torn_apart(epoch: Epoch, accepted: Accepted) -> bool:
 
 
 class Cosigner:
-    """Answers `cosign`."""
+    """Answers `cosign`, asked by whoever `staked` says validates."""
 
     def __init__(
         self,
         context: NodeContext,
-        chain: ChainClient,
+        staked: StakedPeers,
         follower: SettlementFollower,
         facts: ChainFacts,
     ) -> None:
         self._context = context
-        self._chain = chain
+        self.staked = staked
         self._follower = follower
         self._facts = facts
         self._busy = trio.Lock()
@@ -81,14 +82,12 @@ class Cosigner:
         self, peer_id: str, request: CosignRequest, accepted_in: Callable[[int], Accepted]
     ) -> Cosigned:
         """Sign, or name what is not accepted here. Raises `Refused`."""
-        with chain_refusals():
-            await self._require_validator(peer_id)
+        if peer_id in self._asking:
+            raise Refused("busy", "one epoch at a time")
         try:
             root = EpochRoot.from_bytes(request.root)
         except (ProofError, ValueError) as exc:
             raise Refused("bad_root", str(exc)) from exc
-        if peer_id in self._asking:
-            raise Refused("busy", "one epoch at a time")
         self._asking.add(peer_id)
         try:
             with chain_refusals():
@@ -145,14 +144,8 @@ class Cosigner:
         except InputError as exc:
             raise Refused("disk", str(exc)) from exc
         digest = root.digest(domain)
-        await self._context.journal.record(
-            EpochCosigned(
-                pool_id=root.pool_id, epoch=root.epoch, digest=digest, root=root.to_bytes()
-            )
+        signed = EpochCosigned(
+            pool_id=root.pool_id, epoch=root.epoch, digest=digest, root=root.to_bytes()
         )
+        await self._context.journal.record(signed, OnlyNewest(EpochCosigned, COSIGNED_KEPT))
         return Cosigned(signature=sign_digest(self._context.key, digest), unknown=())
-
-    async def _require_validator(self, peer_id: str) -> None:
-        address = address_of_peer(peer_id)
-        if not address or not await self._chain.validators.weight_of(address):
-            raise Refused("not_a_validator", f"{address or peer_id} does not validate on chain")

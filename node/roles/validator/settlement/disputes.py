@@ -66,15 +66,17 @@ class RootGuard:
             self._context.supervisor.keep(nursery, "settlement: answers", self._answers.run)
             while True:
                 version = await self._follower.wait_changed(version)
+                standing = set()
                 for history in list(self._follower.histories.values()):
                     entry = history.newest
                     if entry is None or self._follower.is_final(history, entry):
                         continue
-                    if (entry.posted, entry.block) not in self._seen:
-                        self._seen.add((entry.posted, entry.block))
+                    standing.add(seen := (entry.posted, entry.block))
+                    if seen not in self._seen:
                         self._context.supervisor.keep(
                             nursery, "settlement: audit", self._audit, history, entry
                         )
+                self._seen = standing  # what is final, or gone, is not looked at again
 
     async def _audit(self, history: PoolHistory, entry: PostedEpoch) -> None:
         """Go on until the root is judged or can no longer be disputed. A chain that does not answer
@@ -161,15 +163,16 @@ class RootGuard:
             match fault:
                 case CountedTwice(index=index, other_epoch=other_number, other_index=other_index):
                     other = entry if other_number == entry.number else history.get(other_number)
-                    if epoch is None or other is None or other.epoch is None:
+                    before = None if other is None else await self._follower.data(other)
+                    if epoch is None or other is None or before is None:
                         return False
                     await chain.disputes.prove_double_count(
                         posted,
                         epoch.leaf(index),
                         epoch.data.receipts[index].receipt,
                         other.posted,
-                        other.epoch.leaf(other_index),
-                        other.epoch.data.receipts[other_index].receipt,
+                        before.leaf(other_index),
+                        before.data.receipts[other_index].receipt,
                     )
                 case BadReceipt(index=index):
                     await chain.disputes.dispute_receipt(posted, index)

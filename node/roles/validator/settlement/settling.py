@@ -9,7 +9,7 @@ unit is forgotten, in memory and in the journal, once the root that paid it is f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import trio
@@ -22,6 +22,7 @@ from node.roles.validator.settlement.disputes import RootGuard
 from node.roles.validator.settlement.pending import PendingPool
 from node.roles.validator.settlement.proposer import Proposer
 from node.settlement.follower import SettlementFollower
+from node.settlement.paid import PaidWork
 from node.wire.messages.settlement import Cosigned, CosignRequest
 from node.wire.methods import COSIGN
 from node.wire.rpc import serve
@@ -53,11 +54,13 @@ class ValidatorSettlement:
         self,
         context: NodeContext,
         follower: SettlementFollower,
+        paid: PaidWork,
         parts: SettlementParts,
         recheck_seconds: float = RECHECK_SECONDS,
     ) -> None:
         self._context = context
         self._follower = follower
+        self._paid = paid
         self._parts = parts
         self._recheck = recheck_seconds
         self._accepted = AcceptedUnits(context.journal, context.log)
@@ -70,12 +73,14 @@ class ValidatorSettlement:
         self._arrived = trio.Event()
         self._known: dict[int, list[PostedRoot]] = {}
 
-    def accepted_other(self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes) -> bool:
+    async def accepted_other(
+        self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes
+    ) -> bool:
         """Whether the sender's unit was accepted in another bundle than this one, or paid so long
         ago that it was forgotten."""
         if self._accepted.knows(sender, unit_id):
             return self._accepted.accepted_other(sender, unit_id, bundle_id)
-        return self._follower.history(pool_id).has_paid(unit_id)
+        return bool(await self._paid_of(pool_id, [unit_id]))
 
     def has_room(self, pool_id: int) -> bool:
         """Whether the pool's accepted units that nobody has paid are few enough for another."""
@@ -87,7 +92,7 @@ class ValidatorSettlement:
     ) -> None:
         """Journal an accepted unit's receipts; a coming epoch pays them. Repeating is harmless."""
         if await self._accepted.accept(sender, unit_id, bundle_id, receipts):
-            self._take(sender, unit_id, tuple(receipts))
+            await self._take(sender, unit_id, tuple(receipts))
             if not receipts:
                 over = [self._free.popleft() for _ in range(len(self._free) - MOST_FREE)]
                 await self._accepted.settle(over)
@@ -96,12 +101,13 @@ class ValidatorSettlement:
         """What the journal holds; the follower says which of it was paid since."""
         self._free.clear()
         for sender, unit_id, receipts in await self._accepted.restore():
-            self._take(sender, unit_id, receipts)
+            await self._take(sender, unit_id, receipts)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Settle until cancelled. The follower must run already."""
-        self._drop_paid()
-        serve(self._context.network, COSIGN, self._on_cosign)
+        await self._drop_paid()
+        cosigner = self._parts.cosigner
+        serve(self._context.network, COSIGN, self._on_cosign, cosigner.staked.require)
         async with trio.open_nursery() as nursery:
             keep = self._context.supervisor.keep
             keep(nursery, "settlement: paid", self._watch_paid)
@@ -119,31 +125,39 @@ class ValidatorSettlement:
         version = -1
         while self.waiting:
             version = await self._follower.wait_changed(version)
-            self._drop_paid()
+            await self._drop_paid()
 
-    def _take(self, sender: str, unit_id: bytes, receipts: tuple[SignedReceipt, ...]) -> None:
+    async def _paid_of(self, pool_id: int, unit_ids: Collection[bytes]) -> set[bytes]:
+        """Which of a pool's units epochs have paid, as of the moment of the return."""
+        history, filled = self._follower.history(pool_id), -1
+        paid: set[bytes] = set()
+        while filled != history.filled_to:
+            filled = history.filled_to
+            paid = await self._paid.units(pool_id, unit_ids, filled)
+        return paid
+
+    async def _take(self, sender: str, unit_id: bytes, receipts: tuple[SignedReceipt, ...]) -> None:
         if not receipts:
             self._free.append((sender, unit_id))
             return
         pool_id = receipts[0].receipt.pool_id
         pool = self._pools.setdefault(pool_id, PendingPool(pool_id))
-        history = self._follower.history(pool_id)
         self._senders[pool_id, unit_id] = sender
-        if history.has_paid(unit_id):
-            self._paid_by[pool_id, unit_id] = history.last
+        if await self._paid_of(pool_id, [unit_id]):
+            self._paid_by[pool_id, unit_id] = self._follower.history(pool_id).last
         else:
             self._paid_by.pop((pool_id, unit_id), None)
             pool.take(unit_id, receipts, self._context.now())
         self._arrived.set()
         self._arrived = trio.Event()
 
-    def _drop_paid(self) -> None:
+    async def _drop_paid(self) -> None:
         """Forget what the chain has paid by now."""
-        for pool in self._pools.values():
-            history = self._follower.history(pool.pool_id)
-            paid = [unit_id for unit_id in pool.units if history.has_paid(unit_id)]
+        for pool in list(self._pools.values()):
+            paid = await self._paid_of(pool.pool_id, list(pool.units))
             pool.paid(paid, self._context.now())
-            self._paid_by |= {(pool.pool_id, unit_id): history.last for unit_id in paid}
+            last = self._follower.history(pool.pool_id).last
+            self._paid_by |= {(pool.pool_id, unit_id): last for unit_id in paid}
 
     async def _forget_final(self) -> None:
         """Forget units that a root has paid which can no longer be taken away."""
@@ -165,7 +179,7 @@ class ValidatorSettlement:
             if any(roots[p][: len(before)] != before for p, before in self._known.items()):
                 await self.restore()  # a root is gone: what it paid waits again
             self._known = roots
-            self._drop_paid()
+            await self._drop_paid()
             await self._forget_final()
             version = await self._follower.wait_changed(version)
 

@@ -24,7 +24,9 @@ class UnpaidSettlement:
     def __init__(self, accepted: AcceptedUnits) -> None:
         self._accepted = accepted
 
-    def accepted_other(self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes) -> bool:
+    async def accepted_other(
+        self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes
+    ) -> bool:
         """Whether the sender's unit was accepted in another bundle than this one."""
         return self._accepted.accepted_other(sender, unit_id, bundle_id)
 

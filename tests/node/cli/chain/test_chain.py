@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from node.config.networkfile import NetworkFile
+from node.config.networkfile import ChainTable, NetworkFile
 from node.onchain.devchain import deployer_key_path
 from tests.paths import ROOT
 
@@ -84,6 +84,16 @@ def test_the_faucet_gives_gas_and_tokens(chain: dict[str, Any]) -> None:
 
 
 @pytest.mark.network
+def test_any_address_is_funded_once(chain: dict[str, Any], network_file: Path, cli: Any) -> None:
+    other = "0x" + "34" * 20
+    shown = cli("chain", "fund", other, "--network-file", str(network_file))
+    assert (shown.code, shown.err) == (0, "")
+    assert "1 ETH and 10000 PRIME" in shown.out
+    again = cli("chain", "fund", other, "--network-file", str(network_file))
+    assert "nothing, it has enough" in again.out
+
+
+@pytest.mark.network
 def test_the_validator_role_is_granted(chain: dict[str, Any], network_file: Path, cli: Any) -> None:
     for _ in range(2):
         shown = cli("chain", "grant", ADDRESS, "--network-file", str(network_file))
@@ -108,7 +118,7 @@ def test_a_taken_port_is_one_line(chain: dict[str, Any], tmp_path: Path, cli: An
         (["chain", "dev", "--backend", "geth"], "auto, anvil or py-evm"),
         (["chain", "dev", "--validator", "bob"], "bob: not an address"),
         (["chain", "grant", "0x12"], "0x12: not an address"),
-        (["chain", "dev", "--host", "0.0.0.0", "--port", "0"], "loopback"),
+        (["chain", "dev", "--host", "0.0.0.0", "--port", "0"], "private network"),
     ],
 )
 def test_bad_arguments_start_nothing(
@@ -122,9 +132,18 @@ def test_bad_arguments_start_nothing(
     assert not file.exists()
 
 
-def test_granting_without_a_chain_says_so(cli: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["grant", "fund"])
+def test_without_a_chain_it_says_so(cli: Any, tmp_path: Path, command: str) -> None:
     file = tmp_path / "network.toml"
     NetworkFile().save(file)
-    shown = cli("chain", "grant", ADDRESS, "--network-file", str(file))
+    shown = cli("chain", command, ADDRESS, "--network-file", str(file))
     assert shown.code == 3
     assert "prime-node chain dev" in shown.err
+
+
+def test_a_chain_without_a_faucet_says_who_needs_what(cli: Any, tmp_path: Path) -> None:
+    file = tmp_path / "network.toml"
+    NetworkFile(chain=ChainTable(rpc_url="http://127.0.0.1:1", chain_id=1)).save(file)
+    shown = cli("chain", "fund", ADDRESS, "--network-file", str(file))
+    assert shown.code == 3
+    assert f"its chain has no faucet (send gas money and tokens to {ADDRESS})" in shown.err

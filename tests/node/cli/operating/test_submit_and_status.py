@@ -13,14 +13,18 @@ from typing import Any
 import pytest
 import trio
 
+from node.cli.operating.api_client import ApiClient, ApiError
 from node.config.datadir import DataDir, NodeStatusFile
 from node.http import create_app, serve_http
 from node.http.view import (
     Completion,
     GroupInfo,
     JobInfo,
+    JobRefused,
     JobRequest,
+    JobTaken,
     NodeInfo,
+    PromptProblem,
     Rejection,
     StageInfo,
     Status,
@@ -37,6 +41,7 @@ class OneJobView:
         self.job_request: JobRequest | None = None
         self.asked = 0
         self.fails = False
+        self.refusals: tuple[PromptProblem, ...] = ()
 
     async def status(self) -> Status:
         return Status(
@@ -72,17 +77,23 @@ class OneJobView:
     async def rejections(self) -> Sequence[Rejection]:
         return [Rejection(unit_id="cd" * 32, at=1.0, reason="null proof", peer_id="16UiuGuilty")]
 
-    async def submit(self, job: JobRequest) -> str:
+    async def submit(self, job: JobRequest, all_or_nothing: bool) -> JobTaken:
+        if all_or_nothing and self.refusals:
+            raise JobRefused("bad_prompt", "prompt 2: too long", 422, 1, self.refusals)
         self.job_request = job
-        return "job-1"
+        refused = len(self.refusals)
+        accepted = len(job.prompts) - refused
+        return JobTaken(job_id="job-1", accepted=accepted, refused=refused, refusals=self.refusals)
 
     async def newest_work(self, limit: int) -> tuple[Sequence[WorkInfo], int]:
         units = await self.work(0, 1200)
         return units[-limit:], len(units)
 
-    async def submit_stream(self, lines: AsyncIterable[bytes], key: str) -> str:
+    async def submit_stream(
+        self, lines: AsyncIterable[bytes], key: str, all_or_nothing: bool
+    ) -> JobTaken:
         prompts = tuple([parse_prompt(line.decode(), "") async for line in lines if line])
-        return await self.submit(JobRequest(prompts=prompts, key=key))
+        return await self.submit(JobRequest(prompts=prompts, key=key), all_or_nothing)
 
     async def job(self, job_id: str, first: int, limit: int) -> JobInfo | None:
         assert self.job_request is not None
@@ -90,7 +101,16 @@ class OneJobView:
         total = len(self.job_request.prompts)
         done = min(self.asked, total)
         if self.fails:
-            return JobInfo(job_id=job_id, state="failed", prompts=total, error="no worker left")
+            reason = "hidden states are not finite"
+            failures = (PromptProblem(index=1, id="b", reason=reason),)
+            return JobInfo(
+                job_id=job_id,
+                state="failed",
+                prompts=total,
+                failed=1,
+                error=reason,
+                failures=failures,
+            )
         results = tuple(
             Completion(index=n, id=f"p{n}", text=f"answer {n}", finish_reason="eos")
             for n in range(done)
@@ -153,7 +173,43 @@ async def test_a_failed_job_is_a_failed_command(cli: Any, tmp_path: Path, prompt
     async with running_node(tmp_path / "n", view) as data:
         shown = await in_thread(cli, "submit", str(prompts), "--data-dir", str(data.path), "--wait")
     assert shown.code == 1
-    assert "error: job job-1 failed: no worker left" in shown.err
+    assert "error: job job-1: 1 of 2 prompts failed: hidden states are not finite" in shown.err
+    assert "prompt 2 (b) failed: hidden states are not finite" in shown.out
+
+
+async def test_prompts_that_cannot_be_run_are_named(
+    cli: Any, tmp_path: Path, prompts: Path
+) -> None:
+    view = OneJobView()
+    view.refusals = (PromptProblem(index=1, reason="too long"),)
+    async with running_node(tmp_path / "n", view) as data:
+        command = ("submit", str(prompts), "--data-dir", str(data.path))
+        shown = await in_thread(cli, *command)
+        assert shown.code == 0
+        assert shown.out == "prompt 2 is refused: too long\njob job-1: 1 prompts accepted\n"
+        as_json = json.loads((await in_thread(cli, *command, "--json")).out)
+        assert (as_json["accepted"], as_json["refusals"][0]["index"]) == (1, 1)
+        view.job_request = None
+        whole = await in_thread(cli, *command, "--all-or-nothing")
+        assert whole.code == 3
+        assert view.job_request is None
+        assert "prompt 2 is refused: too long" in whole.out
+        assert "prompt 2: too long" in whole.err
+
+
+async def test_a_body_over_the_limit_is_bad_input_with_a_hint(tmp_path: Path) -> None:
+    """Over a real connection, of which the server stops reading half-way."""
+    async with running_node(tmp_path / "n", OneJobView()) as data:
+        url, token = data.read_status().http_url, data.read_api_token()
+
+        def post() -> None:
+            with ApiClient(url, token) as client:
+                client.post("/v1/jobs", {"prompts": ["x" * 10_000_000]})
+
+        with trio.fail_after(60), pytest.raises(ApiError, match="at most 8388608 bytes") as caught:
+            await trio.to_thread.run_sync(post)
+    assert caught.value.exit_code == 3
+    assert "JSON Lines" in caught.value.hint
 
 
 async def test_without_the_token_the_way_to_it_is_said(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence as Seq
 
 from node.roles.orchestrator.coordinator.commands import (
@@ -82,7 +83,9 @@ class Pool:
             sequences_in_flight=sequences_in_flight,
             verify_timeout=60.0,
         )
-        self.coordinator = Coordinator(policy, planner, identity=b"test", limits=limits)
+        self.coordinator = Coordinator(
+            policy, planner, identity=b"test", draw=random.Random(0).random, limits=limits
+        )
         self.pool = self.coordinator.pool
         self.now = 0.0
         self.commands: list[Command] = []

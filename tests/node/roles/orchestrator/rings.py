@@ -55,7 +55,9 @@ class Rings:
         self._up: dict[bytes, float] = {}
         self._dripped: dict[bytes, float] = {}
         policy = Policy(stages=3, formation_wait=10.0, sequences_in_flight=1)
-        self.coordinator = Coordinator(policy, self._plan, identity=b"rings")
+        self.coordinator = Coordinator(
+            policy, self._plan, identity=b"rings", draw=random.Random(self.seed).random
+        )
         for number in range(self.workers):
             self.feed(PeerAnnounced(self.name(number), 1 << 30, 0.01, None, ""))
             self.feed(PeerJoined(self.name(number), "0x", "0x"))

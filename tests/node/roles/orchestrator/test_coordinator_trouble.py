@@ -197,7 +197,7 @@ def test_a_rejected_unit_is_judged_anew_by_all_and_old_opinions_are_forgotten() 
 
 
 def test_strangers_do_not_grow_the_tables_without_end() -> None:
-    pool = Pool(limits=PoolLimits(members=5, invites=4))
+    pool = Pool(limits=PoolLimits(members=4, invites=4))
     pool.up()
     invited = 0
     for number in range(50):
@@ -207,7 +207,7 @@ def test_strangers_do_not_grow_the_tables_without_end() -> None:
             if isinstance(command, InviteWorker):
                 invited += 1
                 pool.feed(PeerDeclined(command.peer_id, "no"))
-    assert len(pool.pool.members) == 5
+    assert len(pool.pool.members) == 4
     assert set(WORKERS) <= set(pool.pool.members)
     assert invited == 50
     waits = []

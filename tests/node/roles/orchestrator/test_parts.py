@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
@@ -25,6 +26,7 @@ from proofs.evidence.sequence import FinishReason
 
 class Words:
     eos_ids = (2,)
+    special: ClassVar[dict[str, int]] = {"<end>": 7}
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         return [len(word) for message in messages for word in message["content"].split()]
@@ -42,23 +44,19 @@ CUTTER = JobCutter(Words(), b"m" * 32, "tiny", context_length=16, unit_size=2, v
 
 def test_the_same_job_is_cut_into_the_same_units() -> None:
     prompts = tuple(prompt(f"p {i}", seed=i, max_tokens=4) for i in range(5))
-    units = CUTTER.cut("job", 0, prompts)
-    assert units == CUTTER.cut("job", 0, prompts[:2]) + CUTTER.cut("job", 2, prompts[2:])
+    units = CUTTER.cut("job", 0, prompts).units
+    parts = CUTTER.cut("job", 0, prompts[:2]), CUTTER.cut("job", 2, prompts[2:])
+    assert units == [unit for part in parts for unit in part.units]
     assert [len(unit.sequences) for unit in units] == [2, 2, 1]
     assert len({s.sequence_id for unit in units for s in unit.sequences}) == 5
     assert job_id_of("", prompts) != job_id_of("", prompts[:4])
     assert job_id_of("key", prompts) == job_id_of("key")
 
 
-def test_a_prompt_over_the_context_is_named() -> None:
-    with pytest.raises(InputError, match="prompt 2: 2 tokens \\+ 15 new"):
-        CUTTER.cut("k", 0, (prompt(max_tokens=14), prompt(max_tokens=15)))
-
-
 def test_a_unit_goes_through_its_row_unchanged() -> None:
     first = prompt(max_tokens=4, stop=["x"], temperature=0.5, seed=7)
-    asked = (first, prompt("other", max_tokens=4))
-    (unit,) = CUTTER.cut("k", 0, asked)
+    asked = (first, prompt("other", max_tokens=4, metadata={"a": [1, None]}))
+    ((unit, numbered),) = CUTTER.cut("k", 6, asked).parts
     ended = unit.sequences[0].ended(1, FinishReason.EOS, (65, 2))
     grown = replace(
         unit,
@@ -73,10 +71,10 @@ def test_a_unit_goes_through_its_row_unchanged() -> None:
         history=("rejected: off",),
     )
     put = PutUnit.of(grown)
-    prompts = unpack_prompts(pack_prompts(asked))
-    assert prompts == asked
-    row = UnitRow(1, b"", 1, 0, 2, put.state, put.attempt, put.tokens, 0, b"", put.packed)
-    again = with_outcome(CUTTER.unit("k", 0, prompts), row)
+    prompts = unpack_prompts(pack_prompts(numbered))
+    assert prompts == ((6, asked[0]), (7, asked[1]))
+    row = UnitRow(1, b"", 1, 6, 7, 2, put.state, put.attempt, put.tokens, 0, b"", put.packed)
+    again = with_outcome(CUTTER.unit("k", prompts), row)
     assert again == grown
 
 
@@ -94,7 +92,7 @@ def test_a_unit_goes_through_its_row_unchanged() -> None:
 def test_the_text_ends_before_a_stop_string_and_without_the_final_eos(
     ids: tuple[int, ...], text: str
 ) -> None:
-    (unit,) = CUTTER.cut("k", 0, (prompt(max_tokens=4, stop=["X", "Y"]),))
+    (unit,) = CUTTER.cut("k", 0, (prompt(max_tokens=4, stop=["X", "Y"]),)).units
     assert CUTTER.text(replace(unit.sequences[0], output_ids=ids)) == text
 
 

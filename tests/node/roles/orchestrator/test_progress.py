@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
@@ -26,6 +27,7 @@ class Letters:
     """Token i is the letter of code i."""
 
     eos_ids = (EOS,)
+    special: ClassVar[dict[str, int]] = {}
 
     def encode_chat(self, messages: list[dict[str, str]]) -> list[int]:
         return [1]
@@ -93,8 +95,8 @@ def tokens(offset: int, *ids: int) -> TokenRun:
     return TokenRun(sequence_id=bytes(16), offset=offset, ids=ids)
 
 
-def end(reason: FinishReason, *ids: int) -> FinishedRun:
-    return FinishedRun(sequence_id=bytes(16), reason=reason, ids=ids)
+def end(reason: FinishReason, *ids: int, offset: int = 0) -> FinishedRun:
+    return FinishedRun(sequence_id=bytes(16), reason=reason, offset=offset, ids=ids)
 
 
 TOKEN = st.one_of(st.sampled_from([EOS, VOCAB, 77, 78]), st.integers(65, 72))
@@ -103,7 +105,12 @@ GROWN = st.builds(lambda more: [*TRUTH, *more], st.lists(TOKEN, max_size=3))
 IDS = st.one_of(FORGED, GROWN, st.builds(lambda n: list(TRUTH[:n]), st.integers(1, MAX)))
 RUNS = st.one_of(
     st.builds(lambda at, ids: tokens(at, *ids), st.integers(0, MAX + 1), IDS),
-    st.builds(lambda why, ids: end(why, *ids), st.sampled_from(list(FinishReason)), IDS),
+    st.builds(
+        lambda why, ids, at: end(why, *ids[at:], offset=at),
+        st.sampled_from(list(FinishReason)),
+        IDS,
+        st.integers(0, 3),
+    ),
 )
 
 
@@ -142,7 +149,7 @@ def test_whatever_is_reported_the_text_of_a_row_is_that_of_its_ids(
         ([end(FinishReason.LENGTH, *TRUTH, 66, 66)], "8 tokens where at most 6"),
         ([tokens(2, *TRUTH)], "8 tokens where at most 6"),
         ([tokens(2, 70, EOS, 70)], "goes on after the end-of-sequence token at 3"),
-        ([tokens(2, EOS), end(FinishReason.LENGTH, 65, 66, EOS)], "but says 'length'"),
+        ([tokens(3, EOS), end(FinishReason.LENGTH, 65, 66, 67, EOS)], "but says 'length'"),
         ([tokens(2, VOCAB)], "a token that the model does not have"),
         ([end(FinishReason.LENGTH, *TRUTH[:5], VOCAB)], "a token that the model does not have"),
         ([end(FinishReason.LENGTH, *TRUTH[:5])], "'length' after 5 of 6"),
@@ -181,6 +188,44 @@ def test_runs_of_one_report_follow_one_another_and_contradictions_change_nothing
         ring.report(tokens(3, EOS), tokens(4, 66))
     ring.report(end(FinishReason.LENGTH, *TRUTH))
     assert ring.row()["completion"] == "ABCDEF"
+
+
+class Counting(Letters):
+    """Counts what it is asked for."""
+
+    decoded = 0
+
+    def decode(self, ids) -> str:
+        type(self).decoded += 1
+        return super().decode(ids)
+
+
+def test_an_end_brings_what_was_not_told_before_and_a_repetition_costs_nothing() -> None:
+    ring = Ring.up()
+    ring.report(tokens(0, 65))
+    ring.report(end(FinishReason.LENGTH, *TRUTH[3:], offset=3))  # a gap says nothing
+    assert ring.sequence.output_ids == (65,)
+    with pytest.raises(BadReport, match="1 of 6 tokens"):
+        ring.report(end(FinishReason.LENGTH, offset=1))
+    cutter = replace(CUTTER, tokenizer=Counting())
+    (group,) = ring.pool.pool.groups.values()
+    report = Progress(
+        ref=StageRef(group_id=group.group_id, generation=group.generation, stage=0),
+        tokens=(),
+        finished=(
+            *(end(FinishReason.STOP, 66, 77, 78),) * 500,  # other than was told before
+            *(end(FinishReason.STOP, 77, 78, offset=1),) * 500,
+        ),
+    )
+    (event,) = progress_events(report, ring.pool.pool, cutter.output_fault)
+    assert Counting.decoded == 1
+    ring.pool.feed(event)
+    assert ring.row()["completion"] == "A"
+
+
+def test_an_end_without_any_token_is_a_lie() -> None:
+    with pytest.raises(BadReport, match="without a token"):
+        Ring.up().report(end(FinishReason.STOP))
 
 
 def test_an_honest_stop_is_cut_before_its_string() -> None:

@@ -17,6 +17,7 @@ from node.roles.validator.journal_events import (
     RowsAsked,
     UnitAccepted,
     VerdictSigned,
+    WorkerChecked,
     WorkerDrifted,
 )
 
@@ -40,6 +41,7 @@ EVENTS: list[tuple[JournalEvent, str]] = [
     (ConvictionFound(bundle_id=ID, conviction=b"c"), ID.hex()),
     (EpochCosigned(pool_id=3, epoch=4, digest=b"d" * 32, root=b"r"), "3:4:" + (b"d" * 32).hex()),
     (BundleCounted(bundle_id=ID), ID.hex()),
+    (WorkerChecked(worker="0xaa", record={"verified": 3, "drift": {"units": 3}}), "0xaa"),
     (WorkerDrifted(worker="0xaa", bundle_id=ID), "0xaa:" + ID.hex()),
 ]
 

@@ -110,6 +110,8 @@ class VerdictEvents:
     def _accept(self, unit: Unit, summary: dict[str, object]) -> list[Command]:
         accepted = unit.to(UnitState.ACCEPTED, verdict=summary)
         self._tables.units[unit.unit_id] = accepted
+        plan = self._tables.plan_of(unit)
+        self._tables.served(stage.peer_id for stage in (plan.stages if plan else ()))
         return [_forget(unit), RecordUnit(accepted)]
 
     def _reject(self, unit: Unit, last: Opinion, now: float) -> list[Command]:

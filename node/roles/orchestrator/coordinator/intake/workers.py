@@ -18,6 +18,9 @@ from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import Member, MemberState
 from node.roles.orchestrator.coordinator.pool import PoolTables
 
+PROMPT = 2.0
+"""Seconds within which a refused invite held nobody up."""
+
 
 class WorkerEvents:
     """Applies them to a pool's tables. Everything that follows is for the reconciliation."""
@@ -45,17 +48,19 @@ class WorkerEvents:
 
     def _announced(self, event: PeerAnnounced) -> None:
         members = self._tables.members
-        if event.peer_id not in members and not self._tables.room_for_member():
+        if event.peer_id not in members and not self._tables.room_for_member(event.standing):
             return
         known = members.get(event.peer_id, Member(event.peer_id))
         if known.state is MemberState.DEAD:
-            known = known.to(MemberState.DISCOVERED)
+            known = known.seen_again()
         members[event.peer_id] = replace(
             known,
             memory_bytes=event.memory_bytes,
             layer_seconds=event.layer_seconds,
             location=event.location,
             region=event.region,
+            subnet=event.subnet,
+            standing=event.standing,
         )
 
     def _joined(self, event: PeerJoined, now: float) -> None:
@@ -66,36 +71,48 @@ class WorkerEvents:
             member.to(MemberState.HEALTHY),
             address=event.address,
             provider=event.provider,
-            declined=0,
         )
+        self._make_room(now)
         if self._tables.first_usable is None:
             self._tables.first_usable = now
 
     def _declined(self, event: PeerDeclined, now: float) -> None:
         member = self._tables.members.get(event.peer_id)
         if member is not None and member.state is MemberState.INVITED:
+            if event.took >= PROMPT:
+                self._tables.lapsed(member, now)
             self._tables.members[event.peer_id] = member.declines(now, event.reason)
+
+    def _make_room(self, now: float) -> None:
+        """Of too many workers that have joined and never served, the one that had its chance for
+        longest leaves, of the most crowded subnet. Nobody with a stake, and nobody in a group."""
+        members = self._tables.members
+        if members.idle.size > self._tables.limits.idle:
+            leaves = members.idle.most_crowded(newest=False, spare=self._tables.taken())
+            if leaves is not None:
+                members[leaves] = members[leaves].lost(now, "others were waiting for its place")
 
     def _pinged(self, event: PeerPinged, now: float) -> None:
         member = self._tables.members.get(event.peer_id)
         if member is None:
             return
-        after = member.pinged(event.ok)
+        after = member.pinged(event.ok, now)
         self._tables.members[event.peer_id] = after
         if after.state is MemberState.DEAD and member.state is not MemberState.DEAD:
-            self._lost(event.peer_id, after.reason, now)
+            self._lost(member, after.reason, now)
 
     def _gone(self, event: PeerGone, now: float) -> None:
         member = self._tables.members.get(event.peer_id)
         if member is None or MemberState.DEAD not in member.may:
             return
-        self._tables.members[event.peer_id] = member.to(MemberState.DEAD, reason=event.reason)
-        self._lost(event.peer_id, event.reason, now)
+        self._tables.members[event.peer_id] = member.lost(now, event.reason)
+        self._lost(member, event.reason, now)
 
-    def _lost(self, peer_id: str, reason: str, now: float) -> None:
+    def _lost(self, member: Member, reason: str, now: float) -> None:
         """Whoever leaves rings again and again need not be in one."""
-        if self._tables.release(peer_id, reason, now):
-            self._tables.incident((peer_id,), f"it keeps leaving its ring: {reason}", now)
+        self._tables.lapsed(member, now)
+        if self._tables.release(member.peer_id, reason, now):
+            self._tables.incident((member.peer_id,), f"it keeps leaving its ring: {reason}", now)
 
     def _up(self, event: GroupUp, now: float) -> None:
         group = self._tables.current(event.group_id, event.generation, GroupState.LOADING)

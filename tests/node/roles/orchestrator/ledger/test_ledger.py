@@ -11,13 +11,13 @@ import pytest
 import trio
 import trio.testing
 
-from node.errors import InputError
 from node.journal import AsyncJournal, open_journal
 from node.journal.writer import WriterLimits
 from node.prompts import Prompt
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.jobs.beacon import Beacon
 from node.roles.orchestrator.jobs.cutting import JobCutter
+from node.roles.orchestrator.jobs.refusals import PromptsRefused
 from node.roles.orchestrator.ledger import queries
 from node.roles.orchestrator.ledger.ledger import WorkLedger
 from node.roles.orchestrator.ledger.rows import RowState
@@ -61,9 +61,9 @@ async def put(journal: AsyncJournal, ledger: WorkLedger, *units: Unit) -> None:
 
 async def test_what_waits_is_read_in_order_and_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, ledger):
-        assert await ledger.submit("job", batches(21))
-        assert not await ledger.submit("job", batches(21))
-        assert await ledger.submit("later", batches(2))
+        assert (await ledger.submit("job", batches(21)))[1]
+        assert not (await ledger.submit("job", batches(21)))[1]
+        assert (await ledger.submit("later", batches(2)))[1]
         job = ledger.jobs["job"]
         assert (job.prompts, job.units[RowState.QUEUED], job.finished) == (21, 11, False)
         found: list[str] = []
@@ -135,8 +135,8 @@ async def test_a_job_that_is_refused_half_way_leaves_nothing(tmp_path: Path) -> 
         yield [Prompt.model_validate({"prompt": "x", "max_tokens": 64})]
 
     async with opened(tmp_path) as (_, ledger):
-        with pytest.raises(InputError, match="prompt 9"):
-            await ledger.submit("job", spoilt())
+        with pytest.raises(PromptsRefused, match="prompt 9"):
+            await ledger.submit("job", spoilt(), all_or_nothing=True)
         assert await ledger.read(queries.after_cursor(0, 10)) == []
         assert await ledger.submit("job", batches(2))
 
@@ -145,7 +145,7 @@ async def test_a_job_that_was_cut_off_is_dropped_at_the_next_start(tmp_path: Pat
     from node.roles.orchestrator.ledger.writes import AddUnits, OpenJob
 
     async with opened(tmp_path) as (journal, _):
-        row = (b"u" * 32, 0, 1, b"")
+        row = (b"u" * 32, 0, 0, 1, b"")
         await journal.write(OpenJob("job", CUTTER.model_id), AddUnits("job", [row]))
     async with opened(tmp_path) as (_, ledger):
         assert not ledger.jobs
@@ -156,7 +156,7 @@ async def test_what_an_earlier_attempt_left_is_no_part_of_a_job(tmp_path: Path) 
     from node.roles.orchestrator.ledger.writes import AddUnits, OpenJob
 
     async with opened(tmp_path) as (journal, ledger):
-        row = (b"u" * 32, 0, 1, b"")
+        row = (b"u" * 32, 0, 0, 1, b"")
         await journal.write(OpenJob("job", CUTTER.model_id), AddUnits("job", [row]))
         assert await ledger.submit("job", batches(2))
         found = await ledger.read(queries.after_cursor(0, 10))

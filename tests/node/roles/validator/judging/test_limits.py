@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -14,6 +15,7 @@ from node.errors import InputError
 from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.limits import (
+    MOST_POOLS,
     LimitsByPool,
     NoPoolThresholds,
     PoolThresholds,
@@ -107,6 +109,23 @@ async def test_a_profile_is_fetched_by_its_id_once_and_kept(tmp_path: Path) -> N
     again = Blobs()
     assert (await limits(tmp_path, Chain(ID.hex()), again).of(bundle())).profile == PROFILE
     assert (blobs.asked, again.asked) == (1, 0)
+
+
+async def test_pools_without_end_leave_a_bounded_trace(tmp_path: Path) -> None:
+    folder, log = profiles_folder(tmp_path), structlog.get_logger("test")
+    folder.mkdir()
+    (folder / "mine.toml").write_text(PROFILE.model_copy(update={"fpr": 0.01}).to_toml())
+    for number in range(4):
+        profile = PROFILE.model_copy(update={"model_name": f"tiny {number}"})
+        chain: Any = Chain(profile.profile_id.hex())
+        blobs = Blobs(profile.to_bytes())
+        known = LimitsByPool(ThresholdsOnChain(chain), blobs, "fp32", tmp_path, log, fetched=2)
+        assert (await known.of(bundle())).profile == profile  # kept or not
+    assert len(list(folder.iterdir())) == 3
+    assert (folder / "mine.toml").exists()
+    for pool_id in range(MOST_POOLS + 9):
+        known._names.put(pool_id, "fp32")
+    assert len(known._names) == MOST_POOLS
 
 
 @pytest.mark.parametrize("content", [None, b"junk"])

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from node.onchain.blocks import Blocks
+from node.roles.validator.journal_events import WorkerChecked
 from node.roles.validator.judging.reputation import (
     SUSPECT_UNITS,
     WorkerRecord,
@@ -181,13 +182,37 @@ async def test_records_count_a_bundle_once_and_survive_a_restart(tmp_path: Path)
         assert (await records.of(worker)).is_newcomer()
 
 
+def renamed(made: UnitBundle, number: int) -> UnitBundle:
+    """The unit, each stage worked on by somebody of whom nobody has heard."""
+    stages = [
+        claim.model_copy(update={"address": f"0x{number:038x}{stage:02x}"})
+        for stage, claim in enumerate(made.stages)
+    ]
+    return made.model_copy(update={"stages": tuple(stages)})
+
+
+async def test_a_crowd_of_addresses_keeps_no_more_records_than_there_may_be(tmp_path: Path) -> None:
+    made, count = unit(), 20
+    worker, verdict = made.stages[0].address, verdict_on(made)
+    async with open_context(tmp_path) as context:
+        records = WorkerRecords(context.journal, context.metrics, context.log, most=8)
+        for number in range(count):
+            for bundle_id, work in ((number, renamed(made, number)), (100 + number, made)):
+                said = verdict.model_copy(update={"bundle_id": bytes([bundle_id]) * 32})
+                await records.note(work, said, {})
+        assert (await records.of(worker)).verified == count  # who goes on working is remembered
+        assert (await records.of(renamed(made, 0).stages[0].address)).verified == 0
+    async with open_context(tmp_path) as context:
+        assert len(await context.journal.replay(WorkerChecked)) == 8
+
+
 async def test_drift_makes_a_suspect_and_nothing_else(tmp_path: Path) -> None:
     made = unit()
     worker, other = made.stages[0].address, made.stages[1].address
     async with open_context(tmp_path) as context:
         records = records_of(context, DriftTest(alpha=1e-3))
         await establish(records, PROBATION, (0.4, 0.6))
-        assert records.suspects == set()
+        assert not records.suspects
         verdict = verdict_on(made)
         for number in range(4):
             await note(records, unit(number), verdict, {0: (0.001, 0.002), 1: (0.5,)})
@@ -203,7 +228,7 @@ async def test_drift_makes_a_suspect_and_nothing_else(tmp_path: Path) -> None:
         assert records.suspects == {worker}  # the same bundles as before: nothing new
         for number in range(SUSPECT_UNITS):
             await note(records, unit(5000 + number), verdict, {0: (0.5,)})
-        assert records.suspects == set()
+        assert not records.suspects
 
 
 def test_p_values_are_of_each_stage_and_the_last_one_samples() -> None:

@@ -57,7 +57,7 @@ def save_gguf_tokenizer(file: Path, folder: Path) -> None:
     settings = parse_json(path.read_bytes())
     for volatile in ("name_or_path", "is_local", "local_files_only"):
         settings.pop(volatile, None)
-    path.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def gguf_tensors(file: Path, causal: Any) -> Iterator[tuple[str, torch.Tensor]]:
@@ -68,7 +68,8 @@ def gguf_tensors(file: Path, causal: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
     Raises:
         InvalidModel: the file is not well-formed GGUF.
-        UnsupportedModel: its tensors need a conversion that only works on the whole file.
+        UnsupportedModel: its tensors need a conversion that only works on the whole file, or there
+            is one that transformers does not read.
     """
     try:
         reader = GGUFReader(str(file))
@@ -87,5 +88,12 @@ def gguf_tensors(file: Path, causal: Any) -> Iterator[tuple[str, torch.Tensor]]:
         )
         if whole["tensors"]:
             raise UnsupportedModel(f"{file}: {architecture} experts cannot be read one at a time")
-        if (name := names.get(result.name)) is not None:
-            yield name, torch.from_numpy(np.array(result.weights, dtype=np.float32, order="C"))
+        name = names.get(result.name)
+        if name is None:
+            if stored.name == "rope_freqs.weight" and bool(np.all(result.weights == 1.0)):
+                continue  # factors of the rotary frequencies that change none
+            raise UnsupportedModel(
+                f"{file}: nothing here reads its tensor {stored.name}; give the checkpoint that "
+                "the file was made from"
+            )
+        yield name, torch.from_numpy(np.array(result.weights, dtype=np.float32, order="C"))

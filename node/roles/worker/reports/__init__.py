@@ -1,0 +1,1 @@
+"""What stage 0 tells its orchestrator: tokens, ends and trouble."""

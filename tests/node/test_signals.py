@@ -1,0 +1,25 @@
+"""What ends a node in good order."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import structlog
+import trio
+
+from node.runtime import _watch_signals
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_the_first_signal_drains_and_the_second_ends(number: signal.Signals) -> None:
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            asked = trio.Event()
+            log = structlog.get_logger()
+            await nursery.start(_watch_signals, asked, nursery.cancel_scope, log)
+            signal.raise_signal(number)
+            await asked.wait()
+            assert not nursery.cancel_scope.cancel_called
+            signal.raise_signal(number)
+            await trio.sleep_forever()
