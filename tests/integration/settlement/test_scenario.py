@@ -1,8 +1,8 @@
 """Three validators, one of them dishonest, and workers who must be paid to the wei all the same.
 
 In every scenario processes die at random moments and an honest validator is away for a while. Each
-way to cheat has a short one; the long one has more workers and epochs, and a chain that reorganises
-twice, five blocks deep. `--full` runs the long one in its full size: ten thousand receipts of fifty
+way to cheat has one; the long one has more workers and epochs, and a chain that reorganises twice,
+five blocks deep. `--full` runs the long one in its full size: ten thousand receipts of fifty
 workers over twenty epochs.
 """
 
@@ -89,7 +89,7 @@ async def on_embedded(plan: Plan, folder: Path, nursery: trio.Nursery) -> AsyncI
 
 
 @pytest.mark.slow(1)
-@pytest.mark.parametrize("cheat", list(Cheat))
+@pytest.mark.parametrize("cheat", [cheat for cheat in Cheat if cheat is not LONG.cheat])
 async def test_all_are_paid_exactly_once_and_the_cheat_is_slashed(
     cheat: Cheat, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
