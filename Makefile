@@ -1,4 +1,5 @@
-# prime-node: everything a newcomer or CI needs, from nothing but Python 3.11+ and make.
+# prime-node: everything a newcomer or CI needs, from nothing but Python 3.11+, make, a C compiler and GMP
+# (scripts/check_system.py says what lacks).
 #
 #   make demo    set up, prepare the model, run a whole network, show the table
 #   make test    set up, then lint, types and contracts (where Node is) side by side, then all tests
@@ -19,8 +20,7 @@ SUBMAKE := $(MAKE) --no-print-directory
 .PHONY: demo test test-fast test-full lint bench contracts contract-tests contract-audit npm model clean
 
 $(VENV)/.python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "error: Python 3.11 to 3.13 is needed (try: make PYTHON=python3.12 $(MAKECMDGOALS))"; exit 1; }
+	@$(PYTHON) scripts/check_system.py
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 

@@ -56,7 +56,9 @@ class Database:
             elif row[0] != identity:
                 raise WrongChain(
                     f"{self._path} was written for another chain or key (schema/chain/genesis/"
-                    f"address {row[0]}, now {identity}); move it away, or use that chain and key"
+                    f"address {row[0]}, now {identity}); use that chain "
+                    "and key. A development chain that was started again is another one: give the "
+                    "node a new data folder for it"
                 )
 
     @contextmanager

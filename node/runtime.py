@@ -13,6 +13,7 @@ owe within `DRAIN_SECONDS`. A second one stops at once.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -26,6 +27,7 @@ from node.config.datadir import DataDir, NodeStatusFile
 from node.config.keystore import NodeKey, generate_key, load_key, save_key
 from node.config.networkfile import NetworkFile
 from node.config.schema import NodeConfig
+from node.console.rotating import RotatingFile
 from node.console.signals import ending_signals
 from node.context import NodeContext
 from node.errors import InputError
@@ -38,7 +40,9 @@ from node.metrics import NodeMetrics
 from node.onchain.receipt_domain import receipt_domain
 from node.onchain.registration import Provider, find_provider
 from node.roles.assembly import Roles, open_roles
+from node.roles.keeping import open_keepers
 from node.runtime_view import RuntimeView
+from node.storage.pruning import Pruner
 from node.storage.room import DiskWatch
 from p2p.network import Network, NetworkConfig, open_network
 
@@ -66,6 +70,9 @@ async def _run(config: NodeConfig) -> None:
     log = structlog.get_logger("node")
     data = DataDir(config.data_dir)
     with data.lock():
+        if config.log_file is not None:
+            file = RotatingFile(config.log_file, config.retention.logs)
+            configure_logging(config.log_format, config.log_level, file)
         key = _own_key(data.node_key, log)
         provider = _provider(data, config.provider, log)
         network_file = NetworkFile.load(config.network_file) if config.network_file else None
@@ -115,7 +122,9 @@ async def _serve(
     reasons: Sequence[Callable[[], str]],
 ) -> None:
     config = context.config
-    view = RuntimeView(context, roles, lifecycle, reasons)
+    keepers = await open_keepers(config, context.journal, roles)
+    pruner = Pruner(keepers, lambda: context.journal.failing, context.log)
+    view = RuntimeView(context, roles, lifecycle, reasons, pruner)
     app = create_app(
         view, token=data.api_token(), metrics=context.metrics, bound_host=config.http_host
     )
@@ -124,6 +133,7 @@ async def _serve(
         nursery.start_soon(context.journal.let_go_when_cancelled)
         watch = DiskWatch(context.journal, config.retention.free_reserve, context.log)
         context.supervisor.keep(nursery, "disk watch", watch.run)
+        context.supervisor.keep(nursery, "retention", pruner.run)
         nursery.start_soon(_watch_signals, interrupted, nursery.cancel_scope, context.log)
         await nursery.start(roles.run)
         port = await nursery.start(serve_http, app, config.http_host, config.http_port)
@@ -158,8 +168,9 @@ async def _watch_signals(
 ) -> None:
     with trio.open_signal_receiver(*ending_signals()) as signals:
         task_status.started()
-        async for _ in signals:
-            if interrupted.is_set():
+        async for number in signals:
+            # A closed terminal and its shell both send SIGHUP; nobody asks twice by that.
+            if interrupted.is_set() and number != signal.SIGHUP:
                 log.warning("stopping at once")
                 scope.cancel()
                 return

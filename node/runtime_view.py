@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from node.context import NodeContext
@@ -21,6 +22,7 @@ from node.http.view import (
     NodeInfo,
     PartInfo,
     PromptProblem,
+    PrunedInfo,
     Rejection,
     StageInfo,
     Status,
@@ -34,7 +36,7 @@ from node.roles.orchestrator.coordinator.units import (
     UnitState,
     WorkSequence,
 )
-from node.roles.orchestrator.jobs.prompt_batches import prompt_batches
+from node.roles.orchestrator.jobs.prompt_batches import RAISE_LIMIT, prompt_batches
 from node.roles.orchestrator.jobs.refusals import (
     KeyTaken,
     PromptRefusal,
@@ -44,8 +46,9 @@ from node.roles.orchestrator.jobs.refusals import (
 from node.roles.orchestrator.ledger.ledger import JobUnderWay
 from node.roles.orchestrator.ledger.queries import after_cursor, last
 from node.roles.orchestrator.service import Orchestrator
-from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot
+from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot, waits_for
 from node.storage.intake import NO_STORAGE, NoStorage
+from node.storage.pruning import Pruner
 from node.version import version
 
 
@@ -57,10 +60,13 @@ class RuntimeView:
         context: NodeContext,
         roles: Roles,
         lifecycle: Lifecycle,
-        reasons: Sequence[Callable[[], str]] = (),
+        reasons: Sequence[Callable[[], str]],
+        pruner: Pruner,
     ) -> None:
-        """`reasons` say why the node is not ready for its work, "" where nothing is wrong."""
+        """`reasons` say why the node is not ready for its work, "" where nothing is wrong; `pruner`
+        keeps its disk in bounds."""
         self._reasons = reasons
+        self._pruner = pruner
         self._context = context
         self._roles = roles
         self._lifecycle = lifecycle
@@ -175,7 +181,8 @@ class RuntimeView:
         """Take a job in. Raises `JobRefused`."""
         orchestrator, most = self._taking_jobs()
         if len(job.prompts) > most:
-            raise JobRefused("too_many_prompts", f"at most {most} prompts per job", 422)
+            message = f"at most {most} prompts per job: split it, or {RAISE_LIMIT}"
+            raise JobRefused("too_many_prompts", message, 422)
         with _refusals():
             return _taken(
                 await orchestrator.submit(job.prompts, job.key, all_or_nothing=all_or_nothing)
@@ -199,6 +206,10 @@ class RuntimeView:
             return False
         await orchestrator.cancel(job_id)
         return True
+
+    async def prune(self, *, dry: bool) -> Sequence[PrunedInfo]:
+        """What went from the disk, or would go."""
+        return [PrunedInfo(**asdict(each)) for each in await self._pruner.prune(dry=dry)]
 
     def _taking_jobs(self) -> tuple[Orchestrator, int]:
         """The role that takes jobs in, and how many prompts one may have. Raises `JobRefused`."""
@@ -229,6 +240,7 @@ class RuntimeView:
             accepted=found.accepted,
             failed=found.failed,
             tokens=found.tokens,
+            waits="" if found.state in ("finished", "failed") else waits_for(orchestrator.pool),
             error=await orchestrator.error_of(job_id),
             results=tuple(
                 _completion(unit, sequence, orchestrator.text(sequence))

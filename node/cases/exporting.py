@@ -17,8 +17,8 @@ from node.errors import InputError
 from node.journal.reader import read_newest
 from node.onchain.receipt_domain import NO_CHAIN
 from node.roles.validator.journal_events import AskedStage, LimitsUsed, RowsAsked, VerdictSigned
-from node.roles.validator.keeping.store import BUNDLE, bundles_folder
-from node.wire.blobs import ROWS
+from node.roles.validator.keeping.store import bundles_folder
+from node.storage.names import BUNDLE, ROWS
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import checksum_address
 from proofs.errors import ProofError

@@ -18,10 +18,20 @@ import typer.main
 
 from node.cli import chain
 from node.cli.checking import calibrate, export, verify
-from node.cli.operating import init, key, model, run, simulate, status, submit
+from node.cli.operating import (
+    cancel,
+    init,
+    key,
+    model,
+    prune,
+    run,
+    simulate,
+    status,
+    submit,
+)
 from node.cli.provider import consent, deregister, register_node, rewards, stake, wallet
 from node.console.output import complain, say
-from node.console.streams import forget, show_anything
+from node.console.streams import fill_standard_streams, forget, settle, show_anything
 from node.errors import (
     EXIT_BUG,
     EXIT_FAILED,
@@ -54,11 +64,13 @@ app.command("simulate")(simulate.command)
 app.command("init")(init.command)
 app.command("run")(run.command)
 app.command("submit")(submit.command)
+app.command("cancel")(cancel.command)
 app.command("calibrate")(calibrate.command)
 app.command("status")(status.command)
 app.command("verify")(verify.command)
 app.command("export")(export.command)
 app.command("deregister")(deregister.command)
+app.command("prune")(prune.command)
 wallet.app.command("consent")(consent.command)
 stake.app.command("register-node")(register_node.command)
 app.add_typer(wallet.app, name="wallet")
@@ -117,6 +129,7 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 def _report(exc: BaseException, debug: bool) -> int:
     """Say on stderr what went wrong; returns the exit code."""
+    settle()
     if debug:
         say("".join(traceback.format_exception(exc)), err=True, lines=True, limit=MAX_TRACEBACK)
     shown = getattr(exc, "format_message", None)
@@ -144,7 +157,9 @@ def _report(exc: BaseException, debug: bool) -> int:
 
 def main() -> None:
     """Run this process's command line and exit with its code."""
+    fill_standard_streams()
     code = run_cli(sys.argv[1:])
+    settle()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

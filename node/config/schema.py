@@ -20,12 +20,14 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from node.config.settings import (
     Account,
+    Age,
     BootstrapAddress,
     CommaSeparated,
     Device,
@@ -71,10 +73,9 @@ class WorkerSection(Section):
     `data_plane` "tunnel" sends hidden states over libp2p even where the data port can be reached.
     With `dial_private` a neighbour's record is believed about private addresses, too, where the
     neighbour is not seen at them. `fault` makes a simulated worker dishonest in a named way and is
-    refused outside a simulation.
-    `rows_keep` bytes of received rows are kept, to show them should the stage be accused. Rewards
-    are claimed once they reach `claim_above` (10^-18 PRIME) and are worth more than their gas, an
-    ether being worth `tokens_per_ether` PRIME to the operator.
+    refused outside a simulation. Rewards are claimed once they reach `claim_above` (10^-18 PRIME)
+    and are worth more than their gas, an ether being worth `tokens_per_ether` PRIME to the
+    operator.
     """
 
     device: Device = "auto"
@@ -83,7 +84,6 @@ class WorkerSection(Section):
     data_plane: Literal["auto", "tunnel"] = "auto"
     dial_private: bool = False
     fault: Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9-]*$")] = ""
-    rows_keep: Size = 2**30
     claim_above: Annotated[int, Field(ge=0, lt=2**128)] = 0
     tokens_per_ether: Annotated[float, Field(ge=0, le=1e12)] = 1.0
 
@@ -114,7 +114,8 @@ class OrchestratorSection(Section):
     `stages` "auto" lets the planner choose; a number waits `formation_wait` seconds for so many
     workers. `unit_size` is sequences a work unit. The KV cache is sized for `sequences_in_flight`
     sequences of `tokens_per_sequence` tokens. `micro_batches` 0 is the planner's choice. `pool_id`
-    0 opens a new pool. `thresholds` is what a new pool names for its work to be judged by: a
+    0 opens a new pool. A unit that cannot be worked on in `attempts` rings is given up.
+    `thresholds` is what a new pool names for its work to be judged by: a
     shipped name, or a profile's file or id.
     """
 
@@ -128,13 +129,13 @@ class OrchestratorSection(Section):
     tokens_per_sequence: Annotated[int, Field(ge=16, le=2**20)] = 512
     price_per_unit: Annotated[int, Field(ge=1, lt=2**88)] = 10**15
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
     max_prompts_per_job: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
 
 
 class ValidatorSection(Section):
     """A validator's replay device, and the thresholds or profile by which it judges work of pools
     that name none. `stake` (10^-18 PRIME) is its voice; 0 is the least that registers a node.
-    `bundles_keep` and `rows_keep` are bytes of bundles, and of rows that stages revealed, on disk.
     `check_rate` is the share of sequences that are replayed; "auto" follows from what a cheat would
     gain and lose."""
 
@@ -143,14 +144,33 @@ class ValidatorSection(Section):
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
     stake: Annotated[int, Field(ge=0, lt=2**128)] = 0
     check_rate: Literal["auto"] | Annotated[float, Field(ge=0, le=1)] = "auto"
-    bundles_keep: Size = 4 * 2**30
-    rows_keep: Size = 4 * 2**30
+
+
+DAY = 86_400.0
 
 
 class RetentionSection(Section):
-    """What the disk is for. Nothing new is taken in while less than `free_reserve` is free."""
+    """What the disk is for: sizes in bytes for each role, ages in seconds, 0: never.
+
+    Nothing new is taken in while less than `free_reserve` is free. A job goes `jobs` after it
+    ended, or `exported_jobs` after its whole dataset was read. `bundles` bounds proof bundles (a
+    validator's go `accepted` or `rejected` after the verdict, too), `rows` hidden states, which a
+    worker received or stages showed a validator. `epochs` bounds the published data of epochs,
+    which others than validators keep for `epochs_age`. `records` is how long the journal keeps
+    what a node signed and what it was refused. `logs` bounds the log file and its predecessor.
+    """
 
     free_reserve: Size = 256 * 2**20
+    jobs: Age = 90 * DAY
+    exported_jobs: Age = 7 * DAY
+    bundles: Size = 4 * 2**30
+    accepted: Age = DAY
+    rejected: Age = 30 * DAY
+    rows: Size = 2 * 2**30
+    epochs: Size = 16 * 2**30
+    epochs_age: Age = 30 * DAY
+    records: Age = 90 * DAY
+    logs: Size = 64 * 2**20
 
 
 class NodeConfig(Section):
@@ -177,6 +197,7 @@ class NodeConfig(Section):
     http_host: Annotated[str, Field(min_length=1, max_length=255)] = "127.0.0.1"
     http_port: Annotated[int, Field(ge=0, lt=65536)] = 7070
     log_format: Literal["auto", "console", "json"] = "auto"
+    log_file: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     worker: WorkerSection = WorkerSection()
     policy: PolicySection = PolicySection()
@@ -186,7 +207,7 @@ class NodeConfig(Section):
 
     def model_post_init(self, context: Any) -> None:
         """Make paths absolute, and name each role once."""
-        for name in ("data_dir", "model_store", "network_file"):
+        for name in ("data_dir", "model_store", "network_file", "log_file"):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, expand(value))
@@ -243,19 +264,35 @@ def _check_keys(model: type[BaseModel], data: Mapping[str, Any], where: str, pre
                 else ("known here: " + ", ".join(model.model_fields))
             )
             raise InputError(f"{where}: unknown key {prefix}{key}", hint)
-        section = _section_of(field.annotation)
+        section, named = _section_of(field.annotation), _named_sections_of(field.annotation)
+        if section is None and named is None:
+            continue
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where}: {prefix}{key} is a section", f"write [{prefix}{key}]")
         if section is not None:
-            if not isinstance(value, Mapping):
-                raise InputError(f"{where}: {prefix}{key} is a section", f"write [{prefix}{key}]")
             _check_keys(section, value, where, f"{prefix}{key}.")
+        elif named is not None:
+            for name, inner in value.items():
+                place = f"{prefix}{key}.{name}"
+                if not isinstance(inner, Mapping):
+                    raise InputError(f"{where}: {place} is a section", f"write [{place}]")
+                _check_keys(named, inner, where, f"{place}.")
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
     """The model of a section's annotation, `Section` or `Section | None`; None for a value."""
-    for part in (annotation, *get_args(annotation)):
+    union = get_origin(annotation) in (Union, UnionType)
+    for part in (annotation, *(get_args(annotation) if union else ())):
         if isinstance(part, type) and issubclass(part, BaseModel):
             return part
     return None
+
+
+def _named_sections_of(annotation: Any) -> type[BaseModel] | None:
+    """The model of sections that the file's author names, `dict[str, Section]`; else None."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    return _section_of(get_args(annotation)[1]) if get_origin(annotation) is dict else None
 
 
 def setting_paths(model: type[BaseModel] = NodeConfig) -> Iterator[tuple[str, ...]]:

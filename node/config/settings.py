@@ -27,6 +27,9 @@ _LISTEN = re.compile(rf"^{_HOST}/tcp/(\d{{1,5}})$")
 _BOOTSTRAP = re.compile(rf"^{_HOST}/tcp/(\d{{1,5}})/p2p/[1-9A-HJ-NP-Za-km-z]{{10,128}}$")
 _ACCOUNT = re.compile(r"^0x[0-9a-fA-F]{40}$")
 _WEI = re.compile(r"^\s*(\d{1,20}(?:\.\d{1,18})?)\s*(gwei|ether)\s*$")
+_AGES = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_AGE = re.compile(r"^\s*(\d{1,12}(?:\.\d{1,6})?)\s*([smhd]?)\s*$", re.IGNORECASE)
+MAX_AGE = 100 * 365 * 86_400.0
 _HOUR = r"([01]?\d|2[0-4]):([0-5]\d)"
 _HOURS = re.compile(rf"^\s*{_HOUR}\s*-\s*{_HOUR}\s*$")
 _DEVICE = re.compile(r"^(auto|cpu|cuda(:\d{1,3})?)$")
@@ -46,6 +49,22 @@ def parse_size(value: object) -> int:
     if not 0 <= size < 2**63:
         raise ValueError("a size is between 0 and 2^63 bytes")
     return size
+
+
+def parse_age(value: object) -> float:
+    """Seconds of `"90d"`, `"12h"`, `"30m"`, `"never"` (0) or a number. Raises `ValueError`."""
+    if value == "never":
+        return 0.0
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        match = _AGE.match(value) if isinstance(value, str) else None
+        if match is None:
+            raise ValueError('an age is like "90d", "12h" or "never"')
+        seconds = float(match[1]) * _AGES[match[2].lower()]
+    if not 0 <= seconds <= MAX_AGE:
+        raise ValueError("an age is at most 100 years")
+    return seconds
 
 
 def parse_location(value: object) -> tuple[float, float] | None:
@@ -164,6 +183,7 @@ ModelChoice = Annotated[
 Wei = Annotated[int, BeforeValidator(parse_wei), Field(ge=0, lt=2**128)]
 Hours = Annotated[tuple[int, int], BeforeValidator(parse_hours)]
 Size = Annotated[int, BeforeValidator(parse_size)]
+Age = Annotated[float, BeforeValidator(parse_age)]
 Account = Annotated[str | None, BeforeValidator(parse_account)]
 Location = Annotated[tuple[float, float] | None, BeforeValidator(parse_location)]
 ListenAddress = Annotated[str, AfterValidator(_check_listen)]

@@ -7,6 +7,9 @@ caller has to know what came from a stranger.
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
@@ -77,6 +80,14 @@ def cell(value: str) -> Text:
     from rich.text import Text
 
     return Text(clean(value, limit=MAX_CELL))
+
+
+def as_typed() -> str:
+    """How this program is called from here, for commands that can be pasted."""
+    called = sys.argv[0]
+    if os.path.basename(called) != "prime-node":
+        return f"{shlex.quote(sys.executable)} -m node"
+    return "prime-node" if shutil.which("prime-node") else shlex.quote(called)
 
 
 def human_bytes(count: int) -> str:

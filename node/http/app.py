@@ -15,6 +15,7 @@
 | GET /v1/jobs/{job_id}?first=&limit= | the job and a page of its completions; bearer token |
 | DELETE /v1/jobs/{job_id} | begin nothing more of the job; bearer token |
 | GET /v1/jobs/{job_id}/dataset | the accepted completions as JSON Lines; bearer token |
+| POST /v1/prune?dry_run= | what went from the disk (0) or would go (1); bearer token |
 
 Shapes are in `node.http.view`. Errors are `{"error": {"code", "message", ...}}`: 400 not JSON, 401
 no token, 403 wrong host, 404, 405, 408, 413 body too large, 422 values out of bounds (with
@@ -66,6 +67,7 @@ def create_app(view: NodeView, *, token: str, metrics: NodeMetrics, bound_host: 
         Route("/v1/jobs/{job_id}", api.job),
         Route("/v1/jobs/{job_id}", api.cancel, methods=["DELETE"]),
         Route("/v1/jobs/{job_id}/dataset", api.dataset),
+        Route("/v1/prune", api.prune, methods=["POST"]),
     ]
     return Starlette(
         routes=routes,
@@ -166,6 +168,12 @@ class _Api:
         if not await self._view.cancel(job_id):
             raise HttpRefusal(404, "not_found", "no such job")
         return JSONResponse({"job_id": job_id, "state": "cancelled"})
+
+    async def prune(self, request: Request) -> Response:
+        """Remove what may go, or with `dry_run=1` say what that is."""
+        require_token(request, self._token)
+        dry = bool(_number(request, "dry_run", 0, 1, default=1))
+        return _items(await self._view.prune(dry=dry))
 
     async def dataset(self, request: Request) -> Response:
         """The job's accepted completions as JSON Lines, sent as they are read."""

@@ -168,8 +168,9 @@ class JobTaken(Shape):
 class JobInfo(Shape):
     """`prompts` counts those that were taken, `refused` those that were not; they are numbered
     together. `accepted` counts completions whose unit a validator accepted, `failed` prompts that
-    were given up; `error` is why, or "". `results` and `failures` are those of one page of
-    prompts; `next` is the index of the first prompt after it, None at the end."""
+    were given up; `error` is why, or ""; `waits` is what its work waits for, "" where it goes on.
+    `results` and `failures` are those of one page of prompts; `next` is the index of the first
+    prompt after it, None at the end."""
 
     job_id: str
     state: Literal["queued", "running", "finished", "failed", "cancelled"]
@@ -179,6 +180,7 @@ class JobInfo(Shape):
     accepted: int = 0
     failed: int = 0
     tokens: int = 0
+    waits: str = ""
     error: str = ""
     results: tuple[Completion, ...] = ()
     failures: tuple[PromptProblem, ...] = ()
@@ -191,6 +193,18 @@ class JobRequest(Shape):
 
     prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=100_000)]
     key: Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9._:-]*$")] = ""
+
+
+class PrunedInfo(Shape):
+    """One kind of thing on the disk. `removed` and `kept` count things, `freed` and `left` bytes
+    (0: unknown); `why` says why what is kept stays."""
+
+    what: str
+    removed: int
+    freed: int
+    kept: int
+    left: int
+    why: str
 
 
 @dataclass
@@ -256,6 +270,10 @@ class NodeView(Protocol):
 
     async def cancel(self, job_id: str) -> bool:
         """Begin nothing more of a job, durably; False where there is none of that id."""
+        ...
+
+    async def prune(self, *, dry: bool) -> Sequence[PrunedInfo]:
+        """Remove from the disk what nobody needs any more, or with `dry` only say what that is."""
         ...
 
     async def job(self, job_id: str, first: int, limit: int) -> JobInfo | None:

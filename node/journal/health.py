@@ -34,8 +34,12 @@ class DiskHealth:
         self.began = None
         self.failed = failed
 
-    def trouble(self, now: float) -> str:
-        """Why nothing new may be taken; "" while all is well."""
+    def failing(self, now: float) -> str:
+        """Why nothing can be written; "" while it can."""
         if self.began is not None and now - self.began >= self.stalled:
             return f"the disk has not answered for {now - self.began:.0f} s"
-        return self.failed or self.room
+        return self.failed
+
+    def trouble(self, now: float) -> str:
+        """Why nothing new may be taken; "" while all is well."""
+        return self.failing(now) or self.room

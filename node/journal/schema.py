@@ -42,6 +42,8 @@ _V4 = (
         sampled   INTEGER NOT NULL,
         sealed    INTEGER NOT NULL,
         cancelled INTEGER NOT NULL,
+        ended     REAL NOT NULL,
+        exported  REAL NOT NULL,
         refused   INTEGER NOT NULL,
         content   BLOB NOT NULL
     ) STRICT""",

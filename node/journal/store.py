@@ -29,6 +29,8 @@ ORIGINS = ("peer", "chain", "operator", "self")
 
 MAX_BODY = 16 * 2**20
 MAX_NAME = 512
+MAX_WAL = 64 * 2**20
+"""Bytes that the log beside the file keeps on disk once it was written back."""
 _PAGE = 256
 _LAST = chr(0x10FFFF)
 """Sorts after whatever a key holds."""
@@ -188,7 +190,9 @@ class Journal:
                 path, timeout=5.0, isolation_level=None, check_same_thread=False
             )
             try:
+                self._connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file
                 self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute(f"PRAGMA journal_size_limit = {MAX_WAL}")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 self._connection.execute("PRAGMA trusted_schema = OFF")
                 self._check()
@@ -296,6 +300,25 @@ class Journal:
                     check_same_thread=False,
                 )
             return query(self._reading)
+
+    def compact(self, most: int) -> int:
+        """Give pages that nothing is in back to the file system, about `most` bytes; how many bytes
+        were. Raises `JournalError`."""
+        with self._translated():
+            page = int(self._connection.execute("PRAGMA page_size").fetchone()[0])
+            before = self._free_pages()
+            # Only a script is stepped through to its end.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({max(most // page, 1)})")
+            return (before - self._free_pages()) * page
+
+    def free_bytes(self) -> int:
+        """Bytes of the file that nothing is in. Raises `JournalError`."""
+        with self._translated():
+            page = int(self._connection.execute("PRAGMA page_size").fetchone()[0])
+            return self._free_pages() * page
+
+    def _free_pages(self) -> int:
+        return int(self._connection.execute("PRAGMA freelist_count").fetchone()[0])
 
     def close(self) -> None:
         """Close the file."""

@@ -88,6 +88,7 @@ class AsyncJournal:
         self._monotonic = monotonic
         self._health = DiskHealth(self._limits.stalled)
         self._well = trio.Event()
+        self._ill = trio.Event()
         self._waiting: deque[_Pending] = deque()
         self._bytes = 0
         self._line = trio.Lock()  # trio's locks are fair: first come, first served
@@ -108,6 +109,11 @@ class AsyncJournal:
         return self._health.trouble(self._monotonic())
 
     @property
+    def failing(self) -> str:
+        """Why nothing can be written at all, "" where it can, were there only little room."""
+        return self._health.failing(self._monotonic())
+
+    @property
     def waiting_bytes(self) -> int:
         """Bytes of events that wait for the disk."""
         return self._bytes
@@ -117,10 +123,18 @@ class AsyncJournal:
         while self.trouble:
             await self._well.wait()
 
+    async def wait_trouble(self) -> str:
+        """Return as soon as there is `trouble`, with what it is. A disk that hangs says nothing, so
+        that is looked for now and then."""
+        while not (trouble := self.trouble):
+            with trio.move_on_after(self._limits.stalled / 2):
+                await self._ill.wait()
+        return trouble
+
     def report_room(self, trouble: str) -> None:
         """Say that there is too little room on the disk, and why; "" when there is enough."""
         self._health.room = trouble
-        self._wake_if_well(True)
+        self._wake(True)
 
     async def record(
         self, *events: JournalEvent | Forget | OnlyNewest, state: Mapping[str, Any] | None = None
@@ -167,6 +181,14 @@ class AsyncJournal:
     async def state(self, name: str, default: Any = None) -> Any:
         """The value last set under `name`."""
         return await self._in_thread(lambda: self._journal.state(name, default))
+
+    async def compact(self, most: int) -> int:
+        """Give about `most` bytes that nothing is in back to the file system; how many were."""
+        return await self._in_thread(lambda: self._journal.compact(most))
+
+    async def free_bytes(self) -> int:
+        """Bytes of the file that nothing is in."""
+        return await self._in_thread(self._journal.free_bytes)
 
     def let_go(self) -> None:
         """Callers that wait for the disk can be cancelled from now on, since the node ends."""
@@ -262,10 +284,13 @@ class AsyncJournal:
         finally:
             had_trouble = had_trouble or bool(self.trouble)
             self._health.write_ends(failed)
-            self._wake_if_well(had_trouble)
+            self._wake(had_trouble)
 
-    def _wake_if_well(self, had_trouble: bool) -> None:
-        if had_trouble and not self.trouble:
+    def _wake(self, had_trouble: bool) -> None:
+        if self.trouble:
+            self._ill.set()
+            self._ill = trio.Event()
+        elif had_trouble:
             self._well.set()
             self._well = trio.Event()
 

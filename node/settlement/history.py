@@ -145,9 +145,9 @@ class PoolHistory:
             _, voided = self._steps.pop()
             if voided is None:
                 self.entries.pop()
+                self.filled_to = min(self.filled_to, self.last)
             else:
                 self.entries.append(voided)
-        self.filled_to = min(self.filled_to, self.last)
 
     def _count(self) -> None:
         while self.filled_to < self.last and self.entries[self.filled_to].filled:

@@ -103,7 +103,9 @@ class SimulatedNetwork:
         await child.wait_for("serving", START_SECONDS)
 
     async def _start_worker(self, name: str) -> None:
-        node = self._topology.workers.get(name, TopologyNode())
+        whole = (self.options.stages or self.options.workers) == 1
+        unnamed = TopologyNode(vram=0) if whole else TopologyNode()
+        node = self._topology.workers.get(name, unnamed)
         arguments = ["--vram", str(node.vram), "--threads", "1"]
         if node.location is not None:
             arguments += ["--location", ",".join(str(part) for part in node.location)]

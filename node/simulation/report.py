@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from node.config.files import write_atomically
-from node.console.output import human_bytes, say, show_table
+from node.console.output import as_typed, human_bytes, say, show_table
 from node.simulation.checks import (
     crashed_names,
     dishonest_names,
@@ -84,7 +85,8 @@ def print_report(outcome: SimulationOutcome) -> None:
     show_table("What must be true", ("", "check", "seen"), marks)
     say(f"written: {outcome.options.output / 'dataset.jsonl'} and report.json")
     if outcome.cases:
-        say(f"check a verdict yourself: prime-node verify {outcome.cases[0]}")
+        say("check a verdict yourself:")
+        say(f"    {as_typed()} verify {shlex.quote(str(outcome.cases[0]))}")
 
 
 def _workers(outcome: SimulationOutcome) -> list[dict[str, Any]]:

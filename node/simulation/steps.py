@@ -85,11 +85,13 @@ def with_defaults(prompt: Prompt, max_tokens: int, seed: int) -> Prompt:
 
 
 async def submit(api: httpx.AsyncClient, outcome: SimulationOutcome) -> str:
-    """Submit the prompts as one job; returns its id. Raises `NodeError` when it is refused."""
+    """Submit the prompts as one job; returns its id. Raises `NodeError` when it is refused, be it
+    for a single prompt."""
     body = job_body(job_prompts(outcome.options), "simulation")
-    answer = await api.post("/v1/jobs", json=body)
+    answer = await api.post("/v1/jobs", params={"all_or_nothing": "true"}, json=body)
     if answer.status_code >= 400:
-        raise NodeError(f"the orchestrator refused the job: {answer.text[:300]}")
+        reason = answer.json()["error"]["message"]
+        raise NodeError(f"the orchestrator refused the job: {reason}")
     return str(answer.json()["job_id"])
 
 

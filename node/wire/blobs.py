@@ -21,6 +21,7 @@ import trio
 from node.config.files import write_atomically
 from node.context import NodeContext
 from node.errors import InputError
+from node.storage.names import EPOCH, ROWS, rows_folder
 from node.wire.messages.settlement import FetchedChunk, FetchRequest
 from node.wire.methods import FETCH
 from node.wire.rpc import call, serve
@@ -30,7 +31,6 @@ from proofs.settlement.epoch_data import MAX_DATA_BYTES, data_hash
 CHUNK_BYTES = 2 * 2**20
 MAX_PEERS = 32
 MAX_CHUNKS = MAX_DATA_BYTES // CHUNK_BYTES + 1
-EPOCH, ROWS = ".epoch", ".rows"
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,6 @@ class FetchTiming:
 
     providers: float = 5.0
     peer: float = 60.0
-
-
-def rows_folder(data_dir: Path) -> Path:
-    """Where a worker's engine keeps the rows that it received."""
-    return data_dir / "rows"
 
 
 class BlobStore:

@@ -92,7 +92,7 @@ RING = Method("ring", StageRef, Done, timeout=60.0, max_request=4096)
 EDGE = Method("edge", EdgeRequest, EdgeAnswer, timeout=15.0, max_request=4096)
 ASSIGN = Method("assign", Assign, Done, timeout=15.0, max_request=MAX_BUNDLE)
 PROGRESS = Method("progress", Progress, Done, timeout=15.0, max_request=MAX_REPORT)
-TROUBLE = Method("trouble", Trouble, Done, timeout=10.0, max_request=8192)
+TROUBLE = Method("trouble", Trouble, Done, timeout=10.0, max_request=32768)
 CLAIM = Method("claim", ClaimRequest, ClaimAnswer, timeout=60.0, max_answer=MAX_BUNDLE)
 COUNTERSIGN = Method(
     "countersign",

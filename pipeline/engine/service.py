@@ -29,6 +29,7 @@ from pipeline.engine.control.messages import (
     Empty,
     EngineStatus,
     Evidence,
+    Failed,
     JoinRing,
     Listen,
     Listening,
@@ -209,12 +210,19 @@ class EngineService:
                 ),
             )
 
+        def failed(sequence_ids: tuple[bytes, ...], reason: str) -> None:
+            log.warning("sequences failed", generation=body.generation, reason=reason)
+            self._emit(
+                "failed",
+                Failed(generation=body.generation, sequence_ids=sequence_ids, reason=reason[:4096]),
+            )
+
         request = model.request
         rows = RowsStore(Path(request.rows_dir), request.rows_bytes) if request.rows_dir else None
         digest = ring_digest(request.model_id, body.group_id, body.generation, body.boundaries)
         conduct = conduct_of(request.fault)
         stage = Stage(model, self._evidence, self._counters, digest, rows, conduct)
-        threads = RingThreads(body.generation, stage, head, edges, down)
+        threads = RingThreads(body.generation, stage, head, edges, down, failed)
         if head is not None:
             head.ring_up(body, model.request.kv_tokens)
         threads.start()

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from pipeline.models.checking import Print, fingerprint, open_path
-from pipeline.models.errors import InvalidModel, ModelError, UnsupportedModel
+from pipeline.models.errors import InvalidModel, ModelError, UnsupportedModel, unreadable
 from pipeline.models.manifest import Manifest
 from pipeline.models.prepared import PreparedModel, open_folder, weight_map
 from pipeline.models.skeleton import Skeleton, build_skeleton, load_config
@@ -287,7 +287,9 @@ class _TensorReader:
                         f"{self._path}: {name} is {stored.get_shape()}, not {list(like.shape)}"
                     )
                 tensor = self._shard(shard).get_tensor(name)
-            except (SafetensorError, OSError) as exc:
+            except OSError as exc:
+                raise unreadable(self._path / shard, exc) from exc
+            except SafetensorError as exc:
                 raise InvalidModel(f"{self._path}/{shard}: {exc}; prepare the model again") from exc
             if tensor.is_floating_point() != like.is_floating_point():
                 raise InvalidModel(f"{self._path}: {name} is {tensor.dtype}, not {like.dtype}")

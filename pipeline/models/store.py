@@ -67,7 +67,7 @@ def open_model(store: Path, which: str) -> PreparedModel:
         several = ", ".join(sorted(model.path.name for model in found.values()))
         raise ModelNotFound(f"{which!r} could be any of {several}; name one of these")
     for problem in folders:
-        if isinstance(problem, _Unusable) and problem.folder.name.rpartition("-")[0] == which:
+        if isinstance(problem, _Unusable) and problem.goes_by(which):
             raise problem.reason
     have = ", ".join(model.path.name for model in models) or "none"
     raise ModelNotFound(
@@ -80,6 +80,11 @@ def open_model(store: Path, which: str) -> PreparedModel:
 class _Unusable:
     folder: Path
     reason: InvalidModel
+
+    def goes_by(self, which: str) -> bool:
+        """Whether this would be meant, by what the folder's name says."""
+        name, _, digits = self.folder.name.rpartition("-")
+        return which in (name, self.folder.name) or which.startswith(digits)
 
 
 def _opened(store: Path) -> list[PreparedModel | _Unusable]:
@@ -126,13 +131,14 @@ def prepare(
     if dtype != "auto" and dtype not in ITEMSIZES:
         raise UnsupportedModel(f"dtype {dtype!r}: give auto, {', '.join(ITEMSIZES)}")
     found = find_source(source)
+    label = f"{_label(found, store, progress)}:{dtype}"
+    if (known := _known(store, found, label)) is not None:
+        return known  # even in a store that is only to be read
     try:
         store.mkdir(parents=True, exist_ok=True)
         with _locked(store / f".{found.name}.lock"):
-            label = f"{_label(found, store, progress)}:{dtype}"
-            for model in list_models(store):
-                if model.name == found.name and model.manifest.source == label:
-                    return model
+            if (known := _known(store, found, label)) is not None:
+                return known
             for stale in store.glob(f".{found.name}.tmp-*"):
                 shutil.rmtree(stale)
             temporary = Path(tempfile.mkdtemp(prefix=f".{found.name}.tmp-", dir=store))
@@ -148,7 +154,17 @@ def prepare(
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as exc:
-        raise SourceUnavailable(f"{exc.filename or store}: {exc.strerror or exc}") from exc
+        raise SourceUnavailable(
+            f"{exc.filename or store}: {exc.strerror or exc}; "
+            "give a --model-store that can be written and has room"
+        ) from exc
+
+
+def _known(store: Path, source: Source, label: str) -> PreparedModel | None:
+    for model in list_models(store):
+        if model.name == source.name and model.manifest.source == label:
+            return model
+    return None
 
 
 def _label(source: Source, store: Path, progress: Progress) -> str:

@@ -35,6 +35,7 @@ MAX_TEXT = 8 * 2**20
 _MAX_JSON = 64 * 2**20
 MAX_HELD = 32
 _REPLACEMENT = "�"
+REASONING = ("reasoning_content", "thinking", "reasoning")
 TEMPLATE_ERRORS = (TemplateError, TypeError, ValueError, LookupError, ArithmeticError)
 """What a template raises that does not like a conversation."""
 SPECIAL_TOKENS = (
@@ -176,7 +177,7 @@ class ChatTokenizer:
             raise InvalidText(f"a conversation has 1 message or more, up to {MAX_TEXT} characters")
         try:
             return self._compiled.render(
-                messages=[dict(message) for message in messages],
+                messages=[_with_reasoning(message) for message in messages],
                 tools=None,
                 documents=None,
                 add_generation_prompt=True,
@@ -203,6 +204,14 @@ class ChatTokenizer:
             raise InvalidText(f"text of {len(text)} characters; at most {MAX_TEXT} are taken")
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
         return ids
+
+
+def _with_reasoning(message: Mapping[str, Any]) -> dict[str, Any]:
+    """What an earlier answer thought under the names that templates know it by, as in
+    transformers; fields that are null are not there."""
+    given = {key: value for key, value in message.items() if value is not None}
+    found = next((given[key] for key in REASONING if key in given), None)
+    return given if found is None else {"thinking": found, **given, "reasoning_content": found}
 
 
 class StreamDecoder:

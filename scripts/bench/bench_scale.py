@@ -1,13 +1,14 @@
 """What a long history costs an orchestrator: jobs of a hundred to a million units, from end to end.
 
-    python scripts/bench/bench_scale.py [--units 100 10000] [--full] [--json]
+    python scripts/bench/bench_scale.py [--units 100 10000] [--full] [--worked N] [--json]
 
 Each number of units is a process of its own: a job of as many prompts, one a unit, is submitted as
 a stream, worked off, paid in epochs of 100 units, paged through and exported; the node is then
 closed and started again on what it left, and a second job of as many prompts is cancelled. The role
 is the real one (journal, ledger, tables, coordinator, settlement watch); workers, engines,
 validators and the chain are simulated (`simulated_pool.py`). No bundles are written. `--full` adds
-the million, which takes about half an hour.
+the million, which takes about half an hour on an idle machine; with `--worked N` only the last N
+units are worked off, on top of rows that say that all others are done and paid.
 
 "event" is time from the feed of an event until it is journaled and published, in batches as they
 come while the disk is busy: wall and CPU over the whole job, and CPU over its last tenth. "alone"
@@ -115,8 +116,9 @@ class Alone:
 class Life:
     """A job's way through one life of the node; what was measured on the way."""
 
-    def __init__(self, units: int, folder: Path) -> None:
+    def __init__(self, units: int, worked: int, folder: Path) -> None:
         self.units = units
+        self.worked = min(worked, units) or units
         self.folder = folder
         self.job_id = job_id_of("first")
         self.rss = 0.0
@@ -136,12 +138,16 @@ class Life:
                 gc.collect()
                 before = rss_mib()
                 submit = await self._timed(pool.submit_stream(prompts(self.units), "first"))
+                self._say(f"submitted in {submit:.0f} s")
+                await pool.write_as_done(self.job_id, self.units - self.worked)
                 pool.events, pool.seconds, pool.cpu = 0, 0.0, 0.0
-                await pool.work_off(lambda: self._look(pool), max(self.units // 50, 1))
+                await pool.work_off(lambda: self._look(pool), max(self.worked // 50, 1))
                 job = pool.job(self.job_id)
                 assert (job.state, job.accepted) == ("finished", self.units), job
+                self._say("worked off")
                 pages = [await self._timed(self._page(pool, at)) for at in self._positions()]
                 export = await self._timed(self._export(pool))
+                self._say(f"exported in {export:.0f} s")
                 ticks = [await self._timed(pool.feed(Tick())) for _ in range(20)]
                 nursery.cancel_scope.cancel()
         first, end = self._marks[len(self._marks) * 9 // 10 - 1], self._marks[-1]
@@ -175,6 +181,7 @@ class Life:
             pool = SimulatedPool(context, chain)
             await pool.start()
             restart = time.perf_counter() - started
+            self._say(f"started again in {restart:.1f} s")
             assert pool.job(self.job_id).accepted == self.units
             restarted = rss_mib()
             async with trio.open_nursery() as nursery:
@@ -202,8 +209,7 @@ class Life:
         self._statuses.append(time.perf_counter() - started)
         self._marks.append((pool.events, pool.cpu))
         self.rss = max(self.rss, rss_mib())
-        done = pool.job(self.job_id).accepted
-        print(f"{done:,} done, {self.rss:.0f} MiB", file=sys.stderr, flush=True)
+        self._say(f"{pool.job(self.job_id).accepted:,} done")
 
     async def _page(self, pool: SimulatedPool, first: int) -> None:
         for _, unit in await pool.units_of(self.job_id, first, PAGE):
@@ -216,6 +222,9 @@ class Life:
             count += len(rows)
             self.rss = max(self.rss, rss_mib())
         assert count == self.units, count
+
+    def _say(self, text: str) -> None:
+        print(f"{text}, {max(self.rss, rss_mib()):.0f} MiB", file=sys.stderr, flush=True)
 
     def _positions(self) -> list[int]:
         return [self.units * tenth // 10 for tenth in range(10)]
@@ -277,18 +286,18 @@ def _one_life(pool: Coordinator, unit: Unit, now: float) -> Iterator[float]:
         yield time.perf_counter() - started
 
 
-async def one(units: int) -> Row:
+async def one(units: int, worked: int) -> Row:
     """Everything about one number of units."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "blobs").mkdir()
-        life = Life(units, folder)
+        life = Life(units, worked, folder)
         return await life.again(await life.work())
 
 
-def in_child(units: int) -> Row:
+def in_child(units: int, worked: int) -> Row:
     """The same in a process of its own, whose memory is that job's alone."""
-    command = [sys.executable, __file__, "--one", str(units)]
+    command = [sys.executable, __file__, "--one", str(units), "--worked", str(worked)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return Row(**json.loads(done.stdout))
 
@@ -329,15 +338,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--units", nargs="+", type=int, default=[100, 10_000])
     parser.add_argument("--full", action="store_true", help="a million units, too")
+    parser.add_argument("--worked", type=int, default=0, help="units to work off (default: all)")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(asdict(trio.run(one, options.one))))
+        print(json.dumps(asdict(trio.run(one, options.one, options.worked))))
         return
     sizes = [*options.units, 1_000_000] if options.full else options.units
     with watch() as watched:
-        rows = [in_child(units) for units in sizes]
+        rows = [in_child(units, options.worked) for units in sizes]
         beside = [alone(units) for units in sizes if units <= RESCANNED]
     if options.json:
         named = {name: {str(row.units): getattr(row, name) for row in rows} for name in NAMED}

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -56,6 +57,9 @@ from node.roles.orchestrator.coordinator.events import (
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.jobs.cutting import JobCutter
+from node.roles.orchestrator.ledger import queries
+from node.roles.orchestrator.ledger.rows import RowState, pack_outcome
+from node.roles.orchestrator.ledger.writes import PutUnit
 from node.roles.orchestrator.restore import restore
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.workers.builder import Builder, GroupTerms
@@ -256,6 +260,34 @@ class SimulatedPool(Orchestrator):
             await self.feed(PeerAnnounced(f"worker{number:02}", 1 << 34, 0.01, None, ""))
         while self._asked:
             await self._answer_all()
+
+    async def write_as_done(self, job_id: str, count: int) -> None:
+        """Have the rows of a job's next `count` units say that they are accepted, and epochs pay
+        them, without the work: for a history that is there before anything is measured."""
+        job, journal = self.ledger.jobs[job_id], self._context.journal
+        (made,) = self._cutter.cut(job_id, 0, [Prompt.model_validate({"prompt": "p"})]).units
+        (ended,) = (s.ended(1, FinishReason.LENGTH, OUTPUT) for s in made.sequences)
+        made = replace(made, sequences=(ended,), verdict={"validator": VALIDATOR})
+        tokens = len(OUTPUT)
+        while count > 0:
+            page = queries.in_state(
+                job.number, RowState.QUEUED, job.read_to, min(count, 10 * EPOCH)
+            )
+            rows = await journal.read(page)
+            ids = [row.unit_id for row in rows]
+            packed = [pack_outcome(replace(made, bundle_id=unit_id)) for unit_id in ids]
+            await journal.write(
+                *(
+                    PutUnit(unit_id, RowState.ACCEPTED, 0, tokens, outcome)
+                    for unit_id, outcome in zip(ids, packed, strict=True)
+                )
+            )
+            job.read_to, count = rows[-1].cursor, count - len(rows)
+            job.add(RowState.QUEUED, -len(rows), -len(rows), 0)
+            job.add(RowState.ACCEPTED, len(rows), len(rows), tokens * len(rows))
+            for at in range(0, len(ids), EPOCH):
+                await self._chain.pay(ids[at : at + EPOCH])
+                await self._settlement.note_final()
 
     async def work_off(self, every: Callable[[], Awaitable[None]], each: int) -> None:
         """Answer commands until there are none; `every` is called each `each` units or so."""

@@ -93,6 +93,11 @@ def named_model(store: Path, which: str) -> PreparedModel:
     return PreparedModel(store, manifest)
 
 
+def stored_models(store: Path) -> list[PreparedModel]:
+    """The one that is in every worker's store."""
+    return [PreparedModel(store, Manifest.model_construct(model_id=MODEL.hex()))]
+
+
 class Words:
     """A tokenizer whose token 10 + i is written "<i>"."""
 
@@ -235,7 +240,9 @@ def make_worker(
     node: Node, engine: Engine, timing: WorkerTiming = WORKING, units_remembered: int = 4096
 ) -> Worker:
     device = Device("cpu", "test", 1 << 30)
-    options = WorkerOptions(timing, PAYING, units_remembered, named_model, DataPorts())
+    options = WorkerOptions(
+        timing, PAYING, units_remembered, named_model, stored_models, DataPorts()
+    )
     return build_worker(node.context, node.chain, engine, device, node.follower, options)  # type: ignore[arg-type]
 
 

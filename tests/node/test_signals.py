@@ -7,6 +7,7 @@ import signal
 import pytest
 import structlog
 import trio
+import trio.testing
 
 from node.runtime import _watch_signals
 
@@ -22,4 +23,8 @@ async def test_the_first_signal_drains_and_the_second_ends(number: signal.Signal
             await asked.wait()
             assert not nursery.cancel_scope.cancel_called
             signal.raise_signal(number)
+            if number == signal.SIGHUP:  # a closed terminal and its shell both send one
+                await trio.testing.wait_all_tasks_blocked()
+                assert not nursery.cancel_scope.cancel_called
+                signal.raise_signal(signal.SIGTERM)
             await trio.sleep_forever()

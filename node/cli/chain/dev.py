@@ -13,6 +13,10 @@ from node.cli.options import JsonOption, check_address
 from node.console.output import say
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import trio
+
     from node.onchain.devchain import DevNetwork
 
 
@@ -72,8 +76,10 @@ def dev(
         from node.console.signals import ending_signals
         from node.onchain.devchain import run_dev_chain
 
+        ready = False
         with trio.open_signal_receiver(*ending_signals()) as signals:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(_end_at_first, signals, nursery.cancel_scope)
                 running: DevNetwork = await nursery.start(
                     lambda *, task_status: run_dev_chain(
                         network_file.absolute(),
@@ -85,11 +91,18 @@ def dev(
                         task_status=task_status,
                     )
                 )
+                ready = True
                 _show(running, network_file, as_json)
-                async for _signal in signals:
-                    nursery.cancel_scope.cancel()
+        if not ready:
+            raise KeyboardInterrupt
 
     trio.run(serve)
+
+
+async def _end_at_first(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    """Ctrl-C counts from the start, and while the contracts are deployed, too."""
+    async for _signal in signals:
+        scope.cancel()
 
 
 def _show(running: DevNetwork, network_file: Path, as_json: bool) -> None:

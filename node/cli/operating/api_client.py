@@ -47,7 +47,7 @@ class ApiError(NodeError):
 class ApiClient:
     """`url` like http://127.0.0.1:7070; `token` may be empty for what needs none."""
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(self, url: str, token: str = "", timeout: float = TIMEOUT) -> None:
         try:
             parts = urlsplit(url)
             good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -59,7 +59,7 @@ class ApiClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._http = direct_or_proxied(
             lambda environment: httpx.Client(
-                base_url=self.url, headers=headers, timeout=TIMEOUT, trust_env=environment
+                base_url=self.url, headers=headers, timeout=timeout, trust_env=environment
             ),
             parts.hostname,
         )
@@ -74,9 +74,13 @@ class ApiClient:
         """The JSON answer. Raises `UnreachableError` or `ApiError`."""
         return self._call("GET", path, params=query)
 
-    def post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any, **query: int) -> Any:
         """The JSON answer to a JSON `body`; raises as `get`."""
-        return self._call("POST", path, json=body)
+        return self._call("POST", path, json=body, params=query)
+
+    def delete(self, path: str) -> Any:
+        """The JSON answer; raises as `get`."""
+        return self._call("DELETE", path)
 
     def post_lines(self, path: str, lines: Iterator[bytes], **query: str) -> Any:
         """The JSON answer to JSON Lines, sent as they come; raises as `get`."""
@@ -113,14 +117,19 @@ class ApiClient:
         raise ApiError(code, f"{self.url}: {message}", hint, status, error)
 
 
-def connect(url: str | None, folder: Path | None, *, with_token: bool) -> ApiClient:
+def connect(
+    url: str | None, folder: Path | None, *, with_token: bool, timeout: float = TIMEOUT
+) -> ApiClient:
     """The client for the node at `url`, or for the running node of a data folder.
 
     The token is PRIME_NODE_TOKEN, else the data folder's. With a `url` alone there may be none.
     """
-    token = os.environ.get(TOKEN_VARIABLE, "")
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not (token.isascii() and token.replace(" ", "x").isprintable()):
+        # Said here, since an HTTP library would show it.
+        raise InputError(f"{TOKEN_VARIABLE} is no token", "it is the content of the api-token file")
     if with_token and not token and (url is None or folder is not None):
         token = data_dir(folder).read_api_token()
     if url is None:
         url = data_dir(folder).read_status().http_url
-    return ApiClient(url, token)
+    return ApiClient(url, token, timeout)

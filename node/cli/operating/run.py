@@ -138,6 +138,12 @@ def command(
         str | None,
         typer.Option("--log-format", help="auto, console or json.", rich_help_panel=_LOG),
     ] = None,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file", help="Log to a file that is rotated, not to stderr.", rich_help_panel=_LOG
+        ),
+    ] = None,
     log_level: Annotated[
         str | None,
         typer.Option("--log-level", help="debug, info, warning or error.", rich_help_panel=_LOG),
@@ -177,6 +183,7 @@ def command(
         http_host=http_host,
         http_port=http_port,
         log_format=log_format,
+        log_file=log_file,
         log_level=log_level,
     )
     sections = {

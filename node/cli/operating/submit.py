@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from node.cli.operating.api_client import ApiClient
 
 POLL_SECONDS = 0.5
+PATIENCE = 5.0
 MAX_NAMED = 20
 """Refused prompts that are named; `--json` has more of them."""
 MAX_COMPLETION = 2**20
@@ -110,14 +111,21 @@ def _name(item: dict[str, Any]) -> str:
     return f"{number} ({item['id']})" if item["id"] else number
 
 
-def _wait(client: ApiClient, job_id: str) -> dict[str, Any]:
-    """Ask for the job until it ends; plain HTTP has no event to wait for, so this polls."""
+def _wait(client: ApiClient, job_id: str, patience: float = PATIENCE) -> dict[str, Any]:
+    """Ask for the job until it ends; plain HTTP has no event to wait for, so this polls. What it
+    waits for is said once it has lasted `patience` seconds."""
     from node.console.progress import shown_progress
 
+    told, since, waits = "", time.monotonic(), ""
     with shown_progress() as report:
         while True:
             job: dict[str, Any] = client.get(f"/v1/jobs/{job_id}", limit=0)
             report("completed", job["completed"], job["prompts"])
+            if job["waits"] != waits:
+                waits, since = job["waits"], time.monotonic()
+            if waits != told and time.monotonic() - since >= patience:
+                told = waits
+                say(told, err=True)
             if job["state"] in ("finished", "failed", "cancelled"):
                 return job
             time.sleep(POLL_SECONDS)

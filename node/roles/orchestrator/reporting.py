@@ -14,10 +14,15 @@ from node.roles.orchestrator.coordinator.events import (
     PeerFinished,
     PeerGone,
     PeerVerdict,
+    UnitsFailed,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.snapshot import fewer_stages, waits_for
+
+PATIENCE = 10.0
+"""Seconds that work may stand before the log says so."""
 
 
 class Reporter:
@@ -37,14 +42,19 @@ class Reporter:
         self._ended = ended
         self._metrics = metrics
         self._log = log
+        self._most = 0
         self._rate: deque[tuple[float, int]] = deque(maxlen=max(window, 2))
         self._groups: dict[bytes, GroupState] = {}
         self._obstacle = ""
+        self._waits = ("", 0.0)
+        self._told = False
 
     @property
     def tokens(self) -> int:
-        """Output tokens of all units as they stand."""
-        return self._pool.tokens + self._ended()
+        """Output tokens of all units; those of a unit that is done again stay counted, until the
+        second try has more."""
+        self._most = max(self._most, self._pool.tokens + self._ended())
+        return self._most
 
     @property
     def tokens_per_second(self) -> float:
@@ -57,6 +67,7 @@ class Reporter:
     def meter(self, now: float) -> None:
         """Bring the metrics up to what the tables say at `now` (seconds, monotonic)."""
         self._rate.append((now, self.tokens))
+        self._report_waiting(now)
         groups = self._pool.groups.values()
         self._metrics.set_groups(Counter(group.state.value for group in groups))
 
@@ -69,6 +80,15 @@ class Reporter:
         for event in events:
             self._report_event(event)
 
+    def _report_waiting(self, now: float) -> None:
+        """Once for each reason, when it has lasted a while."""
+        waits = waits_for(self._pool)
+        if waits != self._waits[0]:
+            self._waits, self._told = (waits, now), False
+        if waits and not self._told and now - self._waits[1] >= PATIENCE:
+            self._told = True
+            self._log.warning("work stands", reason=waits)
+
     def _report_groups(self) -> None:
         obstacle = self._pool.unplannable
         if obstacle not in ("", self._obstacle):
@@ -78,6 +98,10 @@ class Reporter:
             del self._groups[gone]
             self._log.warning("group given up", group=gone.hex()[:12])
         for group in self._pool.groups.values():
+            if group.group_id not in self._groups:
+                few = fewer_stages(self._pool.policy.stages, len(group.plan.stages))
+                if few:
+                    self._log.warning("fewer stages than asked for", reason=few)
             if self._groups.get(group.group_id) != group.state:
                 self._groups[group.group_id] = group.state
                 self._log.info(
@@ -106,6 +130,13 @@ class Reporter:
                     unit=event.unit_id.hex()[:12],
                     reason=event.reason,
                     suspects=event.suspects,
+                )
+            case UnitsFailed():
+                self._log.warning(
+                    "work failed",
+                    units=[unit_id.hex()[:12] for unit_id in event.unit_ids],
+                    stage=event.stage,
+                    reason=event.reason,
                 )
             case PeerGone():
                 self._log.warning("worker is gone", peer=event.peer_id, reason=event.reason)

@@ -20,6 +20,7 @@ from node.roles.orchestrator.coordinator.events import (
     GroupBroken,
     PeerGone,
     PeerVerdict,
+    UnitsFailed,
 )
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
@@ -32,6 +33,7 @@ from node.roles.orchestrator.workers.edges import edge_suspects
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.progress import BadReport, progress_events
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
+from node.wire.decoding import decode_for
 from node.wire.messages.fields import Done, StageRef
 from node.wire.messages.verification import VerdictNotice
 from node.wire.messages.work import Progress, Trouble
@@ -96,6 +98,13 @@ class PeerRequests:
         ref = trouble.ref
         group = self._require_stage(peer_id, ref, ref.stage)
         self._context.log.warning("stage trouble", peer=peer_id, reason=trouble.reason)
+        if trouble.kind == "work":
+            units = dict.fromkeys(map(self._pool.unit_id_of, trouble.sequence_ids))
+            failed = tuple(unit_id for unit_id in units if unit_id)
+            await self._feed(
+                UnitsFailed(ref.group_id, ref.generation, ref.stage, failed, trouble.reason)
+            )
+            return Done()
         if trouble.kind == "leaving":
             await self._feed(PeerGone(peer_id, trouble.reason))
             return Done()
@@ -116,7 +125,8 @@ class PeerRequests:
     async def _on_verdict(self, peer_id: str, notice: VerdictNotice) -> Done:
         """A validator's verdict; acknowledged once it is journaled."""
         try:
-            signed = SignedVerdict.from_bytes(notice.verdict)
+            network = self._context.network
+            signed = await decode_for(network, peer_id, notice.verdict, SignedVerdict.from_bytes)
             address = signed.signer()
         except ProofError as exc:
             raise Refused("bad_verdict", str(exc)) from exc

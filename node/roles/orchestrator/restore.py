@@ -41,8 +41,11 @@ class Recovered:
     rejections: list[UnitRejected]
 
 
-async def restore(journal: AsyncJournal, ledger: WorkLedger) -> Recovered:
-    """Load the ledger and what stands beside it. Raises `InputError` where a job is for another
+async def restore(
+    journal: AsyncJournal, ledger: WorkLedger, first_generation: int = 0
+) -> Recovered:
+    """Load the ledger and what stands beside it. `first_generation` is where the count of groups'
+    generations begins in a journal that has none. Raises `InputError` where a job is for another
     model than the one configured."""
     drawn = await journal.replay(JobBeacon)
     units = await ledger.load({b.job_id: Beacon(b.beacon, b.block) for b in drawn})
@@ -50,7 +53,7 @@ async def restore(journal: AsyncJournal, ledger: WorkLedger) -> Recovered:
         units=tuple(units),
         banned=tuple(ban.peer_id for ban in await journal.replay(WorkerBanned)),
         asked=tuple(await journal.state(ASKED, ())),
-        generation=int(await journal.state(GENERATION, 0)),
+        generation=int(await journal.state(GENERATION, first_generation)),
         cancelled=tuple(job.job_id for job in ledger.jobs.values() if job.cancelled),
     )
     return Recovered(event, (await journal.newest(UnitRejected, MAX_REJECTIONS))[::-1])

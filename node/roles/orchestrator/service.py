@@ -12,6 +12,7 @@ What a restart makes of the journal is in `restore.py`; what peers may ask, in `
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -37,6 +38,7 @@ from node.roles.orchestrator.ledger.job import Job
 from node.roles.orchestrator.ledger.ledger import PAGE, WorkLedger
 from node.roles.orchestrator.ledger.queries import Query
 from node.roles.orchestrator.ledger.rows import RowState
+from node.roles.orchestrator.ledger.writes import ExportJob
 from node.roles.orchestrator.recording import Recorder
 from node.roles.orchestrator.reporting import Reporter
 from node.roles.orchestrator.requests import PeerRequests
@@ -56,7 +58,7 @@ from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.validator_watch import ValidatorWatch
 from node.roles.orchestrator.workers.watch import WorkerWatch
 from node.settlement.follower import SettlementFollower
-from node.storage.intake import check_storage
+from node.storage.intake import check_storage, while_well
 
 DATASET_PAGE = 64
 
@@ -89,7 +91,9 @@ class Orchestrator:
         self.ledger = WorkLedger(context.journal, cutter)
         self._beacons = Beacons(parts.beacons, context.journal, log, timing.beacon)
         self._recorder = Recorder(context.journal)
-        self._transitions = Transitions(coordinator, context.now, self._recorder.write, self._began)
+        self._transitions = Transitions(
+            coordinator, context.now, self._recorder.write, self._began, self._surprised
+        )
         self.feed = self._transitions.feed
         """Tell the coordinator; see `Transitions.feed`."""
         self._states: dict[bytes, UnitState] = {}
@@ -140,7 +144,10 @@ class Orchestrator:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; started once the journal is replayed and handlers are in place.
         Raises `InputError` where the journal's jobs are for another model."""
-        recovered = await restore(self._context.journal, self.ledger)
+        # Workers serve no generation twice. A pool whose journal is lost must not use its numbers
+        # again, so the count begins with the minutes since 1970: there are fewer builds.
+        minutes = int(self._context.wall() // 60)
+        recovered = await restore(self._context.journal, self.ledger, minutes)
         await self._settlement.restore()
         self._requests.rejections.extend(recovered.rejections)
         self._recorder.asked |= dict.fromkeys(recovered.event.asked)
@@ -194,7 +201,11 @@ class Orchestrator:
         self, job_id: str, batches: AsyncIterable[Sequence[Prompt]], all_or_nothing: bool
     ) -> Submission:
         check_storage(self._context.journal)
-        taken, new = await self.ledger.submit(job_id, batches, all_or_nothing=all_or_nothing)
+        take = partial(self.ledger.submit, job_id, batches, all_or_nothing=all_or_nothing)
+        if self._nursery is None:
+            taken, new = await take()
+        else:
+            taken, new = await while_well(self._context.journal, self._nursery, take)
         if new:
             self._draw_if_needed(self.ledger.jobs[job_id])
             await self.feed(QueueGrew())
@@ -259,13 +270,16 @@ class Orchestrator:
         return ""
 
     async def dataset(self, job_id: str) -> AsyncIterator[list[dict[str, Any]]]:
-        """Rows of a job's accepted units, page by page; reads their bundles from disk. Raises
-        KeyError."""
+        """Rows of a job's accepted units, page by page; reads their bundles from disk. That all of
+        a job that has ended were read is noted. Raises KeyError."""
         job, first = self.ledger.jobs[job_id], 0
+        whole = job.finished
         model = self._cutter.model_name, self._cutter.model_id
         while True:
             rows = await self.ledger.rows(queries.accepted(job.number, first, DATASET_PAGE))
             if not rows:
+                if whole:
+                    await self._context.journal.write(ExportJob(job_id))
                 return
             first = rows[-1].last + 1
             units = await self.ledger.units(rows)
@@ -308,6 +322,15 @@ class Orchestrator:
                 self._start(command)
         if not all(isinstance(event, Tick) for event in events):
             self._announce()
+
+    def _surprised(self, surprise: Exception) -> None:
+        """Events were not taken in: logged, and shown among the parts that failed."""
+
+        async def fail() -> None:
+            raise surprise
+
+        if self._nursery is not None:
+            self._context.supervisor.task(self._nursery, "pool: events", fail)
 
     def _announce(self) -> None:
         self.changed.set()

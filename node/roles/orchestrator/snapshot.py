@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from node.roles.orchestrator.coordinator.groups import Group
+from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.orchestrator.ledger.job import Job
@@ -82,7 +82,10 @@ class JobSnapshot:
 
 
 def job_snapshot(job: Job, pool: PoolView) -> JobSnapshot:
-    """A job by its counts on disk and what the tables have of it."""
+    """A job by its counts on disk and what the tables have of it.
+
+    `tokens` never falls: those of a unit that is done again stay counted (`Job.most_tokens`).
+    """
     accepted = job.sequences[RowState.ACCEPTED]
     completed = accepted + job.sequences[RowState.VERIFYING]
     tokens = job.tokens.total()
@@ -93,6 +96,7 @@ def job_snapshot(job: Job, pool: PoolView) -> JobSnapshot:
         started = started or unit.state is not UnitState.QUEUED or unit.attempt > 0
         completed += sum(s.finished for s in unit.sequences)
         tokens += sum(len(s.output_ids) for s in unit.sequences)
+    job.most_tokens = tokens = max(job.most_tokens, tokens)
     state: JobState = "running" if started else "queued"
     if job.cancelled:
         state = "cancelled"
@@ -147,4 +151,42 @@ def _group(
         tuple(stages),
         group.plan.spares,
         running,
+    )
+
+
+def waits_for(pool: PoolView) -> str:
+    """Why units do not go on; "" where they do, or where there are none.
+
+    A validator that is missing is told before a group that is: finished work waits longest.
+    """
+    states = {unit.state for unit in pool.units.values()}
+    if states & {UnitState.PRODUCED, UnitState.VERIFYING}:
+        here = sum(pool.validators.values())
+        if not pool.validators:
+            return (
+                "finished work waits for a validator that has the role on chain and stake: none is "
+                "connected (prime-node chain grant ADDRESS, prime-node run --role validator)"
+            )
+        if here < pool.needed_weight:
+            return (
+                "finished work waits for validators: those connected hold "
+                f"{100 * here // max(pool.total_weight, 1)} % of all validators' stake, and "
+                f"{100 * pool.needed_weight // max(pool.total_weight, 1)} % must accept it"
+            )
+    running = any(group.state is GroupState.RUNNING for group in pool.groups.values())
+    if states & {UnitState.QUEUED, UnitState.ASSIGNED} and not running:
+        if pool.unplannable:
+            return f"work waits for workers: {pool.unplannable}"
+        if not pool.groups:
+            return "work waits for workers: none is here that can take it"
+    return ""
+
+
+def fewer_stages(asked: int, stages: int) -> str:
+    """A line for a group that was built with fewer stages than were asked for; "" for others."""
+    if stages >= asked:
+        return ""
+    return (
+        f"a group of {stages} stages instead of {asked}: the others did not come within "
+        "orchestrator.formation_wait"
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ from node.roles.validator.judging.plan import ChainlessPreparer, ChainPreparer, 
 from node.roles.validator.judging.reputation import WorkerRecords
 from node.roles.validator.judging.rows import RowsFetcher
 from node.roles.validator.judging.spotcheck import SequenceChooser
+from node.roles.validator.keeping.limits import limits_of
 from node.roles.validator.service import Validator
 from node.roles.validator.settlement.accepted import AcceptedUnits
 from node.roles.validator.settlement.auditor import Auditor
@@ -123,11 +124,7 @@ def open_validator(
         blobs=follower.blobs,
         limits=timing.queue,
         offers=timing.offers,
-        keep=replace(
-            timing.keep,
-            bundle_bytes=config.validator.bundles_keep,
-            rows_bytes=config.validator.rows_keep,
-        ),
+        keep=limits_of(timing.keep, config.retention),
         delivery=timing.delivery,
     )
 

@@ -89,12 +89,12 @@ class Validator:
         self._prosecution = prosecution
         self._blobs = blobs
         self._keep = keep or KeepLimits()
-        self._bundles = BundleStore(
+        self.bundles = BundleStore(
             context.blobs, context.journal, self._keep, self._owed, context.wall
         )
         self._queue = BundleQueue(limits)
         self._backlog: deque[Taken] = deque()
-        self._intake = Intake(context, authority, self._bundles, find_model, self, limits, offers)
+        self._intake = Intake(context, authority, self.bundles, find_model, self, limits, offers)
         self._plans: dict[bytes, JudgingPlan] = {}
         self._redelivering: set[bytes] = set()
         self._delivery = delivery
@@ -117,7 +117,7 @@ class Validator:
         await self.settlement.restore()
         await self._records.restore()
         await self._restore()
-        await self._bundles.open()
+        await self.bundles.open()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             keep = self._context.supervisor.keep
@@ -162,7 +162,7 @@ class Validator:
         """Age makes files superfluous, and no event tells."""
         while True:
             await trio.sleep(self._keep.sweep)
-            await self._bundles.sweep()
+            await self.bundles.sweep()
 
     # -- what the intake asks ------------------------------------------------------------------
 
@@ -236,7 +236,7 @@ class Validator:
 
     async def _prepare(self, queued: QueuedBundle) -> None:
         """Plan how a bundle is judged; that may wait for blocks."""
-        bundle = await self._bundles.get(queued.bundle_id)
+        bundle = await self.bundles.get(queued.bundle_id)
         if bundle is None:
             await self._set_aside(queued, "the stored bundle is damaged")
             return
@@ -250,7 +250,7 @@ class Validator:
     async def _see_through(self, queued: QueuedBundle) -> None:
         """Reach a verdict, then deliver it."""
         plan = self._plans.pop(queued.bundle_id)
-        bundle = await self._bundles.get(queued.bundle_id)
+        bundle = await self.bundles.get(queued.bundle_id)
         if bundle is None:
             await self._set_aside(queued, "the stored bundle is damaged")
             return
@@ -261,7 +261,7 @@ class Validator:
             await self._set_aside(queued, str(exc))
             return
         del bundle  # delivering may take long, and bundles are large
-        await self._bundles.judged(queued.bundle_id, signed.verdict.accepted)
+        await self.bundles.judged(queued.bundle_id, signed.verdict.accepted)
         self._handle(Moved(queued.bundle_id, BundleState.JUDGED))
         delivered = await self._deliver(queued.sender, signed)
         await self._close(queued, BundleState.DELIVERED if delivered else BundleState.SET_ASIDE)
@@ -283,7 +283,7 @@ class Validator:
         unit = queued.bundle_id.hex()[:12]
         self._context.log.error("cannot judge", unit=unit, reason=reason)
         await self._close(queued, BundleState.SET_ASIDE)
-        await self._bundles.drop(queued.bundle_id)
+        await self.bundles.drop(queued.bundle_id)
 
     async def _close(self, queued: QueuedBundle, end: BundleState) -> None:
         """Nothing is owed for the bundle any more, in the journal first."""

@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from node.config.schema import NodeConfig
-from node.wire.blobs import rows_folder
+from node.storage.names import rows_folder
 
 
 class WorkerDisk:
@@ -22,7 +22,7 @@ class WorkerDisk:
     def __init__(self, config: NodeConfig) -> None:
         self._folder = config.data_dir
         self._rows = rows_folder(config.data_dir)
-        self._keep = config.worker.rows_keep
+        self._keep = config.retention.rows
         self._lent = config.policy.disk
 
     async def used(self) -> int:

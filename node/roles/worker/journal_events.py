@@ -1,4 +1,8 @@
-"""What a worker writes to its journal, one class for each kind."""
+"""What a worker writes to its journal, one class for each kind.
+
+`EvidenceSaid` and `ReceiptSigned` are kept while their generation lasts (`generations.py`), a pool
+joined for as long as there may be something to claim in it: joining one costs a transaction.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,9 @@ from typing import Annotated
 from node.journal import JournalEvent
 from node.journal.fields import AsBytes
 from proofs.encoding.receipts import Receipt
+
+GENERATIONS = "worker.generations"
+"""State: the newest generation that was served in each pool, as pairs."""
 
 
 class PoolJoined(JournalEvent, kind="self.joined"):

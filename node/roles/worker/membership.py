@@ -22,7 +22,7 @@ from node.context import NodeContext
 from node.journal import JournalError
 from node.roles.worker.policy.decline import Decline
 from node.roles.worker.policy.engagement import Engagement, Patience
-from node.roles.worker.policy.rules import Offer, Rules
+from node.roles.worker.policy.rules import Offer, Rules, not_stored
 from node.roles.worker.pools import PoolRegister
 from node.storage.intake import require_storage
 from node.wire.messages.work import Invite, Joined
@@ -62,7 +62,8 @@ class _Change:
 
 class Membership:
     """The pool that this worker is in. `joined` is told the id of each pool before it is joined,
-    `used` says how many bytes of the operator's disk are taken. `rules` may be set anew."""
+    `used` says how many bytes of the operator's disk are taken, `has_model` whether a model can be
+    loaded. `rules` may be set anew."""
 
     def __init__(
         self,
@@ -72,12 +73,14 @@ class Membership:
         patience: Patience,
         rules: Rules,
         used: Callable[[], Awaitable[int]],
+        has_model: Callable[[bytes], Awaitable[bool]],
         local: Callable[[float], time.struct_time] = time.localtime,
     ) -> None:
         self._context = context
         self._pools = pools
         self._joined = joined
         self._used = used
+        self._has_model = has_model
         self._local = local
         self._engagement = Engagement(patience)
         self._changes: trio.Nursery | None = None
@@ -172,6 +175,8 @@ class Membership:
         now = self._context.now()
         self._heed(invite, self.rules.before_the_chain(offer, self.minute()))
         self._heed(invite, self._engagement.refuses(peer_id, invite.pool_id, now))
+        if not await self._has_model(invite.model_id):
+            self._heed(invite, not_stored(invite.model_id, invite.model_name))
         price = await self._pools.price(invite, address)
         self._heed(invite, self.rules.price(Offer(invite.pool_id, invite.model_id, price)))
         if self.rules.disk:

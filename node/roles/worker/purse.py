@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import trio
 from pydantic import TypeAdapter, ValidationError
 
 from node.context import NodeContext
@@ -32,6 +33,7 @@ class GasPurse:
         self._context = context
         self._chain = chain
         self._ledger = GasLedger(context.config.policy.gas_per_day)
+        self._changing = trio.Lock()
 
     async def restore(self) -> None:
         """What the journal says was spent. What cannot be read counts as the whole day's budget."""
@@ -70,8 +72,7 @@ class GasPurse:
     ) -> AsyncIterator[Callable[[TxResult | None], None]]:
         """Count a transaction of at most `gas` under the name `what`, on disk on entry. The block
         tells each result, None for one that was not needed; without any the entry stays open."""
-        self._ledger.plan(what, gas * price, self._context.wall())
-        await self._keep()
+        await self._change(lambda ledger: ledger.plan(what, gas * price, self._context.wall()))
         told: list[int] = []
 
         def tell(result: TxResult | None) -> None:
@@ -79,16 +80,19 @@ class GasPurse:
 
         yield tell
         if told:
-            self._ledger.finish(what, sum(told))
-            await self._keep()
+            await self._change(lambda ledger: ledger.finish(what, sum(told)))
 
     async def finish(self, what: str) -> None:
         """A transaction of an earlier run is known to be done; what it cost stays counted."""
-        self._ledger.finish(what, None)
-        await self._keep()
+        await self._change(lambda ledger: ledger.finish(what, None))
 
-    async def _keep(self) -> None:
-        entries: list[dict[str, Any]] = [
-            {**asdict(entry), "wei": str(entry.wei)} for entry in self._ledger.entries
-        ]
-        await self._context.journal.set_state(STATE, entries)
+    async def _change(self, change: Callable[[GasLedger], None]) -> None:
+        """Change the ledger, on disk first. One change at a time, since each writes all of it."""
+        async with self._changing:
+            ledger = GasLedger(self._ledger.budget, self._ledger.entries)
+            change(ledger)
+            entries: list[dict[str, Any]] = [
+                {**asdict(entry), "wei": str(entry.wei)} for entry in ledger.entries
+            ]
+            await self._context.journal.set_state(STATE, entries)
+            self._ledger = ledger

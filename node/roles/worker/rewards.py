@@ -16,6 +16,7 @@ import trio
 
 from chain.errors import ChainError
 from node.context import NodeContext
+from node.journal import OnlyNewest
 from node.roles.worker.journal_events import PoolJoined
 from node.roles.worker.purse import GasPurse
 from node.roles.worker.timing import RewardTiming
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 CLAIM_GAS = 110_000
 """Of one claim in a transaction of its own, with a deep proof; see contracts/snapshots/Gas.json."""
+LEAVES_KEPT = 64
+"""Of an account in a pool, in the journal. They are cumulative: the newest final one is claimed,
+and all but the last few are final."""
 CLAIM = "claim"
 """What claims are called among the transactions that a budget counts."""
 
@@ -131,8 +135,9 @@ class Rewards:
         payout = entry.epoch.payout(account)
         if payout is None or self._noted.get(known_as) == standing:
             return
+        kept = OnlyNewest(Reward, LEAVES_KEPT * len(self._accounts), f"{root.pool_id}:")
+        await self._context.journal.record(Reward.of(entry, account, payout), kept)
         self._noted[known_as] = standing
-        await self._context.journal.record(Reward.of(entry, account, payout))
         units = entry.epoch.units_of(account)
         self._context.log.info(
             "reward noted", pool=root.pool_id, epoch=root.epoch, units=units, wei=payout.cumulative

@@ -2,7 +2,7 @@
 
 `run` owns everything of the role: the handlers of the orchestrator's orders, the reports back, and
 the claims on chain. Its parts, one idea each: `membership` (whom to obey), `stage` (slice and
-ring), `reports` (tokens and trouble), `receipts` (what is owed), `rewards` (getting paid).
+ring), `reports` (tokens and trouble), `signing` (what is owed), `rewards` (getting paid).
 
 `build_worker` is where the role is put together: whether there is a chain decides which register of
 pools and which pay it gets, and is asked nowhere else.
@@ -10,8 +10,10 @@ pools and which pay it gets, and is asked nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -25,9 +27,10 @@ from node.roles.worker.policy.hours import is_open, minutes_until_change
 from node.roles.worker.policy.settings import rules_of
 from node.roles.worker.pools import ChainlessPools, ChainPools, PoolRegister
 from node.roles.worker.purse import GasPurse
-from node.roles.worker.receipts import UNITS_REMEMBERED, Receipts
 from node.roles.worker.reports.reporting import Reporter
 from node.roles.worker.rewards import Rewards, Unpaid, WorkerRewards
+from node.roles.worker.shelf import ModelShelf
+from node.roles.worker.signing.receipts import UNITS_REMEMBERED, Receipts
 from node.roles.worker.stage import FindModel, StageHost
 from node.roles.worker.timing import RewardTiming, WorkerTiming
 from node.settlement.follower import SettlementFollower
@@ -39,6 +42,7 @@ from pipeline.engine.control.client import EngineClient, open_engine
 from pipeline.engine.control.messages import Bench, EngineStatus
 from pipeline.engine.control.operations import BENCH
 from pipeline.engine.errors import EngineError
+from pipeline.models.prepared import PreparedModel
 from pipeline.models.store import list_models, open_model
 
 if TYPE_CHECKING:
@@ -55,6 +59,7 @@ class WorkerOptions:
     rewards: RewardTiming = field(default_factory=RewardTiming)
     units_remembered: int = UNITS_REMEMBERED
     find_model: FindModel = open_model
+    list_models: Callable[[Path], list[PreparedModel]] = list_models
     data_plane: DataPlane | None = None
 
 
@@ -76,6 +81,7 @@ class Worker:
         timing = options.timing
         self._context = context
         self._engine = engine
+        self._list_models = options.list_models
         self._timing = timing
         self._blobs = blobs
         self.device = device
@@ -90,6 +96,7 @@ class Worker:
             timing.patience,
             rules_of(context.config.policy),
             self._disk.used,
+            ModelShelf(self._stored, context.now).has,
         )
         data_plane = options.data_plane or DirectOrTunnelled(context, timing)
         self.stage = StageHost(
@@ -107,9 +114,13 @@ class Worker:
         )
         self._reporter = Reporter(context, self.membership, self.stage, timing)
 
+    def _stored(self) -> list[bytes]:
+        models = self._list_models(self._context.config.model_store)
+        return [model.model_id for model in models]
+
     async def measure(self) -> None:
         """Learn which models are in the store and how fast one of their layers runs here."""
-        models = await trio.to_thread.run_sync(list_models, self._context.config.model_store)
+        models = await trio.to_thread.run_sync(self._list_models, self._context.config.model_store)
         self.models = tuple(model.model_id for model in models)
         policy = self._context.config.policy
         self.membership.rules = rules_of(policy, [(m.name, m.model_id) for m in models])

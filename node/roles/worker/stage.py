@@ -18,10 +18,11 @@ import trio
 from node.config.hardware import Device
 from node.context import NodeContext
 from node.roles.worker.dataplane import DataPlane
+from node.roles.worker.generations import MOST_SAID, Generations
 from node.roles.worker.membership import Membership
 from node.roles.worker.orders import check_order
 from node.roles.worker.timing import WorkerTiming
-from node.wire.blobs import rows_folder
+from node.storage.names import rows_folder
 from node.wire.messages.fields import Done, StageRef
 from node.wire.messages.work import (
     Assign,
@@ -103,6 +104,7 @@ class StageHost:
         find_model: FindModel,
         rows_room: Callable[[], Awaitable[int]],
         timing: WorkerTiming,
+        most_said: int = MOST_SAID,
     ) -> None:
         self._context = context
         self._device = device
@@ -113,7 +115,7 @@ class StageHost:
         self._timing = timing
         self.engine = engine
         self._loading = trio.Lock()
-        self._generations: dict[str, int] = {}
+        self.generations = Generations(context.journal, most_said)
         self.assignment: Assignment | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -125,11 +127,9 @@ class StageHost:
         pool = self._membership.require_orchestrator(peer_id)
         check_order(order, pool, self._context.peer_id)
         async with self._loading:
-            newest = self._generations.get(peer_id, -1)
-            if newest >= order.ref.generation:
-                raise Refused("stale", f"generation {newest} is newer")
-            self._generations = {peer_id: order.ref.generation}
+            await self.generations.require_newer(pool.pool_id, order.ref.generation)
             self.assignment = None  # whatever comes of it, the engine drops the older slice
+            await self.generations.begin(pool.pool_id, order.ref.generation)
             loaded = await self._load(order)
             with engine_refusals():
                 listening = await self.engine.request(

@@ -209,11 +209,11 @@ class Finished(Message):
 
 
 class Failed(Message):
-    """Stage 0: the sequence cannot be served by this ring (say, its KV cache is too small for it)
-    and was dropped."""
+    """This stage cannot work on these sequences: their hidden states are not finite, or the ring's
+    KV cache is too small for them. The ring goes on; what still comes of them is nothing."""
 
     generation: Count
-    sequence_id: Id16
+    sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(min_length=1, max_length=1024)]
     reason: Text
 
 

@@ -196,5 +196,5 @@ class RingHead:
                 case EmitFailed(sequence_id, reason):
                     self._emit(
                         "failed",
-                        Failed(generation=generation, sequence_id=sequence_id, reason=reason),
+                        Failed(generation=generation, sequence_ids=(sequence_id,), reason=reason),
                     )

@@ -20,21 +20,24 @@ neighbour are such reasons; anything else in a thread is a bug and ends the proc
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.dataplane import Edge, EdgeClosed, EdgeError
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring import frames
+from pipeline.engine.ring.batch import Batch
 from pipeline.engine.ring.head import RingHead
 
 if TYPE_CHECKING:
-    from pipeline.engine.ring.stage import Stage
+    from pipeline.engine.ring.stage import Stage, StepOutcome
 
 Side = Literal["upstream", "downstream"]
 OnDown = Callable[[Side, str, bool], None]
 """Told which edge, why, and whether the neighbour itself closed it in good order."""
+OnFailed = Callable[[tuple[bytes, ...], str], None]
+"""Told which sequences this stage cannot work on, and why; the ring goes on without them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Edges:
 
 
 class RingThreads:
-    """Runs until `stop` or the first failure; `on_down` is called at most once."""
+    """Runs until `stop` or the first failure; `on_down` is called at most once, `on_failed` before
+    anything of the step goes on."""
 
     def __init__(
         self,
@@ -55,12 +59,14 @@ class RingThreads:
         head: RingHead | None,
         edges: Edges | None,
         on_down: OnDown,
+        on_failed: OnFailed,
     ) -> None:
         self._generation = generation
         self._stage = stage
         self._head = head
         self._edges = edges
         self._on_down = on_down
+        self._on_failed = on_failed
         self._lock = threading.Lock()
         self._over = False
         self._threads: list[threading.Thread] = []
@@ -94,7 +100,7 @@ class RingThreads:
         try:
             while taken := self._head.wait_batch():
                 batch, tokens = taken
-                self._head.returned(batch.step, self._stage.run(batch, tokens).tokens)
+                self._head.returned(batch.step, self._run(batch, tokens).tokens)
         except EngineError as exc:
             self._fail("upstream", exc)
 
@@ -104,7 +110,7 @@ class RingThreads:
         try:
             while taken := self._head.wait_batch():
                 batch, tokens = taken
-                outcome = self._stage.run(batch, tokens)
+                outcome = self._run(batch, tokens)
                 self._edges.downstream.send(
                     frames.encode_step(self._generation, batch), outcome.payload
                 )
@@ -131,7 +137,7 @@ class RingThreads:
             try:
                 header, payload = self._edges.upstream.recv()
                 batch = frames.decode_step(bytes(header), self._generation)
-                outcome = self._stage.run(batch, payload)
+                outcome = self._run(batch, payload)
             except (EdgeError, EngineError) as exc:
                 return self._fail("upstream", exc)
             answer = header
@@ -149,6 +155,12 @@ class RingThreads:
             self._fail("downstream", StageViolation("a frame came against the ring's direction"))
         except EdgeError as exc:
             self._fail("downstream", exc)
+
+    def _run(self, batch: Batch, inputs: Sequence[int] | memoryview) -> StepOutcome:
+        outcome = self._stage.run(batch, inputs)
+        if outcome.failed:
+            self._on_failed(outcome.failed, outcome.reason)
+        return outcome
 
     # --- the end ------------------------------------------------------------------------------
 

@@ -33,10 +33,14 @@ from proofs.sampling.choosing import SamplingError, choose_batch
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """`payload` (not in the last stage): raw bytes of [N, H]. `tokens`: one for each sample."""
+    """`payload` (not in the last stage): raw bytes of [N, H]. `tokens`: one for each sample.
+    `failed` are sequences that this step could not work on, for `reason`; their rows are zeros, and
+    their tokens 0."""
 
     payload: memoryview | None = None
     tokens: tuple[int, ...] = ()
+    failed: tuple[bytes, ...] = ()
+    reason: str = ""
 
 
 def raw_bytes(tensor: torch.Tensor) -> memoryview:
@@ -70,6 +74,9 @@ class Stage:
         self._conduct = conduct or StageConduct()
         self._table = SequenceTable(model.request.kv_tokens)
         self._collectors: dict[bytes, Collector] = {}
+        self._failed: set[bytes] = set()
+        layers = f"{model.request.first_layer}-{model.request.last_layer}"
+        self._not_finite = f"hidden states after layers {layers} are not finite"
 
     @torch.inference_mode()
     def run(self, batch: Batch, inputs: Sequence[int] | memoryview) -> StepOutcome:
@@ -94,11 +101,13 @@ class Stage:
         for sequence_id in self._table.sequences():
             self._runner.close(sequence_id)
         self._collectors.clear()
+        self._failed.clear()
 
     def _close(self, close: Close) -> None:
         self._runner.close(close.sequence_id)
-        collector = self._collectors.pop(close.sequence_id)
-        if not close.outputs:
+        self._failed.discard(close.sequence_id)
+        collector = self._collectors.pop(close.sequence_id, None)
+        if collector is None or not close.outputs:
             return
         evidence = collector.seal(close.last_token)
         if self._rows is not None and collector.kept is not None:
@@ -129,24 +138,54 @@ class Stage:
         host = output.contiguous().cpu()
         row_bytes = host.shape[1] * host.element_size()
         halves = host.to(torch.bfloat16)
+        before = self._failed.copy()
+        reason = ""
         if not bool(torch.isfinite(halves).all()):
-            raise StageViolation("hidden states are not finite: the input or the weights are bad")
+            self._set_aside(placed, tensor, output, halves)
+            host, reason = output.contiguous().cpu(), self._not_finite
+            halves = host.to(torch.bfloat16)
         sent_rows, signed_rows = self._conduct.outgoing(host)
         payload, signed = raw_bytes(sent_rows), raw_bytes(signed_rows)
-        tokens = self._sample(batch, output) if self._slice.is_last else ()
+        tokens: tuple[int, ...] = ()
+        if self._slice.is_last:
+            tokens, fault = self._sample(batch, output)
+            reason = reason or fault
         drawn = iter(tokens)
         for rows in placed:
             first, last = rows.first, rows.first + rows.count
             sent: memoryview | bytes = signed[first * row_bytes : last * row_bytes]
             if self._slice.is_last:
                 sent = token_bytes(rows.proven, next(drawn) if rows.sample else None)
+            if rows.sequence_id in self._failed:
+                self._collectors.pop(rows.sequence_id, None)
+                continue
             self._collectors[rows.sequence_id].add(
                 halves[last - rows.proven : last],
                 sent,
                 received[first * width : last * width],
                 rows.sample,
             )
-        return StepOutcome(tokens=tokens) if self._slice.is_last else StepOutcome(payload=payload)
+        failed = tuple(r.sequence_id for r in placed if r.sequence_id in self._failed - before)
+        sent_on = None if self._slice.is_last else payload
+        return StepOutcome(sent_on, tokens, failed, reason if failed else "")
+
+    def _set_aside(
+        self,
+        placed: list[ItemRows],
+        tensor: torch.Tensor,
+        output: torch.Tensor,
+        halves: torch.Tensor,
+    ) -> None:
+        """Go on without the sequences that have rows which are not finite: zeros take their place.
+        Raises `StageViolation` where the rows came in like that, which no honest stage sends."""
+        if not self._slice.is_first and not bool(torch.isfinite(tensor).all()):
+            raise StageViolation("the hidden states that came in are not finite")
+        bad = ~torch.isfinite(halves).all(dim=1)
+        for rows in placed:
+            end = rows.first + rows.count
+            if bool(bad[rows.first : end].any()):
+                self._failed.add(rows.sequence_id)
+                output[rows.first : end] = 0
 
     def _take_in(
         self, batch: Batch, inputs: Sequence[int] | memoryview
@@ -166,11 +205,12 @@ class Stage:
         hidden = torch.frombuffer(inputs, dtype=self._slice.dtype).view(shape)
         return hidden.to(self._slice.device), inputs, width
 
-    def _sample(self, batch: Batch, output: torch.Tensor) -> tuple[int, ...]:
+    def _sample(self, batch: Batch, output: torch.Tensor) -> tuple[tuple[int, ...], str]:
+        """A token for each sample; and why none can be chosen for some, which have failed then."""
         ends = np.cumsum([item.count for item in batch.items]) - 1
         rows = [int(end) for end, item in zip(ends, batch.items, strict=True) if item.sample]
         if not rows:
-            return ()
+            return (), ""
         logits = self._runner.logits(output[rows]).cpu().numpy()
         samplings = [
             self._conduct.sampling(self._table.opened(item.sequence_id).sampling)
@@ -178,6 +218,16 @@ class Stage:
         ]
         positions = [item.start + item.count for item in batch.samples]
         try:
-            return tuple(choose_batch(logits, samplings, positions))
-        except SamplingError as exc:
-            raise StageViolation(f"no token can be chosen: {exc}") from exc
+            return tuple(choose_batch(logits, samplings, positions)), ""
+        except SamplingError:
+            pass  # one of them; the others have their tokens all the same
+        tokens, fault = [], ""
+        for index, item in enumerate(batch.samples):
+            one = slice(index, index + 1)
+            try:
+                tokens += choose_batch(logits[one], samplings[one], positions[one])
+            except SamplingError as exc:
+                fault = f"no token can be chosen: {exc}"
+                self._failed.add(item.sequence_id)
+                tokens.append(0)
+        return tuple(tokens), fault

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.models.architectures import check_architecture
-from pipeline.models.errors import InvalidModel, SourceUnavailable, UnsupportedModel, unreadable
+from pipeline.models.errors import InvalidModel, UnsupportedModel, unreadable
 from proofs.encoding.jsontext import parse_json
 
 WEIGHTS = "model.safetensors"
@@ -42,9 +42,8 @@ def find_checkpoint(folder: Path) -> Checkpoint:
     """The files of the checkpoint in a folder.
 
     Raises:
-        SourceUnavailable: there is none.
+        InvalidModel: there is none, or a file is missing or cannot be read.
         UnsupportedModel: it is of a kind that is not read.
-        InvalidModel: a file is missing or not to be read.
     """
     try:
         found = sorted(path for path in folder.iterdir() if path.is_file())
@@ -59,7 +58,7 @@ def find_checkpoint(folder: Path) -> Checkpoint:
             "(merge_and_unload, then save_pretrained) and give that folder"
         )
     if "config.json" not in names:
-        raise SourceUnavailable(f"{folder} has no config.json: not a Hugging Face model folder")
+        raise InvalidModel(f"{folder} has no config.json: not a Hugging Face model folder")
     settings = read_json(folder / "config.json")
     check_architecture(settings.get("model_type"), f"{folder}/config.json")
     if named := settings.get("transformers_weights"):
@@ -101,8 +100,8 @@ def _weights(folder: Path, found: list[Path]) -> tuple[Path, ...]:
             "anything; load the model with transformers and save_pretrained it"
         )
     if gguf := sorted(name for name in names if name.endswith(".gguf")):
-        raise SourceUnavailable(f"{folder} has no {WEIGHTS}; give the file: {folder / gguf[0]}")
-    raise SourceUnavailable(
+        raise InvalidModel(f"{folder} has no {WEIGHTS}; give the file: {folder / gguf[0]}")
+    raise InvalidModel(
         f"{folder} has neither {WEIGHTS} nor {INDEX}; other names and formats are not read"
     )
 

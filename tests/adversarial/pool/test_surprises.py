@@ -15,11 +15,14 @@ from tests.adversarial.standins import LAYERS, POOL, PRICE
 
 PARTS = {
     "pool: clock",
-    "pool: disconnects",
+    "pool: connections",
     "pool: pings",
     "pool: records",
+    "pool: stakes",
     "pool: tables",
     "pool: validators",
+    "registry: connections",
+    "registry: records",
     "settlement: answers",
     "settlement: audits",
     "settlement: chain",

@@ -17,7 +17,8 @@ from node.retry import Backoff
 from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.other_validators import AnnouncedValidators
 from node.roles.validator.judging.rows import RowsFetcher, RowsTiming
-from node.wire.blobs import CHUNK_BYTES, rows_folder
+from node.storage.names import rows_folder
+from node.wire.blobs import CHUNK_BYTES
 from node.wire.messages.settlement import FetchedChunk, FetchRequest
 from node.wire.methods import FETCH
 from node.wire.rpc import serve

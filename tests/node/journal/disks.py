@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.trouble = ""
+        self.kind = ""
         self._passes = threading.Event()
         self._passes.set()
         self._tried = trio.Event()
@@ -29,12 +30,13 @@ class Disk:
         """The journal's file on this disk."""
         return _JournalOnDisk(path, clock, self)
 
-    def fail(self, reason: str = "the disk is full") -> None:
-        """Refuse every write from now on."""
-        self.trouble = reason
+    def fail(self, reason: str = "the disk is full", kind: str = "") -> None:
+        """Refuse every write from now on; of `kind` alone, if it is named."""
+        self.trouble, self.kind = reason, kind
 
-    def stall(self) -> None:
-        """Answer no write from now on."""
+    def stall(self, kind: str = "") -> None:
+        """Answer no write from now on; of `kind` alone, if it is named."""
+        self.kind = kind
         self._passes.clear()
 
     def heal(self) -> None:
@@ -46,8 +48,10 @@ class Disk:
         """Return once the next write has reached the disk."""
         await self._tried.wait()
 
-    def write(self) -> None:
-        """Called by the journal's thread before it writes."""
+    def write(self, kinds: Collection[str]) -> None:
+        """Called by the journal's thread before it writes events of these kinds."""
+        if self.kind and self.kind not in kinds:
+            return
         trio.from_thread.run_sync(self._count)
         assert self._passes.wait(PATIENCE), "the test never healed its disk"
         if self.trouble:
@@ -65,5 +69,5 @@ class _JournalOnDisk(Journal):
         self._disk = disk
 
     def commit_packed(self, groups: Any) -> list[list[bool]]:
-        self._disk.write()
+        self._disk.write({getattr(e, "kind", "") for entries, _ in groups for e in entries})
         return super().commit_packed(groups)

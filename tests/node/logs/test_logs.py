@@ -139,3 +139,25 @@ def test_tracebacks_tell_where_and_not_what_the_variables_held(log_format: Any) 
         structlog.get_logger().exception("failed")
     assert "test_tracebacks_tell_where" in out.getvalue()
     assert "a prompt of somebody" not in out.getvalue()
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_colours_are_for_terminals_that_want_them(
+    environment: dict[str, str], coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out = Terminal()
+    configure_logging("auto", stream=out)
+    structlog.get_logger().info("serving")
+    assert ("\x1b[" in out.getvalue()) == coloured

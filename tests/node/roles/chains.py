@@ -17,11 +17,13 @@ from chain.encoding.views import PoolFunds, Strategy
 from chain.errors import ChainUnreachable
 from node.config.schema import NodeConfig
 from node.context import NodeContext
-from node.journal import open_journal
+from node.journal import Journal, WriterLimits, open_journal
 from node.metrics import NodeMetrics
 from node.onchain.receipt_domain import NO_CHAIN
+from node.retry import Backoff
 from p2p.identity import peer_id_of
 from proofs.encoding.signing import address_of
+from tests.node.journal.disks import Disk
 
 
 def block_hash(number: int) -> bytes:
@@ -91,14 +93,19 @@ class TrioContext(NodeContext):
 
 @asynccontextmanager
 async def open_context(
-    folder: Path, policy: dict[str, Any] | None = None, **validator: Any
+    folder: Path,
+    policy: dict[str, Any] | None = None,
+    disk: Disk | None = None,
+    network: Any = None,
+    **validator: Any,
 ) -> AsyncIterator[NodeContext]:
-    """The context of a node that has a journal but no peers; `policy` and `validator` are settings
-    of those sections."""
+    """The context of a node that has a journal, on `disk`, but no peers (or what plays them);
+    `policy` and `validator` are settings of those sections."""
     key = sha256(b"a node without peers").digest()
     address = address_of(key)
-    nobody: Any = None
-    async with open_journal(folder / "journal.db") as journal:
+    store = Journal if disk is None else disk.open
+    limits = WriterLimits(retry=Backoff.every(0.01))
+    async with open_journal(folder / "journal.db", store=store, limits=limits) as journal:
         yield TrioContext(
             config=NodeConfig.model_validate(
                 {"data_dir": folder, "validator": validator, "policy": policy or {}}
@@ -108,7 +115,7 @@ async def open_context(
             peer_id=peer_id_of(key),
             address=address,
             provider=address,
-            network=nobody,
+            network=network,
             journal=journal,
             receipt_domain=NO_CHAIN,
             metrics=NodeMetrics(),

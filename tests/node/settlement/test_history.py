@@ -122,6 +122,17 @@ def test_a_root_whose_voiding_left_the_chain_stands_again_and_is_filled_anew() -
     assert history.last == 0
 
 
+def test_a_root_that_stands_again_is_not_filled_by_the_data_of_its_successor() -> None:
+    first, again = epoch_after(None, 1), epoch_after(None, 2)
+    history = PoolHistory(1)
+    history.post(posted(first, 5))
+    history.void(1, 8)
+    history.post(posted(again, 9))
+    assert history.fill(1, again)
+    history.rewind(7)
+    assert (history.newest, history.filled_to) == (posted(first, 5), 0)
+
+
 @dataclass
 class Chain:
     """What each block did: a root (and its data), or None for voiding the newest."""

@@ -1,115 +1,160 @@
-"""However many roots' data are missing, a few tasks fetch them, and every pool has its turn."""
+"""What a restart reads of epochs' data, and where older ones come from."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
-import trio
-import trio.testing
 
+from node.config.schema import NodeConfig
+from node.context import NodeContext
+from node.journal import AsyncJournal, open_journal
+from node.metrics import NodeMetrics
 from node.retry import Backoff
-from node.settlement.history import PoolHistory, PostedEpoch
-from node.settlement.leaves import FetchLimits, LeafFetcher
-from node.supervisor.supervisor import Supervisor
-from proofs.encoding.leaves import PostedRoot
-from proofs.encoding.receipts import EpochRoot
+from node.roles.orchestrator.settlement_watch import SettlementWatch
+from node.settlement.follower import NothingSettled
+from node.settlement.history import KEPT, PoolHistory, PostedEpoch
+from node.settlement.leaves import LeafFetcher
+from node.settlement.paid import PaidWork
+from node.wire.blobs import BlobStore
 from proofs.settlement.epoch_data import Epoch
-from tests.proofs.settlement.epochs import settled, signed
-from tests.proofs.units import DOMAIN
+from tests.node.settlement.test_history import epoch_after, posted
+from tests.proofs.settlement.epochs import DOMAIN
 
-GOOD = settled([signed(1), signed(1, 1)])
-LIMITS = FetchLimits(fetchers=3, per_pool=2, seconds=100.0)
-
-
-class Paid:
-    """Notes nothing."""
-
-    async def note(self, root: EpochRoot, epoch: Epoch) -> None:
-        await trio.lowlevel.checkpoint()
+COUNT = KEPT + 3
 
 
-class Blobs:
-    """Has the data of one epoch; whoever asks for others waits for ever."""
+class Quiet(BlobStore):
+    """Counts what it reads, and knows nobody to ask."""
 
-    def __init__(self) -> None:
-        self.asking = 0
-        self.most = 0
-        self.asked = 0
+    def __init__(self, context: NodeContext) -> None:
+        super().__init__(context)
+        self.read: list[bytes] = []
 
-    async def fetch(self, digest: bytes, first: tuple[str, ...] = ()) -> bytes | None:
-        self.asked += 1
-        self.asking += 1
-        self.most = max(self.most, self.asking)
-        try:
-            if digest != GOOD.root.data_hash:
-                await trio.sleep_forever()
-            await trio.lowlevel.checkpoint()
-            return GOOD.content
-        finally:
-            self.asking -= 1
+    async def get(self, digest: bytes) -> bytes | None:
+        self.read.append(digest)
+        return await super().get(digest)
 
-    async def announce(self, digest: bytes) -> None:
-        """Nobody listens."""
+    def _neighbours(self) -> list[str]:
+        return []
+
+    async def _providers(self, digest: bytes) -> list[str]:
+        return []
 
 
-def hostile(pool_id: int, epochs: int) -> PoolHistory:
-    """Roots whose data nobody gives."""
-    history = PoolHistory(pool_id)
-    for epoch in range(1, epochs + 1):
-        changes = {"pool_id": pool_id, "epoch": epoch, "data_hash": bytes([epoch]) * 32}
-        root = GOOD.root.model_copy(update=changes)
-        history.post(PostedEpoch(PostedRoot(root, ()), 100, epoch, "0x"))
+def epochs() -> list[Epoch]:
+    made: list[Epoch] = []
+    for number in range(1, COUNT + 1):
+        made.append(epoch_after(made[-1] if made else None, number))
+    return made
+
+
+def history_of(made: list[Epoch]) -> PoolHistory:
+    history = PoolHistory(1)
+    for number, epoch in enumerate(made, 1):
+        history.post(posted(epoch, number))
     return history
 
 
-async def test_roots_that_nobody_has_keep_no_other_waiting_for_long(
-    mock_clock: trio.testing.MockClock,
-) -> None:
-    blobs: Any = Blobs()
-    paid: Any = Paid()
-    filled = trio.Event()
-    context: Any = SimpleNamespace(
-        network=SimpleNamespace(records=SimpleNamespace(all=list)),
-        receipt_domain=DOMAIN,
-        supervisor=Supervisor(),
-        log=structlog.get_logger(),
-    )
-    fetcher = LeafFetcher(context, blobs, paid, Backoff(0.5, 30.0), filled.set, LIMITS)
-    for pool in (2, 3):
-        history = hostile(pool, 50)
-        fetcher.want(history, history.missing())
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(fetcher.run)
-        await trio.testing.wait_all_tasks_blocked()
-        assert blobs.asking == LIMITS.fetchers
-        mine = PoolHistory(1)
-        mine.post(PostedEpoch(PostedRoot(GOOD.root, ()), 100, 5, "0x"))
-        for _ in range(3):  # whatever changes elsewhere
-            fetcher.want(mine, mine.missing())
-        mock_clock.jump(LIMITS.seconds)
-        await filled.wait()
-        assert mine.complete(1)
-        assert blobs.most == LIMITS.fetchers
-        assert not fetcher.idle
-        nursery.cancel_scope.cancel()
+@asynccontextmanager
+async def fetcher(folder: Path) -> AsyncIterator[tuple[LeafFetcher, Quiet, AsyncJournal]]:
+    """One life of a fetcher that has a journal and a blob folder."""
+    nothing: Any = None
+    async with open_journal(folder / "journal.sqlite") as journal:
+        (folder / "blobs").mkdir(exist_ok=True)
+        context = NodeContext(
+            config=NodeConfig(data_dir=folder),
+            network_name="test",
+            key=bytes(32),
+            peer_id="test",
+            address="",
+            provider="",
+            network=nothing,
+            journal=journal,
+            receipt_domain=DOMAIN,
+            metrics=NodeMetrics(),
+            engine_dir=folder,
+            blobs=folder / "blobs",
+            log=structlog.get_logger("test"),
+        )
+        blobs = Quiet(context)
+        made = LeafFetcher(context, blobs, PaidWork(journal), Backoff(1.0, 1.0), lambda: None)
+        made._peers = lambda _addresses: ()  # type: ignore[method-assign]
+        yield made, blobs, journal
 
 
-async def test_a_root_that_is_gone_is_wanted_no_more(
-    autojump_clock: trio.testing.MockClock,
+async def test_a_restart_reads_the_newest_data_alone_and_knows_what_all_have_paid(
+    tmp_path: Path,
 ) -> None:
-    blobs: Any = Blobs()
-    paid: Any = Paid()
-    context: Any = SimpleNamespace(supervisor=Supervisor())
-    fetcher = LeafFetcher(context, blobs, paid, Backoff(0.5, 30.0), lambda: None, LIMITS)
-    history = hostile(1, 2)
-    fetcher.want(history, history.missing())
-    history.void(2, 9)
-    history.void(1, 9)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(fetcher.run)
-        await trio.testing.wait_all_tasks_blocked()
-        assert fetcher.idle
-        assert blobs.asked == 0
-        nursery.cancel_scope.cancel()
+    made = epochs()
+    async with fetcher(tmp_path) as (leaves, blobs, _):
+        for epoch in made:
+            await blobs.put(epoch.content)
+        history = history_of(made)
+        await leaves.restore([history], newest=False)
+        assert history.complete(COUNT)
+    async with fetcher(tmp_path) as (leaves, blobs, journal):
+        history = history_of(made)
+        await leaves.restore([history], newest=False)
+        assert history.complete(COUNT)
+        assert blobs.read == [epoch.root.data_hash for epoch in made[-KEPT:]]
+        everything = [unit for epoch in made for unit, _ in epoch.work]
+        assert await PaidWork(journal).units(1, everything, COUNT) == set(everything)
+
+
+async def test_data_that_were_lost_are_missing_again_only_where_they_are_needed(
+    tmp_path: Path,
+) -> None:
+    made = epochs()
+    async with fetcher(tmp_path) as (leaves, blobs, _):
+        for epoch in made:
+            await blobs.put(epoch.content)
+        await leaves.restore([history_of(made)], newest=False)
+    for epoch in (made[0], made[-1]):
+        (tmp_path / "blobs" / f"{epoch.root.data_hash.hex()}.epoch").unlink()
+    async with fetcher(tmp_path) as (leaves, _, _):
+        history = history_of(made)
+        await leaves.restore([history], newest=False)
+        assert [entry.number for entry in history.missing()] == [COUNT]
+        assert not history.complete(COUNT)
+        assert history.complete(COUNT - 1)
+        first, second = history.entries[:2]
+        assert await leaves.data_of(first) is None
+        assert await leaves.data_of(second) == made[1]
+
+
+class Followed(NothingSettled):
+    """A chain on which one pool's epochs are all final."""
+
+    def __init__(self, leaves: LeafFetcher, blobs: BlobStore, history: PoolHistory) -> None:
+        super().__init__(blobs, lambda: 0.0)
+        self._leaves, self._history = leaves, history
+
+    def history(self, pool_id: int) -> PoolHistory:
+        return self._history
+
+    def is_final(self, history: PoolHistory, entry: PostedEpoch) -> bool:
+        return True
+
+    async def data(self, entry: PostedEpoch) -> Epoch | None:
+        return await self._leaves.data_of(entry)
+
+
+async def test_an_orchestrator_that_was_away_learns_of_epochs_that_are_not_in_memory(
+    tmp_path: Path,
+) -> None:
+    made = epochs()
+    async with fetcher(tmp_path) as (leaves, blobs, journal):
+        for epoch in made:
+            await blobs.put(epoch.content)
+        history = history_of(made)
+        await leaves.restore([history], newest=False)
+        watch = SettlementWatch(Followed(leaves, blobs, history), journal, 1)
+        await watch.restore()
+        assert await watch.note_final() == COUNT
+        assert await watch.note_final() == 0
+        paid = await journal.read(lambda c: c.execute("SELECT COUNT(*) FROM epochs").fetchone())
+        assert paid == (COUNT,)

@@ -4,6 +4,7 @@ a conversation, and the same tokens after them. Or it is refused (`test_refusals
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,10 +19,11 @@ from pipeline.models.store import prepare
 from pipeline.models.tokenizer import ChatTokenizer
 from pipeline.runner.local_ring import LocalRing, load_ring
 from proofs.evidence.sequence import SequenceRequest
+from tests.paths import ROOT
 from tests.pipeline.model_zoo import ARCHITECTURES, edit_json, edit_weights, save_model
 from tests.pipeline.tiny_models import CHAT_TEMPLATE
 
-NEW = 6
+NEW = 5
 CHAT = [
     {"role": "system", "content": "Kürze, bitte."},
     {"role": "user", "content": "Hi  \n there"},
@@ -52,8 +54,11 @@ def same(folder: Path, store: Path, dtype: str = "auto") -> PreparedModel:
     return prepared
 
 
-def test_every_architecture_that_is_served_is_compared() -> None:
+def test_every_architecture_that_is_served_is_compared_and_listed() -> None:
     assert ARCHITECTURES.keys() == SERVED
+    text = (ROOT / "docs/reference/models.md").read_text(encoding="utf-8")
+    listed = text.partition("## Architectures")[2].partition("\n\n")[2].partition("\n\n")[2]
+    assert set(re.findall(r"`([^`]+)`", listed.partition("\n\n")[0])) == SERVED
 
 
 @pytest.mark.parametrize("kind", sorted(SERVED))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
-import subprocess
-import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,18 +122,35 @@ def test_dtype_is_pinned_but_for_what_must_stay_float32(tmp_path: Path) -> None:
     assert load_slice(model, 0, 2).dtype == torch.bfloat16
 
 
-def test_two_processes_prepare_one_model(source: Path, tmp_path: Path) -> None:
-    program = (
-        "import sys; from pathlib import Path; from pipeline.models.store import prepare\n"
-        "print(prepare(sys.argv[1], Path(sys.argv[2])).path)"
-    )
-    command = [sys.executable, "-c", program, str(source), str(tmp_path / "store")]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    answers = [process.communicate(timeout=120)[0].strip() for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    (model,) = list_models(tmp_path / "store")
-    assert answers == [str(model.path)] * 2
+def test_two_at_once_prepare_one_model(source: Path, tmp_path: Path) -> None:
+    """The lock is the kernel's, and holds between two openings of its file as between processes."""
+    store = tmp_path / "store"
+    started = threading.Barrier(2)
+    built: list[str] = []
+
+    def get(_: int) -> PreparedModel:
+        started.wait(timeout=60)
+        return prepare(str(source), store, progress=lambda step, *_: built.append(step))
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(get, range(2)))
+    (model,) = list_models(store)
+    assert answers == [model, model]
+    assert built.count("tokenizer") == 2  # its beginning and its end, once
     model.verify()
+
+
+def test_a_disk_without_room_is_said_and_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(SourceUnavailable, match=r"model-00001\.safetensors: .*has room"):
+            prepare(str(source), store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path for path in store.iterdir() if path.is_dir()]
+    assert prepare(str(source), store).path.is_dir()
 
 
 def test_what_a_killed_process_left_is_removed(source: Path, tmp_path: Path) -> None:
@@ -153,6 +171,17 @@ def test_models_open_by_name_identity_and_path(
         open_model(store, "qwen9")
     with pytest.raises(ModelNotFound, match="prepared: none"):
         open_model(store / "nowhere", "llama")
+
+
+def test_a_model_that_cannot_be_opened_is_named_with_the_reason(copied: Path) -> None:
+    folder = copied.rename(copied.parent / ("llama-" + read_manifest(copied).model_id[:12]))
+    model = open_model(folder.parent, "llama")
+    (folder / "config.json").unlink()
+    for which in ("llama", model.path.name, model.manifest.model_id):
+        with pytest.raises(InvalidModel, match=r"config\.json is missing"):
+            open_model(folder.parent, which)
+    with pytest.raises(ModelNotFound):
+        open_model(folder.parent, "qwen")
 
 
 def test_verify_finds_one_changed_bit(copied: Path) -> None:
@@ -257,7 +286,7 @@ def test_weights_of_another_shape_are_refused(copied: Path) -> None:
     [
         ("no such model!", ModelNotFound, "give 'smollm2'"),
         ("/nowhere/at/all.gguf", ModelNotFound, "give 'smollm2'"),
-        (".", SourceUnavailable, "no config.json"),
+        (".", InvalidModel, "no config.json"),
     ],
 )
 def test_sources_that_are_none(

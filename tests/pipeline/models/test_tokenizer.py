@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,17 @@ CHATS = [
     ],
     [{"role": "user", "content": "x" * 3000}],
     [{"role": "user", "content": "  leading and trailing  "}],
+]
+FIELDS: list[dict[str, Any]] = [
+    {"role": "assistant", "content": "4", "reasoning": "2+2", "name": None},
+    {"role": "assistant", "content": "4", "thinking": "2+2", "reasoning_content": None},
+    {"role": "assistant", "content": "4", "reasoning_content": "2+2"},
+    {
+        "role": "assistant",
+        "content": "-",
+        "tool_calls": [{"function": {"name": "f", "arguments": {"x": None}}}],
+    },
+    {"role": "tool", "content": "5", "name": "f", "tool_call_id": "a"},
 ]
 
 
@@ -68,6 +80,16 @@ def test_ids_equal_those_of_transformers(
     assert ours.encode_chat(chat) == expected
     for message in chat:
         assert ours.encode(message["content"]) == theirs(message["content"])["input_ids"]
+
+
+@pytest.mark.parametrize("message", FIELDS)
+def test_what_else_a_message_has_reaches_the_template_as_in_transformers(
+    folder: Path, message: dict[str, Any]
+) -> None:
+    ours = with_template(folder, "{{ messages | tojson }}")
+    theirs = AutoTokenizer.from_pretrained(folder)
+    expected = theirs.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    assert ours.render([message]) == expected
 
 
 @pytest.mark.model

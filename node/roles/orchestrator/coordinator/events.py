@@ -171,10 +171,23 @@ class ClaimsFailed:
 
 @dataclass(frozen=True)
 class UnitRefused:
-    """Stage 0 says that the unit itself is impossible (and others may go on)."""
+    """Stage 0 says that it cannot take the unit (and others may go on). `impossible`: this node
+    found that out itself, since it cannot even be sent."""
 
     unit_id: bytes
     generation: int
+    reason: str
+    impossible: bool = False
+
+
+@dataclass(frozen=True)
+class UnitsFailed:
+    """A stage says that it cannot work on these units, and goes on with others."""
+
+    group_id: bytes
+    generation: int
+    stage: int
+    unit_ids: tuple[bytes, ...]
     reason: str
 
 
@@ -226,6 +239,7 @@ WorkEvent = (
     | PeerClaimed
     | ClaimsFailed
     | UnitRefused
+    | UnitsFailed
     | BundleMade
 )
 VerdictEvent = PeerValidates | ChainQuorum | PeerVerdict | Tick

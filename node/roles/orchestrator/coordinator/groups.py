@@ -53,7 +53,8 @@ class Group:
     may be planned again, `up_at` when this generation began to run, `since` when it came to its
     state and `down_since` when the group ran last, or was made, all in monotonic seconds.
     `failures` counts generations in a row that did not last. `reason` is why it broke last, ""
-    while it is loading.
+    while it is loading. `without` are workers that its plan leaves out for a while, through no
+    known fault.
     """
 
     group_id: bytes
@@ -66,6 +67,7 @@ class Group:
     since: float = 0.0
     down_since: float = 0.0
     reason: str = ""
+    without: tuple[str, ...] = ()
     generations: tuple[tuple[int, GroupPlan], ...] = ()
     """The latest generations and their plans, to say later who was in them."""
 
@@ -91,13 +93,14 @@ class Group:
         return dict(self.generations).get(generation)
 
     def loading(self, generation: int, plan: GroupPlan, now: float) -> Group:
-        """The group LOADING another generation."""
+        """The group LOADING another generation. Whoever is in its plan is not left out."""
         return self.to(
             GroupState.LOADING,
             since=now,
             generation=generation,
             plan=plan,
             reason="",
+            without=tuple(p for p in self.without if all(p != s.peer_id for s in plan.stages)),
             generations=(*self.generations, (generation, plan))[-MAX_GENERATIONS:],
         )
 
@@ -105,15 +108,17 @@ class Group:
         """Whether this generation never ran for long."""
         return self.state is not GroupState.RUNNING or now - self.up_at < STABLE_SECONDS
 
-    def broken(self, reason: str, now: float) -> Group:
-        """REPAIRING, with a delay that doubles with every generation in a row that did not last."""
+    def broken(self, reason: str, now: float, without: tuple[str, ...] = ()) -> Group:
+        """REPAIRING, with a delay that doubles with every generation in a row that did not last; to
+        be planned without these if there is such a plan."""
         failures = self.failures if self.young(now) else 0
         delay = min(REPAIR_DELAY * 2**failures, REPAIR_DELAY_LIMIT)
-        return self._repairing(reason, now, now + delay, failures=min(failures + 1, 16))
+        failures = min(failures + 1, 16)
+        return self._repairing(reason, now, now + delay, failures=failures, without=without)
 
     def lost(self, reason: str, now: float) -> Group:
         """REPAIRING, to be planned again at once: it has lost a worker."""
-        return self._repairing(reason, now, now)
+        return self._repairing(reason, now, now, without=())
 
     def _repairing(self, reason: str, now: float, retry_at: float, **changes: Any) -> Group:
         down_since = now if self.state is GroupState.RUNNING else self.down_since

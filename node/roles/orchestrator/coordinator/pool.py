@@ -20,6 +20,7 @@ from node.roles.orchestrator.coordinator.lobby.lapses import Lapses
 from node.roles.orchestrator.coordinator.lobby.table import MemberTable
 from node.roles.orchestrator.coordinator.members import Member, MemberState
 from node.roles.orchestrator.coordinator.queue import QueueMark
+from node.roles.orchestrator.coordinator.rebuilds import RebuildBudget
 from node.roles.orchestrator.coordinator.tables import Tracked, UnitTable
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from p2p.admission.standing import Standing
@@ -36,8 +37,9 @@ class Policy:
     pings: `floor_share` of the tokens a second that its plan promised for one sequence, but no less
     than `floor_rate` and no more than `floor_limit`. A generation that is not up after
     `load_timeout` failed, and so did the claims of a unit that are not there after `claim_timeout`.
-    A group that could not be repaired for `repair_timeout` is given up. One with workers that have
-    neither served nor a stake keeps others from a group of their own for `newcomers_load` at most.
+    A group that could not be repaired for `repair_timeout` is given up, and so is a unit that could
+    not be worked on in `attempts` rings. A group with workers that have neither served nor a stake
+    keeps others from a group of their own for `newcomers_load` at most.
     """
 
     stages: int = 0
@@ -51,6 +53,7 @@ class Policy:
     load_timeout: float = 600.0
     claim_timeout: float = 300.0
     repair_timeout: float = 900.0
+    attempts: int = 3
     newcomers_load: float = 30.0
 
 
@@ -119,6 +122,7 @@ class PoolTables:
         self.first_usable: float | None = None
         self.generation = 0
         self.blame = BlameAccount()
+        self.rebuilds = RebuildBudget(policy.attempts - 1)
         self.lapses = Lapses()
         self.inviting = Inviting(self.members, self.lapses, limits.invites, limits.idle, draw)
         self.brought: dict[bytes, Brought] = {}
@@ -277,17 +281,19 @@ class PoolTables:
         return None
 
     def _plan(self, members: Sequence[Member], previous: GroupPlan | None) -> GroupPlan | None:
-        candidates = [
-            Candidate(m.peer_id, m.memory_bytes, m.layer_seconds, m.location, m.region)
-            for m in members
-        ]
         try:
-            plan = self._planner(candidates, previous)
+            plan = self._planner(_candidates(members), previous)
         except CannotPlan as exc:
             self.unplannable = str(exc)
             return None
         self.unplannable = ""
         return plan
+
+
+def _candidates(members: Iterable[Member]) -> list[Candidate]:
+    return [
+        Candidate(m.peer_id, m.memory_bytes, m.layer_seconds, m.location, m.region) for m in members
+    ]
 
 
 def plan_of(unit: Unit, groups: Mapping[bytes, Group]) -> GroupPlan | None:
@@ -353,6 +359,16 @@ class PoolView:
         self.needed_weight = tables.needed_weight
         self.tokens = tables.units.tokens
         return units
+
+    def revert(self) -> None:
+        """Bring the tables back to what is shown."""
+        tables = self._tables
+        tables.units.revert(self._units)
+        tables.members.revert(self._members)
+        tables.groups.revert(self._groups)
+        tables.validators.revert(self._validators)
+        tables.weights.revert(self._weights)
+        tables.queue.lost()
 
     def unit_id_of(self, sequence_id: bytes) -> bytes:
         """The id of the unit that holds a sequence, b"" where none does."""

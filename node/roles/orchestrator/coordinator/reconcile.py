@@ -17,6 +17,7 @@ from node.roles.orchestrator.coordinator.commands import (
     Command,
     InviteWorker,
     ReadQueue,
+    RecordUnit,
     VerifyUnit,
 )
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
@@ -27,6 +28,9 @@ from node.roles.orchestrator.coordinator.tables import AT_WORK
 from node.roles.orchestrator.coordinator.units import ENDED, Unit, UnitState
 
 TO_JUDGE = (UnitState.PRODUCED, UnitState.VERIFYING)
+COMPLETE_IDLE = 30.0
+COMPLETE_BUSY = 600.0
+"""Seconds that a ring without work, or with work, goes on without those whom its plan left out."""
 LOOK = 0.25
 """Seconds after which everything is looked at again, whatever the events were about."""
 
@@ -45,6 +49,10 @@ class Reconciler:
         self._next_look = 0.0
         self._stalls = StallWatch(tables)
 
+    def look_again(self) -> None:
+        """The tables were brought back: look at everything the next time."""
+        self._next_look = 0.0
+
     def reconcile(self, now: float) -> list[Command]:
         """The commands that are missing at time `now` (seconds, monotonic)."""
         tables, commands = self._tables, list[Command]()
@@ -56,9 +64,11 @@ class Reconciler:
             commands += self._form(now)
             self._overdue(now)
             self._stalls.look(now)
+            self._complete(now)
             commands += self._repair(now)
             self._give_up(now)
             self._cancel()
+            commands += self._strand()
             self._running = {
                 g.group_id: g for g in tables.groups.values() if g.state is GroupState.RUNNING
             }
@@ -151,6 +161,32 @@ class Reconciler:
             if unit.job_id in cancelled:
                 del units[unit.unit_id]
 
+    def _strand(self) -> list[Command]:
+        """Give up what was to be tried in another ring that never came to be."""
+        tables, commands = self._tables, list[Command]()
+        groups = tables.groups.values()
+        if any(group.state is not GroupState.RUNNING for group in groups) or not groups:
+            return []
+        for unit in [u for u in tables.units.queued() if u.failures]:
+            if not any(unit.may_run_in(group) for group in groups):
+                over = unit.given_up(unit.failures[-1].reason)
+                tables.units[unit.unit_id] = over
+                commands.append(RecordUnit(over))
+        return commands
+
+    def _complete(self, now: float) -> None:
+        """Plan rings anew that were built without somebody, once they have nothing to do, or have
+        been going on like that for long."""
+        for group in list(self._tables.groups.values()):
+            if group.state is not GroupState.RUNNING or not group.without:
+                continue
+            units = self._tables.units
+            at_work = any(u.state in AT_WORK for u in units.in_group(group.group_id))
+            busy = at_work or units.count(UnitState.QUEUED) > 0
+            if now - group.up_at >= (COMPLETE_BUSY if busy else COMPLETE_IDLE):
+                whole = group.lost("it may have all of its workers again", now)
+                self._tables.groups[group.group_id] = whole
+
     def _repair(self, now: float) -> list[Command]:
         commands: list[Command] = []
         for group in list(self._tables.groups.values()):
@@ -159,7 +195,12 @@ class Reconciler:
             survivors = [
                 self._tables.members[p] for p in group.peers if self._tables.members[p].usable(now)
             ]
-            plan = self._tables.plan([*survivors, *self._tables.free(now)], group.plan, now)
+            able = [*survivors, *self._tables.free(now)]
+            kept = [m for m in able if m.peer_id not in group.without]
+            plan = None
+            if len(kept) < len(able):
+                plan = self._tables.plan(kept, group.plan, now)
+            plan = plan or self._tables.plan(able, group.plan, now)
             if plan is None:
                 continue
             generation = self._tables.next_generation()
@@ -189,12 +230,15 @@ class Reconciler:
         chosen: list[tuple[Unit, Group]] = []
         load = {group_id: tables.units.load.get(group_id, 0) for group_id in self._running}
         room = tables.limits.units_at_work - tables.units.count(*AT_WORK, UnitState.VERIFYING)
+        full = tables.policy.sequences_in_flight
         for unit in tables.units.queued() if load else ():
             if unit.job_id in tables.queue.cancelled:
                 continue
-            group_id = min(load, key=lambda g: load[g])
-            if load[group_id] >= tables.policy.sequences_in_flight or len(chosen) >= room:
+            if len(chosen) >= room or min(load.values()) >= full:
                 break
+            group_id = self._ring_for(unit, load)
+            if load.get(group_id, full) >= full:
+                continue
             chosen.append((unit, self._running[group_id]))
             load[group_id] += len(unit.sequences)
         for unit, group in chosen:
@@ -206,6 +250,16 @@ class Reconciler:
             )
             commands.append(AssignUnit(group.group_id, group.generation, unit.unit_id))
         return commands
+
+    def _ring_for(self, unit: Unit, load: dict[bytes, int]) -> bytes:
+        """The group with the least load; of a unit that failed, one where it has not failed, and
+        without those who said so if there is one. b"" where there is none."""
+        if not unit.failures:
+            return min(load, key=lambda g: load[g])
+        claimants = {failure.claimant for failure in unit.failures}
+        may = [g for g in load if unit.may_run_in(self._running[g])]
+        met = {g: len(claimants.intersection(self._running[g].peers)) for g in may}
+        return min(may, key=lambda g: (met[g], load[g]), default=b"")
 
     def _read(self) -> list[Command]:
         """Have the next units read from disk, in good time before the last one is given away."""

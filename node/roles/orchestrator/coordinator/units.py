@@ -3,8 +3,9 @@
 ```
 QUEUED → ASSIGNED → PRODUCED → VERIFYING → ACCEPTED → SETTLED
    ↑         │          │           │
-   │         └──────────┴───────────┴─→ REJECTED(blame) ─again, up to MAX_ATTEMPTS→ QUEUED
-   │                                                     └─then→ EXPIRED
+   │         │          │           └─→ REJECTED(blame) ─again, up to MAX_ATTEMPTS→ QUEUED
+   │         │          │                                └─then→ EXPIRED
+   │         └──────────┴─failed─→ QUEUED for another ring, or EXPIRED
    └── ASSIGNED ← PRODUCED when a stage died before it gave its evidence
 ```
 A unit holds a few sequences. What a group generated before it lost a member is kept: the next
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from node.roles.orchestrator.coordinator.groups import Group
 from node.roles.orchestrator.coordinator.members import IllegalTransition
 from proofs.evidence.sequence import FinishReason, NoiseSource, SequenceRequest, sampled_from
 
@@ -37,7 +39,7 @@ class UnitState(StrEnum):
 
 
 TRANSITIONS: dict[UnitState, frozenset[UnitState]] = {
-    UnitState.QUEUED: frozenset({UnitState.ASSIGNED}),
+    UnitState.QUEUED: frozenset({UnitState.ASSIGNED, UnitState.EXPIRED}),
     UnitState.ASSIGNED: frozenset({UnitState.PRODUCED, UnitState.QUEUED, UnitState.EXPIRED}),
     UnitState.PRODUCED: frozenset(
         {UnitState.VERIFYING, UnitState.ASSIGNED, UnitState.QUEUED, UnitState.EXPIRED}
@@ -147,6 +149,21 @@ class WorkSequence:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A stage said, for `reason`, that it cannot work on the unit in a generation of its group. It
+    is the last of `suspects`: those before it may have sent it something absurd."""
+
+    reason: str
+    generation: int
+    suspects: tuple[str, ...]
+
+    @property
+    def claimant(self) -> str:
+        """Who said so."""
+        return self.suspects[-1]
+
+
+@dataclass(frozen=True)
 class Opinion:
     """One validator's verdict on a unit's bundle. `faulty` is the peer it convicts, `doubted` one
     that it doubts, "" for none; `summary` is what rows of the dataset say of it."""
@@ -167,7 +184,7 @@ class Unit:
     before there is one. `asked` are the validators who have its bundle, `opinions` what they said,
     `late` whether one of them let `verify_by` pass. `verify_by` and `progress_at` (the last new
     token, or the assignment) are monotonic seconds of this run. `history` says why it was started
-    again, once for each time.
+    again, once for each time, and `failures` are the rings in which it could not be worked on.
     """
 
     unit_id: bytes
@@ -188,6 +205,7 @@ class Unit:
     late: bool = False
     progress_at: float = 0.0
     history: tuple[str, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
     def to(self, state: UnitState, **changes: Any) -> Unit:
         """This unit in another state. Raises `IllegalTransition` where the table forbids it."""
@@ -260,6 +278,25 @@ class Unit:
             return self.to(UnitState.EXPIRED, history=history)
         queued = self.to(UnitState.QUEUED, attempt=self.attempt + 1, history=history)
         return queued._from_nothing()
+
+    def failed(self, failure: Failure) -> Unit:
+        """QUEUED with nothing generated, one attempt later, for another ring."""
+        queued = self.to(
+            UnitState.QUEUED,
+            attempt=self.attempt + 1,
+            history=(*self.history, f"failed: {failure.reason}"),
+            failures=(*self.failures, failure),
+        )
+        return queued._from_nothing()
+
+    def given_up(self, why: str, *failures: Failure) -> Unit:
+        """EXPIRED."""
+        history = (*self.history, f"failed: {why}")
+        return self.to(UnitState.EXPIRED, history=history, failures=(*self.failures, *failures))
+
+    def may_run_in(self, group: Group) -> bool:
+        """Whether it has not failed in the group's generation."""
+        return all(failure.generation != group.generation for failure in self.failures)
 
     def returned(self, why: str) -> Unit:
         """QUEUED with nothing generated, through no fault of its own: it costs no attempt."""

@@ -8,6 +8,7 @@ import trio
 
 from node.prompts import Prompt, PromptsError, parse_prompt
 
+RAISE_LIMIT = "have the pool's owner raise orchestrator.max_prompts_per_job"
 BATCH = 512
 BATCH_BYTES = 4 * 2**20
 """Prompts of a batch, and bytes of their lines, after which no further unit is begun."""
@@ -26,7 +27,8 @@ async def prompt_batches(
             continue
         count += 1
         if count > most:
-            raise PromptsError(f"line {number}: more than {most} prompts", "split the file")
+            message = f"line {number}: more than {most} prompts"
+            raise PromptsError(message, f"split the file, or {RAISE_LIMIT}")
         batch.append((number, line))
         size += len(line)
         full = len(batch) + unit_size > BATCH or size > BATCH_BYTES

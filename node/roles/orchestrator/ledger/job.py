@@ -14,7 +14,8 @@ class Job:
     """A sealed job. `units`, `sequences` and `tokens` (of output) count by the state of their rows;
     what is accepted and settled is counted as ACCEPTED. `refused` prompts were submitted and not
     taken; `content` is the digest of all that were submitted. `read_to` is the cursor up to which
-    its queued units were read, `exhausted` says that none was left."""
+    its queued units were read, `exhausted` says that none was left. `most_tokens` is the highest
+    count that was shown."""
 
     number: int
     job_id: str
@@ -28,6 +29,7 @@ class Job:
     tokens: Counter[RowState] = field(default_factory=Counter)
     read_to: int = 0
     exhausted: bool = False
+    most_tokens: int = 0
 
     @property
     def readable(self) -> bool:

@@ -15,7 +15,12 @@ from typing import Any
 import msgpack
 
 from node.prompts import Prompt
-from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
+from node.roles.orchestrator.coordinator.units import (
+    Failure,
+    Unit,
+    UnitState,
+    WorkSequence,
+)
 from node.roles.orchestrator.jobs.cutting import Numbered
 from proofs.evidence.sequence import FinishReason
 
@@ -88,6 +93,7 @@ def pack_outcome(unit: Unit) -> bytes:
                 unit.asked,
                 unit.verdict,
                 unit.history,
+                [(f.reason, f.generation, f.suspects) for f in unit.failures],
                 sequences,
             )
         )
@@ -95,10 +101,10 @@ def pack_outcome(unit: Unit) -> bytes:
 
 
 def unpack_outcome(data: bytes) -> tuple[Any, ...]:
-    """Group, generation, bundle, validators asked, verdict, history, and the sequences' outputs,
-    segments and finish reasons. Raises ValueError."""
+    """Group, generation, bundle, validators asked, verdict, history, failures, and the sequences'
+    outputs, segments and finish reasons. Raises ValueError."""
     found = msgpack.unpackb(data, use_list=False, strict_map_key=False)
-    if not isinstance(found, tuple) or len(found) != 7:
+    if not isinstance(found, tuple) or len(found) != 8:
         raise ValueError("no outcome of a unit")
     return found
 
@@ -109,7 +115,9 @@ def with_outcome(unit: Unit, row: UnitRow) -> Unit:
     unit = replace(unit, state=state, attempt=row.attempt, epoch=row.epoch)
     if row.outcome is None:
         return unit
-    group_id, generation, bundle_id, asked, verdict, history, outputs = unpack_outcome(row.outcome)
+    (group_id, generation, bundle_id, asked, verdict, history, failures, outputs) = unpack_outcome(
+        row.outcome
+    )
     if not outputs:  # it could not be read, and perhaps can be again
         return replace(unit, history=history)
     sequences = tuple(
@@ -124,6 +132,7 @@ def with_outcome(unit: Unit, row: UnitRow) -> Unit:
         asked=asked,
         verdict=verdict,
         history=history,
+        failures=tuple(Failure(*failure) for failure in failures),
         sequences=sequences,
     )
 

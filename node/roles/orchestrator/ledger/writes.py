@@ -29,8 +29,9 @@ class OpenJob(_Small):
     def apply(self, connection: sqlite3.Connection, at: float) -> bool:
         """False where a job of this id is there."""
         done = connection.execute(
-            "INSERT INTO jobs (at, job_id, model_id, sampled, sealed, cancelled, refused, content)"
-            " VALUES (?, ?, ?, 0, 0, 0, 0, x'') ON CONFLICT (job_id) DO NOTHING",
+            "INSERT INTO jobs (at, job_id, model_id, sampled, sealed, cancelled, refused, content,"
+            " ended, exported)"
+            " VALUES (?, ?, ?, 0, 0, 0, 0, x'', 0, 0) ON CONFLICT (job_id) DO NOTHING",
             (at, self.job_id, self.model_id),
         )
         return done.rowcount == 1
@@ -93,6 +94,52 @@ class CancelJob(_Small):
         """False where it was already."""
         done = connection.execute(
             "UPDATE jobs SET cancelled = 1 WHERE job_id = ? AND cancelled = 0", (self.job_id,)
+        )
+        return done.rowcount == 1
+
+
+@dataclass(frozen=True)
+class EndJobs(_Small):
+    """Note of jobs that nothing more will happen to that this is so, from now on."""
+
+    def apply(self, connection: sqlite3.Connection, at: float) -> bool:
+        """Whether there were any."""
+        done = connection.execute(
+            "UPDATE jobs SET ended = ?1 WHERE sealed = 1 AND ended = 0"
+            " AND NOT EXISTS (SELECT 1 FROM units WHERE job = number AND state = ?2)"
+            " AND (cancelled = 1"
+            " OR NOT EXISTS (SELECT 1 FROM units WHERE job = number AND state = ?3))",
+            (at, int(RowState.VERIFYING), int(RowState.QUEUED)),
+        )
+        return done.rowcount > 0
+
+
+@dataclass(frozen=True)
+class ExportJob(_Small):
+    """The dataset of a job was read to its end."""
+
+    job_id: str
+
+    def apply(self, connection: sqlite3.Connection, at: float) -> bool:
+        """False where the job is not there."""
+        done = connection.execute(
+            "UPDATE jobs SET exported = ? WHERE job_id = ?", (at, self.job_id)
+        )
+        return done.rowcount == 1
+
+
+@dataclass(frozen=True)
+class UnsealJob(_Small):
+    """The job is to go: what a crash leaves of it is dropped at the next start."""
+
+    job_id: str
+
+    def apply(self, connection: sqlite3.Connection, at: float) -> bool:
+        """False where a unit of it is with validators, or it is not there."""
+        done = connection.execute(
+            "UPDATE jobs SET sealed = 0 WHERE job_id = ?1 AND ended > 0 AND NOT EXISTS"
+            " (SELECT 1 FROM units WHERE job = number AND state = ?2)",
+            (self.job_id, int(RowState.VERIFYING)),
         )
         return done.rowcount == 1
 

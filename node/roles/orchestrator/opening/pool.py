@@ -37,6 +37,12 @@ async def open_pool(
     known = context.config.orchestrator.pool_id or await context.journal.state(POOL_ID, 0)
     if known:
         pool = await chain.pools.info(known)
+        if not int(pool.creator, 16):
+            raise InputError(
+                f"there is no pool {known} on this chain, which is not the one that "
+                f"{context.config.data_dir} was used with",
+                "give the node a new data folder; a development chain is a new one at every start",
+            )
         if pool.creator != context.address:
             raise InputError(f"pool {known} belongs to {pool.creator}", "set orchestrator.pool_id")
         return int(known)

@@ -67,6 +67,7 @@ async def open_orchestrator(
         stages=stages,
         formation_wait=section.formation_wait,
         sequences_in_flight=section.sequences_in_flight,
+        attempts=section.attempts,
     )
     cutter = JobCutter(
         tokenizer=tokenizer,

@@ -80,7 +80,6 @@ class Announcer:
         standing = self._stands(record.peer_id)
         if standing < self._least:
             return
-        self._told[record.peer_id] = (record.sequence, standing)
         host = self._network.seen_at(record.peer_id)
         await self._feed(
             PeerAnnounced(
@@ -93,3 +92,5 @@ class Announcer:
                 standing,
             )
         )
+        # Only now: whoever is interrupted before this tells it again.
+        self._told[record.peer_id] = (record.sequence, standing)

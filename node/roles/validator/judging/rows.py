@@ -23,7 +23,8 @@ from node.context import NodeContext
 from node.retry import Backoff, tries
 from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.other_validators import OtherValidators
-from node.wire.blobs import CHUNK_BYTES, ROWS
+from node.storage.names import ROWS
+from node.wire.blobs import CHUNK_BYTES
 from node.wire.messages.settlement import FetchRequest
 from node.wire.methods import FETCH
 from node.wire.rpc import call

@@ -26,12 +26,11 @@ from node.roles.validator.journal_events import (
     VerdictSigned,
 )
 from node.roles.validator.keeping.retention import KeepLimits, Kept, Kind, to_remove
-from node.wire.blobs import ROWS
+from node.storage.names import BUNDLE, ROWS
+from node.storage.report import Pruned
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
 
-BUNDLE = ".bundle"
-"""The files' suffix."""
 OF_A_BUNDLE = (VerdictSigned, RowsAsked, LimitsUsed, BundleCounted, ConvictionFound)
 """Events that are kept as long as the bundle's file."""
 PAGE = 256
@@ -50,6 +49,8 @@ def bundles_folder(blobs: Path) -> Path:
 class BundleStore:
     """The bundles of one validator, and the rows that were revealed to it. `owed` gives the ids of
     the bundles whose verdict is owed, `now` Unix seconds."""
+
+    writes = True
 
     def __init__(
         self,
@@ -110,10 +111,26 @@ class BundleStore:
 
     async def sweep(self, room: int = 0) -> None:
         """Remove what is too old or too much, until `room` more bytes fit."""
+        await self._sweep(room, dry=False)
+
+    async def prune(self, *, dry: bool) -> Pruned:
+        """The same, with what it came to; `dry`: without removing anything."""
+        files, gone = await self._sweep(0, dry=dry)
+        freed = sum(file.size for file in gone)
+        left = sum(file.size for file in files) - freed
+        owed = len(self._owed())
+        why = "within retention.bundles and .rows" + (f", {owed} owed a verdict" if owed else "")
+        what = "bundles and rows that were judged"
+        return Pruned(what, len(gone), freed, len(files) - len(gone), left, why)
+
+    async def _sweep(self, room: int, *, dry: bool) -> tuple[list[Kept], list[Kept]]:
+        """The files that there were, and those that went or would go."""
         async with self._sweeping:
             files = await trio.to_thread.run_sync(self._files)
             owed = {bundle_id.hex() for bundle_id in self._owed()}
             gone = to_remove(files, owed, self.limits, self._now(), room)
+            if dry:
+                return files, gone
             for file in gone:
                 if file.kind is not Kind.ROWS:
                     await self._journal.record(*(Forget(k, file.digest) for k in OF_A_BUNDLE))
@@ -122,6 +139,7 @@ class BundleStore:
             bundles = [file for file in left if file.kind is not Kind.ROWS]
             self._bytes, self._count = sum(file.size for file in bundles), len(bundles)
             await self._forget_tries()
+        return files, gone
 
     async def _forget_tries(self) -> None:
         """Tries are forgotten by age; they were written in order."""

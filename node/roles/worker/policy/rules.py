@@ -23,6 +23,12 @@ class Offer:
     price: int | None = None
 
 
+def not_stored(model_id: bytes, name: str) -> Decline:
+    """A model that is not here cannot be served: to join its pool would cost gas for nothing."""
+    said = f"model {model_id.hex()[:12]} is not in the store; prime-node model get {name}"
+    return Decline("no_model", said, waits=True)
+
+
 @dataclass(frozen=True)
 class Rules:
     """`pools` and `models` None means any; models are ids. `min_price` as `Offer.price`; `disk` in

@@ -89,8 +89,9 @@ class Reporter:
             case Failed():
                 reported = self._current()
                 if reported is not None and reported.generation == body.generation:
-                    reported.outbox.drop(body.sequence_id)
-                    self._note("engine", f"a sequence was dropped: {body.reason}")
+                    for sequence_id in body.sequence_ids:
+                        reported.outbox.drop(sequence_id)
+                    self._note("work", body.reason, sequence_ids=body.sequence_ids)
             case EdgeDown():
                 reported = self._current()
                 if reported is not None and reported.generation == body.generation:
@@ -171,9 +172,16 @@ class Reporter:
         if tell:
             self._note("engine", reason)
 
-    def _note(self, kind: str, reason: str, *, farewell: bool = False) -> None:
+    def _note(
+        self,
+        kind: str,
+        reason: str,
+        *,
+        farewell: bool = False,
+        sequence_ids: tuple[bytes, ...] = (),
+    ) -> None:
         """Have trouble told to the orchestrator, as soon as what came before was."""
-        trouble = self._trouble_of(kind, reason, farewell)
+        trouble = self._trouble_of(kind, reason, farewell, sequence_ids)
         if trouble is None:
             return
         try:
@@ -192,7 +200,9 @@ class Reporter:
         if trouble is not None:
             await self._tell(*trouble)
 
-    def _trouble_of(self, kind: str, reason: str, farewell: bool) -> tuple[str, Trouble] | None:
+    def _trouble_of(
+        self, kind: str, reason: str, farewell: bool, sequence_ids: tuple[bytes, ...] = ()
+    ) -> tuple[str, Trouble] | None:
         """Whom to tell, and what; None where nobody has a claim to it."""
         pool, assignment = self._membership.pool, self._stage.assignment
         self._context.log.warning("stage trouble", kind=kind, reason=reason)
@@ -203,6 +213,7 @@ class Reporter:
             "kind": kind,
             "reason": reason[:500],
             "farewell": farewell,
+            "sequence_ids": sequence_ids,
         }
         return pool.peer_id, Trouble.model_validate(fields)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trio
 
 from node.config.networkfile import ChainTable, NetworkFile
 from node.onchain.devchain import deployer_key_path
@@ -147,3 +148,17 @@ def test_a_chain_without_a_faucet_says_who_needs_what(cli: Any, tmp_path: Path) 
     shown = cli("chain", "fund", ADDRESS, "--network-file", str(file))
     assert shown.code == 3
     assert f"its chain has no faucet (send gas money and tokens to {ADDRESS})" in shown.err
+
+
+def test_an_interruption_while_deploying_writes_nothing(
+    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deploying(*_arguments: object, task_status: object, **_options: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("node.onchain.devchain.run_dev_chain", deploying)
+    file = tmp_path / "network.toml"
+    shown = cli("chain", "dev", "--network-file", str(file))
+    assert (shown.code, shown.out, shown.err) == (130, "", "interrupted\n")
+    assert not file.exists()

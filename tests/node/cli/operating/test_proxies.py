@@ -109,3 +109,16 @@ def test_what_is_no_url_is_said_to_be_none(cli: Any, tmp_path: Path, url: str) -
 def test_what_is_here() -> None:
     assert all(map(is_here, ["::ffff:127.0.0.1", "::", "localhost.", "LOCALHOST", "::1%lo"]))
     assert not any(map(is_here, ["10.0.0.1", "localhost.example", "::2", "", "128.0.0.1"]))
+
+
+@pytest.mark.parametrize("token", ["se\ncret", "sécret", "se\tcret"])
+def test_a_token_that_is_none_is_not_shown(
+    cli: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, token: str
+) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "Hi"}\n')
+    monkeypatch.setenv("PRIME_NODE_TOKEN", token)
+    shown = cli("submit", str(file), "--url", "http://127.0.0.1:1")
+    assert (shown.code, shown.out) == (3, "")
+    assert shown.err.startswith("error: PRIME_NODE_TOKEN is no token")
+    assert "cret" not in shown.err

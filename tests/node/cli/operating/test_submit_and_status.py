@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from node.cli.operating.api_client import ApiClient, ApiError
+from node.cli.operating.submit import _wait as wait_for_job
 from node.config.datadir import DataDir, NodeStatusFile
 from node.http import create_app, serve_http
 from node.http.view import (
@@ -165,6 +166,19 @@ async def test_submit_and_wait(cli: Any, tmp_path: Path, prompts: Path) -> None:
         assert json.loads(as_json.out)["state"] == "finished"
         quick = await in_thread(cli, "submit", str(prompts), *folder)
         assert quick.out == "job job-1: 2 prompts accepted\n"
+
+
+def test_waiting_says_once_what_is_waited_for(capsys: pytest.CaptureFixture[str]) -> None:
+    waits = "finished work waits for a validator"
+    course = [("running", waits), ("running", waits), ("finished", "")]
+
+    class Client:
+        def get(self, path: str, **query: int) -> dict[str, Any]:
+            state, reason = course.pop(0)
+            return {"state": state, "waits": reason, "completed": 2, "prompts": 2}
+
+    assert wait_for_job(Client(), "job-1", patience=0.0)["state"] == "finished"  # type: ignore[arg-type]
+    assert capsys.readouterr().err.count(waits) == 1
 
 
 async def test_a_failed_job_is_a_failed_command(cli: Any, tmp_path: Path, prompts: Path) -> None:

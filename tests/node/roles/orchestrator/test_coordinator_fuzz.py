@@ -28,6 +28,7 @@ from node.roles.orchestrator.coordinator.events import (
     QueueRead,
     Tick,
     UnitRefused,
+    UnitsFailed,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.tables import AT_WORK
@@ -36,7 +37,7 @@ from proofs.evidence.sequence import FinishReason
 from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
 
 PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
-OTHER_EVENTS = ["up", "broken", "claims_failed", "refused", "accept", "reject", "tick"]
+OTHER_EVENTS = ["up", "broken", "claims_failed", "refused", "failed", "accept", "reject", "tick"]
 JUDGE_EVENTS = ["validates", "quorum"]
 JUDGES = ("v1", "v2", "v3")
 EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS, *JUDGE_EVENTS])
@@ -72,6 +73,9 @@ def _check_counts(pool: Pool) -> None:
     """What the table of units counts as it goes is what counting anew would give."""
     table = pool.coordinator._applier._tables.units
     units = list(table.values())
+    for at_work in table.in_state(*AT_WORK):  # no unit runs again where it has failed
+        assert at_work.generation not in {f.generation for f in at_work.failures}
+        assert len(at_work.failures) < pool.pool.policy.attempts
     assert not any(u.state in ENDED for u in units)
     assert dict(pool.pool.units) == dict(table)
     for state in UnitState:
@@ -106,7 +110,7 @@ def _check_stake(pool: Pool) -> None:
 
 def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> Event:
     peer = choose.choice([*WORKERS, "w4"])
-    current = pool.pool.units[choose.choice(works).unit_id]
+    current = pool.unit(choose.choice(works))
     groups = list(pool.pool.groups.values())
     group = choose.choice(groups) if groups else None
     group_id = group.group_id if group else b""
@@ -142,6 +146,9 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> Ev
             return ClaimsFailed(current.unit_id, generation, "late")
         case "refused":
             return UnitRefused(current.unit_id, generation, "absurd")
+        case "failed":
+            stage = choose.randrange(3)
+            return UnitsFailed(group_id, generation, stage, (current.unit_id,), "not finite")
         case "accept" | "reject":
             if current.state is UnitState.VERIFYING:
                 pool.bundle(current)

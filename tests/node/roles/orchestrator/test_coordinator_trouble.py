@@ -19,14 +19,13 @@ from node.roles.orchestrator.coordinator.events import (
     PeerTokens,
     QueueRead,
     Tick,
-    UnitRefused,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.pool import Policy, PoolLimits
 from node.roles.orchestrator.coordinator.stalls import floor_of
-from node.roles.orchestrator.coordinator.units import MAX_ATTEMPTS, UnitState
+from node.roles.orchestrator.coordinator.units import UnitState
 from proofs.evidence.sequence import FinishReason
-from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit, verdicts
+from tests.node.roles.orchestrator.coordination import WORKERS, Pool, sequence, unit
 
 
 def test_a_silent_ring_is_rebuilt_and_then_its_stages_take_turns_to_stay_out() -> None:
@@ -163,18 +162,6 @@ def test_a_ring_that_never_lasts_is_rebuilt_ever_more_slowly() -> None:
     current = pool.pool.groups[group.group_id]
     pool.feed(GroupBroken(group.group_id, current.generation, "edge"))
     assert pool.pool.groups[group.group_id].retry_at - pool.now == 0.25
-
-
-def test_a_unit_that_is_refused_starts_again_and_expires_at_last() -> None:
-    pool, work = Pool(), unit(1)
-    pool.feed(QueueRead((work,)))
-    group = pool.up()
-    for attempt in range(MAX_ATTEMPTS):
-        assert pool.unit(work).attempt == attempt
-        commands = pool.feed(UnitRefused(work.unit_id, group.generation, "absurd"))
-        assert verdicts(commands) == [work.unit_id]
-    assert pool.unit(work).state is UnitState.EXPIRED
-    assert pool.pool.groups[group.group_id].state is GroupState.RUNNING
 
 
 def test_a_rejected_unit_is_judged_anew_by_all_and_old_opinions_are_forgotten() -> None:

@@ -11,7 +11,7 @@ from node.config.hardware import detect_device
 from node.errors import InputError, ResourceError
 from node.lifecycle import IllegalState, Lifecycle, NodeState
 from node.prompts import Prompt
-from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.coordinator.units import Failure, UnitState
 from node.roles.orchestrator.jobs.cutting import JobCutter, job_id_of
 from node.roles.orchestrator.ledger.rows import (
     UnitRow,
@@ -69,6 +69,7 @@ def test_a_unit_goes_through_its_row_unchanged() -> None:
         asked=("v1", "v2"),
         verdict={"figures": {"tokens": 1.5}},
         history=("rejected: off",),
+        failures=(Failure("not finite", 1, ("w1", "w2")),),
     )
     put = PutUnit.of(grown)
     prompts = unpack_prompts(pack_prompts(numbered))

@@ -23,6 +23,7 @@ from node.roles.worker.policy.engagement import Patience
 from node.roles.worker.policy.settings import rules_of
 from node.roles.worker.pools import ChainPools
 from node.roles.worker.purse import GasPurse
+from node.roles.worker.shelf import ModelShelf
 from node.wire.messages.work import Invite, Joined
 from p2p.identity import peer_id_of
 from proofs.encoding.signing import address_of, sign_digest
@@ -69,6 +70,8 @@ class FakeChain:
     hangs: set[int] = field(default_factory=set)
     """Pools of which nothing can be read."""
     reads: int = 0
+    looks: int = 0
+    """How often the worker's store was looked at."""
 
     def __post_init__(self) -> None:
         self.pools = self.rpc = self
@@ -179,12 +182,14 @@ async def seated(
     *,
     patience: Patience | None = None,
     used: int = 0,
+    store: list[bytes] | None = None,
     **policy: Any,
 ) -> AsyncIterator[Seat]:
-    """A membership that runs, on `chain`, with the settings of `policy`; local time is UTC."""
+    """A membership that runs, on `chain`, with the settings of `policy`; local time is UTC, and
+    `store` has the ids of models."""
     await trio.Path(folder).mkdir(exist_ok=True)
     async with open_context(folder, policy=policy) as context, trio.open_nursery() as nursery:
-        chain = chain or FakeChain(context.address)
+        chain, store = chain or FakeChain(context.address), [MODEL] if store is None else store
         object.__setattr__(context, "journal", MortalJournal(context.journal, chain.fate))
 
         async def joined(pool_id: int) -> None:
@@ -192,6 +197,10 @@ async def seated(
 
         async def taken() -> int:
             return used
+
+        def stored() -> list[bytes]:
+            chain.looks += 1
+            return store
 
         purse = GasPurse(context, chain)  # type: ignore[arg-type]
         pools = ChainPools(context, chain, purse)  # type: ignore[arg-type]
@@ -202,6 +211,7 @@ async def seated(
             patience or Patience(),
             rules_of(context.config.policy),
             taken,
+            ModelShelf(stored, context.now).has,
             time.gmtime,
         )
         await nursery.start(membership.run)

@@ -18,7 +18,7 @@ from node.wire.blobs import BlobStore
 from node.wire.messages.work import Invite
 from p2p.errors import Refused
 from p2p.identity import peer_id_of
-from tests.adversarial.harness import DataPorts, named_model
+from tests.adversarial.harness import DataPorts, named_model, stored_models
 from tests.adversarial.standins import MODEL, Engine, Ring
 from tests.node.roles.chains import open_context
 
@@ -44,7 +44,9 @@ async def test_it_works_in_its_hours_and_gives_the_engines_memory_back_after(
         nothing = SimpleNamespace(serve=lambda *a, **k: None)
         object.__setattr__(context, "network", nothing)
         engine: Any = Engine(Ring())
-        options = WorkerOptions(find_model=named_model, data_plane=DataPorts())
+        options = WorkerOptions(
+            find_model=named_model, list_models=stored_models, data_plane=DataPorts()
+        )
         follower = NothingSettled(BlobStore(context), context.wall)
         worker = build_worker(
             context, None, engine, Device("cpu", "test", 1 << 30), follower, options

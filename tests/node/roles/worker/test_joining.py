@@ -15,7 +15,7 @@ from node.roles.worker.policy.engagement import Patience
 from node.roles.worker.policy.gas import DAY
 from node.roles.worker.pools import JOIN_GAS, LEAVE_GAS
 from p2p.errors import Refused
-from tests.node.roles.worker.joining import GAS_PRICE, FakeChain, Fate, Killed, Seat, seated
+from tests.node.roles.worker.joining import GAS_PRICE, MODEL, FakeChain, Fate, Killed, Seat, seated
 
 NODE = "0x" + "1" * 40
 
@@ -94,6 +94,20 @@ async def test_what_the_policy_refuses_costs_no_look_at_the_chain(tmp_path: Path
         assert seat.chain.sent == []
         said = seat.membership.says()
         assert said.startswith("waiting: pool 2 offered tiny: it pays 1000000000000000 wei")
+
+
+async def test_a_pool_whose_model_is_not_here_costs_no_join_and_no_look_at_the_chain(
+    tmp_path: Path, mock_clock: trio.testing.MockClock
+) -> None:
+    store: list[bytes] = []
+    async with seated(tmp_path, store=store) as seat:
+        for _ in range(20):
+            assert await refused(seat, 1) == "no_model"
+        assert (seat.chain.looks, seat.chain.reads, seat.chain.sent) == (1, 0, [])
+        assert "prime-node model get tiny" in seat.membership.says()
+        store.append(MODEL)
+        mock_clock.jump(10)
+        assert await refused(seat, 1) == ""
 
 
 async def test_a_worker_says_what_it_waits_for(

@@ -186,7 +186,7 @@ def test_sequences_that_cannot_be_served_are_refused(
         ring.services[0].submit(Submit(sequences=(spec(0, max_tokens=60),)))
         assert ring.up() == [None]
         failed = ring.wait_for(0, "failed")
-        assert failed.sequence_id == sid(0)
+        assert failed.sequence_ids == (sid(0),)
         assert "64 positions" in failed.reason
 
 

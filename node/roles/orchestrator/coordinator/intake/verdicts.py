@@ -83,7 +83,7 @@ class VerdictEvents:
         accepting = {p: o for p, o in unit.opinions.items() if o.accepted}
         rejecting = {p: o for p, o in unit.opinions.items() if not o.accepted}
         if self._tables.weight_of(accepting) >= self._tables.needed_weight:
-            return self._accept(unit, list(accepting.values())[-1].summary)
+            return self._accept(unit, list(accepting.values())[-1].summary, now)
         # Once so much stake rejects it that the rest carries no quorum, nothing can accept it. Who
         # was asked is heard all the same, unless late: a ban takes more stake than that.
         awaited = not unit.late and any(
@@ -107,7 +107,12 @@ class VerdictEvents:
                 found.setdefault(name, opinion.reason)
         return found
 
-    def _accept(self, unit: Unit, summary: dict[str, object]) -> list[Command]:
+    def _accept(self, unit: Unit, summary: dict[str, object], now: float) -> list[Command]:
+        """What stages said of the unit before was wrong: it can be worked on."""
+        for failure in unit.failures:
+            self._tables.incident(failure.suspects, f"it was wrong: {failure.reason}", now)
+            self._tables.rebuilds.earn(unit.job_id, 1.0)
+        self._tables.rebuilds.earn(unit.job_id)
         accepted = unit.to(UnitState.ACCEPTED, verdict=summary)
         self._tables.units[unit.unit_id] = accepted
         plan = self._tables.plan_of(unit)

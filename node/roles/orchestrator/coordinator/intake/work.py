@@ -19,9 +19,11 @@ from node.roles.orchestrator.coordinator.events import (
     QueueGrew,
     QueueRead,
     UnitRefused,
+    UnitsFailed,
     WorkEvent,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
+from node.roles.orchestrator.coordinator.intake.failures import FailureEvents
 from node.roles.orchestrator.coordinator.pool import Brought, PoolTables
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 
@@ -31,6 +33,7 @@ class WorkEvents:
 
     def __init__(self, tables: PoolTables) -> None:
         self._tables = tables
+        self._failures = FailureEvents(tables)
 
     def apply(self, event: WorkEvent, now: float) -> list[Command]:
         """Change the units that the event is about; what must follow at once."""
@@ -50,7 +53,9 @@ class WorkEvents:
             case ClaimsFailed():
                 self._claims_failed(event, now)
             case UnitRefused():
-                return self._refused(event)
+                return self._failures.refused(event, now)
+            case UnitsFailed():
+                return self._failures.failed(event, now)
             case BundleMade():
                 return self._bundled(event)
         return []
@@ -113,15 +118,6 @@ class WorkEvents:
                 self._tables.suspect(event.suspects[0], event.reason, now)
             else:
                 self._tables.incident(event.suspects, event.reason, now)
-
-    def _refused(self, event: UnitRefused) -> list[Command]:
-        """Start the unit again from scratch: what an earlier stage 0 reported may be absurd."""
-        unit = self._tables.assigned(event.unit_id, event.generation)
-        if unit is None:
-            return []
-        again = unit.requeued(f"refused: {event.reason}")
-        self._tables.units[unit.unit_id] = again
-        return [RecordUnit(again)]
 
     def _bundled(self, event: BundleMade) -> list[Command]:
         """A unit has one bundle for each attempt, and no other is ever sent; the claims are in

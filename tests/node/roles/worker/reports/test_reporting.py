@@ -206,13 +206,29 @@ async def test_an_orchestrator_that_takes_nothing_does_not_fill_memory(
         assert "takes no reports" in trouble.reason
 
 
+async def test_sequences_that_failed_are_named_and_nothing_more_is_told_of_them(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with reporting() as (boss, _, emit):
+        tokens = Tokens(generation=3, sequence_id=key(1), offset=0, ids=(0,))
+        failed = Failed(generation=3, sequence_ids=(key(1), key(2)), reason="not finite")
+        await emit(tokens, failed, finished(9, (1,)))
+        (trouble,) = boss.troubles
+        assert (trouble.kind, trouble.reason) == ("work", "not finite")
+        assert trouble.sequence_ids == (key(1), key(2))
+        assert boss.told == {key(9): 1}
+        many = Trouble(ref=REF, kind="work", reason="x" * 500, sequence_ids=(bytes(16),) * 1024)
+        assert len(encode(many)) <= TROUBLE.max_request
+
+
 async def test_a_storm_of_trouble_does_not_stop_the_engines_events(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with reporting() as (boss, _, emit):
         boss.slow = 10.0
         dropped = [
-            Failed(generation=3, sequence_id=key(n), reason="no room for it") for n in range(500)
+            Failed(generation=3, sequence_ids=(key(n),), reason="no room for it")
+            for n in range(500)
         ]
         await emit(*dropped, finished(9, (1,)))
         assert boss.told == {key(9): 1}
@@ -220,7 +236,7 @@ async def test_a_storm_of_trouble_does_not_stop_the_engines_events(
         assert len(boss.troubles) == MAX_TROUBLE + 1
         boss.troubles.clear()
         late = EdgeDown(group_id=REF.group_id, generation=2, edge="upstream", reason="broke")
-        await emit(late, Failed(generation=2, sequence_id=key(1), reason="no room"))
+        await emit(late, Failed(generation=2, sequence_ids=(key(1),), reason="no room"))
         await trio.sleep(60.0)
         assert boss.troubles == []  # of an older generation
 

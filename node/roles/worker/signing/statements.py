@@ -4,7 +4,7 @@ A stage speaks twice of the same hand-overs: in its own claim, and by countersig
 neighbour's. If the two differed it would contradict itself, which convicts it. Whoever schedules
 the ring could bring that about by having a sequence run again in between. So the first evidence of
 a unit in a generation of the group is the only one: its commitment is journaled before anything is
-signed that rests on it, and other evidence later is refused.
+signed that rests on it, and other evidence later is refused, as long as the generation lasts.
 """
 
 from __future__ import annotations
@@ -47,7 +47,15 @@ class Statements:
             stage=own.stage,
             commitment=evidence_commitment(evidence),
         )
-        (first,) = await self._context.journal.record(said)
-        if not first and await self._context.journal.find(EvidenceSaid, said.key) != said:
+        journal, generations = self._context.journal, self._stage.generations
+        known = await journal.find(EvidenceSaid, said.key)
+        if known is None:
+            generations.require_room()
+            (first,) = await journal.record(said)
+            known = said if first else await journal.find(EvidenceSaid, said.key)
+            if first:
+                generations.said()
+        self._stage.require(own)  # a newer generation forgets what was said in this one
+        if known != said:
             raise Refused("conflict", "I have other evidence for that unit than before")
         return evidence

@@ -16,16 +16,17 @@ never has. Whether the rows were right is the validator's business.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
 from node.context import NodeContext
 from node.roles.worker.journal_events import ReceiptSigned
 from node.roles.worker.membership import Membership
+from node.roles.worker.signing.statements import Statements
 from node.roles.worker.stage import Assignment, StageHost, engine_refusals
-from node.roles.worker.statements import Statements
 from node.roles.worker.timing import WorkerTiming
+from node.wire.decoding import decode_for
 from node.wire.messages.fields import Done, StageRef
 from node.wire.messages.verification import (
     ClaimAnswer,
@@ -47,6 +48,8 @@ from proofs.evidence.statement import StageEvidence, evidence_commitment
 from proofs.verdict.handover import difference
 
 UNITS_REMEMBERED = 4096
+MAX_AWAITED = 64
+"""Units that the neighbour asks about and the orchestrator has not spoken of yet."""
 
 
 @dataclass
@@ -54,7 +57,6 @@ class _UnitFacts:
     """What the orchestrator told this stage of a unit, and the upstream receipt that was
     countersigned for it: one, whatever else is asked later."""
 
-    known: trio.Event = field(default_factory=trio.Event)
     token_count: int = 0
     sequence_ids: tuple[bytes, ...] = ()
     countersigned: bytes = b""
@@ -83,15 +85,13 @@ class Receipts:
         self._statements = Statements(context, stage, timing)
         self._counted: dict[bytes, None] = {}
         self._facts: dict[tuple[bytes, int], _UnitFacts] = {}
+        self._awaited: dict[tuple[bytes, int], trio.Event] = {}
 
     async def on_claim(self, peer_id: str, request: ClaimRequest) -> ClaimAnswer:
         """This stage's evidence and countersigned receipt for a finished unit."""
         pool = self._membership.require_orchestrator(peer_id)
         assignment = self._require_own(request.ref)
-        facts = self._facts_of(request.unit_id, request.ref.generation)
-        facts.token_count = request.token_count
-        facts.sequence_ids = request.sequence_ids
-        facts.known.set()
+        self._tell(request)
         me, order = assignment.me, assignment.order
         evidence = await self._statements.of(request.unit_id, order.ref, request.sequence_ids)
         alone = len(order.stages) == 1
@@ -128,7 +128,8 @@ class Receipts:
         if peer_id != upstream.peer_id:
             raise Refused("not_my_neighbour", "only the upstream stage may ask")
         try:
-            claim = StageClaim.from_bytes(request.claim)
+            network = self._context.network
+            claim = await decode_for(network, peer_id, request.claim, StageClaim.from_bytes)
             if claim.receipt is None or claim.receipt_signature is None:
                 raise Refused("bad_receipt", "the claim has no signed receipt")
             receipt = claim.receipt
@@ -147,11 +148,7 @@ class Receipts:
             seq=(receipt.seq, own.generation),
             commitment=(receipt.commitment, evidence_commitment(claim.evidence)),
         )
-        facts = self._facts_of(receipt.job_id, own.generation)
-        with trio.move_on_after(self._timing.countersign):
-            await facts.known.wait()
-        if not facts.known.is_set():
-            raise Refused("unknown_unit", "the orchestrator has not asked me about that unit")
+        facts = await self._told_of(receipt.job_id, own.generation)
         _require(
             units=(
                 receipt.units,
@@ -181,10 +178,33 @@ class Receipts:
             raise Refused("bad_request", f"my stage is {assignment.order.ref.stage}")
         return assignment
 
-    def _facts_of(self, unit_id: bytes, generation: int) -> _UnitFacts:
-        while len(self._facts) >= self._units_remembered:
+    def _tell(self, request: ClaimRequest) -> None:
+        """What the orchestrator says of a unit; it stays with the neighbour's receipt for it."""
+        key = (request.unit_id, request.ref.generation)
+        facts = self._facts.setdefault(key, _UnitFacts())
+        facts.token_count, facts.sequence_ids = request.token_count, request.sequence_ids
+        while len(self._facts) > self._units_remembered:
             del self._facts[next(iter(self._facts))]
-        return self._facts.setdefault((unit_id, generation), _UnitFacts())
+        if key in self._awaited:
+            self._awaited[key].set()
+
+    async def _told_of(self, unit_id: bytes, generation: int) -> _UnitFacts:
+        """What the orchestrator says of a unit, waited for. What a neighbour asks about takes no
+        place from what was told. Raises `Refused`."""
+        key = (unit_id, generation)
+        if key not in self._facts:
+            if key not in self._awaited and len(self._awaited) >= MAX_AWAITED:
+                raise Refused("busy", "other units are being waited for; ask again")
+            told = self._awaited.setdefault(key, trio.Event())
+            try:
+                with trio.move_on_after(self._timing.countersign):
+                    await told.wait()
+            finally:
+                self._awaited.pop(key, None)
+        facts = self._facts.get(key)
+        if facts is None:
+            raise Refused("unknown_unit", "the orchestrator has not asked me about that unit")
+        return facts
 
     def _count(self, evidence: tuple[StageEvidence, ...], layers: int) -> None:
         """Tell how much this stage's own engine did, each sequence once, whatever it is called."""
