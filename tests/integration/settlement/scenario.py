@@ -37,9 +37,9 @@ from tests.ports import free_port
 STAKES = [100 * TOKEN, 100 * TOKEN, 500 * TOKEN]
 """The last validator carries the quorum alone, until it has lost nine tenths of its stake."""
 CHALLENGE_WINDOW, ANSWER_WINDOW, UNBONDING = 1_200, 8, 3_600
-"""Seconds of the chain's clock, which is no slower than ours and runs ahead with every block. `Chaos`
-lets windows of right roots pass at once, so a long one costs nothing, and no machine is so slow that
-a wrong root becomes final before somebody could look at it."""
+"""Seconds of the chain's clock, which runs ahead of ours with every block. `Chaos` lets windows of
+right roots pass at once, so a long one costs nothing, and no machine is so slow that a wrong root
+becomes final before somebody could look at it."""
 LATE_SHARE = 0.04
 RETRY_SECONDS = 0.3
 
