@@ -220,6 +220,10 @@ class Network:
         proven = self._conduct.standing(peer_id, self._config.clock())
         return proven if self._judge is None else max(proven, self._judge(peer_id))
 
+    def charge(self, peer_id: str, seconds: float) -> None:
+        """A peer caused CPU time where the network does not see it: in another thread."""
+        self.budgets.charge(self.budgets.asker(peer_id), seconds)
+
     def judge_by(self, judge: Judge) -> None:
         """Ask `judge` from now on, which knows what the chain says; it must be quick."""
         self._judge = judge

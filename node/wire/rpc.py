@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from node.wire.codec import BadBody, decode, encode
+from node.wire.decoding import decode_for
 from node.wire.methods import A, Method, Q
 from p2p.errors import (
     P2PError,
@@ -83,7 +84,7 @@ def serve(
 
     async def on_request(peer_id: str, payload: bytes) -> bytes:
         try:
-            request = decode(method.request, payload)
+            request = await decode_for(network, peer_id, payload, partial(decode, method.request))
         except BadBody as exc:
             raise Refused("bad_request", str(exc)) from exc
         answer = encode(await handler(peer_id, request))

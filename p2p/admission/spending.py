@@ -2,10 +2,12 @@
 
 Work is measured when it is done, so it is charged afterwards and may exceed a limit; whoever is
 above one gets nothing more until enough is forgotten. Each meter is a bucket that leaks half of
-what is in it in `half_life` seconds. Such meters add up at any time (a subnet's is the sum of its
-peers'), and a limit L lets somebody use L / (1.44 half-lives) of a core for good, or L at once.
+what is in it in `half_life` seconds, so that a limit L lets somebody use L / (1.44 half-lives) of
+a core for good, or L at once.
 
-As in `p2p.admission.holdings` a peer spends first what it keeps for itself.
+As in `p2p.admission.holdings` a peer spends first what it keeps for itself. What it spends beyond
+its own limit counts for itself alone: one peer whose last piece of work was huge does not use up
+what its subnet and the node have for others.
 """
 
 from __future__ import annotations
@@ -64,6 +66,7 @@ class Spending:
         self._half_life = half_life
         self._kept = _Meters(half_life)
         self._shared = _Meters(half_life)
+        self._counted = _Meters(half_life)
         self._sources = _Meters(half_life)
         self._node = _Meters(half_life)
         self._swept = -math.inf
@@ -76,10 +79,13 @@ class Spending:
         rest = amount - max(0.0, own)
         if rest <= 0:
             return
+        share = self.limits.of(who.standing)
+        counted = min(rest, max(0.0, share.peer - self._counted.level(who.peer_id, now)))
         self._shared.add(who.peer_id, rest, now)
-        self._node.add("", rest, now)
-        if self.limits.of(who.standing).source != math.inf:
-            self._sources.add(who.source, rest, now)
+        self._counted.add(who.peer_id, counted, now)
+        self._node.add("", counted, now)
+        if share.source != math.inf:
+            self._sources.add(who.source, counted, now)
 
     def require(self, who: Asker, now: float) -> None:
         """Raise `BudgetUsedUp` where `who` has to wait before it may cause more."""
@@ -111,7 +117,7 @@ class Spending:
         return self._kept.level(peer_id, now) + self._shared.level(peer_id, now)
 
     def total(self, now: float) -> float:
-        """What all peers have spent beyond what they keep for themselves."""
+        """What all peers have spent within their limits, beyond what they keep for themselves."""
         return self._node.level("", now)
 
     def _levels(self, who: Asker, now: float) -> tuple[tuple[str, float, float], ...]:

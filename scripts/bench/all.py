@@ -32,6 +32,7 @@ BENCHES: dict[str, list[str]] = {
     "verification": ["bench_verification.py", "--batches", "1", "16", "--rounds", "1"],
     "settlement": ["bench_settlement.py"],
     "scale": ["bench_scale.py"],
+    "hostile": ["bench_hostile.py", "--seconds", "5", "--rounds", "2"],
     "dataplane": ["bench_dataplane.py", "--rounds", "3"],
     "runner": ["bench_runner.py"],
     "network": ["bench_network.py", "--delay-ms", "25"],

@@ -33,6 +33,7 @@ from node.roles.orchestrator.workers.edges import edge_suspects
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.progress import BadReport, progress_events
 from node.roles.orchestrator.workers.watch import WATCHED, WorkerWatch
+from node.wire.decoding import decode_for
 from node.wire.messages.fields import Done, StageRef
 from node.wire.messages.verification import VerdictNotice
 from node.wire.messages.work import Progress, Trouble
@@ -124,7 +125,8 @@ class PeerRequests:
     async def _on_verdict(self, peer_id: str, notice: VerdictNotice) -> Done:
         """A validator's verdict; acknowledged once it is journaled."""
         try:
-            signed = SignedVerdict.from_bytes(notice.verdict)
+            network = self._context.network
+            signed = await decode_for(network, peer_id, notice.verdict, SignedVerdict.from_bytes)
             address = signed.signer()
         except ProofError as exc:
             raise Refused("bad_verdict", str(exc)) from exc

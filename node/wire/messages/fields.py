@@ -23,9 +23,10 @@ MAX_BUNDLE = 8 * 2**20
 """Bytes of a unit's proof bundle, and of a part of one."""
 MAX_VERDICT = 2 * 2**20
 """Bytes of a signed verdict."""
-MAX_REPORT = 2**20
-"""Bytes of a report of stage 0; longer ones are sent in parts."""
-MAX_RUNS = 4096
+MAX_REPORT = 2**16
+"""Bytes of a report of stage 0; longer ones are sent in parts. This many take an orchestrator less
+than 10 ms to decode, during which it does nothing else."""
+MAX_RUNS = 1024
 """Runs of tokens, and ends of sequences, in one report."""
 
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from node.journal import JournalEvent
+from node.journal import Forget, JournalEvent
 from node.roles.validator import journal_events
 from tests.adversarial.harness import eventually
 
@@ -19,8 +19,16 @@ KINDS = {
 }
 ACCEPTING = ("BundleTaken", "BundleTried", "VerdictSigned", "BundleCounted", "UnitAccepted")
 """What an accepted bundle writes, in order."""
-NOT_DRIVEN_HERE = {"LimitsUsed", "RowsAsked", "ConvictionFound", "EpochCosigned", "WorkerDrifted"}
-"""The first two are in one transaction with the verdict; the others need a cheat or an epoch."""
+NOT_DRIVEN_HERE = {
+    "LimitsUsed",
+    "RowsAsked",
+    "WorkerChecked",
+    "WorkerDrifted",
+    "ConvictionFound",
+    "EpochCosigned",
+}
+"""The first four are in one transaction with another; the others need a cheat or an epoch. All of
+them are in `test_durable.py` of `tests/node/roles/validator`."""
 
 
 def test_every_kind_is_named() -> None:
@@ -59,3 +67,25 @@ async def test_a_stalled_journal_shows_nothing_and_then_goes_on(scenario, kind: 
         well.set()
         await c.judged(unit)
         await eventually(lambda: c.paid())
+
+
+async def test_a_bundle_is_owed_until_the_journal_says_that_it_is_not(scenario) -> None:
+    async with scenario() as c, c.session(), trio.open_nursery() as nursery:
+        journal, unit = c.judge.context.journal, c.bundle()
+        record, stalled, well = journal.record, trio.Event(), trio.Event()
+
+        async def stall(*events: Any, **options: Any) -> list[bool]:
+            if any(isinstance(event, Forget) for event in events):
+                stalled.set()
+                await well.wait()
+            return await record(*events, **options)
+
+        journal.record = stall
+        nursery.start_soon(c.verify, unit)
+        await stalled.wait()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert c.validator.queued == 1
+        assert len(await journal.replay(journal_events.BundleTaken)) == 1
+        well.set()
+        await eventually(lambda: c.validator.queued == 0)
+        assert await journal.replay(journal_events.BundleTaken) == []

@@ -67,12 +67,22 @@ def test_who_stays_within_its_own_is_let_in_whatever_others_spend():
         cpu.charge(honest, 0.01, second)
 
 
+def test_one_huge_piece_of_work_leaves_others_their_part():
+    cpu = spending()
+    cpu.charge(Asker("huge", "there"), 1000.0, 0.0)
+    assert refusal(cpu, Asker("huge", "there"), 0.0) == "your peer id"
+    other = Asker("other", "there")
+    cpu.charge(other, 0.9, 0.0)
+    assert refusal(cpu, other, 0.0) == ""
+
+
 def test_who_always_comes_back_for_its_own_gets_little():
     """Over its limit, a peer gets what it keeps and no more, however often it asks."""
     cpu, greedy = spending(), Asker("greedy", "there")
     spent = 0.0
     for step in range(10_000):
-        cpu.charge(Asker("crowd", "elsewhere"), 1.0, step / 10)
+        for other in range(5):
+            cpu.charge(Asker(f"crowd {other}", f"elsewhere {other}"), 1.0, step / 10)
         if not refusal(cpu, greedy, step / 10):
             cpu.charge(greedy, 0.02, step / 10)
             spent += 0.02
@@ -91,7 +101,7 @@ def test_memory_is_bounded():
     cpu = spending()
     for number in range(MAX_PEERS + 500):
         cpu.charge(Asker(str(number), str(number)), 0.2, float(number))
-    for meters in (cpu._kept, cpu._shared, cpu._sources):
+    for meters in (cpu._kept, cpu._shared, cpu._counted, cpu._sources):
         assert len(meters) <= MAX_PEERS
 
 
@@ -122,5 +132,8 @@ def test_meters_add_up_and_nobody_starts_above_a_limit(steps):
         cpu.charge(who, cost, now)
         most = max(most, cost)
         assert cpu.total(now) <= before + cost + 1e-9
-        spent = sum(cpu._shared.level(name, now) for name in names)
-        assert spent == pytest.approx(cpu.total(now), abs=1e-6)
+        counted = [cpu._counted.level(name, now) for name in names]
+        assert sum(counted) == pytest.approx(cpu.total(now), abs=1e-6)
+        for name, part in zip(names, counted, strict=True):
+            assert part <= min(LIMITS.staked.peer, cpu.level(name, now)) + 1e-6
+        assert cpu.total(now) <= len(names) * LIMITS.staked.peer + 1e-6

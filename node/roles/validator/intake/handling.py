@@ -153,6 +153,7 @@ class Intake:
             raise Refused("no_model", f"I cannot judge that model: {exc}"[:400]) from exc
         finally:
             self._offers.charge(offer.sender, spent, self._context.now())
+            self._context.network.charge(offer.sender, spent)
 
     async def _take(self, offer: Offer, content: bytes) -> None:
         bundle_id = offer.bundle_id

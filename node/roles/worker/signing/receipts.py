@@ -26,6 +26,7 @@ from node.roles.worker.membership import Membership
 from node.roles.worker.signing.statements import Statements
 from node.roles.worker.stage import Assignment, StageHost, engine_refusals
 from node.roles.worker.timing import WorkerTiming
+from node.wire.decoding import decode_for
 from node.wire.messages.fields import Done, StageRef
 from node.wire.messages.verification import (
     ClaimAnswer,
@@ -127,7 +128,8 @@ class Receipts:
         if peer_id != upstream.peer_id:
             raise Refused("not_my_neighbour", "only the upstream stage may ask")
         try:
-            claim = StageClaim.from_bytes(request.claim)
+            network = self._context.network
+            claim = await decode_for(network, peer_id, request.claim, StageClaim.from_bytes)
             if claim.receipt is None or claim.receipt_signature is None:
                 raise Refused("bad_receipt", "the claim has no signed receipt")
             receipt = claim.receipt
