@@ -45,7 +45,7 @@ from p2p.guards.paced import PacedStream
 MAX_RPC = 256 * 1024
 MAX_STREAMS = 4  # of a peer: one for each of its connections, and those about to end
 MAX_WAITING = 256  # messages of a peer that wait for their turn
-MAX_AT_ONCE = 8  # messages that the library gets in one RPC
+MAX_AT_ONCE = 2  # messages that the library gets in one RPC
 MAX_CONTROL = 256  # entries of an RPC's control part, and ids in all of them; more is ignored
 MAX_PEER_ID_BYTES = 64
 MAX_TOPICS = 64
