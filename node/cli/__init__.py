@@ -137,7 +137,7 @@ def _report(exc: BaseException, debug: bool) -> int:
         # click's own errors: the command line is wrong.
         context = getattr(exc, "ctx", None)
         path = context.command_path if context is not None else "prime-node"
-        complain(f"error: {shown()} (see {path} --help)")
+        complain(f"error: {shown() or 'which command?'} (see {path} --help)")
         return EXIT_USAGE
     if isinstance(exc, BrokenPipeError):
         forget(sys.stdout)  # whoever read it has seen enough

@@ -68,6 +68,16 @@ class PoolView:
         self.tokens = tables.units.tokens
         return units
 
+    def revert(self) -> None:
+        """Bring the tables back to what is shown."""
+        tables = self._tables
+        tables.units.revert(self._units)
+        tables.members.revert(self._members)
+        tables.groups.revert(self._groups)
+        tables.validators.revert(self._validators)
+        tables.weights.revert(self._weights)
+        tables.queue.lost()
+
     def unit_id_of(self, sequence_id: bytes) -> bytes:
         """The id of the unit that holds a sequence, b"" where none does."""
         return self._unit_of.get(sequence_id, b"")
