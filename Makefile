@@ -4,6 +4,7 @@
 #   make demo    set up, prepare the model, run a whole network, show the table
 #   make test    set up, then lint, types and contracts (where Node is) side by side, then all tests
 #   make test-fast   only the tests that do not need minutes
+#   make test-full   the settlement scenario in its full size: ten thousand receipts, ten minutes
 #   make lint    ruff, mypy, import-linter
 #   make bench   measure against named alternatives
 
@@ -16,7 +17,7 @@ CONSTRAINTS := constraints.txt
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 SUBMAKE := $(MAKE) --no-print-directory
 
-.PHONY: demo test test-fast lint bench contracts npm model clean
+.PHONY: demo test test-fast test-full lint bench contracts contract-tests contract-audit npm model clean
 
 $(VENV)/.python:
 	@$(PYTHON) scripts/check_system.py
@@ -50,12 +51,17 @@ lint: $(VENV)/.dev
 	$(BIN)/python scripts/lint/references.py
 	$(BIN)/python scripts/lint/docstrings.py
 
-contracts: $(VENV)/.dev
+contracts: contract-tests contract-audit
+
+contract-tests: npm
 	@$(BIN)/python scripts/build_contracts.py --check || { test $$? -eq 3 && \
 		echo "skipped: rebuilding the contract artifacts needs Node"; }
-	@if command -v npx >/dev/null 2>&1; then \
-		(cd contracts && npx --no-install forge test) && contracts/tools/audit.sh; \
+	@if command -v npx >/dev/null 2>&1; then cd contracts && npx --no-install forge test; \
 	else echo "skipped: contract tests need Node (forge comes from npm)"; fi
+
+contract-audit: npm
+	@if command -v npx >/dev/null 2>&1; then contracts/tools/audit.sh; \
+	else echo "skipped: auditing the contracts needs Node"; fi
 
 # What contracts/ needs from npm: its own tests, and anvil, without which chain tests are skipped.
 npm: $(VENV)/.dev
@@ -63,12 +69,16 @@ npm: $(VENV)/.dev
 
 # Lint and contracts side by side, then the tests on all cores: their networks of real processes miss
 # deadlines where compilers and provers compete with them.
-test: model $(VENV)/.dev
-	$(BIN)/python scripts/side_by_side.py "$(SUBMAKE) lint" "$(SUBMAKE) contracts"
+test: model npm
+	$(BIN)/python scripts/side_by_side.py "$(SUBMAKE) lint" "$(SUBMAKE) contract-audit" \
+		"$(SUBMAKE) contract-tests"
 	$(PYTEST)
 
 test-fast: $(VENV)/.dev
 	$(PYTEST) -m "not slow"
+
+test-full: npm
+	$(PYTEST) --full -n 0 tests/integration/settlement
 
 bench: model $(VENV)/.dev
 	$(BIN)/python scripts/bench/all.py

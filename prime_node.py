@@ -27,7 +27,8 @@ from importlib.util import find_spec
 PACKAGES = ("node", "p2p", "chain", "pipeline", "proofs", "contracts")
 
 EXIT_RESOURCE = 5
-"""As in `node.errors`: something is taken. Here it is a name."""
+EXIT_INTERRUPTED = 130
+"""As in `node.errors`. What is taken here is a name; who interrupts does so while we are loaded."""
 
 HOME = os.path.dirname(os.path.abspath(__file__))
 AGAIN = "install prime-node again with --force-reinstall --no-deps"
@@ -125,8 +126,11 @@ def main() -> None:
         shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(wrong))
         print(f"error: {shown}", file=sys.stderr)
         sys.exit(EXIT_RESOURCE)
-    from node.cli import main as run
-
+    try:
+        from node.cli import main as run
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
     run()
 
 

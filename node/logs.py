@@ -15,20 +15,23 @@ A log is worth less than its node: where it cannot be written it is lost (`node.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import partial
 from typing import Any, Literal, TextIO, cast
 
 import structlog
 from structlog.contextvars import bound_contextvars
 from structlog.tracebacks import ExceptionDictTransformer
 
+from node.console.behind import Behind, may_block
 from node.console.clean import clean
 from node.console.rotating import RotatingFile
-from node.console.streams import Lasting
+from node.console.streams import Lasting, settle, write_behind
 
 REDACTED = "[redacted]"
 MAX_BYTES_SHOWN = 32
@@ -84,6 +87,11 @@ def _clean(name: str, value: Any, depth: int) -> Any:
     return value
 
 
+def _lost_lines(count: int, people: bool) -> str:
+    said = f"{count} lines of log were lost, since nobody read them"
+    return f"{said}\n" if people else json.dumps({"event": said, "level": "warning"}) + "\n"
+
+
 def _wants_colors(environment: Mapping[str, str]) -> bool:
     """NO_COLOR (https://no-color.org) and TERM=dumb say that colours are not wanted."""
     return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
@@ -98,8 +106,13 @@ def configure_logging(
 
     "auto" is console on a terminal and JSON otherwise. `stream` None is stderr.
     """
-    out = Lasting(sys.stderr if stream is None else stream)
-    people = log_format == "console" or (log_format == "auto" and out.isatty())
+    chosen = sys.stderr if stream is None else stream
+    people = log_format == "console" or (log_format == "auto" and chosen.isatty())
+    out: Lasting | Behind = Lasting(chosen)
+    if not isinstance(chosen, RotatingFile) and may_block(chosen):
+        out = Behind(chosen, partial(_lost_lines, people=people))
+    settle()
+    write_behind(out if isinstance(out, Behind) else None)
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -48,19 +48,31 @@ _NOT_DONE: dict[str, object] = {
     "echo": False,
     "frequency_penalty": 0,
     "functions": [],
+    "ignore_eos": False,
     "logit_bias": {},
     "logprobs": False,
     "min_p": 0,
+    "min_tokens": 0,
     "n": 1,
     "presence_penalty": 0,
     "repetition_penalty": 1,
     "response_format": {"type": "text"},
+    "stop_token_ids": [],
     "suffix": "",
+    "system": "",
     "tools": [],
     "top_logprobs": 0,
 }
 """Settings of other services that change the answer and that nothing here knows, with the values
 that change nothing."""
+_OTHER_NAMES = {
+    "max_completion_tokens": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "max_output_tokens": "max_tokens",
+    "stop_sequences": "stop",
+    "stop_strings": "stop",
+}
+"""What other services call our settings."""
 _Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -153,8 +165,10 @@ class Prompt(BaseModel):
             if "messages" in data:
                 raise ValueError('give "prompt" or "messages", not both')
             data["messages"] = [{"role": "user", "content": data.pop("prompt")}]
-        if "max_completion_tokens" in data:
-            data.setdefault("max_tokens", data.pop("max_completion_tokens"))
+        for other in _OTHER_NAMES.keys() & data.keys():
+            if _OTHER_NAMES[other] in data:
+                raise ValueError(f'give "{_OTHER_NAMES[other]}" or "{other}", not both')
+            data[_OTHER_NAMES[other]] = data.pop(other)
         notes = {key: data.pop(key) for key in sorted(data.keys() - cls.model_fields.keys())}
         for key in list(notes):
             if key not in _NOT_DONE:

@@ -23,6 +23,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return min(MAX_PROCESSES, (cores or 1) + 1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="scenarios in their full size")
+
+
+@pytest.fixture
+def full_size(request: pytest.FixtureRequest) -> bool:
+    """Whether scenarios run in their full size, as `make test-full` asks."""
+    return bool(request.config.getoption("full"))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Several processes share the cores, so each gets one thread of its own to compute with. Logs

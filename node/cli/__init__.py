@@ -31,7 +31,7 @@ from node.cli.operating import (
 )
 from node.cli.provider import consent, deregister, register_node, rewards, stake, wallet
 from node.console.output import complain, say
-from node.console.streams import fill_standard_streams, forget, show_anything
+from node.console.streams import fill_standard_streams, forget, settle, show_anything
 from node.errors import (
     EXIT_BUG,
     EXIT_FAILED,
@@ -129,6 +129,7 @@ def run_cli(arguments: Sequence[str]) -> int:
 
 def _report(exc: BaseException, debug: bool) -> int:
     """Say on stderr what went wrong; returns the exit code."""
+    settle()
     if debug:
         say("".join(traceback.format_exception(exc)), err=True, lines=True, limit=MAX_TRACEBACK)
     shown = getattr(exc, "format_message", None)
@@ -136,7 +137,7 @@ def _report(exc: BaseException, debug: bool) -> int:
         # click's own errors: the command line is wrong.
         context = getattr(exc, "ctx", None)
         path = context.command_path if context is not None else "prime-node"
-        complain(f"error: {shown()} (see {path} --help)")
+        complain(f"error: {shown() or 'which command?'} (see {path} --help)")
         return EXIT_USAGE
     if isinstance(exc, BrokenPipeError):
         forget(sys.stdout)  # whoever read it has seen enough
@@ -158,6 +159,7 @@ def main() -> None:
     """Run this process's command line and exit with its code."""
     fill_standard_streams()
     code = run_cli(sys.argv[1:])
+    settle()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

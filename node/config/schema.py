@@ -124,7 +124,7 @@ class OrchestratorSection(Section):
     stages: Literal["auto"] | Annotated[int, Field(ge=1, le=256)] = "auto"
     unit_size: Annotated[int, Field(ge=1, le=1024)] = 4
     micro_batches: Annotated[int, Field(ge=0, le=256)] = 0
-    formation_wait: Annotated[float, Field(ge=0, le=86_400)] = 20.0
+    formation_wait: Annotated[float, Field(ge=0, le=86_400)] = 120.0
     sequences_in_flight: Annotated[int, Field(ge=1, le=4096)] = 32
     tokens_per_sequence: Annotated[int, Field(ge=16, le=2**20)] = 512
     price_per_unit: Annotated[int, Field(ge=1, lt=2**88)] = 10**15

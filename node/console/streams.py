@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from node.console.rotating import RotatingFile
 
@@ -47,6 +47,27 @@ class Lasting:
             return
         if isinstance(exc, OSError) and exc.errno == errno.EPIPE:
             forget(self._stream)
+
+
+_behind: list[Settling] = []
+
+
+class Settling(Protocol):
+    """A stream that writes later than it is told to."""
+
+    def settle(self, seconds: float) -> None:
+        """Wait until everything is written, but no longer than that."""
+
+
+def write_behind(stream: Settling | None) -> None:
+    """The stream, if any, that `settle` is to wait for from now on."""
+    _behind[:] = [] if stream is None else [stream]
+
+
+def settle(seconds: float = 2.0) -> None:
+    """Let the log be written before something else is, as far as anybody reads it."""
+    for stream in _behind:
+        stream.settle(seconds)
 
 
 def fill_standard_streams() -> None:

@@ -287,6 +287,12 @@ class Journal:
             ).fetchall()
             return [self._event(row) for row in rows]
 
+    def keys(self, kind: str) -> list[str]:
+        """The keys of all events of this kind."""
+        with self._translated():
+            rows = self._connection.execute("SELECT key FROM events WHERE kind = ?", (kind,))
+            return [key for (key,) in rows]
+
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """What `query` finds, on a connection of its own that sees what was committed. May be
         called beside a commit, from one thread at a time."""

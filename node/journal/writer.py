@@ -168,6 +168,10 @@ class AsyncJournal:
         stored = await self._in_thread(lambda: list(self._journal.events(list(by_name))))
         return [by_name[event.kind].from_stored(event) for event in stored]
 
+    async def keys(self, kind: type[JournalEvent]) -> list[str]:
+        """The keys of all events of this class; for kinds of which there are not too many."""
+        return await self._in_thread(lambda: self._journal.keys(kind.kind))
+
     async def page(self, kind: type[E], after_id: int, limit: int) -> list[tuple[int, E]]:
         """At most `limit` events of this class, by id, whose ids are above `after_id`: for who need
         not have all of them in memory."""

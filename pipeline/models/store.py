@@ -67,7 +67,7 @@ def open_model(store: Path, which: str) -> PreparedModel:
         several = ", ".join(sorted(model.path.name for model in found.values()))
         raise ModelNotFound(f"{which!r} could be any of {several}; name one of these")
     for problem in folders:
-        if isinstance(problem, _Unusable) and problem.folder.name.rpartition("-")[0] == which:
+        if isinstance(problem, _Unusable) and problem.goes_by(which):
             raise problem.reason
     have = ", ".join(model.path.name for model in models) or "none"
     raise ModelNotFound(
@@ -80,6 +80,11 @@ def open_model(store: Path, which: str) -> PreparedModel:
 class _Unusable:
     folder: Path
     reason: InvalidModel
+
+    def goes_by(self, which: str) -> bool:
+        """Whether this would be meant, by what the folder's name says."""
+        name, _, digits = self.folder.name.rpartition("-")
+        return which in (name, self.folder.name) or which.startswith(digits)
 
 
 def _opened(store: Path) -> list[PreparedModel | _Unusable]:

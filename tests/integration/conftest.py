@@ -17,7 +17,7 @@ from pipeline.models.errors import ModelError
 from pipeline.models.store import open_model
 from tests.paths import MODEL_STORE
 
-SIMULATION_SECONDS = 420
+SIMULATION_SECONDS = 800
 
 
 @dataclass(frozen=True)

@@ -35,50 +35,40 @@ def left_behind(folder: Path) -> list[str]:
     return found
 
 
-def test_two_networks_at_once_one_honest_and_one_that_loses_a_worker(simulation: Start) -> None:
-    """Neither disturbs the other: own ports, keys, chain and folders, on one machine."""
-    honest = simulation("--limit", "16", "--max-tokens", "32")
-    struck = simulation("--limit", "8", "--max-tokens", "32", "--fault", "worker-2:crash@2")
+def test_two_networks_at_once_give_the_same_completions(simulation: Start) -> None:
+    """One of two workers, one of three that loses a worker. Neither disturbs the other: own ports,
+    keys, chain and folders, on one machine. What is generated depends on neither."""
+    honest = simulation("--limit", "8", "--max-tokens", "24", "--workers", "2")
+    struck = simulation("--limit", "8", "--max-tokens", "24", "--fault", "worker-2:crash@2")
     first, second = honest.finish(), struck.finish()
 
     assert first.code == 0, first.text
     assert all(first.held().values())
-    assert len(first.rows) == 16
     assert first.report["rejections"] == []
-    assert len(first.report["group"]["stages"]) == 3
+    assert len(first.report["group"]["stages"]) == 2
     for row in first.rows:
-        assert len(row["stages"]) == 3
+        assert len(row["stages"]) == 2
         assert all(stage["proofs"] for stage in row["stages"])
         assert row["verdict"]["accepted"]
         assert row["receipt_transaction"].startswith("0x")
-        assert len(row["output_ids"]) <= 64
+        assert len(row["output_ids"]) <= 24
     assert all(int(worker["earned"]) > 0 for worker in first.report["workers"])
     whole = first.report["whole_model_engine_bytes"]
     assert all(0 < worker["weights_bytes"] < whole for worker in first.report["workers"])
 
     assert second.code == 0, second.text
-    ids = [row["prompt_id"] for row in second.rows]
-    assert len(ids) == len(set(ids)) == 8
     assert "kill -9 worker-2" in second.text
     assert any(row["group"]["generation"] > 1 for row in second.rows)
+    outputs = [{row["prompt_id"]: row["output_ids"] for row in run.rows} for run in (first, second)]
+    assert len(first.rows) == len(second.rows) == len(outputs[0]) == 8
+    assert outputs[0] == outputs[1]
     for one in (first, second):
         assert left_behind(one.output) == []
 
 
-def test_greedy_completions_do_not_depend_on_the_network(simulation: Start) -> None:
-    """The same prompts over two and three stages, with and without a death, give the same ids."""
-    three = simulation("--limit", "4", "--max-tokens", "24", "--fault", "worker-1:crash@1")
-    two = simulation("--limit", "4", "--max-tokens", "24", "--workers", "2")
-    first, second = three.finish(), two.finish()
-    assert first.code == 0, first.text
-    assert second.code == 0, second.text
-    outputs = [{row["prompt_id"]: row["output_ids"] for row in run.rows} for run in (first, second)]
-    assert outputs[0] == outputs[1]
-
-
 def test_dishonest_workers_are_named_and_not_paid(simulation: Start) -> None:
     run = simulation(
-        *("--workers", "4", "--limit", "8", "--max-tokens", "32"),
+        *("--workers", "4", "--limit", "6", "--max-tokens", "24"),
         *("--fault", "worker-2:int4-weights", "--fault", "worker-1:null-proofs"),
     ).finish()
     assert run.code == 0, run.text
@@ -90,7 +80,7 @@ def test_dishonest_workers_are_named_and_not_paid(simulation: Start) -> None:
         assert run.worker(name)["earned"] == "0"
     for name in ("worker-3", "worker-4"):
         assert int(run.worker(name)["earned"]) > 0
-    assert len(run.rows) == 8
+    assert len(run.rows) == 6
     cases = [Path(path) for path in run.report["cases"]]
     words = sorted(path.name.partition("-")[0] for path in cases)
     assert words.count("rejected") >= 2
@@ -111,12 +101,12 @@ def test_dishonest_workers_are_named_and_not_paid(simulation: Start) -> None:
 def test_orchestrator_and_validator_survive_kill_9(simulation: Start) -> None:
     """What was accepted is in their journals: nothing is lost, and nothing is paid twice."""
     run = simulation(
-        *("--limit", "8", "--max-tokens", "32"),
+        *("--limit", "6", "--max-tokens", "24"),
         *("--fault", "orchestrator:crash@2", "--fault", "validator-1:crash@3"),
     ).finish()
     assert run.code == 0, run.text
     ids = [row["prompt_id"] for row in run.rows]
-    assert len(ids) == len(set(ids)) == 8
+    assert len(ids) == len(set(ids)) == 6
     layers_times_tokens = sum(
         30 * (len(row["prompt_ids"]) + len(row["output_ids"])) for row in run.rows
     )

@@ -242,3 +242,18 @@ def test_looking_reads_one_record_and_imports_nothing(pristine: Installed) -> No
     (opened,) = done
     assert opened.endswith("RECORD")
     assert "prime_node-" in opened
+
+
+def test_an_interruption_while_it_is_loaded_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted:
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(prime_node, "fault", lambda: None)
+    monkeypatch.setitem(sys.modules, "node.cli", Interrupted())
+    with pytest.raises(SystemExit) as ended:
+        prime_node.main()
+    assert ended.value.code == errors.EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"

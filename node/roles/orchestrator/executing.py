@@ -27,9 +27,10 @@ from node.roles.orchestrator.coordinator.events import (
     QueueRead,
     UnitRefused,
 )
-from node.roles.orchestrator.coordinator.pool import PoolView
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.roles.orchestrator.ledger.ledger import WorkLedger
 from node.roles.orchestrator.settlement_watch import SettlementWatch
+from node.roles.orchestrator.transitions import TransitionFailed
 from node.roles.orchestrator.workers.builder import Builder
 from node.roles.orchestrator.workers.invites import Inviter
 from node.roles.orchestrator.workers.watch import WorkerWatch
@@ -88,7 +89,11 @@ class CommandExecutor:
                 await self._forget(command)
             case ReadQueue():
                 units = await self._parts.ledger.next_queued(command.limit)
-                await self._feed(QueueRead(units, command.arrivals))
+                try:
+                    await self._feed(QueueRead(units, command.arrivals))
+                except TransitionFailed:
+                    self._parts.ledger.read_again({unit.job_id for unit in units})
+                    raise
             case BanWorker():
                 await self._parts.inviter.eject(command.peer_id)
 

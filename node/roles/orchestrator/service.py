@@ -91,7 +91,9 @@ class Orchestrator:
         self.ledger = WorkLedger(context.journal, cutter)
         self._beacons = Beacons(parts.beacons, context.journal, log, timing.beacon)
         self._recorder = Recorder(context.journal)
-        self._transitions = Transitions(coordinator, context.now, self._recorder.write, self._began)
+        self._transitions = Transitions(
+            coordinator, context.now, self._recorder.write, self._began, self._surprised
+        )
         self.feed = self._transitions.feed
         """Tell the coordinator; see `Transitions.feed`."""
         self._states: dict[bytes, UnitState] = {}
@@ -320,6 +322,15 @@ class Orchestrator:
                 self._start(command)
         if not all(isinstance(event, Tick) for event in events):
             self._announce()
+
+    def _surprised(self, surprise: Exception) -> None:
+        """Events were not taken in: logged, and shown among the parts that failed."""
+
+        async def fail() -> None:
+            raise surprise
+
+        if self._nursery is not None:
+            self._context.supervisor.task(self._nursery, "pool: events", fail)
 
     def _announce(self) -> None:
         self.changed.set()

@@ -6,6 +6,9 @@ tables that nobody else sees; what must be on disk is journaled in one commit; t
 published, the commands begin, and everybody who waited is woken. A caller whose deadline passes
 meanwhile loses its wait and nothing else: its events are taken in all the same.
 
+Where deciding or writing raises something that nobody expected, the tables are brought back to what
+is shown, and the events of each who fed are tried by themselves.
+
 So a disk that stalls stops the tables and loses nothing: memory is never ahead of the journal. How
 much may lie in the inbox is bounded; whoever comes later waits before its events are taken.
 """
@@ -41,7 +44,8 @@ class _Fed:
 
 class Transitions:
     """`write` has commands of `Record` on disk on return, all or none; `began(events, commands,
-    units)` is told what was published: the events, what follows, and the ids of changed units."""
+    units)` is told what was published: the events, what follows, and the ids of changed units.
+    `surprised` is told why events could not be taken in."""
 
     def __init__(
         self,
@@ -49,11 +53,13 @@ class Transitions:
         clock: Callable[[], float],
         write: Callable[[Sequence[Command]], Awaitable[None]],
         began: Callable[[Sequence[Event], Sequence[Command], dict[bytes, None]], None],
+        surprised: Callable[[Exception], None],
     ) -> None:
         self._coordinator = coordinator
         self._clock = clock
         self._write = write
         self._began = began
+        self._surprised = surprised
         self._inbox: list[_Fed] = []
         self._weight = 0
         self._arrived = trio.Event()
@@ -84,18 +90,34 @@ class Transitions:
             self._taken = trio.Event()
             try:
                 await self._transit(batch)
-                for fed in batch:
-                    fed.published = True
             finally:  # whoever fed must not wait for ever, nor believe what did not come to be
                 for fed in batch:
                     fed.over.set()
 
     async def _transit(self, batch: Sequence[_Fed]) -> None:
+        """Take the batch in. After a surprise whoever fed is heard alone, so that only those whose
+        events cause it are not taken in."""
+        try:
+            await self._take(batch)
+        except Exception as exc:  # noqa: BLE001 - nobody else may suffer from one event
+            if len(batch) == 1 or batch[0].published:
+                self._surprised(exc)
+                return
+            for fed in batch:
+                await self._transit([fed])
+
+    async def _take(self, batch: Sequence[_Fed]) -> None:
         events = [event for fed in batch for event in fed.events]
-        commands = self._coordinator.decide(events, self._clock())
-        if any(isinstance(command, Record) for command in commands):
-            await self._write(commands)
+        try:
+            commands = self._coordinator.decide(events, self._clock())
+            if any(isinstance(command, Record) for command in commands):
+                await self._write(commands)
+        except BaseException:
+            self._coordinator.undo()
+            raise
         units = self._coordinator.publish()
+        for fed in batch:
+            fed.published = True
         self._began(events, commands, units)
 
 

@@ -156,7 +156,7 @@ def _without_chain(context: NodeContext) -> _ChainParts:
         ChainlessPreparer(),
         NoPoolThresholds(),
         AnnouncedValidators(context),
-        UnpaidSettlement(AcceptedUnits(context.journal, context.log)),
+        UnpaidSettlement(AcceptedUnits(context.journal, context.log, context.wall)),
         NoConvictions(),
     )
 

@@ -102,12 +102,14 @@ class VerdictSigned(JournalEvent, kind="self.verdict"):
 
 
 class UnitAccepted(JournalEvent, kind="self.accepted"):
-    """A unit that an epoch is to pay. `receipts` holds of each receipt its bytes, the worker's
-    signature and the counterparty's; none where a pool's owner ordered from itself."""
+    """A unit that an epoch is to pay, accepted `at` Unix seconds. `receipts` holds of each receipt
+    its bytes, the worker's signature and the counterparty's; none where a pool's owner ordered from
+    itself."""
 
     sender: str
     unit_id: bytes
     bundle_id: bytes
+    at: float
     receipts: tuple[tuple[bytes, bytes, bytes], ...]
 
     @property

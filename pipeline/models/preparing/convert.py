@@ -8,6 +8,7 @@ architecture needs comes once, and nothing else comes.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from pipeline.models.errors import InvalidModel
@@ -70,6 +72,7 @@ def write_weights(
     """Write the stream's tensors as shards and an index into `folder`.
 
     Raises:
+        OSError: the disk is full, or fails.
         InvalidModel: a tensor is missing, unknown, or of another shape than the architecture wants.
     """
     expected, tied = expected_tensors(skeleton), skeleton.causal.all_tied_weights_keys
@@ -108,7 +111,10 @@ def write_weights(
 def _flush(shard: dict[str, torch.Tensor], folder: Path, written: Written) -> None:
     number = len(set(written.shard_of.values())) + 1
     file = f"model-{number:05d}.safetensors"
-    save_file(shard, folder / file, metadata={"format": "pt"})
+    try:
+        save_file(shard, folder / file, metadata={"format": "pt"})
+    except SafetensorError as exc:  # its word for whatever the disk says
+        raise OSError(errno.EIO, str(exc), str(folder / file)) from exc
     written.shard_of.update(dict.fromkeys(shard, file))
 
 

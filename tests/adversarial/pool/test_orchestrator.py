@@ -12,7 +12,7 @@ from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import Policy
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.roles.orchestrator.journal_events import UnitRejected
-from node.wire.messages.fields import StageRef
+from node.wire.messages.fields import MAX_RUNS, StageRef
 from node.wire.messages.verification import ClaimAnswer, ClaimRequest, VerdictNotice
 from node.wire.messages.work import FinishedRun, Progress, TokenRun, Trouble
 from node.wire.methods import CLAIM, PROGRESS, TROUBLE, VERDICT
@@ -74,7 +74,7 @@ async def test_tokens_beyond_the_limits_change_nothing(net) -> None:
             tokens(network, unit, 2**63, (10,)),
             Progress(
                 ref=ref(network, 0),
-                tokens=(TokenRun(sequence_id=b"?" * 16, offset=0, ids=(1,)),) * 4096,
+                tokens=(TokenRun(sequence_id=b"?" * 16, offset=0, ids=(1,)),) * MAX_RUNS,
                 finished=(),
             ),
         ):

@@ -81,15 +81,15 @@ STEPS = len(CONTRACTS) + 2
 
 
 async def test_a_deployment_goes_on_wherever_it_was_interrupted(
-    devnet: DevChain, tmp_path: Path
+    any_devnet: DevChain, tmp_path: Path
 ) -> None:
-    async with open_rpc(devnet.url) as rpc:
+    async with open_rpc(any_devnet.url) as rpc:
         genesis = await rpc.block(0)
         assert genesis is not None
         for step in range(1, STEPS + 1):
             key = os.urandom(32)
             address = address_of(key)
-            await request_funds(devnet.url, address)
+            await request_funds(any_devnet.url, address)
             database = Database(
                 tmp_path / address, chain_id=31337, genesis=genesis.hash, address=address
             )
@@ -108,10 +108,12 @@ async def test_a_deployment_goes_on_wherever_it_was_interrupted(
             assert all(any(name in line for line in said) for name in CONTRACTS)
 
 
-async def test_other_parameters_are_another_deployment(devnet: DevChain, tmp_path: Path) -> None:
+async def test_other_parameters_are_another_deployment(
+    any_devnet: DevChain, tmp_path: Path
+) -> None:
     key = os.urandom(32)
-    await request_funds(devnet.url, address_of(key))
-    async with open_account(devnet.url, key, tmp_path / "d.sqlite", settings=FAST) as account:
+    await request_funds(any_devnet.url, address_of(key))
+    async with open_account(any_devnet.url, key, tmp_path / "d.sqlite", settings=FAST) as account:
         first = await deploy(account.rpc, account.manager)
         second = await deploy(account.rpc, account.manager, DeploymentParams(bond=7))
         assert set(first.addresses.values()).isdisjoint(second.addresses.values())
@@ -128,7 +130,7 @@ async def test_other_parameters_are_another_deployment(devnet: DevChain, tmp_pat
             await deploy(account.rpc, account.manager, DeploymentParams(answer_window=60))
         assert await account.rpc.nonce(account.manager.address) == count, "nothing was spent"
     with pytest.raises(InvalidDeployment, match="PrimeToken is not at"):
-        async with open_chain(devnet.url, SAMPLE, key, tmp_path / "f.sqlite", settings=FAST):
+        async with open_chain(any_devnet.url, SAMPLE, key, tmp_path / "f.sqlite", settings=FAST):
             pass
 
 

@@ -57,11 +57,12 @@ class Chaos:
                 await rpc.request("evm_increaseTime", [self._over_at - head.timestamp])
             await trio.sleep(BLOCK_SECONDS)
 
-    async def hasten(self, wrong: Callable[[PostedRoot], bool]) -> None:
+    async def hasten(self, wrong: Callable[[PostedRoot], bool], left: int) -> None:
         """Put the chain's clock forward past the window of every right root that is deep enough.
 
         So windows can be long enough for the slowest machine, and honest epochs are quick
-        nevertheless. For a wrong root the time passes as it does.
+        nevertheless. Of a wrong root's window `left` seconds are left to pass as they do: data that
+        nobody serves are waited for before that.
         """
         reader = EventReader(
             self._chain.rpc,
@@ -75,8 +76,9 @@ class Chaos:
         async for batch in reader.batches():
             for event in batch.events:
                 told = read_event(event)
-                if isinstance(told, RootPosted) and not wrong(told.posted):
-                    self._over_at = told.claimable_at
+                if isinstance(told, RootPosted):
+                    stays = left if wrong(told.posted) else 0
+                    self._over_at = max(self._over_at, told.claimable_at - stays)
 
     async def kill(self, pause: tuple[float, float]) -> None:
         """Kill one process after another at random moments, and start it again."""

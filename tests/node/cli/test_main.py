@@ -81,6 +81,13 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(
     assert shown.out == ""
 
 
+@pytest.mark.parametrize(("arguments", "path"), [([], ""), (["chain"], " chain")])
+def test_no_command_asks_for_one(cli: Any, arguments: list[str], path: str) -> None:
+    shown = cli(*arguments)
+    assert shown.code == 2
+    assert shown.err == f"error: which command? (see prime-node{path} --help)\n"
+
+
 def raising(exc: BaseException) -> Callable[..., None]:
     def raise_it(*_arguments: object) -> None:
         raise exc

@@ -51,6 +51,9 @@ def test_both_forms_and_all_options() -> None:
         (b'{"messages": [{"role": "user", "contents": "a"}]}', 'did you mean "content"'),
         (b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', "only parts"),
         (b'{"prompt": "a", "n": 2}', '"n" is not done here'),
+        (b'{"prompt": "a", "system": "be brief"}', '"system" is not done here'),
+        (b'{"prompt": "a", "stop": "x", "stop_sequences": ["y"]}', "not both"),
+        (b'{"prompt": "a", "max_new_tokens": 0}', "max_tokens"),
         (b'{"prompt": "a", "metadata": 1}', "metadata"),
         (b'{"prompt": "a", "note": "' + b"x" * MAX_NOTES + b'"}', "beside the prompt"),
         (b'{"prompt": "a", "temperature": NaN}', "temperature"),
@@ -89,14 +92,15 @@ def test_what_exporting_programs_write_is_taken_as_it_is() -> None:
         [
             b'\xef\xbb\xbf{"messages": [{"role": "developer", "content": [{"type": "text",'
             b' "text": "a"}, {"type": "text", "text": "b"}]}, {"role": "tool", "content": "r",'
-            b' "tool_call_id": "c"}], "n": 1, "max_completion_tokens": 7, "topic": "t",'
-            b' "big": 123456789012345678901234567890, "metadata": {"own": [null]}}\r\n'
+            b' "tool_call_id": "c"}], "n": 1, "max_new_tokens": 7, "stop_strings": ["s"],'
+            b' "topic": "t", "big": 123456789012345678901234567890,'
+            b' "metadata": {"own": [null]}}\r\n'
         ],
         "p",
     )
     assert [m.content for m in prompt.messages] == ["a\nb", "r"]
     assert prompt.messages[1].plain()["tool_call_id"] == "c"
-    assert prompt.max_tokens == 7
+    assert (prompt.max_tokens, prompt.stop) == (7, ("s",))
     notes = {"topic": "t", "big": 123456789012345678901234567890, "own": [None]}
     assert prompt.metadata == notes
     assert parse_prompts([prompt_line(prompt)], "p") == (prompt,)

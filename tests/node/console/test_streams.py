@@ -18,9 +18,10 @@ import pytest
 import structlog
 
 from node.cli import main, run_cli
+from node.console.behind import Behind, may_block
 from node.console.output import complain, print_json, show_table
 from node.console.signals import ending_signals
-from node.console.streams import show_anything
+from node.console.streams import settle, show_anything
 from node.logs import configure_logging
 from tests.paths import ROOT
 
@@ -65,6 +66,7 @@ def test_a_log_that_cannot_be_written_ends_nothing(
         for _ in range(3):
             structlog.get_logger("node").info("serving", text=EMOJI)
             logging.getLogger("hypercorn").warning("odd")
+        settle(60.0)
     assert capfd.readouterr().err == ""
 
 
@@ -141,3 +143,37 @@ def test_streams_that_were_closed_are_something_again() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert done.stderr == "(['/dev/null', '/dev/null'], '')"
+
+
+def test_a_log_that_nobody_reads_holds_nobody_up_and_is_told_of() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    filled = 0
+    with suppress(BlockingIOError):
+        while True:
+            filled += os.write(write, b"." * 4096)
+    os.set_blocking(write, True)
+    stream = os.fdopen(write, "w")
+    assert may_block(stream)
+    log = Behind(stream, lambda count: f"lost {count}\n", most=200_000)
+    line = "x" * 999 + "\n"
+    for _ in range(1000):
+        log.write(line[:-1])  # as print does: the text, then its end
+        log.write("\n")
+    log.settle(0.0)
+    shown = b""
+    while len(shown) < filled + 200_000:
+        shown += os.read(read, 1 << 16)
+    log.settle(60.0)
+    assert shown == b"." * filled + line.encode() * 200
+    log.write("after\n")
+    log.settle(60.0)
+    assert os.read(read, 1 << 16) == b"lost 800\nafter\n"
+    stream.close()
+    os.close(read)
+
+
+def test_files_are_written_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file:
+        assert not may_block(file)
+    assert not may_block(io.StringIO())

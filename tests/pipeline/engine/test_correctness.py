@@ -100,7 +100,7 @@ async def check(
 
 
 async def test_tiny_llama(tmp_path: Path, tiny_model: Callable[[str], PreparedModel]) -> None:
-    await check(tmp_path, tiny_model("llama"), count=8, longest=40, max_tokens=24)
+    await check(tmp_path, tiny_model("llama"), count=6, longest=40, max_tokens=16)
 
 
 async def test_a_killed_engine_costs_no_token(
@@ -143,4 +143,4 @@ async def test_a_killed_engine_costs_no_token(
 
 @pytest.mark.model
 async def test_smollm2(tmp_path: Path, smollm2: PreparedModel) -> None:
-    await check(tmp_path, smollm2, count=5, longest=40, max_tokens=24, lengths=(1, 4))
+    await check(tmp_path, smollm2, count=4, longest=40, max_tokens=16, lengths=(1, 4))

@@ -23,7 +23,7 @@ from tests.paths import ROOT
 from tests.pipeline.model_zoo import ARCHITECTURES, edit_json, edit_weights, save_model
 from tests.pipeline.tiny_models import CHAT_TEMPLATE
 
-NEW = 6
+NEW = 5
 CHAT = [
     {"role": "system", "content": "Kürze, bitte."},
     {"role": "user", "content": "Hi  \n there"},

@@ -178,8 +178,8 @@ def test_a_tensor_that_is_missing_among_converted_ones_is_named(
     """Experts are stored one by one and put together by transformers, whose report is believed."""
     folder = tmp_path / "ckpt"
     shutil.copytree(saved(kind="mixtral"), folder)
-    edit_weights(folder, lambda w: w.pop("model.layers.2.self_attn.q_proj.weight"))
-    assert "lacks model.layers.2.self_attn.q_proj.weight" in refused(folder, tmp_path / "store")
+    edit_weights(folder, lambda w: w.pop("model.layers.1.self_attn.q_proj.weight"))
+    assert "lacks model.layers.1.self_attn.q_proj.weight" in refused(folder, tmp_path / "store")
 
 
 def test_shards_are_those_of_the_index(saved: Callable[..., Path], tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import threading
 from collections.abc import Callable
@@ -139,6 +140,19 @@ def test_two_at_once_prepare_one_model(source: Path, tmp_path: Path) -> None:
     model.verify()
 
 
+def test_a_disk_without_room_is_said_and_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(SourceUnavailable, match=r"model-00001\.safetensors: .*has room"):
+            prepare(str(source), store)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path for path in store.iterdir() if path.is_dir()]
+    assert prepare(str(source), store).path.is_dir()
+
+
 def test_what_a_killed_process_left_is_removed(source: Path, tmp_path: Path) -> None:
     left = tmp_path / "store" / ".llama.tmp-dead"
     left.mkdir(parents=True)
@@ -157,6 +171,17 @@ def test_models_open_by_name_identity_and_path(
         open_model(store, "qwen9")
     with pytest.raises(ModelNotFound, match="prepared: none"):
         open_model(store / "nowhere", "llama")
+
+
+def test_a_model_that_cannot_be_opened_is_named_with_the_reason(copied: Path) -> None:
+    folder = copied.rename(copied.parent / ("llama-" + read_manifest(copied).model_id[:12]))
+    model = open_model(folder.parent, "llama")
+    (folder / "config.json").unlink()
+    for which in ("llama", model.path.name, model.manifest.model_id):
+        with pytest.raises(InvalidModel, match=r"config\.json is missing"):
+            open_model(folder.parent, which)
+    with pytest.raises(ModelNotFound):
+        open_model(folder.parent, "qwen")
 
 
 def test_verify_finds_one_changed_bit(copied: Path) -> None:

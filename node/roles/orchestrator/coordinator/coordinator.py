@@ -11,8 +11,8 @@ What is ugly: a unit that was PRODUCED but whose evidence died with a stage is g
 one token, so that the rebuilt group proves all of it.
 
 What was decided is not to be seen before it is on disk: `decide` changes the coordinator's own
-tables, and `publish` shows them in `pool` once the commands of `Record` are carried out. Whoever
-has nothing to write calls `handle`, which does both.
+tables, and `publish` shows them in `pool` once the commands of `Record` are carried out; where that
+cannot be, `undo` takes it back. Whoever has nothing to write calls `handle`, which does both.
 
 Pure: no clock, no I/O, and chance is an argument; group ids come from the generation counter.
 Nobody else holds the tables: `pool` shows them and cannot change them.
@@ -30,9 +30,9 @@ from node.roles.orchestrator.coordinator.pool import (
     Policy,
     PoolLimits,
     PoolTables,
-    PoolView,
 )
 from node.roles.orchestrator.coordinator.reconcile import Reconciler
+from node.roles.orchestrator.coordinator.view import PoolView
 
 
 class Coordinator:
@@ -64,6 +64,13 @@ class Coordinator:
         is."""
         commands = [command for event in events for command in self._applier.apply(event, now)]
         return commands + self._reconciler.reconcile(now)
+
+    def undo(self) -> None:
+        """Forget what was decided since the last `publish`: it could not be carried out. Workers,
+        groups, units and validators are again as they are shown. What the accounts of blame have
+        noted stays; an event that comes once more weighs twice."""
+        self.pool.revert()
+        self._reconciler.look_again()
 
     def publish(self) -> dict[bytes, None]:
         """Have `pool` show what was decided; the ids of the units that changed."""

@@ -25,6 +25,10 @@ class QueueMark:
         self.waiting = True
         self.arrivals += 1
 
+    def lost(self) -> None:
+        """What was decided about reads is undone: look again."""
+        self.waiting, self.reading = True, False
+
     def read(self, count: int, arrivals: int) -> None:
         """A read that was asked for at `arrivals` found `count` units."""
         self.reading = False

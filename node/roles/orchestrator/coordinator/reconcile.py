@@ -49,6 +49,10 @@ class Reconciler:
         self._next_look = 0.0
         self._stalls = StallWatch(tables)
 
+    def look_again(self) -> None:
+        """The tables were brought back: look at everything the next time."""
+        self._next_look = 0.0
+
     def reconcile(self, now: float) -> list[Command]:
         """The commands that are missing at time `now` (seconds, monotonic)."""
         tables, commands = self._tables, list[Command]()

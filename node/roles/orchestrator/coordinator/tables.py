@@ -8,7 +8,7 @@ few that it is about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
@@ -59,6 +59,16 @@ class Tracked(dict[K, V]):
                 to[key] = self[key]
             else:
                 to.pop(key, None)
+        self.changed.clear()
+
+    def revert(self, to: Mapping[K, V]) -> None:
+        """Undo what was written since the last call of `publish`, which brought that copy up to
+        date. It counts as touched."""
+        for key in list(self.changed):
+            if key in to:
+                self[key] = to[key]
+            elif key in self:
+                del self[key]
         self.changed.clear()
 
     @staticmethod

@@ -15,7 +15,7 @@ given up with the reason, and holds nothing up.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -191,6 +191,11 @@ class WorkLedger:
                     return tuple(units)
             job.exhausted = True
         return ()
+
+    def read_again(self, job_ids: Collection[str]) -> None:
+        """Units of these jobs were read and not taken: begin with their first ones again."""
+        for job_id in job_ids:
+            self.jobs[job_id].read_to, self.jobs[job_id].exhausted = 0, False
 
     async def rows(self, query: queries.Query) -> list[UnitRow]:
         """A page of rows of sealed jobs."""

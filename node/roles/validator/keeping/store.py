@@ -3,7 +3,7 @@
 The kind (`retention.Kind`) is part of the name, so that a look at the folder tells what may go. A
 bundle is written before its sender is told that it was taken, renamed once there is a verdict, and
 removed with the journal's events about it when its time is over. The events go first: a file
-without events is found again by the next look, events without a file would never be.
+without events is found again by the next look, events without a file only by the next start.
 """
 
 from __future__ import annotations
@@ -80,6 +80,16 @@ class BundleStore:
         await trio.to_thread.run_sync(lambda: self._folder.mkdir(parents=True, exist_ok=True))
         await trio.to_thread.run_sync(_remove_temporary, self._folder, self._blobs)
         await self.sweep()
+        await self._forget_orphans()
+
+    async def _forget_orphans(self) -> None:
+        """Events whose file a damaged disk, or somebody, took away."""
+        files = await trio.to_thread.run_sync(self._files)
+        here = {file.digest for file in files if file.kind is not Kind.ROWS}
+        for kind in OF_A_BUNDLE:
+            gone = [key for key in await self._journal.keys(kind) if key not in here]
+            for at in range(0, len(gone), PAGE):
+                await self._journal.record(*(Forget(kind, key) for key in gone[at : at + PAGE]))
 
     async def put(self, bundle_id: bytes, content: bytes) -> None:
         """Write a bundle's bytes. Raises `NoRoom`, and `InputError` if the disk refuses."""
@@ -103,7 +113,8 @@ class BundleStore:
         await trio.to_thread.run_sync(self._rename, bundle_id, kind)
 
     async def drop(self, bundle_id: bytes) -> None:
-        """Remove a bundle that there will be no verdict on."""
+        """Remove a bundle that there will be no verdict on, or whose file is damaged."""
+        await self._journal.record(*(Forget(kind, bundle_id.hex()) for kind in OF_A_BUNDLE))
         freed = await trio.to_thread.run_sync(_unlink, self._path(bundle_id, Kind.OPEN))
         if freed is not None:
             self._bytes -= freed

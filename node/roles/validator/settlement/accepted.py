@@ -5,7 +5,7 @@ Senders choose the ids of their units, so one sender's units say nothing about a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from node.journal import AsyncJournal, Forget
@@ -15,12 +15,14 @@ from proofs.encoding.receipts import Receipt
 
 
 class AcceptedUnits:
-    """What the journal says was accepted, and in which bundle."""
+    """What the journal says was accepted, in which bundle, and when. `wall` gives Unix seconds."""
 
-    def __init__(self, journal: AsyncJournal, log: Any) -> None:
+    def __init__(self, journal: AsyncJournal, log: Any, wall: Callable[[], float]) -> None:
         self._journal = journal
         self._log = log
+        self._wall = wall
         self._bundles: dict[tuple[str, bytes], bytes] = {}
+        self._at: dict[tuple[str, bytes], float] = {}
 
     def knows(self, sender: str, unit_id: bytes) -> bool:
         """Whether the sender's unit was accepted, as far as is remembered."""
@@ -38,6 +40,7 @@ class AcceptedUnits:
             sender=sender,
             unit_id=unit_id,
             bundle_id=bundle_id,
+            at=self._wall(),
             receipts=tuple(
                 (item.receipt.to_bytes(), item.worker_signature, item.counter_signature)
                 for item in receipts
@@ -47,7 +50,7 @@ class AcceptedUnits:
             return False
         if not receipts:
             self._log.info("not paid: ordered from itself", unit=unit_id.hex()[:12])
-        self._bundles[sender, unit_id] = bundle_id
+        self._bundles[sender, unit_id], self._at[sender, unit_id] = bundle_id, event.at
         return True
 
     async def settle(self, sender_units: Sequence[tuple[str, bytes]]) -> None:
@@ -58,7 +61,12 @@ class AcceptedUnits:
         keys = (f"{sender}:{unit_id.hex()}" for sender, unit_id in known)
         await self._journal.record(*(Forget(UnitAccepted, key) for key in keys))
         for item in known:
-            del self._bundles[item]
+            self._bundles.pop(item, None)
+            self._at.pop(item, None)
+
+    def older(self, until: float) -> set[tuple[str, bytes]]:
+        """Units that were accepted before `until` (Unix seconds), with their senders."""
+        return {item for item, at in self._at.items() if at < until}
 
     def beyond(self, most: int) -> list[tuple[str, bytes]]:
         """The oldest units, with their senders, without which `most` are left."""
@@ -70,6 +78,7 @@ class AcceptedUnits:
         units: list[tuple[str, bytes, tuple[SignedReceipt, ...]]] = []
         for event in await self._journal.replay(UnitAccepted):
             self._bundles[event.sender, event.unit_id] = event.bundle_id
+            self._at[event.sender, event.unit_id] = event.at
             units.append((event.sender, event.unit_id, receipts_of(event)))
         return units
 

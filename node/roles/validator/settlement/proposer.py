@@ -105,9 +105,12 @@ class Proposer:
             log.warning("root not posted", pool=pool.pool_id, reason=str(exc))
 
     async def _make(self, pool: PendingPool) -> Epoch | None:
-        """The next epoch over what is ready, None while the last one is not final."""
+        """The next epoch over what is ready, None while the last one is not final or its data are
+        not here. What an epoch has paid by now is left out, though it may still be in `pool`."""
         history = self._follower.history(pool.pool_id)
         number = history.last + 1
+        if not history.complete(history.last):
+            return None
         if not await self._facts.settled_until(history):
             return None
         now = self._context.now()
@@ -115,7 +118,9 @@ class Proposer:
         facts = await self._facts.before(history, number, [i for u in units.values() for i in u])
         strange = {u for u, i in units.items() if not payable(i, facts.owners, facts.creator)}
         pool.put_aside(strange, now + self._timing.strange)
-        receipts = [item for u, items in units.items() if u not in strange for item in items]
+        paid = {unit_id for unit_id, _ in facts.paid}
+        left_out = strange | (paid & units.keys())
+        receipts = [item for u, items in units.items() if u not in left_out for item in items]
         if not receipts:
             return None
         budget = await self._facts.budget(pool.pool_id, sum(facts.earned.values()))

@@ -3,7 +3,8 @@
 Keeps the accepted units that no epoch has paid (journaled before anybody is told), follows the
 chain, and runs the three duties: proposing epochs in turn, signing those of others, and guarding
 what is posted. It needs neither engine nor bundles, only verdicts: `accept` is its only door. A
-unit is forgotten, in memory and in the journal, once the root that paid it is final.
+unit is forgotten, in memory and in the journal, once the root that paid it is final, or once nobody
+has paid it for so long that nobody will.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ RECHECK_SECONDS = 1.0
 LEAST_WAIT_SECONDS = 0.05
 MOST_WAITING = 16_384
 """Accepted units of a pool that nobody has paid; more bundles of it are not taken until it pays."""
+UNPAID_SECONDS = 30 * 86_400.0
+"""A unit that no epoch has paid by then is never paid: its pool is broke, or given up."""
+SWEEP_SECONDS = 3600.0
 MOST_FREE = 4096
 """Accepted units that nobody will pay (ordered from oneself) which are remembered."""
 
@@ -57,13 +61,15 @@ class ValidatorSettlement:
         paid: PaidWork,
         parts: SettlementParts,
         recheck_seconds: float = RECHECK_SECONDS,
+        unpaid: float = UNPAID_SECONDS,
     ) -> None:
         self._context = context
         self._follower = follower
         self._paid = paid
         self._parts = parts
         self._recheck = recheck_seconds
-        self._accepted = AcceptedUnits(context.journal, context.log)
+        self._unpaid = unpaid
+        self._accepted = AcceptedUnits(context.journal, context.log, context.wall)
         self._pools: dict[int, PendingPool] = {}
         self._senders: dict[tuple[int, bytes], str] = {}
         """Who sent each unit that is to be paid, or is paid and not for good yet."""
@@ -111,6 +117,7 @@ class ValidatorSettlement:
         async with trio.open_nursery() as nursery:
             keep = self._context.supervisor.keep
             keep(nursery, "settlement: paid", self._watch_paid)
+            keep(nursery, "settlement: unpaid", self._sweep)
             keep(nursery, "settlement: audits", self._parts.guard.run)
             keep(nursery, "settlement: proposals", self._propose_all)
             task_status.started()
@@ -165,6 +172,30 @@ class ValidatorSettlement:
         await self._accepted.settle([(self._senders[key], key[1]) for key in final])
         for key in final:
             del self._paid_by[key], self._senders[key]
+
+    async def _sweep(self) -> None:
+        while True:
+            await self.forget_unpaid()
+            await trio.sleep(SWEEP_SECONDS)
+
+    async def forget_unpaid(self) -> None:
+        """Forget units that waited for too long, in memory and in the journal."""
+        old = self._accepted.older(self._context.wall() - self._unpaid)
+        gone = [
+            (pool_id, unit_id)
+            for (pool_id, unit_id), sender in self._senders.items()
+            if (sender, unit_id) in old and unit_id in self._pools[pool_id].units
+        ]
+        free = [item for item in self._free if item in old]
+        await self._accepted.settle([*((self._senders[key], key[1]) for key in gone), *free])
+        for pool_id, unit_id in gone:
+            self._pools[pool_id].paid([unit_id], self._context.now())
+            self._senders.pop((pool_id, unit_id), None)
+            self._paid_by.pop((pool_id, unit_id), None)
+        self._free = deque(item for item in self._free if item not in old)
+        if gone:
+            pools = sorted({pool_id for pool_id, _ in gone})
+            self._context.log.warning("units were never paid", units=len(gone), pools=pools[:16])
 
     def _is_final(self, pool_id: int, epoch: int) -> bool:
         history = self._follower.history(pool_id)

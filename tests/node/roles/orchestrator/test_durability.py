@@ -44,7 +44,9 @@ class Life(Pool):
         super().__init__()
         self.dead = trio.Event()
         self.fed: list[Event] = []
-        self.transitions = Transitions(self.coordinator, lambda: self.now, self._write, self._began)
+        self.transitions = Transitions(
+            self.coordinator, lambda: self.now, self._write, self._began, self._surprised
+        )
         self._recorder = Recorder(journal)
         self._left, self._written = fatal, written
 
@@ -64,6 +66,9 @@ class Life(Pool):
         self, events: Sequence[Event], commands: Sequence[Command], units: dict[bytes, None]
     ) -> None:
         self.commands += commands
+
+    def _surprised(self, surprise: Exception) -> None:
+        raise surprise
 
     def seen(self, works: Sequence[Unit]) -> Seen:
         """What the tables show of what a restart must know."""

@@ -42,7 +42,14 @@ class Disk:
         self.written: list[Command] = []
         self.begun: list[Command] = []
         self.asked = trio.Event()
-        self.transitions = Transitions(pool.coordinator, lambda: pool.now, self._write, self._began)
+        self.surprises: list[Exception] = []
+        self.transitions = Transitions(
+            pool.coordinator,
+            lambda: pool.now,
+            self._write,
+            self._began,
+            self.surprises.append,
+        )
 
     def stall(self) -> None:
         self.free, self.asked = trio.Event(), trio.Event()
@@ -126,7 +133,9 @@ async def test_events_that_come_while_the_disk_stalls_are_one_commit_later(
         commits += 1
         await disk._write(commands)
 
-    transitions = Transitions(pool.coordinator, lambda: pool.now, write, disk._began)
+    transitions = Transitions(
+        pool.coordinator, lambda: pool.now, write, disk._began, disk.surprises.append
+    )
     more = [unit(n) for n in range(2, 20)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(transitions.run)

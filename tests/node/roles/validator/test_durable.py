@@ -155,7 +155,7 @@ async def test_a_verdict_and_what_follows_wait_for_the_disk(
 @pytest.mark.parametrize("how", HOW)
 async def test_a_unit_is_accepted_once_that_is_on_disk(tmp_path: Path, how: str) -> None:
     async with on_disk(tmp_path) as (context, disk):
-        units = AcceptedUnits(context.journal, context.log)
+        units = AcceptedUnits(context.journal, context.log, context.wall)
         work, first, other = (signed(1), signed(1, 1)), b"b" * 32, b"c" * 32
 
         def seen() -> Any:
@@ -168,7 +168,7 @@ async def test_a_unit_is_accepted_once_that_is_on_disk(tmp_path: Path, how: str)
             lambda: units.accept("peer", b"u" * 32, first, work),
             seen,
         )
-        restored = AcceptedUnits(context.journal, context.log)
+        restored = AcceptedUnits(context.journal, context.log, context.wall)
         assert await restored.restore() == [("peer", b"u" * 32, work)]
         assert restored._bundles == units._bundles == {("peer", b"u" * 32): first}
         # Forgetting follows the disk as well: else a second bundle would be accepted too early.

@@ -34,7 +34,11 @@ EVENTS: list[tuple[JournalEvent, str]] = [
     (VerdictSigned(bundle_id=ID, verdict=b"v"), ID.hex()),
     (
         UnitAccepted(
-            sender="peer", unit_id=b"u" * 32, bundle_id=ID, receipts=((b"r", b"w", b"c"),) * 2
+            sender="peer",
+            unit_id=b"u" * 32,
+            bundle_id=ID,
+            at=2.5,
+            receipts=((b"r", b"w", b"c"),) * 2,
         ),
         "peer:" + (b"u" * 32).hex(),
     ),

@@ -77,6 +77,19 @@ async def test_a_restart_clears_away_what_nobody_owes_a_verdict_for(tmp_path: Pa
         assert d.files() == [""]
 
 
+async def test_events_whose_file_is_gone_do_not_stay(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.store.open()
+        await d.store.put(KEY, CONTENT)
+        await d.store.judged(KEY, accepted=False)
+        lost, dropped = b"l" * 32, b"d" * 32
+        for bundle_id in (KEY, lost, dropped):
+            await d.journal.record(VerdictSigned(bundle_id=bundle_id, verdict=b"v"))
+        await d.store.drop(dropped)
+        await d.store.open()
+        assert [e.bundle_id for e in await d.journal.replay(VerdictSigned)] == [KEY]
+
+
 async def test_a_full_quota_makes_room_or_refuses_and_owed_ones_stay(tmp_path: Path) -> None:
     limits = KeepLimits(bundle_bytes=2 * len(CONTENT))
     ids = [bytes([n]) * 32 for n in range(4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,13 @@ import structlog
 import trio
 import trio.testing
 
+from node.journal import AsyncJournal, open_journal
+from node.roles.validator.journal_events import UnitAccepted
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.roles.validator.settlement.disputes import RootGuard
+from node.roles.validator.settlement.settling import ValidatorSettlement
 from node.settlement.history import PoolHistory, PostedEpoch
+from node.settlement.paid import PaidWork
 from node.supervisor.supervisor import Supervisor
 from proofs.encoding.leaves import PostedRoot, SignedReceipt
 from tests.proofs.settlement.epochs import settled, signed
@@ -56,6 +61,50 @@ async def test_owners_and_creators_are_kept_of_the_newest_and_asked_again() -> N
     await facts.creator(99)
     await facts.creator(0)
     assert chain.asked == [0]
+
+
+async def test_units_that_nobody_pays_are_forgotten_after_a_while(tmp_path: Path) -> None:
+    now = [1000.0]
+
+    class Context:
+        """A node's, whose clock is the test's."""
+
+        def __init__(self, journal: AsyncJournal) -> None:
+            self.journal, self.log = journal, structlog.get_logger()
+
+        def now(self) -> float:
+            return now[0]
+
+        wall = now
+
+    nobody: Any = None
+    histories: Any = SimpleNamespace(history=PoolHistory)
+    async with open_journal(tmp_path / "j") as journal:
+        context: Any = Context(journal)
+
+        async def restored() -> ValidatorSettlement:
+            paid = PaidWork(journal)
+            settlement = ValidatorSettlement(context, histories, paid, nobody, unpaid=100.0)
+            await settlement.restore()
+            return settlement
+
+        settlement = await restored()
+        for number in (1, 2):
+            unit_id = number.to_bytes(32, "big")
+            await settlement.accept("peer", unit_id, b"b" * 32, [signed(number)])
+            await settlement.accept("peer", bytes([number]), b"b" * 32, [])  # from itself
+            now[0] += 50.0
+        await settlement.forget_unpaid()
+        assert settlement.waiting == (await restored()).waiting == 2
+        now[0] += 1.0
+        await settlement.forget_unpaid()
+        assert (settlement.waiting, len(settlement._free), len(settlement._senders)) == (1, 1, 1)
+        again = await restored()
+        assert (again.waiting, len(again._free), len(again._senders)) == (1, 1, 1)
+        now[0] += 1000.0
+        await again.forget_unpaid()
+        assert again.waiting == 0
+        assert await journal.replay(UnitAccepted) == []
 
 
 class Follower:
