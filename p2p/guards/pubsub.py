@@ -203,5 +203,6 @@ def split_rpc(data: bytes) -> list[bytes]:
 
 def _entries(control: rpc_pb2.ControlMessage) -> int:
     lists = [value for field, value in control.ListFields() if field.is_repeated]
-    ids = sum(len(entry.messageIDs) for entry in (*control.ihave, *control.iwant))
-    return sum(map(len, lists)) + ids
+    named = [len(entry.messageIDs) for entry in control.ihave]
+    wanted = [len(entry.messageIDs) for entry in control.iwant]
+    return sum(map(len, lists)) + sum(named) + sum(wanted)
