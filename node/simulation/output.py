@@ -43,7 +43,7 @@ def _take(folder: Path) -> int:
     if not (folder / MARK).is_file() and any(folder.iterdir()):
         raise InputError(
             f"--output {folder}: not empty, and not a simulation's",
-            "choose a new folder; nothing was touched",
+            "choose a new folder, or remove this one if it is of no use; nothing was touched",
         )
     mark = hold(
         folder / MARK, f"--output {folder}: in use by another simulation", "choose another one"

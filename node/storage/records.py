@@ -55,27 +55,36 @@ class RecordKeeper:
     async def prune(self, *, dry: bool) -> Pruned:
         """Delete what is too old."""
         before = self._now() - self._age if self._age else 0.0
-        old, _ = await self._journal.read(lambda c: self._count(c, before))
-        if not dry:
+        had = await self._journal.read(self._count)
+        if dry:
+            gone = await self._journal.read(lambda connection: self._older(connection, before))
+        else:
             for kind in self._kinds:
                 while (await self._journal.write(DropOld(kind, before)))[0]:
                     pass
-        count, size = await self._journal.read(lambda c: self._count(c, None))
-        gone = old if dry else 0
+            gone = had - await self._journal.read(self._count)
         why = "younger than retention.records" if self._age else "kept for ever"
-        return Pruned("signed and refused, records", old, kept=count - gone, left=size, why=why)
+        return Pruned("signed and refused, records", gone, kept=had - gone, why=why)
 
-    def _count(self, connection: sqlite3.Connection, before: float | None) -> tuple[int, int]:
-        """How many there are, and their bytes where all are counted."""
+    def _count(self, connection: sqlite3.Connection) -> int:
+        """How many there are: of the index alone, as bodies are many."""
         marks = ", ".join("?" * len(self._kinds))
-        if before is None:
+        row = connection.execute(
+            f"SELECT COUNT(*) FROM events WHERE kind IN ({marks})", self._kinds
+        ).fetchone()
+        return int(row[0])
+
+    def _older(self, connection: sqlite3.Connection, before: float) -> int:
+        """How many were written before a time. Events were written in order."""
+        found = 0
+        for kind in self._kinds:
             row = connection.execute(
-                f"SELECT COUNT(*), SUM(LENGTH(body)) FROM events WHERE kind IN ({marks})",
-                self._kinds,
+                "SELECT MIN(id) FROM events WHERE kind = ? AND at >= ?", (kind, before)
             ).fetchone()
-        else:
-            row = connection.execute(
-                f"SELECT COUNT(*), 0 FROM events WHERE kind IN ({marks}) AND at < ?",
-                (*self._kinds, before),
+            newer = (kind,) if row[0] is None else (kind, row[0])
+            bound = "" if row[0] is None else " AND id < ?"
+            count = connection.execute(
+                f"SELECT COUNT(*) FROM events WHERE kind = ?{bound}", newer
             ).fetchone()
-        return int(row[0]), int(row[1] or 0)
+            found += int(count[0])
+        return found

@@ -140,7 +140,7 @@ class Node:
                 source or Reader(chain.ledger),
                 blobs,
                 all_epochs=needs_all_epochs(context.config.roles),
-                pays_by_work="validator" in context.config.roles,
+                pays_by_work=True,
                 confirmations=1,
                 timing=FOLLOWING,
             )

@@ -57,6 +57,8 @@ def _show(seen: dict[str, Any]) -> None:
         f"{status['peer_id']}  {', '.join(status['roles'])}  {status['state']}  "
         f"{status['peers']} peers  network {status['network']}"
     )
+    for address in status["addresses"]:
+        say(f"joined at {address}")
     if status["work"]:
         say(f"worker {status['work']}")
     if status["disk"]:

@@ -34,7 +34,7 @@ def test_a_folder_of_somebodys_own_is_refused_untouched(
     monkeypatch.chdir(tmp_path)
     assert run_cli(["simulate", "--output", "."]) == 3
     shown = capsys.readouterr().err
-    assert "not empty, and not a simulation's (choose a new folder" in shown
+    assert "not empty, and not a simulation's (choose a new folder, or remove this one" in shown
     assert len(shown.splitlines()) == 1
     assert contents(tmp_path) == before
 

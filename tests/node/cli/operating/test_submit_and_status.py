@@ -54,6 +54,7 @@ class OneJobView:
             state="serving",
             started_at=1.0,
             peers=4,
+            addresses=("/ip4/10.0.0.1/tcp/4001/p2p/16Uiu2HAmOrchestrator",),
             work="waiting: pool 7 offered \x1b]52;c;QQ==\x07: it pays 3 wei",
         )
 
@@ -242,6 +243,7 @@ async def test_without_the_token_the_way_to_it_is_said(
 async def test_status_shows_all_of_it(cli: Any, tmp_path: Path) -> None:
     async with running_node(tmp_path / "n", OneJobView()) as data:
         shown = await in_thread(cli, "status", "--data-dir", str(data.path))
+        assert "joined at /ip4/10.0.0.1/tcp/4001/p2p/16Uiu2HAmOrchestrator\n" in shown.out
         assert shown.code == 0
         for text in (
             "16Uiu2HAmOrchestrator  orchestrator  serving  4 peers",
