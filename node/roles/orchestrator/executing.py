@@ -27,7 +27,7 @@ from node.roles.orchestrator.coordinator.events import (
     QueueRead,
     UnitRefused,
 )
-from node.roles.orchestrator.coordinator.pool import PoolView
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.roles.orchestrator.ledger.ledger import WorkLedger
 from node.roles.orchestrator.settlement_watch import SettlementWatch
 from node.roles.orchestrator.transitions import TransitionFailed

@@ -17,8 +17,8 @@ from node.roles.orchestrator.coordinator.events import (
     UnitsFailed,
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
-from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.roles.orchestrator.snapshot import fewer_stages, waits_for
 
 PATIENCE = 10.0

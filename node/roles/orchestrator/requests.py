@@ -24,8 +24,8 @@ from node.roles.orchestrator.coordinator.events import (
 )
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
-from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.journal_events import UnitRejected
 from node.roles.orchestrator.restore import MAX_REJECTIONS

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
-from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import UnitState
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.roles.orchestrator.ledger.job import Job
 from node.roles.orchestrator.ledger.rows import RowState
 from node.wire.messages.work import Pong, StageLoaded

@@ -13,7 +13,7 @@ from node.retry import Backoff, tries
 from node.roles.orchestrator.bundling.claims import BadClaim, ClaimRequestContext
 from node.roles.orchestrator.coordinator.commands import CollectClaims
 from node.roles.orchestrator.coordinator.events import ClaimsFailed, PeerClaimed
-from node.roles.orchestrator.coordinator.pool import PoolView
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.wire.messages.fields import StageRef
 from node.wire.messages.verification import ClaimRequest
 from node.wire.methods import CLAIM

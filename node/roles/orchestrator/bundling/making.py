@@ -21,8 +21,8 @@ from node.retry import Backoff, tries
 from node.roles.orchestrator.bundling.commit_block import CommitBlock
 from node.roles.orchestrator.coordinator.commands import VerifyUnit
 from node.roles.orchestrator.coordinator.events import BundleMade
-from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.wire.messages.verification import BundleUpload, VerifyRequest
 from node.wire.methods import BUNDLE, VERIFY
 from node.wire.rpc import call

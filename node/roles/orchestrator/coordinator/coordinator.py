@@ -30,9 +30,9 @@ from node.roles.orchestrator.coordinator.pool import (
     Policy,
     PoolLimits,
     PoolTables,
-    PoolView,
 )
 from node.roles.orchestrator.coordinator.reconcile import Reconciler
+from node.roles.orchestrator.coordinator.view import PoolView
 
 
 class Coordinator:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from node.roles.orchestrator.coordinator.events import PeerFinished, PeerTokens
-from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import WorkSequence
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.wire.messages.work import FinishedRun, Progress, TokenRun
 from proofs.evidence.sequence import FinishReason, SequenceRequest
 

@@ -20,7 +20,7 @@ from node.roles.orchestrator.coordinator.events import (
 )
 from node.roles.orchestrator.coordinator.groups import GroupState
 from node.roles.orchestrator.coordinator.members import MemberState
-from node.roles.orchestrator.coordinator.pool import PoolView
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.roles.orchestrator.timing import OrchestratorTiming
 from node.roles.orchestrator.workers.announcing import Announcer
 from node.roles.orchestrator.workers.membership import Membership

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.metrics import NodeMetrics
-from node.roles.orchestrator.coordinator.pool import PoolView
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
+from node.roles.orchestrator.coordinator.view import PoolView
 from node.roles.orchestrator.ledger.job import Job
 from node.roles.orchestrator.reporting import Reporter
 from node.roles.orchestrator.snapshot import job_snapshot

@@ -35,6 +35,10 @@ def test_any_order_of_events_keeps_the_table_straight(seed: int, count: int) -> 
         pool.now += choose.random() * 15
         if choose.random() < 0.1:
             tables.served([f"w{choose.randrange(9)}"])
+        if choose.random() < 0.1:  # the journal took nothing
+            pool.coordinator.decide((_event(choose),), pool.now)
+            pool.pool.revert()
+            _check(tables.members)
         pool.feed(_event(choose))
         _check(tables.members)
         assert len(tables.members) <= LIMITS.members
