@@ -32,6 +32,7 @@ from collections.abc import Awaitable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import structlog
 import trio
 from machine import machine, watch
 from rescanning import rescanning
@@ -212,7 +213,7 @@ class Life:
         self._say(f"{pool.job(self.job_id).accepted:,} done")
 
     async def _page(self, pool: SimulatedPool, first: int) -> None:
-        for _, unit in await pool.units_of(self.job_id, first, PAGE):
+        for unit in await pool.units_of(self.job_id, first, PAGE):
             for sequence in unit.sequences:
                 pool.text(sequence)
 
@@ -342,6 +343,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     if options.one:
         print(json.dumps(asdict(trio.run(one, options.one, options.worked))))
         return

@@ -10,6 +10,7 @@ Epochs beyond the newest few have no trees, since only validators look at those.
 
 from __future__ import annotations
 
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -117,7 +118,9 @@ def planner(candidates: Sequence[Candidate], previous: GroupPlan | None) -> Grou
 
 def coordinator() -> Coordinator:
     """The rules and tables of the pool."""
-    return Coordinator(Policy(stages=STAGES), planner, identity=b"bench")
+    return Coordinator(
+        Policy(stages=STAGES), planner, identity=b"bench", draw=random.Random(1).random
+    )
 
 
 async def prompts(count: int) -> AsyncIterator[Sequence[Prompt]]:
@@ -133,7 +136,6 @@ async def prompts(count: int) -> AsyncIterator[Sequence[Prompt]]:
 def context_of(folder: Path, journal: AsyncJournal) -> NodeContext:
     """A node without a network."""
     nothing: Any = None
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     return NodeContext(
         config=NodeConfig(data_dir=folder, roles=("orchestrator",)),
         network_name="bench",
