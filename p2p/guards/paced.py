@@ -9,12 +9,15 @@ nothing is lost and nobody is blamed.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import trio
 from libp2p.abc import INetStream
 from libp2p.io.exceptions import MessageTooLarge
 from libp2p.network.stream.exceptions import StreamReset
+from libp2p.utils import encode_varint_prefixed
 
 from p2p.admission.holdings import Lease
 from p2p.guards.account import PeerAccount
@@ -30,23 +33,37 @@ class PacedStream:
             `MessageTooLarge`.
         idle: seconds that a message may take to come, counted from when it is asked for; reading
             raises `StreamReset` then.
+        split: makes several smaller messages of one; the reader gets them one by one, with a round
+            of the event loop and the CPU budget in between.
     """
 
     def __init__(
-        self, stream: INetStream, account: PeerAccount, lease: Lease, limit: int, idle: float
+        self,
+        stream: INetStream,
+        account: PeerAccount,
+        lease: Lease,
+        limit: int,
+        idle: float,
+        split: Callable[[bytes], list[bytes]] = lambda message: [message],
     ) -> None:
         self._stream = stream
         self._account = account
         self._lease = lease
         self._limit = limit
         self._idle = idle
+        self._split = split
         self._ready = bytearray()
+        self._parts: deque[bytes] = deque()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     async def read(self, n: int | None = None) -> bytes:
         """Up to `n` bytes of the message that has come, or of the next one."""
+        if not self._ready and self._parts:
+            await trio.lowlevel.checkpoint()
+            await self._account.wait_turn()
+            self._ready += self._parts.popleft()
         if not self._ready:
             self._lease.resize(0)
             await self._account.wait_turn()
@@ -80,4 +97,8 @@ class PacedStream:
                 if not chunk:
                     break
                 message += chunk
+            if len(message) == whole:
+                parts = self._split(bytes(message[len(prefix) :]))
+                self._parts.extend(encode_varint_prefixed(part) for part in parts[1:])
+                message = bytearray(encode_varint_prefixed(parts[0]))
         self._ready = message

@@ -15,9 +15,9 @@ Settings changed, with the reason:
 * inbound RPC at most `MAX_RPC` bytes and subscriptions only to topics of this network.
 
 What a peer sends goes through its budgets: it is read no faster than they allow, from at most
-`MAX_STREAMS` streams; its messages are taken one in each round of the event loop, since an RPC can
-hold more than a thousand, each with a signature to check; and those that come while the peer's CPU
-seconds are used up are dropped, which is nobody's fault.
+`MAX_STREAMS` streams. An RPC can hold more than a thousand messages, and the library makes a task
+of each at once; so it is split, and its messages are taken one in each round of the event loop.
+Those that come while the peer's CPU seconds are used up are dropped, which is nobody's fault.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import trio
+from google.protobuf.message import DecodeError
 from libp2p.abc import INetConn, INetStream
 from libp2p.custom_types import TProtocol
 from libp2p.peer.id import ID
@@ -44,6 +45,8 @@ from p2p.guards.paced import PacedStream
 MAX_RPC = 256 * 1024
 MAX_STREAMS = 4  # of a peer: one for each of its connections, and those about to end
 MAX_WAITING = 256  # messages of a peer that wait for their turn
+MAX_AT_ONCE = 2  # messages that the library gets in one RPC
+MAX_CONTROL = 256  # entries of an RPC's control part, and ids in all of them; more is ignored
 MAX_PEER_ID_BYTES = 64
 MAX_TOPICS = 64
 
@@ -111,7 +114,7 @@ class GuardedPubsub(Pubsub):
         peer.streams += 1
         try:
             with peer.account.hold(0) as lease:
-                paced = PacedStream(stream, peer.account, lease, MAX_RPC, math.inf)
+                paced = PacedStream(stream, peer.account, lease, MAX_RPC, math.inf, split_rpc)
                 await super().stream_handler(cast(INetStream, paced))
         except LifecycleError:
             # This service has ended under the stream, which is no fault of the peer.
@@ -177,3 +180,29 @@ class GuardedPubsub(Pubsub):
         except Exception as exc:  # noqa: BLE001
             # The boundary: see p2p.guards.host, the same holds for each message.
             self._on_fault(str(msg_forwarder), "gossip", exc)
+
+
+def split_rpc(data: bytes) -> list[bytes]:
+    """An RPC as several, the first with everything but messages; what is none is left as it is."""
+    rpc = rpc_pb2.RPC()
+    try:
+        rpc.ParseFromString(data)
+    except DecodeError:
+        return [data]
+    if len(rpc.publish) <= MAX_AT_ONCE and _entries(rpc.control) <= MAX_CONTROL:
+        return [data]
+    parts = [
+        rpc_pb2.RPC(publish=rpc.publish[start : start + MAX_AT_ONCE]).SerializeToString()
+        for start in range(0, len(rpc.publish), MAX_AT_ONCE)
+    ]
+    rpc.ClearField("publish")
+    if _entries(rpc.control) > MAX_CONTROL:
+        rpc.ClearField("control")
+    return [rpc.SerializeToString(), *parts]
+
+
+def _entries(control: rpc_pb2.ControlMessage) -> int:
+    lists = [value for field, value in control.ListFields() if field.is_repeated]
+    named = [len(entry.messageIDs) for entry in control.ihave]
+    wanted = [len(entry.messageIDs) for entry in control.iwant]
+    return sum(map(len, lists)) + sum(named) + sum(wanted)

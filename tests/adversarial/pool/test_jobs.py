@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx
 
@@ -13,18 +14,21 @@ from node.prompts import Prompt
 from node.roles.assembly import Roles
 from node.roles.orchestrator.coordinator.units import UnitState
 from node.runtime_view import RuntimeView
+from node.storage.pruning import Pruner
 from pipeline.engine.control.messages import Failed
 from tests.adversarial.harness import reached, until
 
 NAN = "hidden states after layers 10-30 are not finite"
 
 
-def view_of(network) -> RuntimeView:
+def view_of(network: Any) -> RuntimeView:
     life = Lifecycle()
     for state in (NodeState.REGISTERED, NodeState.SERVING):
         life.to(state)
     roles = Roles(network.boss.follower, None, None, network.orchestrator, 7)
-    return RuntimeView(network.boss.context, roles, life)
+    context = network.boss.context
+    pruner = Pruner((), lambda: "", context.log)
+    return RuntimeView(context, roles, life, (), pruner)
 
 
 async def test_a_job_that_fails_has_the_engines_reason_and_the_next_one_is_done(net) -> None:

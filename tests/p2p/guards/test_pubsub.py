@@ -14,7 +14,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import PUBSUB_SIGNING_PREFIX
 from libp2p.utils import encode_varint_prefixed
 
-from p2p.guards.pubsub import MAX_STREAMS
+from p2p.guards.pubsub import MAX_AT_ONCE, MAX_CONTROL, MAX_STREAMS, split_rpc
 from p2p.network import NetworkConfig, Validity, open_network
 from p2p.peering.addresses import peer_id_object
 
@@ -116,3 +116,29 @@ async def test_a_peer_has_a_few_gossip_streams_and_no_more(key):
         peer = victim._gossip._pubsub._forwarders[peer_id_object(sender.peer_id)]
         assert peer.streams <= MAX_STREAMS
         assert heard.statistics().current_buffer_used < MAX_STREAMS
+
+
+def parsed(data: bytes) -> rpc_pb2.RPC:
+    rpc = rpc_pb2.RPC()
+    rpc.ParseFromString(data)
+    return rpc
+
+
+def test_a_large_rpc_is_split_and_loses_nothing_but_endless_control():
+    messages = [rpc_pb2.Message(data=str(n).encode(), topicIDs=[TOPIC]) for n in range(1000)]
+    whole = rpc_pb2.RPC(publish=messages, senderRecord=b"record")
+    whole.subscriptions.add(subscribe=True, topicid=TOPIC)
+    whole.control.graft.add(topicID=TOPIC)
+    first, *parts = (parsed(part) for part in split_rpc(whole.SerializeToString()))
+    assert (first.subscriptions, first.control) == (whole.subscriptions, whole.control)
+    assert first.senderRecord == b"record"
+    assert max(len(part.publish) for part in parts) == MAX_AT_ONCE
+    assert [message for part in parts for message in part.publish] == messages
+    whole.control.ihave.add(topicID=TOPIC, messageIDs=[b"x"] * MAX_CONTROL)
+    assert not parsed(split_rpc(whole.SerializeToString())[0]).HasField("control")
+
+
+def test_a_small_rpc_and_garbage_are_left_as_they_are():
+    small = rpc_pb2.RPC(publish=[rpc_pb2.Message(data=b"x")]).SerializeToString()
+    for data in (small, b"", b"\xff" * 20):
+        assert split_rpc(data) == [data]
