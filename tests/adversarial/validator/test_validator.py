@@ -64,6 +64,7 @@ async def test_a_second_bundle_for_an_accepted_unit_is_not_paid(scenario) -> Non
         await c.verify(first)
         await c.judged(first)
         assert await c.refused(second) == "already_accepted"
+        await eventually(lambda: c.validator.queued == 0)  # it knows that the verdict is here
         await c.verify(first)  # asked again: judged already, paid once
         await eventually(lambda: c.verdicts.count(first.content_id) >= 2)
         await eventually(lambda: c.paid() == WORK)
