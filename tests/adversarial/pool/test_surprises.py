@@ -29,6 +29,7 @@ PARTS = {
     "settlement: epoch data",
     "settlement: paid",
     "settlement: proposals",
+    "settlement: unpaid",
     "validator: convictions",
     "validator: engine events",
     "validator: sweeping",
