@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,13 +113,20 @@ def _goes_by(model: PreparedModel, which: str) -> bool:
 
 
 def prepare(
-    source: str, store: Path, *, dtype: str = "auto", progress: Progress = no_progress
+    source: str,
+    store: Path,
+    *,
+    dtype: str = "auto",
+    without: Collection[str] = (),
+    progress: Progress = no_progress,
 ) -> PreparedModel:
     """Prepare a model, or find it already prepared.
 
     Args:
         source: see `pipeline.models.preparing.sources`.
         dtype: float32, bfloat16, float16, or auto: what the checkpoint says, float32 for GGUF.
+        without: generation settings of the checkpoint that nothing here does, and that it is to be
+            served without.
         progress: called as (step, done, total); steps are "source", "tokenizer", "convert" and
             "hash".
 
@@ -131,7 +138,8 @@ def prepare(
     if dtype != "auto" and dtype not in ITEMSIZES:
         raise UnsupportedModel(f"dtype {dtype!r}: give auto, {', '.join(ITEMSIZES)}")
     found = find_source(source)
-    label = f"{_label(found, store, progress)}:{dtype}"
+    left_out = "".join(f":without {name}" for name in sorted(set(without)))
+    label = f"{_label(found, store, progress)}:{dtype}{left_out}"
     if (known := _known(store, found, label)) is not None:
         return known  # even in a store that is only to be read
     try:
@@ -147,7 +155,7 @@ def prepare(
                 from pipeline.models.preparing.building import build_model
 
                 before = [stamp(path) for path in found.files]
-                manifest = build_model(found, label, dtype, temporary, progress)
+                manifest = build_model(found, label, dtype, temporary, progress, frozenset(without))
                 if [stamp(path) for path in found.files] != before:
                     raise InvalidModel(f"{found.path} changed while it was read; run it again")
                 return _place(temporary, manifest, store)

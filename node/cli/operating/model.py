@@ -24,6 +24,10 @@ def get(
     dtype: Annotated[
         str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16.")
     ] = "auto",
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="A generation setting of the model to serve it without; repeatable."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prepare a model once: dequantise where needed, pin its dtype, compute its identity.
@@ -39,7 +43,7 @@ def get(
     """
     from node.console.preparing import prepare_with_progress
 
-    model = prepare_with_progress(source, model_store(store), dtype)
+    model = prepare_with_progress(source, model_store(store), dtype, without or ())
     if as_json:
         print_json(_describe(model))
         return

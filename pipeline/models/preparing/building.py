@@ -21,13 +21,18 @@ from pipeline.models.slice import DTYPES
 
 
 def build_model(
-    source: Source, label: str, dtype: str, folder: Path, progress: Progress
+    source: Source,
+    label: str,
+    dtype: str,
+    folder: Path,
+    progress: Progress,
+    without: frozenset[str] = frozenset(),
 ) -> Manifest:
     """Write the prepared model of `source` into the empty `folder`.
 
     Args:
         label: what the manifest says of where it came from.
-        dtype: as of `pipeline.models.store.prepare`.
+        dtype, without: as of `pipeline.models.store.prepare`.
 
     Raises:
         UnsupportedModel, InvalidModel, SourceUnavailable: as there.
@@ -54,11 +59,12 @@ def build_model(
         changes["tie_word_embeddings"] = False
     kv_bytes = kv_bytes_per_token(model, pinned)
     progress("tokenizer", 0, 1)
-    write_json(folder / "config.json", settings | changes)
+    said = {key: value for key, value in settings.items() if key not in without}
+    write_json(folder / "config.json", said | changes)
     if checkpoint is None:
         save_gguf_tokenizer(source.path, folder)
     else:
-        write_generation(source.path, folder, settings)
+        write_generation(source.path, folder, settings, without)
         write_tokenizer(source.path, folder)
     progress("tokenizer", 1, 1)
     written = write_weights(weights.tensors, model, pinned, folder, progress)

@@ -58,26 +58,37 @@ def write_json(path: Path, settings: dict[str, Any]) -> None:
     path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def write_generation(source: Path, folder: Path, settings: dict[str, Any]) -> None:
+def write_generation(
+    source: Path, folder: Path, settings: dict[str, Any], without: frozenset[str]
+) -> None:
     """Copy the generation settings where the checkpoint has such a file; `settings` are those of
     its config.json, which count where it has none.
 
+    Args:
+        without: settings that the model is served without.
+
     Raises:
-        UnsupportedModel: they ask for what nothing here does.
+        UnsupportedModel: they ask for what nothing here does, or `without` names what they do not
+            ask for.
         InvalidModel: a value is wrong.
     """
     path = source / GENERATION
     found = read_json(path) if path.is_file() else None
     where = path if found is not None else source / "config.json"
     foreign = generation_of(settings if found is None else found, str(where)).foreign
-    if foreign:
+    if needless := sorted(without.difference(foreign)):
         raise UnsupportedModel(
-            f"{where}: {', '.join(foreign)}: no such setting exists here, and without it answers "
-            "would differ from those of transformers; to serve the model without it, give a copy "
-            "of the checkpoint with that taken out of the file"
+            f"{where}: {', '.join(needless)}: not among the settings that a model can be served "
+            f"without, which are here: {', '.join(foreign) or 'none'}"
+        )
+    if rest := [name for name in foreign if name not in without]:
+        raise UnsupportedModel(
+            f"{where}: {', '.join(rest)}: no such setting exists here, and without it answers "
+            "would differ from those of transformers; to serve the model all the same, run "
+            f"`prime-node model get` with {' '.join(f'--without {name}' for name in foreign)}"
         )
     if found is not None:
-        write_json(folder / GENERATION, found)
+        write_json(folder / GENERATION, {k: v for k, v in found.items() if k not in without})
 
 
 def write_tokenizer(source: Path, folder: Path) -> None:

@@ -142,7 +142,7 @@ def text(name: str, content: str) -> Callable[[Path], object]:
         (
             setting("generation_config.json", repetition_penalty=1.1, num_beams=4),
             UnsupportedModel,
-            ["generation_config.json: num_beams, repetition_penalty", "a copy"],
+            ["generation_config.json: num_beams, repetition_penalty", "--without num_beams"],
         ),
         (
             setting("generation_config.json", eos_token_id="</s>"),
@@ -170,6 +170,24 @@ def test_what_is_no_whole_checkpoint_is_refused(
         prepare(str(folder), tmp_path / "store")
     message = refused(folder, tmp_path / "store")
     assert [part for part in says if part not in message] == []
+
+
+def test_a_setting_that_nothing_here_does_can_be_left_out(
+    saved: Callable[..., Path], tmp_path: Path
+) -> None:
+    """If that is asked for by name; the model is another one than with the setting changed."""
+    folder, store = tmp_path / "ckpt", tmp_path / "store"
+    shutil.copytree(saved(), folder)
+    setting("generation_config.json", repetition_penalty=1.1)(folder)
+    with pytest.raises(UnsupportedModel, match="needless"):
+        prepare(str(folder), store, without=["needless"])
+    with pytest.raises(UnsupportedModel, match="eos_token_id: not among"):
+        prepare(str(folder), store, without=["eos_token_id"])
+    left_out = prepare(str(folder), store, without=["repetition_penalty"])
+    assert "repetition_penalty" not in (left_out.path / "generation_config.json").read_text()
+    assert prepare(str(folder), store, without=["repetition_penalty"]).path == left_out.path
+    with pytest.raises(UnsupportedModel, match="--without repetition_penalty"):
+        prepare(str(folder), store)
 
 
 def test_a_tensor_that_is_missing_among_converted_ones_is_named(
