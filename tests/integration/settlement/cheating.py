@@ -15,6 +15,7 @@ import trio
 
 from chain.client import ChainClient
 from node.context import NodeContext
+from node.onchain.validators import StakedPeers
 from node.roles.validator.settlement.auditor import Auditor
 from node.roles.validator.settlement.chain_reads import ChainFacts
 from node.roles.validator.settlement.cosigner import Accepted, Cosigner
@@ -59,10 +60,10 @@ def cheating_settlement(
 ) -> ValidatorSettlement:
     """A validator's settlement that cheats from epoch `begin` on, while its stake is enough."""
     paid = PaidWork(context.journal)
-    facts = ChainFacts(chain, paid)
+    facts, staked = ChainFacts(chain, paid), StakedPeers(chain, context.now)
     parts = SettlementParts(
         CheatingProposer(context, chain, follower, facts, rules, cheat, begin),
-        _RefusingCosigner(context, chain, follower, facts, begin),
+        _RefusingCosigner(context, staked, follower, facts, begin),
         _NoRootGuard(context, follower, Auditor(context, chain, follower, facts)),
     )
     return ValidatorSettlement(context, follower, paid, parts)
@@ -74,12 +75,12 @@ class _RefusingCosigner(Cosigner):
     def __init__(
         self,
         context: NodeContext,
-        chain: ChainClient,
+        staked: StakedPeers,
         follower: SettlementFollower,
         facts: ChainFacts,
         begin: int,
     ) -> None:
-        super().__init__(context, chain, follower, facts)
+        super().__init__(context, staked, follower, facts)
         self._begin = begin
 
     async def on_cosign(
