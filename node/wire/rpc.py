@@ -36,6 +36,11 @@ OUTCOMES: tuple[tuple[type[P2PError], str], ...] = (
     (ProtocolViolation, "violation"),
 )
 
+ROOM = 64 * 1024
+"""Bytes kept for an answer before it is made; a larger one is admitted, or not, when it is there.
+Few answers come near their method's limit: were that kept for each, a peer that asks for a dozen at
+a time would use its share up with nothing."""
+
 Handler = Callable[[str, Q], Awaitable[A]]
 Admits = Callable[[str], object]
 """Raises `Refused` for a peer that may not ask at all; plain or async. Whoever it lets in stands as
@@ -96,7 +101,7 @@ def serve(
         method.protocol,
         on_request,
         max_request=method.max_request,
-        reserve=method.max_answer,
+        reserve=min(method.max_answer, ROOM),
         authorize=None if admits is None else partial(_authorize, admits),
         timing=ServiceTiming(handler=method.timeout),
     )

@@ -74,6 +74,7 @@ class PeerAccount:
         """Wait until `lease` may have this many bytes. The budgets call nobody when there is room
         again, so this looks again and again."""
         while True:
+            lease.renew(self.asker)
             try:
                 lease.resize(amount)
             except BudgetUsedUp:

@@ -191,7 +191,9 @@ class GuardedYamux(IMuxedConn):
     def count_unread(self, change: int) -> None:
         """That much more (or less) of what the peer sent waits in a stream. Raises
         `BudgetUsedUp` where more is too much."""
-        if self._unread_lease is not None:
+        if self._unread_lease is not None and self.account is not None:
+            if change > 0:
+                self._unread_lease.renew(self.account.asker)
             self._unread_lease.resize(self._unread + change)
         self._unread += change
 

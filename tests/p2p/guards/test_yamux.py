@@ -18,6 +18,7 @@ from libp2p.stream_muxer.yamux.yamux import Yamux as StockYamux
 
 from p2p.admission.budgets import BudgetLimits, Budgets
 from p2p.admission.shares import Limits, Share
+from p2p.admission.standing import Standing
 from p2p.guards import yamux as module
 from p2p.guards.account import PeerAccount
 from p2p.guards.yamux import MAX_INBOUND_STREAMS, MAX_UNANSWERED, PING_INTERVAL, GuardedYamux
@@ -368,4 +369,29 @@ async def test_unread_bytes_count_for_the_peer_and_beyond_its_budget_the_stream_
         await one.close()  # nobody will read the rest in the connection's name
         assert budgets.bytes.held == 0
         assert not connection.is_closed
+        nursery.cancel_scope.cancel()
+
+
+async def test_unread_bytes_are_measured_by_how_the_peer_stands_now():
+    """Connections outlive what was known of a peer when they began."""
+    ours, theirs = trio.testing.memory_stream_pair()
+    little, much = Share(1000, 1000, 1000), Share(5000, 5000, 5000)
+    standings = {"peer": Standing.STRANGER}
+    budgets = Budgets(
+        BudgetLimits(bytes=Limits(little, little, much, kept=0)),
+        judge=standings.__getitem__,
+        clock=time.monotonic,
+    )
+    connection = GuardedYamux(Session(ours, False), "peer", is_initiator=False)
+    connection.account = PeerAccount(budgets, "peer", None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.start)
+        await trio.testing.wait_all_tasks_blocked()  # it reads
+        standings["peer"] = Standing.STAKED
+        with budgets.bytes.take(budgets.asker("peer"), 3000):
+            script = Script(theirs)
+            await script.send(open_frame(1))
+            stream = await connection.accept_stream()
+            await script.send(data_frame(b"asked", 1))
+            assert await stream.read(5) == b"asked"
         nursery.cancel_scope.cancel()
