@@ -131,8 +131,10 @@ def test_ctrl_c_stops_every_process(simulation: Start) -> None:
     assert left_behind(run.output) == []
 
 
-def test_too_little_memory_is_one_clear_line(simulation: Start) -> None:
-    run = simulation("--workers", "1", "--limit", "1").finish()
+def test_too_little_memory_is_one_clear_line(simulation: Start, tmp_path: Path) -> None:
+    topology = tmp_path / "topology.toml"
+    topology.write_text('[workers.worker-1]\nvram = "128MiB"\n')
+    run = simulation("--workers", "1", "--limit", "1", "--topology", str(topology)).finish()
     assert run.code != 0
     last = run.text.strip().splitlines()[-1]
     assert last.startswith("error: ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -12,8 +13,18 @@ import trio.testing
 from node.runtime import _watch_signals
 
 
+@pytest.fixture
+def terminal() -> Iterator[None]:
+    """As where SIGHUP counts: under nohup it is ignored, by this process and by a node."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-async def test_the_first_signal_drains_and_the_second_ends(number: signal.Signals) -> None:
+async def test_the_first_signal_drains_and_the_second_ends(
+    number: signal.Signals, terminal: None
+) -> None:
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             asked = trio.Event()

@@ -265,7 +265,7 @@ def test_a_database_belongs_to_one_chain_and_one_process(tmp_path: Path) -> None
     with pytest.raises(StoreError, match="another process"):
         Database(path, chain_id=1, genesis=b"a" * 32, address="0x1")
     opened.close()
-    with pytest.raises(WrongChain, match="move it away"):
+    with pytest.raises(WrongChain, match="a new data folder"):
         Database(path, chain_id=1, genesis=b"b" * 32, address="0x1")
     Database(path, chain_id=1, genesis=b"a" * 32, address="0x1").close()
     broken = tmp_path / "broken.sqlite"

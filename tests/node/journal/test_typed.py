@@ -130,7 +130,7 @@ def test_what_is_no_message_or_number_is_refused(changes: dict[str, Any]) -> Non
         Paid.model_validate({"receipt": RECEIPT.to_bytes(), "amount": "1"} | changes)
 
 
-class Said(JournalEvent, kind="self.test-said"):
+class Said(JournalEvent, kind="self.test-told"):
     """Something of somebody."""
 
     who: str
