@@ -51,7 +51,7 @@ SHORT = Plan(
     cheat=Cheat.OVERPAY,
     cheat_from=3,
     confirmations=2,
-    kill_pause=(2.0, 6.0),
+    kill_pause=(5.0, 12.0),
 )
 LONG = replace(
     SHORT,
@@ -62,12 +62,13 @@ LONG = replace(
     epochs=6,
     cheat_from=4,
     confirmations=DEPTH + 1,
-    kill_pause=(2.0, 8.0),
     reorgs=2,
     reorg_depth=DEPTH,
 )
 SHORT_CHEATS = [cheat for cheat in Cheat if cheat is not LONG.cheat or find_anvil() is None]
-FULL = replace(LONG, workers=50, claimers=5, units=2_500, epochs=20, cheat_from=11)
+FULL = replace(
+    LONG, workers=50, claimers=5, units=2_500, epochs=20, cheat_from=11, kill_pause=(2.0, 8.0)
+)
 
 
 @asynccontextmanager
