@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -35,6 +36,17 @@ HANG = object()
 DROP = object()
 
 
+async def read_request(stream: trio.SocketStream) -> None:
+    """All of it: a connection that is closed over unread bytes is reset, answer and all."""
+    asked = b""
+    while b"\r\n\r\n" not in asked:
+        asked += await stream.receive_some(65_536)
+    head, _, body = asked.partition(b"\r\n\r\n")
+    (length,) = re.findall(rb"(?i)content-length: (\d+)", head)
+    while len(body) < int(length):
+        body += await stream.receive_some(65_536)
+
+
 @asynccontextmanager
 async def endpoint(
     replies: Sequence[object],
@@ -48,7 +60,7 @@ async def endpoint(
         reply = replies[min(len(asked), len(replies) - 1)]
         asked.append(1)
         async with stream:
-            await stream.receive_some(65_536)
+            await read_request(stream)
             if reply is HANG:
                 await trio.sleep_forever()
             if reply is DROP:
