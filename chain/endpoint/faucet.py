@@ -60,12 +60,12 @@ async def _faucet(
                 httpx.AsyncClient(timeout=None, trust_env=False) as client,
                 client.stream(method, url, json=body) as response,
             ):
-                content = b""
+                content = bytearray()
                 async for chunk in response.aiter_bytes():
                     content += chunk
                     if len(content) > MAX_ANSWER:
                         raise BadResponse(f"{url} sent more than {MAX_ANSWER} bytes")
-        answer = parse_json(content)
+        answer = parse_json(bytes(content))
     except (httpx.HTTPError, httpx.InvalidURL, trio.TooSlowError) as exc:
         raise ChainUnreachable(url, str(exc) or type(exc).__name__) from exc
     except ValueError as exc:

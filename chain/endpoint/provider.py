@@ -126,7 +126,7 @@ class HttpProvider(AsyncJSONBaseProvider):
             async with self._client.stream(
                 "POST", self.url, content=body, headers=headers
             ) as response:
-                content = b""
+                content = bytearray()
                 async for chunk in response.aiter_bytes():
                     content += chunk
                     if len(content) > MAX_ANSWER:
@@ -139,7 +139,7 @@ class HttpProvider(AsyncJSONBaseProvider):
                     raise _TooMany(told)
                 if response.status_code in (502, 503, 504):
                     raise httpx.ReadError(f"HTTP status {response.status_code}")
-                return content
+                return bytes(content)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
             raise ChainUnreachable(self.url, f"not an http(s) URL: {exc}") from exc
 
