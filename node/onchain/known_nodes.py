@@ -1,8 +1,8 @@
 """What the chain said of nodes, and when it is to be asked again: pure, time is an argument.
 
 Identities are free and each costs a question, so a node that is not registered is asked about less
-and less often. Those that are, whose number money bounds, are kept apart from all others: no crowd
-has them forgotten.
+and less often; soon at first, since an honest one connects before it is registered. Those that are
+registered, whose number money bounds, are kept apart from all others: no crowd has them forgotten.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class KnownTerms:
     which the chain gave no answer after `unanswered`. So many are kept, `staked` and `others`."""
 
     good: float = 600.0
-    again: float = 30.0
+    again: float = 3.0
     longest: float = 600.0
     unanswered: float = 15.0
     staked: int = 4096

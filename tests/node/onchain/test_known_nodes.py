@@ -11,13 +11,13 @@ from node.onchain.known_nodes import KnownNodes, KnownTerms
 def test_whoever_has_no_stake_is_asked_about_less_and_less() -> None:
     known, now, waits = KnownNodes(), 0.0, []
     assert known.due("sybil", now)
-    for _ in range(7):
+    for _ in range(10):
         known.learned("sybil", "", now)
         start = now
         while not known.due("sybil", now):
-            now += 10.0
+            now += 1.0
         waits.append(now - start)
-    assert waits == [30.0, 60.0, 120.0, 240.0, 480.0, 600.0, 600.0]
+    assert waits == [3.0, 6.0, 12.0, 24.0, 48.0, 96.0, 192.0, 384.0, 600.0, 600.0]
 
 
 def test_a_stake_is_believed_for_a_while_and_its_loss_is_news() -> None:
