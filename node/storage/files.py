@@ -17,7 +17,7 @@ from node.storage.retention import FileLimits, StoredFile, files_to_remove
 
 def stored(folder: Path, suffix: str) -> list[StoredFile]:
     """Files right in the folder whose names end in `suffix`; hidden ones are still being written.
-    None where there is no folder."""
+    Nothing where there is no folder."""
     found: list[StoredFile] = []
     try:
         entries = os.scandir(folder)
