@@ -13,7 +13,7 @@ from chain.errors import BadResponse, ChainUnreachable, FaucetRefused
 from proofs.encoding.jsontext import parse_json
 
 DEADLINE_SECONDS = 120.0
-"""Grants are paid one after another, and each waits for its block: many ask when a network begins."""
+"""Grants are paid one after another, and many nodes ask when a network begins."""
 MAX_ANSWER = 64 << 10
 
 
