@@ -111,7 +111,8 @@ class _Pick:
         of a long one the first of the largest logits."""
         if self.ids.size <= SHORT:
             return self.ids
-        return self.ids[int(np.argmax(self.values))][None]
+        leader = int(np.argmax(self.values))
+        return self.ids[leader : leader + 1]
 
     @property
     def values(self) -> Logits:

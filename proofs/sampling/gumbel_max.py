@@ -101,5 +101,6 @@ def _bounds(distances: Distances, x: Bits, temperature: float) -> Distances:
     twice_y = np.uint32(2**25 - 1) - (x << np.uint32(1))
     logarithms = twice_y.astype(np.float32).view(np.int32).astype(np.float32)
     with np.errstate(over="ignore"):
-        scaled = distances * np.float32(_ONE / (temperature * math.log(2.0)))
-    return np.subtract(scaled, logarithms, out=scaled)
+        scaled: Distances = distances * np.float32(_ONE / (temperature * math.log(2.0)))
+    scaled -= logarithms
+    return scaled
