@@ -202,3 +202,11 @@ class TwoLinks(RuleBasedStateMachine):
 
 
 TestTwoLinks = TwoLinks.TestCase
+
+
+@given(st.floats(0.0, 100.0))
+def test_over_a_distance_silence_means_less(round_trip: float) -> None:
+    near, far = Timing(), Timing().over(round_trip)
+    assert near.dead_after <= far.dead_after <= near.longest
+    assert far.dead_after >= min(near.dead_after + 25 * round_trip, near.longest)
+    assert Timing(dead_after=60.0).over(round_trip).dead_after == 60.0
