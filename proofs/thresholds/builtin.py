@@ -28,11 +28,12 @@ PUBLISHED = Thresholds(
     score_mean=0.03,
     match_rate=0.85,
     spare=4,
-    eos_score=0.5,
+    eos_score=1.0,
     sign_mismatches=38,
     mismatch_rate=0.1,
     score_rate=0.02,
     score_growth=0.2,
+    score_max=1.0,
     surprise=6.0,
     rows_error=0.5,
 )

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from proofs.encoding.canonical import CanonicalError
 from proofs.encoding.messagepack import MAX_CONTAINERS
 from proofs.evidence.bundle import StageClaim, UnitBundle, check_claims
-from proofs.evidence.ring_terms import terms_digest
+from proofs.evidence.ring_terms import ending_digest, terms_digest
 from proofs.evidence.statement import evidence_commitment, input_digest, token_digest
 from proofs.sampling.settings import SamplingSettings
 from tests.proofs.units import DOMAIN, bundle, changed, claim, evidence, sequence, stage_key
@@ -129,10 +129,22 @@ def test_terms_differ_with_every_value() -> None:
 
     def digest(ring: bytes, prompt: int, *values: Any) -> bytes:
         named = zip(("temperature", "top_k", "top_p", "noise_key"), values, strict=True)
-        return terms_digest(ring, prompt, SamplingSettings.model_validate(dict(named)))
+        told = SamplingSettings.model_validate(dict(named))
+        return terms_digest(ring, prompt, told, ending_digest(sequence(1).request))
 
     variants = [base] + [(*base[:n], others[n], *base[n + 1 :]) for n in range(len(base))]
     assert len({digest(*variant) for variant in variants}) == len(variants)
+
+
+def test_terms_differ_with_everything_that_ends_an_output() -> None:
+    changes: list[dict[str, Any]] = [
+        {}, {"max_tokens": 71}, {"eos_ids": ()}, {"eos_ids": (2, 3)}, {"eos_ids": (3, 2)},
+        {"stop": ("ab",)}, {"stop": ("a", "b")}, {"stop": ("b", "a")}, {"stop": ("ü",)},
+    ]  # fmt: skip
+    digests = {ending_digest(sequence(1, **change).request) for change in changes}
+    assert len(digests) == len(changes)
+    sampling = SamplingSettings()
+    assert len({terms_digest(bytes(32), 3, sampling, ending) for ending in digests}) == len(digests)
 
 
 def test_commitments_bind_every_part_of_the_evidence() -> None:
