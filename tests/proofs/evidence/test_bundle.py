@@ -16,7 +16,16 @@ from proofs.evidence.bundle import StageClaim, UnitBundle, check_claims
 from proofs.evidence.ring_terms import ending_digest, terms_digest
 from proofs.evidence.statement import evidence_commitment, input_digest, token_digest
 from proofs.sampling.settings import SamplingSettings
-from tests.proofs.units import DOMAIN, bundle, changed, claim, evidence, sequence, stage_key
+from tests.proofs.units import (
+    DOMAIN,
+    bundle,
+    changed,
+    claim,
+    evidence,
+    sequence,
+    stage_key,
+    with_evidence,
+)
 
 UNIT = bundle()
 DATA = UNIT.to_bytes()
@@ -231,3 +240,24 @@ def test_work_is_layers_times_tokens() -> None:
     unit = UNIT.model_copy(update={"boundaries": (4, 5, 30)})
     tokens = (3 + 70) + (3 + 20)
     assert [unit.work(stage) for stage in range(3)] == [4 * tokens, tokens, 25 * tokens]
+
+
+def test_a_draw_rests_on_the_unit_and_what_stages_committed_to_alone() -> None:
+    """Who may write something of a bundle anew, as often as it likes, draws no other sequences."""
+    first = UNIT.stages[0]
+    assert first.receipt is not None
+    assert first.receipt_signature is not None
+    again = bytes(65)  # any signer can make another signature of the same receipt
+    others = [
+        first.model_copy(update={"receipt_signature": again}),
+        first.model_copy(update={"counter_signature": again}),
+        first.model_copy(update={"receipt": first.receipt.model_copy(update={"epoch": 9})}),
+    ]
+    same = [UNIT.model_copy(update={"stages": (one, *UNIT.stages[1:])}) for one in others]
+    same += [UNIT.model_copy(update={"committed_at": 7, "group_id": bytes(32)})]
+    assert {one.draw_id for one in same} == {UNIT.draw_id}
+    assert len({one.content_id for one in (UNIT, *same)}) == len(same) + 1
+    (item, *rest) = evidence(0, UNIT.sequences)
+    told = (item.model_copy(update={"proofs": item.proofs[:1]}), *rest)
+    assert with_evidence(UNIT, 0, told).draw_id != UNIT.draw_id
+    assert UNIT.model_copy(update={"unit_id": bytes(32)}).draw_id != UNIT.draw_id

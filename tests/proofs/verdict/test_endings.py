@@ -40,7 +40,9 @@ def verdict_on(unit: UnitBundle, stops: StopReadings | None = None) -> Verdict:
     found = judge(unit, measures(unit), LIMITS, DOMAIN, None, stops)
     assert isinstance(found, Verdict)
     words = judge_words(unit, DOMAIN, stops)
-    assert (words is None) if found.accepted else words is not None and blamed(words) == blamed(found)
+    assert (
+        (words is None) if found.accepted else words is not None and blamed(words) == blamed(found)
+    )
     return found
 
 
@@ -150,8 +152,8 @@ def test_every_output_has_one_end_at_most(
     for count in range(1, len(output) + 1):
         faults = [fault(output[:count], reason) for reason in FinishReason]
         if ended is not None and count == ended[0]:
-            assert [reason for reason, one in zip(FinishReason, faults, strict=True) if not one] == [
-                ended[1]
-            ]
+            assert [
+                reason for reason, one in zip(FinishReason, faults, strict=True) if not one
+            ] == [ended[1]]
         else:
             assert all(one is not None and one.by_head for one in faults)

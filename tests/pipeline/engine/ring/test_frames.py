@@ -36,7 +36,10 @@ batches = st.builds(
     Batch,
     numbers,
     st.lists(st.builds(Item, ids, numbers, counts, st.booleans()), max_size=4).map(tuple),
-    st.lists(st.builds(Open, ids, counts, counts, samplings, st.binary(min_size=32, max_size=32)), max_size=4).map(tuple),
+    st.lists(
+        st.builds(Open, ids, counts, counts, samplings, st.binary(min_size=32, max_size=32)),
+        max_size=4,
+    ).map(tuple),
     st.lists(st.builds(Close, ids, numbers, numbers), max_size=4).map(tuple),
 )
 HELLO = Hello(b"g" * 32, 3, 1, 4, b"m" * 32, 10, "torch.float32")
