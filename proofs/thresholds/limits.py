@@ -18,9 +18,9 @@ them):
   clipped; where honest scores are many and small, their moment generating function is tighter: with
   `score_growth` = ln E exp(8 score) of an honest token, 8 S - n score_growth must be at most
   ln(1 / tail) (Markov). One or two unlucky tokens of a short output stay possible: P(X >= 1) =
-  1 - (1 - p)^n is far above `tail`. `score_max` bounds a single token's score, which is not clipped:
-  a token that no rounding explains fails an output of one token. `surprise` bounds the standardised
-  surprise (`proofs.sampling.surprise`), two-sided.
+  1 - (1 - p)^n is far above `tail`. `score_max` bounds a single token's score, not clipped: a token
+  that no rounding explains fails an output of one token. `surprise` bounds the standardised surprise
+  (`proofs.sampling.surprise`), two-sided.
 
 `eos_score` bounds the score of an end-of-sequence token by itself, because ending early costs a
 single token; `SCORE_CAP`, where scores end, switches it off.
@@ -170,8 +170,8 @@ class Thresholds:
     ) -> bool:
         """Whether one output's sampling is likely enough to be honest; NaN is not.
 
-        `score_sum` is over its tokens' scores, each clipped at `SCORE_CLIP`, `score_max` the largest
-        whole one.
+        `score_sum` is over its tokens' scores, each clipped at `SCORE_CLIP`, `score_max` is the
+        largest whole one.
         """
         return (
             binomial_tail(tokens, tokens - matches, self.mismatch_rate) >= self.tail

@@ -23,8 +23,8 @@ all who know the same figures come to the same rate, whatever their floating poi
 below the rate. For the unit stands its id with the commitments to all stages' evidence
 (`proofs.evidence.bundle.UnitBundle.draw_id`) and nothing else: no signature, which its signer can
 make anew as often as it likes, and no word of whoever assembles the bundle. The beacon is the hash
-of block `committed_at` + `DRAW_DELAY`; at `committed_at` all workers had signed. One block more than
-the next is waited for, because a worker may see a block before the endpoint that names
+of block `committed_at` + `DRAW_DELAY`; at `committed_at` all workers had signed. One block more
+than the next is waited for, because a worker may see a block before the endpoint that names
 `committed_at` does. So no worker could know the choice when it committed itself, and anybody can
 repeat it. Whoever assembles the bundle names the block (at most `MAX_AGE` back), so this is no
 protection against a pool's owner that cheats.

@@ -69,7 +69,7 @@ def find_terms_mismatch(bundle: UnitBundle) -> str:
             return f"stage {stage} proved other sequences than the bundle holds"
         for index, item in enumerate(claim.evidence):
             if item.terms != terms[index]:
-                return f"sequence {index}: stage {stage} was told another ring, model, sampling or ending"
+                return f"sequence {index}: stage {stage} was told another ring, sampling or ending"
     return ""
 
 

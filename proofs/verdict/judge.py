@@ -5,8 +5,8 @@ stage's proofs compared with the verifier's own rows), the rows that were reveal
 In order; the first rule that applies decides:
 
 1. **Whose words are these?** Claims that their stage did not sign, whose receipt the next stage did
-   not countersign, or that are of another ring, model, sampling or ending than the bundle's, may be the
-   assembler's doing: rejected, nobody blamed.
+   not countersign, or that are of another ring, model, sampling or ending than the bundle's, may be
+   the assembler's doing: rejected, nobody blamed.
 2. **Contradiction.** A stage that countersigned what its own evidence contradicts is at fault
    (`proofs.verdict.handover`).
 3. **Foundation.** The stages agree with one another and the bundle says something else (other

@@ -90,7 +90,7 @@ def test_nobody_is_convicted_by_other_terms_than_were_signed(change: dict[str, A
     told = unit.model_copy(update={"sequences": (changed(unit.sequences[0], **change),)})
     verdict = verdict_on(told, [StopReading(3)])
     assert (verdict.accepted, statuses(verdict)) == (False, [UNCHECKED] * 3)
-    assert "another ring, model, sampling or ending" in verdict.reason
+    assert "another ring, sampling or ending" in verdict.reason
 
 
 def test_a_text_that_has_stop_strings_must_be_read() -> None:

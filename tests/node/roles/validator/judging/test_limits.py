@@ -94,8 +94,8 @@ async def test_without_a_word_of_the_pool_it_is_the_validators_own(
 
 
 async def test_what_was_never_measured_is_not_judged(tmp_path: Path) -> None:
-    """The published limits let nearly all cheaper arithmetic pass, and bf16 noise differs from model
-    to model: neither is a reason to accept anything."""
+    """The published limits let nearly all cheaper arithmetic pass, and bf16 noise differs from
+    model to model: neither is a reason to accept anything."""
     for own, dtype in (("published", "bfloat16"), ("published", "float32"), ("fp32", "bfloat16")):
         named = await limits(tmp_path, None, Blobs(), own).of(bundle())
         with pytest.raises(CannotJudge, match="calibrate"):
