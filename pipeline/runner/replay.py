@@ -22,7 +22,8 @@ from torch.utils.hooks import RemovableHandle
 from pipeline.models.prepared import PreparedModel, open_folder
 from pipeline.models.slice import load_slice
 from pipeline.runner.errors import RunnerError
-from pipeline.runner.packing import pack_linears
+from pipeline.runner.kernel_class import library_class
+from pipeline.runner.packing import can_pack, pack_linears
 from pipeline.runner.step import PackedPrefill
 
 MAX_PACKED = 2048
@@ -55,6 +56,7 @@ class SequenceReplay:
 
 class WholeModelReplay:
     """The whole model of a folder, loaded once. At most `max_packed` tokens go into one pass.
+    `kernel_class` names the arithmetic (see `pipeline.runner.kernel_class`).
 
     Raises:
         InvalidModel, UnsupportedModel: see `load_slice`.
@@ -71,6 +73,8 @@ class WholeModelReplay:
         prepared = model if isinstance(model, PreparedModel) else open_folder(model)
         self._slice = load_slice(prepared, 0, prepared.manifest.layers, device)
         self.weights_bytes = self._slice.weights_bytes
+        library = "onednn" if packed and can_pack(self._slice) else "torch"
+        self.kernel_class = library_class(self._slice.device, self._slice.dtype, library)
         if packed:
             self.weights_bytes += pack_linears(self._slice)
 

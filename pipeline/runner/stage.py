@@ -15,7 +15,8 @@ import torch
 
 from pipeline.models.slice import ModelSlice
 from pipeline.runner.errors import RunnerError
-from pipeline.runner.packing import pack_linears
+from pipeline.runner.kernel_class import library_class
+from pipeline.runner.packing import can_pack, pack_linears
 from pipeline.runner.pool import SpanPool
 from pipeline.runner.probe import make_stores
 from pipeline.runner.step import Piece, Step
@@ -35,6 +36,7 @@ class StageRunner:
 
     The runner takes the slice over: with `packed` it lays the weights out for speed where the CPU
     gains by it (see `pipeline.runner.packing`), which changes the last bits of results.
+    `kernel_class` names the arithmetic (see `pipeline.runner.kernel_class`).
 
     Raises:
         UnsupportedModel: a layer does not use its cache in a way known here.
@@ -44,6 +46,8 @@ class StageRunner:
         self.slice = slice_
         self._pool = SpanPool(kv_tokens)
         self.weights_bytes = slice_.weights_bytes
+        library = "onednn" if packed and can_pack(slice_) else "torch"
+        self.kernel_class = library_class(slice_.device, slice_.dtype, library)
         if packed:
             self.weights_bytes += pack_linears(slice_)
         self._stores = make_stores(slice_, kv_tokens)
