@@ -19,8 +19,8 @@ them):
   `score_growth` = ln E exp(8 score) of an honest token, 8 S - n score_growth must be at most
   ln(1 / tail) (Markov). One or two unlucky tokens of a short output stay possible: P(X >= 1) =
   1 - (1 - p)^n is far above `tail`. `score_max` bounds a single token's score, not clipped: a token
-  that no rounding explains fails an output of one token. `surprise` bounds the standardised surprise
-  (`proofs.sampling.surprise`), two-sided.
+  that no rounding explains fails an output of one token. `surprise` bounds the standardised
+  surprise (`proofs.sampling.surprise`), two-sided.
 
 `eos_score` bounds the score of an end-of-sequence token by itself, because ending early costs a
 single token; `SCORE_CAP`, where scores end, switches it off.
