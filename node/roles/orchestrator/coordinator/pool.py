@@ -16,6 +16,7 @@ from node.roles.orchestrator.coordinator.lobby.inviting import Inviting
 from node.roles.orchestrator.coordinator.lobby.lapses import Lapses
 from node.roles.orchestrator.coordinator.lobby.table import MemberTable
 from node.roles.orchestrator.coordinator.members import Member, MemberState
+from node.roles.orchestrator.coordinator.notes import Notes
 from node.roles.orchestrator.coordinator.queue import QueueMark
 from node.roles.orchestrator.coordinator.rebuilds import RebuildBudget
 from node.roles.orchestrator.coordinator.tables import Tracked, UnitTable
@@ -36,7 +37,8 @@ class Policy:
     `load_timeout` failed, and so did the claims of a unit that are not there after `claim_timeout`.
     A group that could not be repaired for `repair_timeout` is given up, and so is a unit that could
     not be worked on in `attempts` rings. A group with workers that have neither served nor a stake
-    keeps others from a group of their own for `newcomers_load` at most.
+    keeps others from a group of their own for `newcomers_load` at most. What units under way have
+    is journaled every `note_every`, and no more than that and a tick is lost by a restart.
     """
 
     stages: int = 0
@@ -52,6 +54,7 @@ class Policy:
     repair_timeout: float = 900.0
     attempts: int = 3
     newcomers_load: float = 30.0
+    note_every: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,25 @@ class PoolTables:
         self.lapses = Lapses()
         self.inviting = Inviting(self.members, self.lapses, limits.invites, limits.idle, draw)
         self.brought: dict[bytes, Brought] = {}
+        self.notes = Notes(policy.note_every)
+        self.past: dict[int, tuple[str, ...]] = {}
+        """The workers of earlier runs' rings, by generation."""
         self._planner = planner
 
     def add_unit(self, unit: Unit) -> None:
         """Take in a unit, unless it is known."""
         if unit.unit_id not in self.units:
             self.units[unit.unit_id] = unit
+
+    def tainted(self, unit: Unit) -> bool:
+        """Whether tokens of a unit that an earlier run left are by a ring with a convicted worker,
+        or by one that nobody remembers."""
+        for generation in unit.generations:
+            ring = self.past.get(generation)
+            members = [self.members.get(peer_id) for peer_id in ring or ()]
+            if ring is None or any(m and m.state is MemberState.BANNED for m in members):
+                return True
+        return False
 
     def room_for_member(self, level: Standing) -> bool:
         """Whether one more worker of that level fits, after forgetting one of less use if need
