@@ -169,8 +169,9 @@ class EngineService:
     def ring(self, body: JoinRing) -> Empty:
         """Leave the present ring and join another; returns once both edges are up.
 
-        Raises `EngineError`: not_loaded, bad_request for a cut that the slice does not fit, edge
-        where a neighbour does not come or a later request replaced this one.
+        Raises `EngineError`: not_loaded, bad_request for a cut that the slice does not fit,
+        upstream or downstream where there is no edge to that neighbour, edge where a later request
+        replaced this one.
         """
         attempt = self._end_ring()
         with self._lock:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from pipeline.dataplane import (
     Edge,
+    EdgeClosed,
     EdgeError,
     EdgeLimits,
     EdgeRefused,
@@ -64,8 +65,9 @@ def connect(
     """Make both edges within `CONNECT_SECONDS`, or until `recall` is given.
 
     `own` is what this stage says to the downstream one, `upstream` what the upstream one must
-    say. `row_bytes` is the size of one row of hidden states. Raises `EngineError` (edge), and gives
-    `recall` then, since one edge is of no use without the other.
+    say. `row_bytes` is the size of one row of hidden states. Raises `EngineError`: downstream or
+    upstream for the edge that did not come up, edge once this was recalled. It gives `recall` then,
+    since one edge is of no use without the other.
     """
     assert ring.downstream
     assert ring.upstream_certificate is not None
@@ -99,10 +101,12 @@ def connect(
         accept.join()
         if accept.edge is not None:
             accept.edge.close()
-        raise EngineError("edge", f"downstream stage: {exc.reason}") from exc
+        code = "edge" if isinstance(exc, EdgeClosed) else "downstream"
+        raise EngineError(code, f"downstream stage: {exc.reason}") from exc
     accept.join()
     if accept.edge is None:
         downstream.close()
         reason = "no connection" if accept.error is None else accept.error.reason
-        raise EngineError("edge", f"upstream stage: {reason}") from accept.error
+        code = "edge" if isinstance(accept.error, EdgeClosed) else "upstream"
+        raise EngineError(code, f"upstream stage: {reason}") from accept.error
     return Edges(accept.edge, downstream)

@@ -122,13 +122,15 @@ class GroupUp:
 @dataclass(frozen=True)
 class GroupBroken:
     """A generation failed to come up, or a running ring broke. `suspect` was seen to be at fault:
-    it could not be reached, refused or lied. Or one of `suspects` is, and nobody knows which."""
+    it could not be reached, refused or lied. Or one of `suspects` is, and nobody knows which.
+    `unconnected` are two neighbours between whom no edge came up."""
 
     group_id: bytes
     generation: int
     reason: str
     suspect: str = ""
     suspects: tuple[str, ...] = ()
+    unconnected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

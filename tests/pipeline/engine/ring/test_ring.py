@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -256,6 +257,30 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
         assert [error.code for error in errors] == ["edge"]
         assert "nobody wants this edge any more" in errors[0].message
         assert len(ring.run(specs())) == len(PROMPTS)
+
+
+def test_an_edge_that_does_not_come_up_is_named(tmp_path: Path, model: PreparedModel) -> None:
+    """Somebody else answers where the downstream stage should be, and there is no other way."""
+    with local_ring(2, tmp_path) as ring, socket.create_server(("127.0.0.1", 0)) as other:
+        ring.load(model)
+        request = ring_requests(ring.listening, model, 1, 1, 64)[0]
+        (way,) = request.downstream
+        elsewhere = way.model_copy(update={"port": other.getsockname()[1]})
+
+        def answer() -> None:
+            sock, _ = other.accept()
+            with sock:
+                sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(EngineError, match="TLS handshake failed") as caught:
+            ring.services[0].ring(request.model_copy(update={"downstream": (elsewhere,)}))
+        assert caught.value.code == "downstream"
+        answering.join(60)
+        several = (way, way.model_copy(update={"fingerprint": bytes(32)}))
+        with pytest.raises(EngineError, match="one certificate"):
+            ring.services[0].ring(request.model_copy(update={"downstream": several}))
 
 
 class Impostor:
