@@ -19,6 +19,11 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """The node ends in good order: what units have is to be on disk from now on."""
+
+
+@dataclass(frozen=True)
 class QueueGrew:
     """There are journaled units to be worked on that have not been read: a job was submitted, or
     the beacon that it waited for is there."""
@@ -117,13 +122,15 @@ class GroupUp:
 @dataclass(frozen=True)
 class GroupBroken:
     """A generation failed to come up, or a running ring broke. `suspect` was seen to be at fault:
-    it could not be reached, refused or lied. Or one of `suspects` is, and nobody knows which."""
+    it could not be reached, refused or lied. Or one of `suspects` is, and nobody knows which.
+    `unconnected` are two neighbours between whom no edge came up."""
 
     group_id: bytes
     generation: int
     reason: str
     suspect: str = ""
     suspects: tuple[str, ...] = ()
+    unconnected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,21 +224,23 @@ class BundleMade:
 @dataclass(frozen=True)
 class Restored:
     """What the journal of earlier runs holds: the units that validators have, the peer ids of
-    banned workers and of validators that were asked, the newest generation, and the ids of
-    cancelled jobs of which a unit is left."""
+    banned workers and of validators that were asked, the newest generation, the ids of cancelled
+    jobs of which a unit is left, and the workers of the newest rings by their generation."""
 
     units: tuple[Unit, ...] = ()
     banned: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
     generation: int = 0
     cancelled: tuple[str, ...] = ()
+    rings: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
 
 WorkerEvent = (
     PeerAnnounced | PeerJoined | PeerDeclined | PeerPinged | PeerGone | GroupUp | GroupBroken
 )
 WorkEvent = (
-    QueueGrew
+    Ending
+    | QueueGrew
     | QueueRead
     | JobCancelled
     | PeerTokens

@@ -80,6 +80,7 @@ class Reconciler:
             commands += self._move([u for u in found if u.state in AT_WORK], now)
         commands += self._assign(now)
         commands += self._read()
+        commands += tables.notes.due(tables.units, now)
         for unit in tables.units.in_state(*ENDED):
             del tables.units[unit.unit_id]
         for table in (tables.units, tables.members, tables.groups, tables.validators):

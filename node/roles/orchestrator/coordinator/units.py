@@ -246,6 +246,11 @@ class Unit:
         return all(sequence.finished for sequence in self.sequences)
 
     @property
+    def generations(self) -> set[int]:
+        """Those that made its tokens."""
+        return {generation for s in self.sequences for _, generation in s.segments}
+
+    @property
     def reserved(self) -> int:
         """Positions that its sequences may come to have; this never changes."""
         return sum(len(s.request.prompt_ids) + s.request.max_tokens for s in self.sequences)
@@ -302,6 +307,10 @@ class Unit:
         """QUEUED with nothing generated, through no fault of its own: it costs no attempt."""
         queued = self.to(UnitState.QUEUED, history=(*self.history, why)[-MAX_ATTEMPTS:])
         return queued._from_nothing()
+
+    def cleared(self) -> Unit:
+        """QUEUED as it is, with nothing generated: an earlier run left tokens of no worth."""
+        return self._from_nothing()
 
     def resumed(self) -> Unit:
         """As a restart finds it: with a validator or done as it was, else QUEUED from nothing."""

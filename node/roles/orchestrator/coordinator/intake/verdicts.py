@@ -142,8 +142,11 @@ class VerdictEvents:
 
     def _discard_work_with(self, peer_id: str) -> None:
         """Units under way in a convicted worker's group start again from scratch."""
+        past = {g for g, peers in self._tables.past.items() if peer_id in peers}
+        for unit in [u for u in self._tables.units.queued() if u.generations & past]:
+            self._tables.units[unit.unit_id] = unit.cleared()
         for group in self._tables.groups.values():
-            tainted = {
+            tainted = past | {
                 generation
                 for generation, plan in group.generations
                 if any(stage.peer_id == peer_id for stage in plan.stages)
@@ -151,8 +154,7 @@ class VerdictEvents:
             for unit in self._tables.units.in_group(group.group_id):
                 if unit.state not in (UnitState.ASSIGNED, UnitState.PRODUCED):
                     continue
-                touched = {unit.generation} | {g for s in unit.sequences for _, g in s.segments}
-                if touched & tainted:
+                if {unit.generation, *unit.generations} & tainted:
                     clean = unit.returned("its group held a convicted worker")
                     self._tables.units[unit.unit_id] = clean
 
