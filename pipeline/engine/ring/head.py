@@ -39,7 +39,7 @@ from pipeline.engine.ring.events import (
 )
 from pipeline.engine.ring.frames import decode_tokens
 from pipeline.engine.ring.scheduler import Scheduler
-from pipeline.engine.ring.stop_strings import StopStringWatch
+from pipeline.models.stop_strings import StopStringWatch
 from pipeline.models.tokenizer import ChatTokenizer
 
 EmitEvent = Callable[[str, Message], None]
@@ -118,7 +118,7 @@ class RingHead:
             raise EngineError("bad_request", "more tokens were generated than max_tokens allows")
         if max((*request.prompt_ids, *spec.generated)) >= self._vocab:
             raise EngineError("bad_request", f"a token id is not below {self._vocab}")
-        return StopStringWatch(self._reader, spec)
+        return StopStringWatch(self._reader, request.stop, spec.generated)
 
     # --- the ring's side ----------------------------------------------------------------------
 

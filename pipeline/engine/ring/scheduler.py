@@ -46,6 +46,7 @@ from pipeline.engine.ring.events import (
     Submit,
 )
 from pipeline.engine.ring.sequence import DONE, Sequence, State
+from proofs.evidence.ring_terms import ending_digest
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,13 @@ class Scheduler:
 
 def _open(sequence: Sequence) -> Open:
     request = sequence.spec.request
-    return Open(request.sequence_id, len(request.prompt_ids), sequence.needs, request.sampling)
+    return Open(
+        request.sequence_id,
+        len(request.prompt_ids),
+        sequence.needs,
+        request.sampling,
+        ending_digest(request),
+    )
 
 
 def _close(sequence: Sequence, outputs: int) -> Close:

@@ -316,7 +316,7 @@ class Impostor:
 
 
 ROW = 48 * 4
-START = Batch(0, (Item(sid(0), 0, 2, True),), (Open(sid(0), 2, 8, SamplingSettings()),))
+START = Batch(0, (Item(sid(0), 0, 2, True),), (Open(sid(0), 2, 8, SamplingSettings(), bytes(32)),))
 HOSTILE: dict[str, tuple[bytes, bytes]] = {
     "not MessagePack": (b"\xc1", b""),
     "generation 2": (encode_step(2, START), bytes(2 * ROW)),
@@ -325,7 +325,7 @@ HOSTILE: dict[str, tuple[bytes, bytes]] = {
     "step 3 came": (encode_step(1, Batch(3)), b""),
     "not open": (encode_step(1, Batch(0, START.items)), bytes(2 * ROW)),
     "positions exceed": (
-        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, SamplingSettings()),))),
+        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, SamplingSettings(), bytes(32)),))),
         b"",
     ),
     "not finite": (encode_step(1, START), b"\xff" * (2 * ROW)),
