@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 import structlog
 
+from pipeline.dataplane import Recall
 from pipeline.engine.composition import conduct_of, load_engine_model
 from pipeline.engine.control.messages import (
     Bench,
@@ -82,6 +83,7 @@ class EngineService:
         self._emit = emit
         self._lock = threading.Lock()
         self._attempt = 0
+        self._recall = Recall()
         self._model: LoadedModel | None = None
         self._ring: RingThreads | None = None
         self._head: RingHead | None = None
@@ -167,8 +169,9 @@ class EngineService:
     def ring(self, body: JoinRing) -> Empty:
         """Leave the present ring and join another; returns once both edges are up.
 
-        Raises `EngineError`: not_loaded, bad_request for a cut that the slice does not fit, edge
-        where a neighbour does not come or a later request replaced this one.
+        Raises `EngineError`: not_loaded, bad_request for a cut that the slice does not fit,
+        upstream or downstream where there is no edge to that neighbour, edge where a later request
+        replaced this one.
         """
         attempt = self._end_ring()
         with self._lock:
@@ -179,7 +182,7 @@ class EngineService:
         check_join(body, model)
         edges = None
         if body.stages > 1:
-            edges = self._port.connect(body, model, wanted=lambda: attempt == self._attempt)
+            edges = self._port.connect(body, model, self._recall_of(attempt))
         try:
             with self._lock:
                 self._check_current(attempt)
@@ -235,9 +238,18 @@ class EngineService:
             self._attempt += 1
             attempt = self._attempt
             ring, self._ring = self._ring, None
+            self._recall.give()
+            self._recall = Recall()
         if ring is not None:
             ring.stop()
         return attempt
+
+    def _recall_of(self, attempt: int) -> Recall:
+        """What ends the waits of this attempt once a later one replaces it. Raises `EngineError`
+        where that has happened already."""
+        with self._lock:
+            self._check_current(attempt)
+            return self._recall
 
     def _check_current(self, attempt: int) -> None:
         if attempt != self._attempt:

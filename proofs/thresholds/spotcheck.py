@@ -19,11 +19,15 @@ or 1 where margin · gain >= power · loss: then no spot check deters, and every
 Rates are whole 65536ths. `check_rate` finds the least that holds by halving over whole numbers, so
 all who know the same figures come to the same rate, whatever their floating point does.
 
-**Which.** A sequence is chosen where a hash of the beacon, the bundle and the sequence's number
-lies below the rate. The beacon is the hash of the first block after `committed_at`, the block at
-which the workers had signed, so no worker could know the choice before, and anybody can repeat it.
-Whoever assembles the bundle names that block (at most `MAX_AGE` back) and could try other words of
-its own in the bundle, so this is no protection against a pool's owner that cheats.
+**Which.** A sequence is chosen where a hash of the beacon, the unit and the sequence's number lies
+below the rate. For the unit stands its id with the commitments to all stages' evidence
+(`proofs.evidence.bundle.UnitBundle.draw_id`) and nothing else: no signature, which its signer can
+make anew as often as it likes, and no word of whoever assembles the bundle. The beacon is the hash
+of block `committed_at` + `DRAW_DELAY`; at `committed_at` all workers had signed. One block more
+than the next is waited for, because a worker may see a block before the endpoint that names
+`committed_at` does. So no worker could know the choice when it committed itself, and anybody can
+repeat it. Whoever assembles the bundle names the block (at most `MAX_AGE` back), so this is no
+protection against a pool's owner that cheats.
 """
 
 from __future__ import annotations
@@ -39,8 +43,10 @@ ONE = 1 << 16
 """The rate that replays everything."""
 MAX_AGE = 8
 """Blocks that a bundle may lie between its commitment and a validator."""
+DRAW_DELAY = 2
+"""Blocks from the commitment to the one that decides."""
 MAX_COUNT = 1 << 16
-_DOMAIN = "spot-check/1"
+_DOMAIN = "spot-check/2"
 
 
 class SpotCheckError(ProofError):
@@ -123,19 +129,19 @@ def may_choose(committed_at: int, seen_at: int, max_age: int = MAX_AGE) -> bool:
     return committed_at > 0 and abs(seen_at - committed_at) <= max_age
 
 
-def chosen(beacon: bytes, bundle_id: bytes, count: int, rate: int) -> tuple[int, ...]:
+def chosen(beacon: bytes, draw_id: bytes, count: int, rate: int) -> tuple[int, ...]:
     """The numbers of the sequences to replay, of `count`; there may be none.
 
     Each is chosen by itself, with probability rate / 65536. Raises SpotCheckError.
     """
-    if len(beacon) != 32 or len(bundle_id) != 32:
-        raise SpotCheckError("a beacon and a bundle's id have 32 bytes")
+    if len(beacon) != 32 or len(draw_id) != 32:
+        raise SpotCheckError("a beacon and what it chooses from have 32 bytes")
     if not (0 <= count <= MAX_COUNT and 0 <= rate <= ONE):
         raise SpotCheckError(f"count {count} or rate {rate} is out of range")
-    return tuple(n for n in range(count) if _draw(beacon, bundle_id, n) < rate)
+    return tuple(n for n in range(count) if _draw(beacon, draw_id, n) < rate)
 
 
-def _draw(beacon: bytes, bundle_id: bytes, number: int) -> int:
+def _draw(beacon: bytes, draw_id: bytes, number: int) -> int:
     """A whole number of 0 to 65535."""
-    digest = tagged_hash(_DOMAIN, beacon + bundle_id + struct.pack(">I", number))
+    digest = tagged_hash(_DOMAIN, beacon + draw_id + struct.pack(">I", number))
     return int.from_bytes(digest[:2], "big")

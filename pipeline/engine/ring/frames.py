@@ -75,7 +75,13 @@ def encode_step(generation: int, batch: Batch) -> bytes:
             batch.step,
             [[c.sequence_id, c.outputs, c.last_token] for c in batch.closes],
             [
-                [o.sequence_id, o.prompt, o.capacity, list(o.sampling.model_dump().values())]
+                [
+                    o.sequence_id,
+                    o.prompt,
+                    o.capacity,
+                    list(o.sampling.model_dump().values()),
+                    o.ending,
+                ]
                 for o in batch.opens
             ],
             [[i.sequence_id, i.start, i.count, i.sample] for i in batch.items],
@@ -187,7 +193,7 @@ def _item(entry: object) -> Item:
 
 def _open(entry: object) -> Open:
     match entry:
-        case (sequence_id, prompt, capacity, tuple(sampling)):
+        case (sequence_id, prompt, capacity, tuple(sampling), bytes(ending)) if len(ending) == 32:
             pass
         case _:
             raise StageViolation("an open is malformed")
@@ -198,7 +204,9 @@ def _open(entry: object) -> Open:
         checked = SamplingSettings.model_validate(dict(zip(names, sampling, strict=True)))
     except ValidationError as exc:
         raise StageViolation("sampling parameters are out of range") from exc
-    return Open(_sequence_id(sequence_id), _number(prompt, 1), _number(capacity, 1), checked)
+    return Open(
+        _sequence_id(sequence_id), _number(prompt, 1), _number(capacity, 1), checked, ending
+    )
 
 
 def _close(entry: object) -> Close:

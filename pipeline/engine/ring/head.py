@@ -26,7 +26,6 @@ from pipeline.engine.control.messages import (
 )
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring.frames import decode_legs, decode_tokens, split_trail
-from pipeline.engine.ring.stop_strings import StopStringWatch
 from pipeline.engine.schedule.batch import Batch
 from pipeline.engine.schedule.events import (
     Abort,
@@ -42,6 +41,7 @@ from pipeline.engine.schedule.events import (
 )
 from pipeline.engine.schedule.pace import Forecast, Leg
 from pipeline.engine.schedule.scheduler import Scheduler
+from pipeline.models.stop_strings import StopStringWatch
 from pipeline.models.tokenizer import ChatTokenizer
 
 EmitEvent = Callable[[str, Message], None]
@@ -128,7 +128,7 @@ class RingHead:
             raise EngineError("bad_request", "more tokens were generated than max_tokens allows")
         if max((*request.prompt_ids, *spec.generated)) >= self._vocab:
             raise EngineError("bad_request", f"a token id is not below {self._vocab}")
-        return StopStringWatch(self._reader, spec)
+        return StopStringWatch(self._reader, request.stop, spec.generated)
 
     # --- the ring's side ----------------------------------------------------------------------
 

@@ -123,7 +123,7 @@ class Stage:
         self._collectors[opened.sequence_id] = Collector(
             opened.sequence_id,
             self._slice.hidden_size,
-            terms_digest(self._ring, opened.prompt, opened.sampling),
+            terms_digest(self._ring, opened.prompt, opened.sampling, opened.ending),
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
             prove=self._conduct.prove,

@@ -51,6 +51,7 @@ from pipeline.engine.schedule.events import (
 )
 from pipeline.engine.schedule.pace import Forecast, Pace, Pacing
 from pipeline.engine.schedule.sequence import DONE, Sequence, State
+from proofs.evidence.ring_terms import ending_digest
 
 MAX_FLIGHTS = 160
 """Batches in flight at most, whatever they are."""
@@ -392,7 +393,13 @@ class Scheduler:
 
 def _open(sequence: Sequence) -> Open:
     request = sequence.spec.request
-    return Open(request.sequence_id, len(request.prompt_ids), sequence.needs, request.sampling)
+    return Open(
+        request.sequence_id,
+        len(request.prompt_ids),
+        sequence.needs,
+        request.sampling,
+        ending_digest(request),
+    )
 
 
 def _close(sequence: Sequence, outputs: int) -> Close:

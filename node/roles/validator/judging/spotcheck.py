@@ -1,7 +1,7 @@
 """Which sequences of a bundle this validator replays (`proofs.thresholds.spotcheck`).
 
 The rate follows from what the chain says about the workers' pay and stake. It is rounded up to a
-power of two, so that validators agree although a stake may just have changed. The block after the
+power of two, so that validators agree although a stake may just have changed. A block after the
 bundle's commitment decides which sequences are chosen. Therefore all validators replay the same
 ones. What a validator knows of a worker itself can only make it replay everything, and it does so,
 too, whenever the commitment, the block or an answer of the chain is missing.
@@ -19,6 +19,7 @@ from node.roles.validator.judging.reputation import WorkerRecords
 from proofs.evidence.bundle import StageClaim, UnitBundle
 from proofs.thresholds.spotcheck import (
     DEFAULT_TERMS,
+    DRAW_DELAY,
     ONE,
     CheckTerms,
     check_rate,
@@ -67,14 +68,14 @@ class SequenceChooser:
             rate = await self._rate(bundle)
             if rate == ONE:
                 return everything
-            beacon = await self._blocks.wait_for(bundle.committed_at + 1)
+            beacon = await self._blocks.wait_for(bundle.committed_at + DRAW_DELAY)
         except ChainError as exc:
             self._log.warning("all is replayed: no chain", reason=str(exc))
             return everything
         if beacon is None:
             return everything
-        bundle_id = await trio.to_thread.run_sync(lambda: bundle.content_id)
-        picked = chosen(beacon, bundle_id, count, rate)
+        draw_id = await trio.to_thread.run_sync(lambda: bundle.draw_id)
+        picked = chosen(beacon, draw_id, count, rate)
         self._log.info(
             "sequences chosen",
             unit=bundle.unit_id.hex()[:12],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -226,7 +227,7 @@ def test_rings_that_cannot_work(tmp_path: Path, model: PreparedModel) -> None:
         with pytest.raises(EngineError, match="cannot be stage 1 of 2"):
             ring.services[0].ring(requests[1])
         with pytest.raises(EngineError, match="needs both neighbours"):
-            ring.services[0].ring(requests[0].model_copy(update={"downstream": None}))
+            ring.services[0].ring(requests[0].model_copy(update={"downstream": ()}))
 
 
 def test_a_newer_ring_request_gets_rid_of_one_that_waits(
@@ -255,7 +256,32 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
         assert ring.up(generation=2) == [None] * 3
         waiting.join(60)
         assert [error.code for error in errors] == ["edge"]
+        assert "nobody wants this edge any more" in errors[0].message
         assert len(ring.run(specs())) == len(PROMPTS)
+
+
+def test_an_edge_that_does_not_come_up_is_named(tmp_path: Path, model: PreparedModel) -> None:
+    """Somebody else answers where the downstream stage should be, and there is no other way."""
+    with local_ring(2, tmp_path) as ring, socket.create_server(("127.0.0.1", 0)) as other:
+        ring.load(model)
+        request = ring_requests(ring.listening, model, 1, 1, 64)[0]
+        (way,) = request.downstream
+        elsewhere = way.model_copy(update={"port": other.getsockname()[1]})
+
+        def answer() -> None:
+            sock, _ = other.accept()
+            with sock:
+                sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(EngineError, match="TLS handshake failed") as caught:
+            ring.services[0].ring(request.model_copy(update={"downstream": (elsewhere,)}))
+        assert caught.value.code == "downstream"
+        answering.join(60)
+        several = (way, way.model_copy(update={"fingerprint": bytes(32)}))
+        with pytest.raises(EngineError, match="one certificate"):
+            ring.services[0].ring(request.model_copy(update={"downstream": several}))
 
 
 class Impostor:
@@ -292,7 +318,7 @@ class Impostor:
 
 ROW = 48 * 4
 LEG = encode_legs([Leg(0.0, 0.01)])
-START = Batch(0, (Item(sid(0), 0, 2, True),), (Open(sid(0), 2, 8, SamplingSettings()),))
+START = Batch(0, (Item(sid(0), 0, 2, True),), (Open(sid(0), 2, 8, SamplingSettings(), bytes(32)),))
 HOSTILE: dict[str, tuple[bytes, bytes]] = {
     "not MessagePack": (b"\xc1" + LEG, b""),
     "shorter than what": (b"\xc1", b""),
@@ -302,7 +328,8 @@ HOSTILE: dict[str, tuple[bytes, bytes]] = {
     "step 3 came": (encode_step(1, Batch(3)) + LEG, b""),
     "not open": (encode_step(1, Batch(0, START.items)) + LEG, bytes(2 * ROW)),
     "positions exceed": (
-        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, SamplingSettings()),))) + LEG,
+        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, SamplingSettings(), bytes(32)),)))
+        + LEG,
         b"",
     ),
     "not finite": (encode_step(1, START) + LEG, b"\xff" * (2 * ROW)),

@@ -13,7 +13,7 @@ A, B = b"a" * 16, b"b" * 16
 
 
 def opened(sequence_id: bytes, prompt: int = 3, capacity: int = 8) -> Open:
-    return Open(sequence_id, prompt, capacity, SamplingSettings())
+    return Open(sequence_id, prompt, capacity, SamplingSettings(), bytes(32))
 
 
 def table_with(*batches: Batch) -> SequenceTable:

@@ -24,7 +24,7 @@ from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.builtin import FP32
 from proofs.thresholds.drift import DriftState, DriftTest
 from proofs.thresholds.profiles import Profile, QuantileTable
-from proofs.thresholds.spotcheck import DEFAULT_TERMS, MAX_AGE, ONE, chosen
+from proofs.thresholds.spotcheck import DEFAULT_TERMS, DRAW_DELAY, MAX_AGE, ONE, chosen
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import Verdict
@@ -97,7 +97,7 @@ async def test_validators_choose_alike_and_as_anybody_can_repeat(
         )
         for n in range(3)
     }
-    assert found == {chosen(block_hash(HEAD + 1), made.content_id, SIZE, ONE // 16)}
+    assert found == {chosen(block_hash(HEAD + DRAW_DELAY), made.draw_id, SIZE, ONE // 16)}
     assert 0 < len(found.pop()) < SIZE // 4
 
 
@@ -130,7 +130,7 @@ async def test_an_operators_rate_replaces_the_computed_one(
     chain, made = Chain(HEAD, 2.0, trio.current_time()), unit()
     assert await choose(tmp_path / "a", chain, made, check_rate=0.0) == ()
     half = await choose(tmp_path / "b", chain, made, check_rate=0.5)
-    assert half == chosen(block_hash(HEAD + 1), made.content_id, SIZE, ONE // 2)
+    assert half == chosen(block_hash(HEAD + DRAW_DELAY), made.draw_id, SIZE, ONE // 2)
     assert await choose(tmp_path / "c", chain, made, check_rate=0.0, units=3) == EVERYTHING
 
 
