@@ -121,7 +121,8 @@ class JoinRing(Message):
 
     With `stages` == 1 there are no edges. `downstream` are the ways to the one listener, the best
     first. Answered when both edges are up. `micro_batches` is how many batches stage 0 keeps in
-    flight, 0 as many as its measurements say. `boundaries[s]` is the layer after which stage s ends.
+    flight, 0 as many as its measurements say. `boundaries[s]` is the layer after which stage s
+    ends.
     """
 
     group_id: Id32
