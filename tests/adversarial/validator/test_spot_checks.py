@@ -21,6 +21,7 @@ def units(scenario: Any, first: int, count: int, committed_at: int = COMMITTED) 
 async def test_established_workers_are_checked_now_and_then(scenario) -> None:
     async with scenario() as c:
         c.ledger.head, c.ledger.conviction_loss = HEAD, 10**30
+        c.ledger.price = 0  # who earns nothing is checked least
         first = units(c, 0, PROBATION)
         later = units(c, PROBATION, LATER)
         picked: list[UnitBundle] = []

@@ -139,11 +139,21 @@ async def test_less_stake_is_checked_more(
 ) -> None:
     chain, made, sizes = Chain(HEAD, 2.0, trio.current_time()), unit(), []
     pay = made.work(0) * chain.rate
-    for index, loss in enumerate((1000 * pay, 3 * pay // 2, 5 * pay // 4, pay)):
+    for index, loss in enumerate((1000 * pay, 2 * pay, pay * 9 // 10, pay // 2)):
         chain.loss = loss
         sizes.append(len(await choose(tmp_path / str(index), chain, made)))
     assert sizes == sorted(sizes)
     assert sizes[-1] == SIZE
+
+
+async def test_nodes_that_share_a_stake_are_checked_more(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    chain, made = Chain(HEAD, 2.0, trio.current_time()), unit()
+    chain.loss = 4 * made.work(0) * chain.rate
+    assert len(await choose(tmp_path / "one", chain, made)) < SIZE
+    chain.fleet = 20
+    assert await choose(tmp_path / "many", chain, made) == EVERYTHING
 
 
 def test_rates_are_coarse() -> None:
