@@ -17,7 +17,7 @@ from pipeline.models.slice import ModelSlice
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.kernel_class import library_class
 from pipeline.runner.packing import can_pack, pack_linears
-from pipeline.runner.pool import SpanPool
+from pipeline.runner.pool import Move, Span, SpanPool
 from pipeline.runner.probe import make_stores
 from pipeline.runner.step import Piece, Step
 
@@ -75,15 +75,28 @@ class StageRunner:
             KvExhausted: fewer are free; nothing has changed.
             RunnerError: it is open already.
         """
-        moves = self._pool.open(sequence, capacity)
+        self._arrange(self._pool.open(sequence, capacity), self._pool[sequence])
+
+    @torch.inference_mode()
+    def grow(self, sequence: bytes, capacity: int) -> None:
+        """Give an open sequence room for `capacity` positions; what it has cached stays.
+
+        Raises:
+            KvExhausted: the difference is not free; nothing has changed.
+            UnknownSequence: it is not open.
+        """
+        moves = self._pool.grow(sequence, capacity)
         span = self._pool[sequence]
+        self._arrange(moves, Span(span.offset + span.filled, span.capacity - span.filled))
+
+    def _arrange(self, moves: Sequence[Move], fresh: Span) -> None:
         for store in self._stores:
             for tensor in (store.keys, store.values):
                 for move in moves:
                     kept = tensor[move.source : move.source + move.count].clone()
                     tensor[move.target : move.target + move.count] = kept
                 # Padding is read, though masked: what another sequence left could be NaN.
-                tensor[span.offset : span.offset + capacity].zero_()
+                tensor[fresh.offset : fresh.offset + fresh.capacity].zero_()
 
     def close(self, sequence: bytes) -> None:
         """Give the sequence's cache back.
