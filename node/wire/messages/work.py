@@ -18,12 +18,14 @@ class Ping(Body):
 
 class Pong(Body):
     """A worker's load: `generation` is that of its stage (0 without one), `running` the sequences
-    in its engine, `rss` the engine's resident memory in bytes. Both are 0 while it is down."""
+    in its engine, `rss` the engine's resident memory in bytes. Both are 0 while it is down. `busy`
+    says why its ring should get no new units for now, "" where it may."""
 
     engine_up: bool
     generation: U64
     running: U64
     rss: U64
+    busy: Annotated[str, Field(max_length=500)] = ""
 
 
 class Invite(Body):

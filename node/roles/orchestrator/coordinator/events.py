@@ -97,10 +97,12 @@ class PeerDeclined:
 
 @dataclass(frozen=True)
 class PeerPinged:
-    """One ping of a worker; `ok` is whether it answered in time."""
+    """One ping of a worker; `ok` is whether it answered in time, `busy` why it says that its ring
+    should get no new units, "" where it may."""
 
     peer_id: str
     ok: bool
+    busy: str = ""
 
 
 @dataclass(frozen=True)

@@ -229,8 +229,15 @@ class Reconciler:
         """Queued units fill running groups' windows, as long as there is room for more work."""
         tables, commands = self._tables, list[Command]()
         chosen: list[tuple[Unit, Group]] = []
-        load = {group_id: tables.units.load.get(group_id, 0) for group_id in self._running}
-        room = tables.limits.units_at_work - tables.units.count(*AT_WORK, UnitState.VERIFYING)
+        load = {
+            group_id: tables.units.load.get(group_id, 0)
+            for group_id, group in self._running.items()
+            if not any(tables.members[peer_id].busy for peer_id in group.peers)
+        }
+        room = min(
+            tables.limits.units_at_work - tables.units.count(*AT_WORK, UnitState.VERIFYING),
+            tables.policy.units_unjudged - tables.units.count(*TO_JUDGE),
+        )
         full = tables.policy.sequences_in_flight
         for unit in tables.units.queued() if load else ():
             if unit.job_id in tables.queue.cancelled:

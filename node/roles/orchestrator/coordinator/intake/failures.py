@@ -18,7 +18,7 @@ A unit never runs twice in one generation: what it left there could be taken for
 
 from __future__ import annotations
 
-from node.roles.orchestrator.coordinator.commands import Command, ForgetUnit, RecordUnit
+from node.roles.orchestrator.coordinator.commands import Command, RecordUnit
 from node.roles.orchestrator.coordinator.events import UnitRefused, UnitsFailed
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.pool import PoolTables
@@ -77,5 +77,4 @@ class FailureEvents:
 
     def _over(self, before: Unit, after: Unit) -> list[Command]:
         self._tables.units[after.unit_id] = after
-        ids = tuple(s.sequence_id for s in before.sequences)
-        return [ForgetUnit(before.generation, ids), RecordUnit(after)]
+        return [self._tables.forget(before), RecordUnit(after)]
