@@ -68,8 +68,8 @@ class Coordinator:
 
     def undo(self) -> None:
         """Forget what was decided since the last `publish`: it could not be carried out. Workers,
-        groups, units and validators are again as they are shown. What the accounts of blame have
-        noted stays; an event that comes once more weighs twice."""
+        groups, units and validators are again as they are shown. What the accounts of blame and of
+        pairs have noted stays; an event that comes once more weighs twice."""
         self.pool.revert()
         self._reconciler.look_again()
         self._tables.notes.undone(self._tables.units)

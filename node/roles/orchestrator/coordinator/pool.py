@@ -21,6 +21,7 @@ from node.roles.orchestrator.coordinator.notes import Notes
 from node.roles.orchestrator.coordinator.queue import QueueMark
 from node.roles.orchestrator.coordinator.rebuilds import RebuildBudget
 from node.roles.orchestrator.coordinator.tables import Tracked, UnitTable
+from node.roles.orchestrator.coordinator.unconnected import Unconnected
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from p2p.admission.standing import Standing
 from pipeline.planner import Candidate, CannotPlan, GroupPlan
@@ -126,6 +127,7 @@ class PoolTables:
         self.first_usable: float | None = None
         self.generation = 0
         self.blame = BlameAccount()
+        self.unconnected = Unconnected()
         self.rebuilds = RebuildBudget(policy.attempts - 1)
         self.lapses = Lapses()
         self.inviting = Inviting(self.members, self.lapses, limits.invites, limits.idle, draw)
@@ -260,7 +262,8 @@ class PoolTables:
     ) -> GroupPlan | None:
         """A group over these workers. Where there is a plan without them, it goes without newcomers
         from where others came to nothing, and without those whom the blame account would have
-        apart. None where there is no plan; `unplannable` then says why."""
+        apart. Two who did not connect are never neighbours. None where there is no plan;
+        `unplannable` then says why."""
         doubted = self._doubted(now)
         ranks = {m.peer_id: self._rank(m, doubted, now) for m in members}
         for worst in sorted(set(ranks.values())):
@@ -301,9 +304,30 @@ class PoolTables:
         out = self.blame.apart((m.peer_id for m in members), now)[:SEPARATED]
         for count in dict.fromkeys((len(out), 1, 0)):
             kept = [m for m in members if m.peer_id not in out[:count]]
-            plan = self._plan(kept, previous)
+            plan = self._plan_connected(kept, previous, now, SEPARATED)
             if plan is not None:
                 return plan
+        return None
+
+    def _plan_connected(
+        self, members: Sequence[Member], previous: GroupPlan | None, now: float, more: int
+    ) -> GroupPlan | None:
+        """A plan in which all neighbours may connect, without at most `more` workers. Of two who
+        did not, the later one in the ring stays out, else the other."""
+        plan = self._plan(members, previous)
+        apart = None if plan is None else self.unconnected.within(_ring(plan), now)
+        if apart is None:
+            return plan
+        for out in reversed(apart) if more else ():
+            kept = [m for m in members if m.peer_id != out]
+            found = self._plan_connected(kept, previous, now, more - 1)
+            if found is not None:
+                return found
+        self.unplannable = (
+            f"{apart[0]} and {apart[1]} do not connect to one another "
+            f"({self.unconnected.reason(apart)}), and without one of them there is no plan: add a "
+            "worker, or open their data ports to one another"
+        )
         return None
 
     def _plan(self, members: Sequence[Member], previous: GroupPlan | None) -> GroupPlan | None:
@@ -320,6 +344,10 @@ def _candidates(members: Iterable[Member]) -> list[Candidate]:
     return [
         Candidate(m.peer_id, m.memory_bytes, m.layer_seconds, m.location, m.region) for m in members
     ]
+
+
+def _ring(plan: GroupPlan) -> tuple[str, ...]:
+    return tuple(stage.peer_id for stage in plan.stages)
 
 
 def plan_of(unit: Unit, groups: Mapping[bytes, Group]) -> GroupPlan | None:
