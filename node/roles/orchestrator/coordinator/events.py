@@ -69,6 +69,23 @@ class PeerValidates:
 
 
 @dataclass(frozen=True)
+class PeerAppeared:
+    """A validator gave a sign of life: it has connected, maybe after a restart, or else it is
+    connected and has renewed its record."""
+
+    peer_id: str
+    connected: bool
+
+
+@dataclass(frozen=True)
+class BundleMissed:
+    """A validator could not be given a unit's bundle: it was not reached, or does not serve yet."""
+
+    unit_id: bytes
+    validator: str
+
+
+@dataclass(frozen=True)
 class ChainQuorum:
     """The stake of all validators (wei), and the share of it that decides (basis points)."""
 
@@ -251,5 +268,5 @@ WorkEvent = (
     | UnitsFailed
     | BundleMade
 )
-VerdictEvent = PeerValidates | ChainQuorum | PeerVerdict | Tick
+VerdictEvent = PeerValidates | PeerAppeared | BundleMissed | ChainQuorum | PeerVerdict | Tick
 Event = WorkerEvent | WorkEvent | VerdictEvent | Restored
