@@ -88,7 +88,7 @@ class Method(Generic[Q, A]):
 PING = Method("ping", Ping, Pong, timeout=5.0, max_request=1024)
 INVITE = Method("invite", Invite, Joined, timeout=120.0, max_request=4096)
 LOAD = Method("load", LoadStage, StageLoaded, timeout=300.0)
-RING = Method("ring", StageRef, Done, timeout=60.0, max_request=4096)
+RING = Method("ring", StageRef, Done, timeout=120.0, max_request=4096)
 EDGE = Method("edge", EdgeRequest, EdgeAnswer, timeout=15.0, max_request=4096)
 ASSIGN = Method("assign", Assign, Done, timeout=15.0, max_request=MAX_BUNDLE)
 PROGRESS = Method("progress", Progress, Done, timeout=15.0, max_request=MAX_REPORT)

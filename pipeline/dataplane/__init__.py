@@ -24,8 +24,11 @@ from pipeline.dataplane.handshake import HelloCheck
 from pipeline.dataplane.identity import Identity, fingerprint_of
 from pipeline.dataplane.link import Timing
 from pipeline.dataplane.listener import Listener
+from pipeline.dataplane.recall import Recall
+from pipeline.dataplane.ways import DialTiming
 
 __all__ = [
+    "DialTiming",
     "Edge",
     "EdgeBroken",
     "EdgeClosed",
@@ -41,6 +44,7 @@ __all__ = [
     "Identity",
     "ListenFailed",
     "Listener",
+    "Recall",
     "Timing",
     "dial",
     "fingerprint_of",

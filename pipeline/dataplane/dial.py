@@ -2,8 +2,8 @@
 
 The two ends of an edge are told of one another at about the same time, so the listener may not yet
 expect the dialler, may still wait for an older generation of the group, or may not be up at all.
-Until the deadline the dialler therefore tries again after a short, growing delay. A listener that
-shows another certificate or speaks the protocol wrongly is not tried again.
+Until the deadline the dialler therefore tries again after a short, growing delay, by every way that
+there is to the neighbour (`ways`).
 """
 
 from __future__ import annotations
@@ -11,19 +11,24 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.dataplane.edge import Edge
-from pipeline.dataplane.errors import EdgeBroken, EdgeMisuse, EdgeRefused, EdgeTimeout
+from pipeline.dataplane.errors import (
+    EdgeBroken,
+    EdgeClosed,
+    EdgeMisuse,
+    EdgeRefused,
+    EdgeTimeout,
+    EdgeViolation,
+)
 from pipeline.dataplane.frames import MAX_HELLO, EdgeLimits
 from pipeline.dataplane.handshake import dialled
 from pipeline.dataplane.identity import FINGERPRINT_SIZE, Identity
 from pipeline.dataplane.link import Timing
-
-FIRST_DELAY = 0.02
-MAX_DELAY = 0.5
-ATTEMPT = 10.0
-"""Seconds for one attempt, so that one black hole does not use up the whole deadline."""
+from pipeline.dataplane.recall import Recall
+from pipeline.dataplane.ways import DialTiming, Ways
 
 
 @dataclass(frozen=True)
@@ -53,32 +58,38 @@ class Endpoint:
 
 def dial(
     identity: Identity,
-    endpoint: Endpoint,
+    endpoints: Endpoint | Sequence[Endpoint],
     peer_fingerprint: bytes,
     hello: bytes,
     deadline: float,
     *,
     limits: EdgeLimits | None = None,
     timing: Timing | None = None,
+    trying: DialTiming | None = None,
+    recall: Recall | None = None,
 ) -> Edge:
     """Connect to the listener whose certificate hashes to `peer_fingerprint` (32 bytes).
 
-    `hello` (at most 4 KiB) is judged by the listener's `HelloCheck`; `limits` are what this side
-    accepts. Blocks until `deadline` (time.monotonic seconds) at most, then raises what the last
-    attempt met: EdgeBroken, EdgeRefused or EdgeTimeout. Raises EdgeViolation at once for a listener
-    that is not who it should be, EdgeMisuse for arguments that can never work.
+    `endpoints` are the ways to it, the best first. `hello` (at most 4 KiB) is judged by the
+    listener's `HelloCheck`; `limits` are what this side accepts. Blocks until `deadline`
+    (time.monotonic seconds) at most, then raises what the last attempt met: EdgeBroken, EdgeRefused
+    or EdgeTimeout. Raises EdgeViolation once every way has led to somebody else, EdgeClosed between
+    two attempts once `recall` is given, EdgeMisuse for arguments that can never work.
     """
+    there = (endpoints,) if isinstance(endpoints, Endpoint) else tuple(endpoints)
     if len(peer_fingerprint) != FINGERPRINT_SIZE:
         raise EdgeMisuse(f"fingerprint of {len(peer_fingerprint)} bytes; expected 32")
     if len(hello) > MAX_HELLO:
         raise EdgeMisuse(f"hello text of {len(hello)} bytes; at most {MAX_HELLO}")
-    delay = FIRST_DELAY
+    if not there:
+        raise EdgeMisuse("no way to the listener is known")
+    wanted = recall or Recall()
+    ways = Ways(len(there), deadline, trying or DialTiming())
     while True:
-        until = min(deadline, time.monotonic() + ATTEMPT)
+        way, until = ways.next(time.monotonic())
         try:
-            sock = _connect(endpoint, until)
             return dialled(
-                sock,
+                _connect(there[way], until),
                 identity,
                 peer_fingerprint,
                 hello,
@@ -86,11 +97,10 @@ def dial(
                 timing or Timing(),
                 until,
             )
-        except (EdgeBroken, EdgeRefused, EdgeTimeout):
-            if time.monotonic() + delay >= deadline:
-                raise
-        time.sleep(delay)
-        delay = min(2 * delay, MAX_DELAY)
+        except (EdgeBroken, EdgeRefused, EdgeTimeout, EdgeViolation) as error:
+            pause = ways.failed(error, time.monotonic())
+        if wanted.wait(pause):
+            raise EdgeClosed("nobody wants this edge any more")
 
 
 def _connect(endpoint: Endpoint, deadline: float) -> socket.socket:

@@ -6,13 +6,15 @@ only root, compares bytes, reads HELLO and lets its user judge the text. It answ
 own limits and text, or REFUSE with a reason.
 
 Every step runs under one deadline (time.monotonic seconds) and reads a bounded number of bytes. A
-socket given to these functions is theirs: it ends in the Edge or closed.
+socket given to these functions is theirs: it ends in the Edge or closed. Both ends measure a round
+trip on the way, from which follows how long the edge may be silent.
 """
 
 from __future__ import annotations
 
 import hmac
 import socket
+import time
 from collections.abc import Callable
 
 from pipeline.dataplane.channel import Channel, tune
@@ -59,8 +61,10 @@ def dialled(
         certificate = channel.handshake(deadline)
         if not hmac.compare_digest(fingerprint_of(certificate), peer_fingerprint):
             raise EdgeViolation("the listener's certificate is not the one agreed on")
+        said = time.monotonic()
         channel.write_all(encode_hello(Kind.HELLO, Hello(limits, hello)), deadline)
         kind, body = _read_opening(channel, deadline)
+        round_trip = time.monotonic() - said
         if kind is Kind.REFUSE:
             raise EdgeRefused(body.decode(errors="replace"))
         if kind is not Kind.WELCOME:
@@ -69,7 +73,7 @@ def dialled(
     except BaseException:
         channel.close()
         raise
-    return Edge(channel, limits, welcome, peer_fingerprint, timing)
+    return Edge(channel, limits, welcome, peer_fingerprint, timing.over(round_trip))
 
 
 def accepted(
@@ -90,7 +94,10 @@ def accepted(
         raise EdgeBroken(f"connection unusable: {exc}") from exc
     channel = Channel(sock, context, server=True)
     try:
-        if not hmac.compare_digest(channel.handshake(deadline), peer_certificate):
+        began = time.monotonic()
+        certificate = channel.handshake(deadline)
+        round_trip = time.monotonic() - began  # the dialler has said its part of TLS already
+        if not hmac.compare_digest(certificate, peer_certificate):
             raise EdgeViolation("the dialler's certificate is not the one in its preamble")
         kind, body = _read_opening(channel, deadline)
         if kind is not Kind.HELLO:
@@ -105,7 +112,8 @@ def accepted(
     except BaseException:
         channel.close()
         raise
-    return Edge(channel, limits, hello, fingerprint_of(peer_certificate), timing)
+    expected = fingerprint_of(peer_certificate)
+    return Edge(channel, limits, hello, expected, timing.over(round_trip))
 
 
 def _read_opening(channel: Channel, deadline: float) -> tuple[Kind, bytes]:

@@ -11,14 +11,15 @@ violation. The receiver therefore always has a free buffer for a legal frame, it
 for the consumer, and heartbeats pass however slow the consumer is.
 
 Liveness: whoever has written nothing for `heartbeat` seconds sends BEAT; whoever has read nothing
-for `dead_after` seconds calls the peer dead. Any byte counts as life.
+for `dead_after` seconds calls the peer dead. Any byte counts as life. Over a distance the peer is
+given longer (`Timing.over`).
 
 A BYE ends both directions; DATA frames that arrived before it are still delivered.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from pipeline.dataplane.errors import (
@@ -51,10 +52,22 @@ LEGAL: dict[State, frozenset[State]] = {
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds: send a BEAT after `heartbeat` without a write, give up after `dead_after` silent."""
+    """Seconds: send a BEAT after `heartbeat` without a write, give up after `dead_after` silent.
+
+    Where a packet is lost, all that follows waits until it is sent again, after about two round
+    trips the first time and twice as long each time after (RFC 6298). So over a distance silence
+    means less: `over` allows `per_trip` round trips more, five losses in a row, up to `longest`.
+    """
 
     heartbeat: float = 1.0
     dead_after: float = 5.0
+    per_trip: float = 25.0
+    longest: float = 30.0
+
+    def over(self, round_trip: float) -> Timing:
+        """These, for an edge on which a round trip took so many seconds."""
+        patient = min(self.dead_after + self.per_trip * round_trip, self.longest)
+        return replace(self, dead_after=max(self.dead_after, patient))
 
 
 # --- events -----------------------------------------------------------------------------------

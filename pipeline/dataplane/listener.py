@@ -36,6 +36,7 @@ from pipeline.dataplane.frames import EdgeLimits, preamble_certificate, preamble
 from pipeline.dataplane.handshake import HelloCheck, accepted
 from pipeline.dataplane.identity import Identity, fingerprint_of
 from pipeline.dataplane.link import Timing
+from pipeline.dataplane.recall import Recall
 
 
 @dataclass(frozen=True)
@@ -44,13 +45,15 @@ class ListenerLimits:
 
     Attributes:
         max_strangers: unfinished connections at once, and as many finished ones nobody waits for.
-        preamble_seconds: for a connection's preamble, and then for somebody to accept it.
-        handshake_seconds: for the TLS handshake.
+        preamble_seconds: for a connection's preamble.
+        parked_seconds: for somebody to accept it then; its dialler waits no longer than that.
+        handshake_seconds: for TLS and the exchange of hellos, two round trips (`ways`).
     """
 
     max_strangers: int = 64
     preamble_seconds: float = 5.0
-    handshake_seconds: float = 5.0
+    parked_seconds: float = 10.0
+    handshake_seconds: float = 10.0
 
 
 @dataclass
@@ -115,22 +118,25 @@ class Listener:
         *,
         limits: EdgeLimits | None = None,
         timing: Timing | None = None,
+        recall: Recall | None = None,
     ) -> Edge:
         """Wait for the peer whose certificate hashes to `peer_fingerprint`, and for nobody else.
 
         `hello_check` gets the peer's hello text and returns the answer's text, or raises
         EdgeRefused: the peer is told, and the wait goes on. Raises EdgeTimeout at `deadline`
-        (time.monotonic seconds), EdgeClosed when the listener is closed or a later call waits for
-        the same peer.
+        (time.monotonic seconds), EdgeClosed when the listener is closed, a later call waits for
+        the same peer, or `recall` is given while nobody is here.
         """
         ticket = object()
         failure = ""
+        recall = recall or Recall()
+        recall.wake(self._changed)
         with self._changed:
             self._waiting[peer_fingerprint] = ticket
             self._changed.notify_all()
         try:
             while True:
-                caller = self._take(peer_fingerprint, ticket, deadline, failure)
+                caller = self._take(peer_fingerprint, ticket, deadline, failure, recall)
                 try:
                     return accepted(
                         caller.sock,
@@ -141,9 +147,12 @@ class Listener:
                         timing or Timing(),
                         min(deadline, time.monotonic() + self._limits.handshake_seconds),
                     )
-                except (EdgeBroken, EdgeViolation, EdgeRefused, EdgeTimeout) as error:
+                except (EdgeViolation, EdgeRefused) as error:
                     failure = f"; the last attempt: {error.reason}"
+                except (EdgeBroken, EdgeTimeout) as error:  # says less than a refusal before it
+                    failure = failure or f"; the last attempt: {error.reason}"
         finally:
+            recall.leave(self._changed)
             with self._lock:
                 if self._waiting.get(peer_fingerprint) is ticket:
                     del self._waiting[peer_fingerprint]
@@ -165,7 +174,9 @@ class Listener:
         if self.unix_path:
             Path(self.unix_path).unlink(missing_ok=True)
 
-    def _take(self, fingerprint: bytes, ticket: object, deadline: float, failure: str) -> _Caller:
+    def _take(
+        self, fingerprint: bytes, ticket: object, deadline: float, failure: str, recall: Recall
+    ) -> _Caller:
         with self._changed:
             while True:
                 if self._closed:
@@ -175,6 +186,8 @@ class Listener:
                 caller = self._parked.pop(fingerprint, None)
                 if caller is not None:
                     return caller
+                if recall.given:
+                    raise EdgeClosed(f"nobody wants this edge any more{failure}")
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise EdgeTimeout(f"the peer did not connect before the deadline{failure}")
@@ -234,6 +247,7 @@ class Listener:
             unexpected = [key for key in self._parked if key not in self._waiting]
             if len(unexpected) >= self._limits.max_strangers:
                 self._parked.pop(unexpected[0]).sock.close()
+            caller.until = time.monotonic() + self._limits.parked_seconds
             self._parked[fingerprint] = caller
             self._changed.notify_all()
 

@@ -7,9 +7,8 @@ is one listener at a time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
-from pipeline.dataplane import Identity, Listener, ListenFailed
+from pipeline.dataplane import Identity, Listener, ListenFailed, Recall
 from pipeline.engine.control.messages import JoinRing, Listen, Listening
 from pipeline.engine.errors import EngineError
 from pipeline.engine.loading import LoadedModel
@@ -55,17 +54,15 @@ class DataPort:
                 unix_path=self._listener.unix_path,
             )
 
-    def connect(self, body: JoinRing, model: LoadedModel, wanted: Callable[[], bool]) -> Edges:
-        """Both edges of a ring of several stages; waits for the neighbours as long as `wanted`.
+    def connect(self, body: JoinRing, model: LoadedModel, recall: Recall) -> Edges:
+        """Both edges of a ring of several stages; waits for the neighbours until `recall` is given.
 
         Raises `EngineError`: bad_request before `listen`, edge where a neighbour does not come.
         """
         if self._identity is None or self._listener is None:
             raise EngineError("bad_request", "listen before joining a ring of several stages")
         own, upstream = hellos(body, model)
-        return connect(
-            body, self._identity, self._listener, own, upstream, model.row_bytes, wanted=wanted
-        )
+        return connect(body, self._identity, self._listener, own, upstream, model.row_bytes, recall)
 
     def close(self) -> None:
         """Stop listening, so that nobody waits for an engine that is going."""

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import psutil
 import structlog
 
+from pipeline.dataplane import Recall
 from pipeline.engine.composition import conduct_of, load_engine_model
 from pipeline.engine.control.messages import (
     Bench,
@@ -82,6 +83,7 @@ class EngineService:
         self._emit = emit
         self._lock = threading.Lock()
         self._attempt = 0
+        self._recall = Recall()
         self._model: LoadedModel | None = None
         self._ring: RingThreads | None = None
         self._head: RingHead | None = None
@@ -179,7 +181,7 @@ class EngineService:
         check_join(body, model)
         edges = None
         if body.stages > 1:
-            edges = self._port.connect(body, model, wanted=lambda: attempt == self._attempt)
+            edges = self._port.connect(body, model, self._recall_of(attempt))
         try:
             with self._lock:
                 self._check_current(attempt)
@@ -234,9 +236,18 @@ class EngineService:
             self._attempt += 1
             attempt = self._attempt
             ring, self._ring = self._ring, None
+            self._recall.give()
+            self._recall = Recall()
         if ring is not None:
             ring.stop()
         return attempt
+
+    def _recall_of(self, attempt: int) -> Recall:
+        """What ends the waits of this attempt once a later one replaces it. Raises `EngineError`
+        where that has happened already."""
+        with self._lock:
+            self._check_current(attempt)
+            return self._recall
 
     def _check_current(self, attempt: int) -> None:
         if attempt != self._attempt:

@@ -10,12 +10,14 @@ over what top-k kept, reach `top_p`. At T = 0 the scores are the logits: greedy 
 limit, and ties go to the lower id.
 
 Noise is the cost of sampling from a large vocabulary; `proofs.sampling.gumbel_max` finds the winner
-without drawing all of it exactly. The filters are exact, not approximations.
+without drawing all of it exactly. The filters are exact, not approximations, but they look closely
+at few tokens: `proofs.sampling.filters`. The noise of a batch's short lists is drawn at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -23,12 +25,17 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.errors import ProofError
+from proofs.sampling.filters import largest, nucleus
 from proofs.sampling.gumbel_max import winner
+from proofs.sampling.noise import bits_at, gumbel_of
 from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.temperature import MIN_TEMPERATURE
 
 Logits: TypeAlias = npt.NDArray[np.float32]
 TokenIds: TypeAlias = npt.NDArray[np.int64]
+
+SHORT = 1024
+"""Supports up to this size are scored whole."""
 
 
 class SamplingError(ProofError):
@@ -47,21 +54,13 @@ def support(logits: Logits, temperature: float, top_k: int = 0, top_p: float = 1
         return np.array([np.argmax(values)], dtype=np.int64)
     ids = _every(values.size)
     if top_k and top_k < values.size:
-        cutoff = np.partition(values, values.size - top_k)[values.size - top_k]
-        ids = np.flatnonzero(values >= cutoff)
-        ids = ids[_by_logit(values[ids])][:top_k]
+        ids = largest(values, top_k)
         values = values[ids]
     if not values.min() > -np.inf:
         finite = values > -np.inf
         ids, values = ids[finite], values[finite]
     if top_p < 1.0:
-        weights = np.exp((values.astype(np.float64) - float(values.max())) / temperature)
-        total = float(weights.sum())
-        # Tokens below this weight hold less than (1 - top_p) together: no sort needs them.
-        kept = np.flatnonzero(weights >= (1.0 - top_p) * total / ids.size)
-        kept = kept[_by_logit(values[kept])]
-        cumulative = np.cumsum(weights[kept])
-        ids = ids[kept[: int(np.searchsorted(cumulative, top_p * total)) + 1]]
+        ids = ids[nucleus(values, temperature, top_p)]
     filtered = top_k > 0 or top_p < 1.0
     return np.sort(ids).astype(np.int64, copy=False) if filtered else ids
 
@@ -93,12 +92,63 @@ def choose_batch(
         raise SamplingError(
             f"logits {rows.shape}, {len(samplings)} settings and {len(positions)} positions differ"
         )
-    return [
-        choose(
-            row, sampling.temperature, sampling.top_k, sampling.top_p, sampling.noise_key, position
-        )
-        for row, sampling, position in zip(rows, samplings, positions, strict=True)
-    ]
+    return [pick.token for pick in _pick(rows, samplings, positions)]
+
+
+@dataclass(slots=True)
+class _Pick:
+    """A row's support [n], and its token once it is known."""
+
+    row: Logits
+    ids: TokenIds
+    sampling: SamplingSettings
+    position: int
+    token: int = -1
+
+    @property
+    def listed(self) -> TokenIds:
+        """The ids whose noise is drawn together with that of other rows: all of a short support,
+        of a long one the first of the largest logits."""
+        if self.ids.size <= SHORT:
+            return self.ids
+        leader = int(np.argmax(self.values))
+        return self.ids[leader : leader + 1]
+
+    @property
+    def values(self) -> Logits:
+        """The support's logits [n]."""
+        return self.row if self.ids.size == self.row.size else self.row[self.ids]
+
+
+def _pick(
+    rows: Logits, samplings: Sequence[SamplingSettings], positions: Sequence[int]
+) -> list[_Pick]:
+    picks = []
+    for row, each, position in zip(rows, samplings, positions, strict=True):
+        ids = support(row, each.temperature, each.top_k, each.top_p)
+        picks.append(_Pick(row, ids, each, position))
+        if ids.size == 1:
+            picks[-1].token = int(ids[0])
+    open_ = [pick for pick in picks if pick.token < 0]
+    if not open_:
+        return picks
+    listed = [pick.listed for pick in open_]
+    sizes = [ids.size for ids in listed]
+    keys = np.repeat(np.array([p.sampling.noise_key for p in open_], dtype=np.uint64), sizes)
+    places = np.repeat(np.array([p.position for p in open_], dtype=np.int64), sizes)
+    noise = gumbel_of(bits_at(keys, places, np.concatenate(listed)))
+    start = 0
+    for pick, ids in zip(open_, listed, strict=True):
+        drawn, start = noise[start : start + ids.size], start + ids.size
+        temperature, values = pick.sampling.temperature, pick.values
+        if ids.size == pick.ids.size:
+            scores = values.astype(np.float64) + temperature * drawn
+            pick.token = int(ids[int(np.argmax(scores))])
+            continue
+        key, leader = pick.sampling.noise_key, float(drawn[0])
+        index, _ = winner(values, pick.ids, temperature, key, pick.position, leader)
+        pick.token = int(pick.ids[index])
+    return picks
 
 
 def choose_with_score(
@@ -111,11 +161,6 @@ def choose_with_score(
     values = logits if ids.size == logits.size else logits[ids]
     index, score = winner(values, ids, temperature, key, position)
     return int(ids[index]), score, ids
-
-
-def _by_logit(values: Logits) -> TokenIds:
-    """Order by falling value; equal values stay in id order."""
-    return np.argsort(-values, kind="stable")
 
 
 def _check(temperature: float, top_k: int, top_p: float) -> None:

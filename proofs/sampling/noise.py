@@ -3,10 +3,9 @@
 Sampling adds noise T * g_v to every logit and takes the largest (the Gumbel-max trick), so a token
 is a deterministic function of logits and noise, and a verifier with the same noise checks it. The
 noise therefore depends on nothing but key, position and token: it comes from a counter-based
-generator, Philox-4x32-10
-(Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011), whose output for one token
-of one position needs no other draw and no state. The same bits come out on every device, in any
-batch layout; only the two logarithms, in double precision, may differ in their last bit.
+generator (`proofs.sampling.philox`), whose output for one token of one position needs no other draw
+and no state. The same bits come out on every device, in any batch layout; only the two logarithms,
+in double precision, may differ in their last bit.
 
 Layout: the 64-bit key is (low word, high word). The counter is (token_id >> 2, position, 0, 0) and
 the token's word is lane token_id & 3 of the four. `x` is that word's top 24 bits,
@@ -27,14 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from proofs.errors import ProofError
+from proofs.sampling.philox import Words, draw
 
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
-_ROUNDS = 10
-_WORD = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
-
-Words: TypeAlias = npt.NDArray[np.uint64]
+TokenIds: TypeAlias = npt.NDArray[np.int64]
+Bits: TypeAlias = npt.NDArray[np.uint32]
 
 
 class NoiseError(ProofError):
@@ -64,29 +59,12 @@ def noise_key(
     return int.from_bytes(hasher.digest()[:8], "little")
 
 
-def philox(key: int, counter: Sequence[Words | np.uint64]) -> tuple[Words, ...]:
-    """Philox-4x32-10: the four 32-bit words of counters, arrays [n] or scalars -> four arrays [n].
-
-    Words are kept in 64 bits, because the rounds need whole products.
-    """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key & 0xFFFFFFFF, key >> 32
-    for _ in range(_ROUNDS):
-        left, right = c0 * np.uint64(_MULTIPLIERS[0]), c2 * np.uint64(_MULTIPLIERS[1])
-        c0 = (right >> _HALF) ^ c1 ^ np.uint64(k0)
-        c2 = (left >> _HALF) ^ c3 ^ np.uint64(k1)
-        c1, c3 = right & _WORD, left & _WORD
-        k0, k1 = (k0 + _WEYL[0]) & 0xFFFFFFFF, (k1 + _WEYL[1]) & 0xFFFFFFFF
-    return tuple(np.atleast_1d(word) for word in (c0, c1, c2, c3))
-
-
-def bits(key: int, position: int, token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+def bits(key: int, position: int, token_ids: TokenIds) -> Bits:
     """The 24 random bits `x` of `token_ids` [n] at `position`, the index in prompt + output.
 
     Raises NoiseError when the key exceeds 64 bits or a position or id 32 bits.
     """
-    if not (0 <= key < 2**64 and 0 <= position < 2**32):
-        raise NoiseError(f"key {key} or position {position} is out of range")
+    _check(key, position)
     if token_ids.size == 0:
         return np.zeros(0, dtype=np.uint32)
     low, high = int(token_ids.min()), int(token_ids.max())
@@ -94,31 +72,48 @@ def bits(key: int, position: int, token_ids: npt.NDArray[np.int64]) -> npt.NDArr
         raise NoiseError("a token id is not an unsigned 32-bit number")
     first, last = low >> 2, high >> 2
     if last - first < token_ids.size:  # dense: draw each counter's four lanes once
-        lanes = _draw(key, position, np.arange(first, last + 1, dtype=np.uint64)).reshape(-1)
+        lanes = bits_of_blocks(key, position, np.arange(first, last + 1, dtype=np.uint64))
+        flat = lanes.reshape(-1)
         if token_ids.size == high - low + 1:  # ids are distinct and ascending: all of them
-            return lanes[low & 3 : (low & 3) + token_ids.size]
-        return lanes[token_ids - (first << 2)]
-    drawn = _draw(key, position, (token_ids >> 2).astype(np.uint64))
-    words: npt.NDArray[np.uint32] = drawn[np.arange(token_ids.size), token_ids & 3]
+            return flat[low & 3 : (low & 3) + token_ids.size]
+        return flat[token_ids - (first << 2)]
+    return bits_at(_word(key), np.array([position]), token_ids)
+
+
+def bits_of_blocks(key: int, position: int, blocks: Words) -> Bits:
+    """The bits of the tokens 4b to 4b + 3 of each block b [n]: [n, 4]. Raises NoiseError."""
+    _check(key, position)
+    return draw(_word(key), _word(position), blocks)
+
+
+def bits_at(keys: Words, positions: TokenIds, token_ids: TokenIds) -> Bits:
+    """The bits [n] of `token_ids` [n], each at the key and position of its own place; those that
+    have only one key and position are [1]. Ids are distinct 32-bit numbers, the caller's to check.
+
+    Raises NoiseError for a position out of range.
+    """
+    if positions.size and not (int(positions.min()) >= 0 and int(positions.max()) < 2**32):
+        raise NoiseError("a position is not an unsigned 32-bit number")
+    drawn = draw(keys, positions.astype(np.uint64), (token_ids >> 2).astype(np.uint64))
+    words: Bits = drawn[np.arange(token_ids.size), token_ids & 3]
     return words
 
 
-def gumbel_of(x: npt.NDArray[np.uint32]) -> npt.NDArray[np.float64]:
+def _check(key: int, position: int) -> None:
+    if not (0 <= key < 2**64 and 0 <= position < 2**32):
+        raise NoiseError(f"key {key} or position {position} is out of range")
+
+
+def _word(value: int) -> Words:
+    return np.array([value], dtype=np.uint64)
+
+
+def gumbel_of(x: Bits) -> npt.NDArray[np.float64]:
     """The standard Gumbel value of 24 random bits."""
     noise: npt.NDArray[np.float64] = -np.log(-np.log((x.astype(np.float64) + 0.5) / 2**24))
     return noise
 
 
-def gumbel(key: int, position: int, token_ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+def gumbel(key: int, position: int, token_ids: TokenIds) -> npt.NDArray[np.float64]:
     """Standard Gumbel noise of `token_ids` [n] at `position`. Raises NoiseError as `bits` does."""
     return gumbel_of(bits(key, position, token_ids))
-
-
-def _draw(key: int, position: int, blocks: Words) -> npt.NDArray[np.uint32]:
-    """Top 24 bits of the four words of each counter, [n, 4]."""
-    zero = np.uint64(0)
-    words = philox(key, (blocks, np.uint64(position), zero, zero))
-    lanes = np.empty((len(blocks), 4), dtype=np.uint32)
-    for lane, word in enumerate(words):
-        lanes[:, lane] = word >> np.uint64(8)
-    return lanes

@@ -136,7 +136,7 @@ class Ring:
                 stages=stages,
                 boundaries=tuple(self.cuts[1:]),
                 upstream_certificate=listening[stage - 1].certificate,
-                downstream=Endpoint(host="127.0.0.1", port=port, fingerprint=at.fingerprint),
+                downstream=(Endpoint(host="127.0.0.1", port=port, fingerprint=at.fingerprint),),
                 micro_batches=micro_batches,
             )
             await self.engines[stage].request(JOIN_RING, ring, WAIT)

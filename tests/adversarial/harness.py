@@ -226,8 +226,9 @@ async def open_node(
 class DataPorts:
     """A data plane that believes whatever address it is told; nothing is ever dialled."""
 
-    async def endpoint(self, peer_id: str, answer: EdgeAnswer) -> Endpoint:
-        return Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint)
+    @asynccontextmanager
+    async def ways(self, peer_id: str, answer: EdgeAnswer) -> AsyncIterator[tuple[Endpoint, ...]]:
+        yield (Endpoint(host=answer.host, port=answer.port, fingerprint=answer.fingerprint),)
 
     async def run(
         self, listener_for: object, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -1,8 +1,14 @@
-"""How a worker's engine reaches the next stage's: at its data port, else through a tunnel."""
+"""How a worker's engine reaches the next stage's: at its data port, else through a tunnel.
+
+The control process says which ways there are, the engine tries them (`pipeline.dataplane.ways`):
+only its handshake tells whether the neighbour's engine is at the other end. That a TCP connection
+opens does not, since a middlebox may have answered; it only leaves out what does not answer at all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 import trio
@@ -22,8 +28,11 @@ MAX_HOSTS = 2
 class DataPlane(Protocol):
     """The way between the engines of two neighbouring stages."""
 
-    async def endpoint(self, peer_id: str, answer: EdgeAnswer) -> Endpoint:
-        """Where our engine dials that of `peer_id`, which listens as `answer` says. Raises
+    def ways(
+        self, peer_id: str, answer: EdgeAnswer
+    ) -> AbstractAsyncContextManager[tuple[Endpoint, ...]]:
+        """Where our engine dials that of `peer_id`, which listens as `answer` says, the best way
+        first. They last as long as the context; a tunnel that is in use by then goes on. Raises
         `Refused`."""
         ...
 
@@ -39,8 +48,8 @@ class DataPlane(Protocol):
 
 
 class DirectOrTunnelled:
-    """Dials the data port where a TCP connection to it opens from here and it may be dialled
-    (`dialling`), unless the settings ask for a tunnel always."""
+    """The data port where a TCP connection to it opens from here and it may be dialled
+    (`dialling`), unless the settings ask for a tunnel always; and a tunnel."""
 
     def __init__(self, context: NodeContext, timing: WorkerTiming) -> None:
         self._tunnel_always = context.config.worker.data_plane == "tunnel"
@@ -51,16 +60,19 @@ class DirectOrTunnelled:
         )
         self._nursery: trio.Nursery | None = None
 
-    async def endpoint(self, peer_id: str, answer: EdgeAnswer) -> Endpoint:
-        """The neighbour's data port, or our end of a tunnel to it. Raises `Refused`."""
-        if not self._tunnel_always:
-            for host in await self._hosts(peer_id, answer.host):
-                if await reachable(host, answer.port, self._probe):
-                    return Endpoint(host=host, port=answer.port, fingerprint=answer.fingerprint)
+    @asynccontextmanager
+    async def ways(self, peer_id: str, answer: EdgeAnswer) -> AsyncIterator[tuple[Endpoint, ...]]:
+        """The neighbour's data port, and our end of a tunnel to it. Raises `Refused`."""
+        hosts = [] if self._tunnel_always else await self._reachable(peer_id, answer)
         if self._nursery is None:
             raise Refused("closing", "this worker is leaving")
-        path = await self._nursery.start(self._tunnels.open, peer_id)
-        return Endpoint(unix_path=path, fingerprint=answer.fingerprint)
+        tunnel = await self._nursery.start(self._tunnels.open, peer_id, self._nursery)
+        pin = answer.fingerprint
+        direct = [Endpoint(host=host, port=answer.port, fingerprint=pin) for host in hosts]
+        try:
+            yield (*direct, Endpoint(unix_path=tunnel.path, fingerprint=pin))
+        finally:
+            tunnel.stop()
 
     async def run(
         self,
@@ -74,6 +86,19 @@ class DirectOrTunnelled:
             self._tunnels.serve(listener_for)
             task_status.started()
             await trio.sleep_forever()
+
+    async def _reachable(self, peer_id: str, answer: EdgeAnswer) -> list[str]:
+        """The neighbour's hosts at which something answers, asked all at once."""
+        answers: dict[str, bool] = {}
+
+        async def ask(host: str) -> None:
+            answers[host] = await reachable(host, answer.port, self._probe)
+
+        hosts = await self._hosts(peer_id, answer.host)
+        async with trio.open_nursery() as asking:
+            for host in hosts:
+                asking.start_soon(ask, host)
+        return [host for host in hosts if answers[host]]
 
     async def _hosts(self, peer_id: str, named: str) -> list[str]:
         """What may be dialled of a host that the neighbour named, and where it is seen: of several
@@ -118,7 +143,8 @@ async def _look_up(name: str, seconds: float) -> list[Address]:
 
 
 async def reachable(host: str, port: int, seconds: float) -> bool:
-    """Whether a TCP connection to the data port can be opened from here within `seconds`."""
+    """Whether a TCP connection to the data port can be opened from here within `seconds`. Who
+    answered is not known."""
     try:
         with trio.fail_after(seconds):
             stream = await trio.open_tcp_stream(host, port)

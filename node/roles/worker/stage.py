@@ -180,10 +180,16 @@ class StageHost:
             micro_batches=order.micro_batches,
             max_batch_tokens=order.max_batch_tokens,
         )
-        if len(order.stages) > 1:
-            ring = await self._with_edges(assignment, ring)
-        with engine_refusals():
-            await self.engine.request(JOIN_RING, ring, timeout=self._timing.edge)
+        if len(order.stages) == 1:
+            await self._join(ring)
+            return Done()
+        answer = await self._neighbours(assignment)
+        async with self._data_plane.ways(assignment.downstream.peer_id, answer) as ways:
+            edges = {
+                "upstream_certificate": assignment.upstream_certificate,
+                "downstream": ways,
+            }
+            await self._join(ring.model_copy(update=edges))
         return Done()
 
     async def on_assign(self, peer_id: str, order: Assign) -> Done:
@@ -231,7 +237,12 @@ class StageHost:
         if self.assignment is held:
             self.assignment = None
 
-    async def _with_edges(self, assignment: Assignment, ring: JoinRing) -> JoinRing:
+    async def _join(self, ring: JoinRing) -> None:
+        with engine_refusals():
+            await self.engine.request(JOIN_RING, ring, timeout=self._timing.edge)
+
+    async def _neighbours(self, assignment: Assignment) -> EdgeAnswer:
+        """Where the downstream engine listens, once the upstream stage has asked about ours."""
         ref = assignment.order.ref
         request = EdgeRequest(ref=ref, certificate=assignment.listening.certificate)
         try:
@@ -244,14 +255,7 @@ class StageHost:
         except trio.TooSlowError as exc:
             reason = f"stage {ref.stage} never heard from the one before"
             raise Refused("upstream", reason) from exc
-        return ring.model_copy(
-            update={
-                "upstream_certificate": assignment.upstream_certificate,
-                "downstream": await self._data_plane.endpoint(
-                    assignment.downstream.peer_id, answer
-                ),
-            }
-        )
+        return answer
 
     def _listener_for(self, peer_id: str) -> str | None:
         assignment = self.assignment

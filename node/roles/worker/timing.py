@@ -15,8 +15,9 @@ class WorkerTiming:
     `patience`: for a pool's work, and for a word of its orchestrator, before another may have this
     worker. `hours`: looks at the clock are at most so far apart, since people set clocks.
     `engine`, `load`, `bench`: for the engine's answer to an ordinary request, to loading a slice,
-    to measuring. `edge`: for both neighbours to connect. `probe`: for a neighbour's data port to
-    answer before a tunnel is opened instead, `tunnel`: for that tunnel. `countersign`: for the
+    to measuring. `edge`: for both neighbours to connect, longer than the engine takes for
+    it. `probe`: for something to answer at a neighbour's data port, two lost packets included,
+    `tunnel`: for a tunnel to it. `countersign`: for the
     orchestrator to tell of a unit that the neighbour asks about. `gather`: tokens are collected
     into one report, `report`: the pauses between tries to deliver it, `report_tries`: how often one
     may be refused before it is given up. A report that reaches nobody is tried for as long as this
@@ -28,8 +29,8 @@ class WorkerTiming:
     engine: float = 20.0
     load: float = 280.0
     bench: float = 120.0
-    edge: float = 30.0
-    probe: float = 3.0
+    edge: float = 40.0
+    probe: float = 5.0
     tunnel: float = 15.0
     countersign: float = 15.0
     gather: float = 0.05

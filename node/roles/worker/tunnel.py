@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,21 @@ MAX_ANSWERED = 4
 """Streams of the upstream stage at a time: one of this ring, and what is left of others."""
 
 
+@dataclass(frozen=True)
+class OpenTunnel:
+    """Our end of a tunnel, for our engine to connect to at `path`."""
+
+    path: str
+    _listening: trio.CancelScope
+
+    def stop(self) -> None:
+        """Take nobody in any more; what is being carried goes on."""
+        self._listening.cancel()
+
+
 class Tunnels:
     """Both ends of this node's tunnels. Sockets of ours lie in `folder`; a stream to the neighbour
-    is opened within `timeout` seconds, and our engine has `patience` seconds to come for it."""
+    is opened within `timeout` seconds, and our engine may come for one for `patience` seconds."""
 
     def __init__(
         self, network: Network, folder: Path, log: Any, timeout: float, patience: float
@@ -71,21 +84,24 @@ class Tunnels:
         await _splice(stream, local)
 
     async def open(
-        self, peer_id: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+        self,
+        peer_id: str,
+        carriers: trio.Nursery,
+        *,
+        task_status: trio.TaskStatus[OpenTunnel] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        """Listen on a fresh Unix path, started with it, and carry one connection to `peer_id`."""
+        """Listen on a fresh Unix path, started with it, until stopped; what connects is carried to
+        `peer_id` by tasks of `carriers`."""
         self._count += 1
         path = self._folder / f"tunnel-{self._count}.sock"
         listener = await _listen_unix(path)
         try:
             async with listener:
-                task_status.started(str(path))
-                with trio.move_on_after(self._patience) as waiting:
-                    local = await listener.accept()
-            if waiting.cancelled_caught:
-                self._log.warning("tunnel: the engine never came for it", peer=peer_id)
-                return
-            await self._carry(local, peer_id)
+                with trio.move_on_after(self._patience) as scope:
+                    task_status.started(OpenTunnel(str(path), scope))
+                    while True:
+                        local = await listener.accept()
+                        carriers.start_soon(self._carry, local, peer_id)
         finally:
             _remove(path)
 

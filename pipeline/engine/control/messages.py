@@ -117,7 +117,8 @@ class Endpoint(Message):
 class JoinRing(Message):
     """Join a ring: accept the upstream stage (the holder of its certificate), dial the downstream.
 
-    With `stages` == 1 there are no edges. Answered when both edges are up. `micro_batches` is how
+    With `stages` == 1 there are no edges. `downstream` are the ways to the one listener, the best
+    first. Answered when both edges are up. `micro_batches` is how
     many batches stage 0 keeps in flight. `boundaries[s]` is the layer after which stage s ends.
     """
 
@@ -131,7 +132,7 @@ class JoinRing(Message):
         Field(min_length=1, max_length=256),
     ]
     upstream_certificate: Certificate | None = None
-    downstream: Endpoint | None = None
+    downstream: Annotated[tuple[Endpoint, ...], Field(max_length=4)] = ()
     micro_batches: Annotated[int, Field(ge=1, le=256)] = 1
     max_batch_tokens: Annotated[int, Field(ge=1, lt=2**20)] = 1024
 

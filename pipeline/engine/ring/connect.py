@@ -4,7 +4,9 @@ Both at once, because every stage of a ring does the same: if each dialled first
 accept. The hello says which ring, generation and cut of the model the dialler belongs to, and the
 acceptor refuses any other, so that a stage of an older generation cannot slip in.
 
-Waiting is done in slices, between which a request that was replaced by a newer one gives up.
+Stages are told to connect at about the same time, but each first asks its neighbour where it is, so
+they begin seconds apart. A request that was replaced by a newer one is recalled: it waits for
+nobody any more, while a handshake that is under way is finished.
 """
 
 from __future__ import annotations
@@ -12,18 +14,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from pipeline.dataplane import (
     Edge,
-    EdgeBroken,
     EdgeError,
     EdgeLimits,
     EdgeRefused,
-    EdgeTimeout,
     Endpoint,
     Identity,
     Listener,
+    Recall,
     dial,
     fingerprint_of,
 )
@@ -32,42 +32,24 @@ from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring.frames import MAX_HEADER, Hello, check_hello
 from pipeline.engine.ring.ring import Edges
 
-CONNECT_SECONDS = 20.0
-SLICE_SECONDS = 1.0
+CONNECT_SECONDS = 30.0
+"""Three attempts (`DialTiming.attempt`), so that every way to a neighbour has its turn."""
 
 
 class _Accept(threading.Thread):
     """Waits for the upstream stage; `edge` or `error` is set once joined."""
 
-    def __init__(self, attempt: Callable[[float], Edge], patience: _Patience) -> None:
+    def __init__(self, accept: Callable[[], Edge]) -> None:
         super().__init__(name="ring-accept", daemon=True)
-        self._attempt = attempt
-        self._patience = patience
+        self._accept = accept
         self.edge: Edge | None = None
         self.error: EdgeError | None = None
 
     def run(self) -> None:
         try:
-            self.edge = self._patience.insist(self._attempt)
+            self.edge = self._accept()
         except EdgeError as exc:
             self.error = exc
-
-
-@dataclass(frozen=True)
-class _Patience:
-    """Tries until `until` (time.monotonic), as long as `wanted`."""
-
-    until: float
-    wanted: Callable[[], bool]
-
-    def insist(self, attempt: Callable[[float], Edge]) -> Edge:
-        """Call `attempt` with slices of the time; raises what the last one met."""
-        while True:
-            try:
-                return attempt(min(self.until, time.monotonic() + SLICE_SECONDS))
-            except (EdgeBroken, EdgeRefused, EdgeTimeout):
-                if time.monotonic() >= self.until or not self.wanted():
-                    raise
 
 
 def connect(
@@ -77,20 +59,21 @@ def connect(
     own: Hello,
     upstream: Hello,
     row_bytes: int,
-    wanted: Callable[[], bool],
+    recall: Recall,
 ) -> Edges:
-    """Make both edges within `CONNECT_SECONDS`, or until `wanted` says no.
+    """Make both edges within `CONNECT_SECONDS`, or until `recall` is given.
 
     `own` is what this stage says to the downstream one, `upstream` what the upstream one must
-    say. `row_bytes` is the size of one row of hidden states. Raises `EngineError` (edge).
+    say. `row_bytes` is the size of one row of hidden states. Raises `EngineError` (edge), and gives
+    `recall` then, since one edge is of no use without the other.
     """
-    assert ring.downstream is not None
+    assert ring.downstream
     assert ring.upstream_certificate is not None
     certificate = ring.upstream_certificate
     payload = 0 if ring.stage == 0 else ring.max_batch_tokens * row_bytes
     incoming = EdgeLimits(MAX_HEADER, payload, window=min(255, ring.micro_batches + 1))
     against = EdgeLimits(max_header=0, max_payload=0, window=1)
-    target = ring.downstream
+    until = time.monotonic() + CONNECT_SECONDS
 
     def check(hello: bytes) -> bytes:
         try:
@@ -99,24 +82,20 @@ def connect(
             raise EdgeRefused(exc.message) from exc
         return b""
 
-    def accept_upstream(until: float) -> Edge:
-        return listener.accept_from(fingerprint_of(certificate), check, until, limits=incoming)
+    def accept_upstream() -> Edge:
+        expected = fingerprint_of(certificate)
+        return listener.accept_from(expected, check, until, limits=incoming, recall=recall)
 
-    def dial_downstream(until: float) -> Edge:
-        there = Endpoint(target.host, target.port, target.unix_path)
-        hello = own.encode()
-        return dial(identity, there, target.fingerprint, hello, until, limits=against)
-
-    failed = threading.Event()
-    patience = _Patience(
-        time.monotonic() + CONNECT_SECONDS, lambda: wanted() and not failed.is_set()
-    )
-    accept = _Accept(accept_upstream, patience)
+    accept = _Accept(accept_upstream)
     accept.start()
+    ways = [Endpoint(way.host, way.port, way.unix_path) for way in ring.downstream]
+    fingerprint = ring.downstream[0].fingerprint
     try:
-        downstream = patience.insist(dial_downstream)
+        downstream = dial(
+            identity, ways, fingerprint, own.encode(), until, limits=against, recall=recall
+        )
     except EdgeError as exc:
-        failed.set()
+        recall.give()
         accept.join()
         if accept.edge is not None:
             accept.edge.close()

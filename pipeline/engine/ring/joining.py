@@ -22,9 +22,11 @@ def check_join(request: JoinRing, model: LoadedModel) -> None:
         raise EngineError(
             "bad_request", f"layers {own[0]} to {own[1]} are no stage of a cut at {cut[1:]}"
         )
-    neighbours = (request.downstream, request.upstream_certificate)
-    if request.stages > 1 and None in neighbours:
+    neighbours = request.downstream and request.upstream_certificate is not None
+    if request.stages > 1 and not neighbours:
         raise EngineError("bad_request", "a ring of several stages needs both neighbours")
+    if len({way.fingerprint for way in request.downstream}) > 1:
+        raise EngineError("bad_request", "all ways downstream must lead to one certificate")
 
 
 def hellos(request: JoinRing, model: LoadedModel) -> tuple[Hello, Hello]:

@@ -28,7 +28,7 @@ from node.announcement import make_record
 from node.config.datadir import DataDir, NodeStatusFile
 from node.config.keystore import load_key
 from node.config.networkfile import NetworkFile
-from node.config.schema import NodeConfig
+from node.config.schema import NodeConfig, PolicySection
 from node.context import NodeContext
 from node.journal import open_journal
 from node.logs import configure_logging
@@ -49,6 +49,8 @@ from tests.integration.settlement.cheating import Cheat, cheating_settlement
 from tests.integration.settlement.feeding import FEED, FeedRequest, receipts_of
 
 CHAIN_POLL_SECONDS = 0.5
+GAS_PER_DAY = 10**18
+"""Claims follow one another in seconds here, and what is tested is that they are paid."""
 
 
 def arguments() -> argparse.Namespace:
@@ -81,6 +83,7 @@ async def open_context(
         network_file=options.network_file,
         roles=(options.role,),
         listen=(options.listen,),
+        policy=PolicySection(gas_per_day=GAS_PER_DAY),
     )
     data = DataDir(config.data_dir)
     key = load_key(data.node_key)

@@ -79,5 +79,10 @@ class NodeProcess:
             self._process.kill()
             self._process.wait()
 
+    def last_event(self) -> str:
+        """The last line of its log, cut short."""
+        lines = self.log_tail().splitlines()
+        return lines[-1][-300:] if lines else "no log"
+
     def log_tail(self, size: int = 3_000) -> str:
         return self.log_path.read_text(errors="replace")[-size:]

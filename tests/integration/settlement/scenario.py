@@ -87,6 +87,7 @@ class Scenario:
     chaos: Chaos
     random: random.Random
     released: int = 0
+    last_note: str = "begun"
     began: float = field(default_factory=trio.current_time)
     _more: trio.Event = field(default_factory=trio.Event)
 
@@ -99,7 +100,21 @@ class Scenario:
 
     def note(self, text: str) -> None:
         """Say what happened and when; shown with a failed test, or with -s."""
-        print(f"{trio.current_time() - self.began:7.1f} s  {text}")
+        self.last_note = f"{text} after {trio.current_time() - self.began:.0f} s"
+        print(self.last_note)
+
+    async def standstill(self) -> str:
+        """Where a scenario that does not end stands, in one line: what CI shows of a failure."""
+        last = await self.world.owner.settlement.epochs_of(self.world.pool)
+        final = await self.world.owner.settlement.is_final(self.world.pool, last.epoch)
+        nodes = "; ".join(
+            f"{node.name}: {'serves' if node.serving else 'does not serve'}, {node.last_event()}"
+            for node in (*self.validators, *self.claimers)
+        )
+        return (
+            f"{self.last_note}; epoch {last.epoch}, final {final}, {last.open_disputes} disputes, "
+            f"{last.total_payout} of {self.ledger.total} wei, {self.chaos.kills} kills; {nodes}"
+        )
 
     async def run(self) -> None:
         """Feed everything, with everything going wrong, until all of it is claimed."""

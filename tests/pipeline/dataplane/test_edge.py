@@ -22,7 +22,7 @@ from pipeline.dataplane import (
 
 from .conftest import SMALL, Net, in_thread, soon
 
-BRISK = Timing(heartbeat=0.05, dead_after=0.5)
+BRISK = Timing(heartbeat=0.05, dead_after=0.5, per_trip=0.0)
 
 
 def past() -> float:

@@ -32,7 +32,7 @@ from pipeline.dataplane.frames import (
 
 from .conftest import SMALL, Net, in_thread, read_exactly, shortly, soon
 
-BRISK = Timing(heartbeat=0.05, dead_after=0.5)
+BRISK = Timing(heartbeat=0.05, dead_after=0.5, per_trip=0.0)
 
 
 def ends(sock: socket.socket) -> bool:

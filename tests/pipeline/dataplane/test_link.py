@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -202,3 +203,11 @@ class TwoLinks(RuleBasedStateMachine):
 
 
 TestTwoLinks = TwoLinks.TestCase
+
+
+@given(st.floats(0.0, 100.0))
+def test_over_a_distance_silence_means_less(round_trip: float) -> None:
+    near, far = Timing(), Timing().over(round_trip)
+    assert near.dead_after <= far.dead_after <= near.longest
+    assert far.dead_after >= min(near.dead_after + 25 * round_trip, near.longest)
+    assert Timing(dead_after=60.0).over(round_trip).dead_after == 60.0

@@ -18,6 +18,7 @@ from pipeline.dataplane import (
     Identity,
     Listener,
     ListenFailed,
+    Recall,
     dial,
 )
 from pipeline.dataplane.frames import encode_preamble
@@ -202,3 +203,69 @@ def test_ipv6(net: Net) -> None:
     made.accept_from(net.client.fingerprint, lambda text: text, soon()).close()
     dialling().close()
     made.close()
+
+
+def answering(net: Net, answer: bytes) -> Endpoint:
+    """A port at which something else answers: it says `answer`, and hangs up."""
+    server = net.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+    def serve() -> None:
+        while True:
+            try:
+                sock, _ = server.accept()
+            except OSError:
+                return
+            with sock:
+                sock.sendall(answer)
+
+    joined = in_thread(serve)
+    net.stack.callback(joined)
+    net.stack.callback(server.shutdown, socket.SHUT_RDWR)
+    return Endpoint("127.0.0.1", server.getsockname()[1])
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_where_a_middlebox_answers_the_next_way_is_taken(net: Net, answer: bytes) -> None:
+    accepting = net.accepting()
+    ways = [answering(net, answer), net.endpoint]
+    edge = dial(net.client, ways, net.server.fingerprint, b"hello", soon())
+    net.stack.enter_context(edge)
+    assert edge.peer_hello == b"re:hello"
+    accepting()
+
+
+def test_a_recall_ends_waits_and_no_handshake(net: Net) -> None:
+    """Both ends are told in the middle of the handshake, and the edge forms all the same."""
+    recall = Recall()
+
+    def check(text: bytes) -> bytes:
+        recall.give()
+        return b"welcome"
+
+    accepting = in_thread(
+        lambda: net.stack.enter_context(
+            net.listener.accept_from(net.client.fingerprint, check, soon(), recall=recall)
+        )
+    )
+    edge = dial(net.client, net.endpoint, net.server.fingerprint, b"hello", soon(), recall=recall)
+    assert net.stack.enter_context(edge).peer_hello == b"welcome"
+    accepting()
+    with pytest.raises(EdgeClosed, match="nobody wants"):
+        net.listener.accept_from(net.client.fingerprint, check, soon(), recall=recall)
+    nobody = Endpoint(unix_path=f"{net.listener.unix_path}.none")
+    with pytest.raises(EdgeClosed, match="nobody wants"):
+        dial(net.client, nobody, net.server.fingerprint, b"hello", soon(), recall=recall)
+
+
+def test_a_recall_wakes_whoever_waits_for_a_neighbour(net: Net) -> None:
+    recall = Recall()
+    waiting = in_thread(
+        lambda: net.listener.accept_from(
+            net.client.fingerprint, lambda text: text, soon(), recall=recall
+        )
+    )
+    with net.listener._changed:
+        assert net.listener._changed.wait_for(lambda: net.listener._waiting, PATIENCE)
+    recall.give()
+    with pytest.raises(EdgeClosed, match="nobody wants"):
+        waiting()

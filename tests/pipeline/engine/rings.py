@@ -77,7 +77,7 @@ def ring_requests(
             stages=stages,
             boundaries=tuple(cuts(model.manifest.layers, stages)[1:]),
             upstream_certificate=listening[stage - 1].certificate if several else None,
-            downstream=endpoint(listening[(stage + 1) % stages]) if several else None,
+            downstream=(endpoint(listening[(stage + 1) % stages]),) if several else (),
             micro_batches=micro_batches,
             max_batch_tokens=max_batch_tokens,
         )

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs.sampling.noise import NoiseError, gumbel, noise_key, philox
+from proofs.sampling.noise import NoiseError, gumbel, noise_key
+from proofs.sampling.philox import philox
 
 # Random123's tests/kat_vectors, lines "philox4x32 10": counter, key, result.
 KNOWN_ANSWERS = [

@@ -59,11 +59,12 @@ async def test_bytes_go_through_both_ways_and_the_end_is_passed_on(tmp_path: Pat
         far = tunnels(b, tmp_path / "b")
         far.serve(lambda peer: str(engine) if peer == a.peer_id else None)
         near = tunnels(a, tmp_path / "a")
-        path = await nursery.start(near.open, b.peer_id)
+        tunnel = await nursery.start(near.open, b.peer_id, nursery)
         sent = bytes(range(256)) * 4096
         received = bytearray()
         with trio.fail_after(60):
-            local = await trio.open_unix_socket(path)
+            local = await trio.open_unix_socket(tunnel.path)
+            tunnel.stop()  # nobody else is let in, and this one goes on
             async with local, trio.open_nursery() as io:
                 io.start_soon(local.send_all, sent)
                 while len(received) < len(sent):
@@ -78,9 +79,9 @@ async def test_a_stranger_gets_no_tunnel(tmp_path: Path) -> None:
     async with two_nodes(tmp_path) as (a, b), trio.open_nursery() as nursery:
         tunnels(b, tmp_path).serve(lambda peer: None)
         near = tunnels(a, tmp_path / "a")
-        path = await nursery.start(near.open, b.peer_id)
+        tunnel = await nursery.start(near.open, b.peer_id, nursery)
         with trio.fail_after(60):
-            async with await trio.open_unix_socket(path) as local:
+            async with await trio.open_unix_socket(tunnel.path) as local:
                 assert await local.receive_some(1) == b""
         nursery.cancel_scope.cancel()
 
@@ -105,10 +106,15 @@ async def test_an_engine_that_never_comes_ends_the_tunnel(
     nobody: Any = None
     near = Tunnels(nobody, tmp_path, structlog.get_logger(), timeout=15.0, patience=30.0)
     async with trio.open_nursery() as nursery:
-        path = await nursery.start(near.open, "a neighbour")
-        assert there(path)
+        tunnel = await nursery.start(near.open, "a neighbour", nursery)
+        assert there(tunnel.path)
     assert trio.current_time() == 30.0
-    assert not there(path)
+    assert not there(tunnel.path)
+    async with trio.open_nursery() as nursery:
+        tunnel = await nursery.start(near.open, "a neighbour", nursery)
+        tunnel.stop()
+    assert trio.current_time() == 30.0
+    assert not there(tunnel.path)
 
 
 async def test_streams_of_the_upstream_stage_are_bounded(tmp_path: Path) -> None:
@@ -167,7 +173,7 @@ async def test_a_data_port_is_dialled_only_where_the_neighbour_is(
             answer = EdgeAnswer(host=named, port=port, fingerprint=bytes(32))
             async with trio.open_nursery() as nursery:
                 await nursery.start(plane.run, lambda peer: None)
-                endpoint = await plane.endpoint(b.peer_id, answer)
-                assert bool(endpoint.unix_path) != direct
-                assert endpoint.host == ("127.0.0.1" if direct else "")
+                async with plane.ways(b.peer_id, answer) as ways:
+                    assert [way.host for way in ways[:-1]] == (["127.0.0.1"] if direct else [])
+                    assert there(ways[-1].unix_path)  # an open port may be somebody else's
                 nursery.cancel_scope.cancel()

@@ -225,7 +225,7 @@ def test_rings_that_cannot_work(tmp_path: Path, model: PreparedModel) -> None:
         with pytest.raises(EngineError, match="cannot be stage 1 of 2"):
             ring.services[0].ring(requests[1])
         with pytest.raises(EngineError, match="needs both neighbours"):
-            ring.services[0].ring(requests[0].model_copy(update={"downstream": None}))
+            ring.services[0].ring(requests[0].model_copy(update={"downstream": ()}))
 
 
 def test_a_newer_ring_request_gets_rid_of_one_that_waits(
@@ -254,6 +254,7 @@ def test_a_newer_ring_request_gets_rid_of_one_that_waits(
         assert ring.up(generation=2) == [None] * 3
         waiting.join(60)
         assert [error.code for error in errors] == ["edge"]
+        assert "nobody wants this edge any more" in errors[0].message
         assert len(ring.run(specs())) == len(PROMPTS)
 
 
