@@ -66,9 +66,7 @@ class Panels:
         self.bias = None if bias is None else bias.detach().contiguous()
         _check(self.bias is None or _is_plain(self.bias, self.outer), "a bias")
         self._panels = torch.empty(-(-self.outer // BLOCK) * BLOCK * self.inner)
-        _library().exact_pack(
-            weight.data_ptr(), self._panels.data_ptr(), self.outer, self.inner
-        )
+        _library().exact_pack(weight.data_ptr(), self._panels.data_ptr(), self.outer, self.inner)
 
     @property
     def nbytes(self) -> int:
@@ -102,7 +100,12 @@ def rms_norm(rows: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tens
     _check(_is_plain(rows, count, size) and _is_plain(weight, size), "a row or its weight")
     out = torch.empty_like(rows)
     _library().exact_norm(
-        rows.data_ptr(), weight.data_ptr(), out.data_ptr(), count, size, eps,
+        rows.data_ptr(),
+        weight.data_ptr(),
+        out.data_ptr(),
+        count,
+        size,
+        eps,
         torch.get_num_threads(),
     )
     return out
@@ -113,9 +116,7 @@ def silu_mul(both: torch.Tensor) -> torch.Tensor:
     count, size = both.shape[0], both.shape[1] // 2
     _check(_is_plain(both, count, 2 * size), "a gate")
     out = torch.empty(count, size)
-    _library().exact_silu_mul(
-        both.data_ptr(), out.data_ptr(), count, size, torch.get_num_threads()
-    )
+    _library().exact_silu_mul(both.data_ptr(), out.data_ptr(), count, size, torch.get_num_threads())
     return out
 
 
@@ -173,16 +174,17 @@ class KeyValues:
     """The keys and values of one layer for a pool of positions, laid out for `attend`.
 
     Keys lie in blocks of 16 positions, [heads, blocks, d, 16], so that a vector holds one
-    coordinate of 16 keys; values are [heads, positions, d' rounded up to 16].
+    coordinate of 16 keys; values are [heads, positions, d'].
     """
 
     def __init__(self, positions: int, heads: int, key_size: int, value_size: int) -> None:
         _check(positions > 0 and heads > 0 and 0 < key_size <= MOST_SIZE, "a pool")
         self.heads, self.key_size, self.value_size = heads, key_size, value_size
         self.blocks = -(-positions // BLOCK)
-        width = -(-value_size // BLOCK) * BLOCK
         self.keys = torch.zeros(heads, self.blocks, key_size, BLOCK)
-        self.values = torch.zeros(heads, self.blocks * BLOCK, width)
+        # The kernels read a vector at a time, beyond the end of the last row too.
+        held = torch.zeros(heads * self.blocks * BLOCK * value_size + BLOCK)
+        self.values = held[:-BLOCK].view(heads, self.blocks * BLOCK, value_size)
 
     @property
     def nbytes(self) -> int:
@@ -213,7 +215,6 @@ class KeyValues:
             self.heads,
             self.key_size,
             self.value_size,
-            self.values.shape[2],
             self.blocks,
             self.keys.data_ptr(),
             self.values.data_ptr(),
@@ -222,7 +223,7 @@ class KeyValues:
     def move(self, source: int, target: int, count: int) -> None:
         """Copy `count` positions; they may overlap."""
         positions = self.blocks * BLOCK
-        _check(0 <= min(source, target) and max(source, target) + count <= positions, "a move")
+        _check(min(source, target) >= 0 and max(source, target) + count <= positions, "a move")
         old, new = torch.arange(source, source + count), torch.arange(target, target + count)
         # Blocks and lanes are indexed apart, so the positions come first: [count, heads, d].
         kept = self.keys[:, old // BLOCK, :, old % BLOCK].clone()
@@ -264,7 +265,6 @@ class KeyValues:
             key_heads=self.heads,
             key_size=size,
             value_size=self.value_size,
-            value_width=self.values.shape[2],
             blocks=self.blocks,
             window=window,
             scale=scale,

@@ -36,7 +36,6 @@ class Attention(ctypes.Structure):
         ("key_heads", _SIZE),
         ("key_size", _SIZE),
         ("value_size", _SIZE),
-        ("value_width", _SIZE),
         ("blocks", _SIZE),
         ("window", _SIZE),
         ("scale", _FLOAT),
@@ -52,7 +51,7 @@ _SIGNATURES: dict[str, tuple[object, ...]] = {
     "exact_put": (
         *(_POINTER, _SIZE, _SIZE) * 2,
         _POINTER,
-        *[_SIZE] * 6,
+        *[_SIZE] * 5,
         _POINTER,
         _POINTER,
     ),

@@ -256,7 +256,7 @@ HOT void NAME(turn)(const float *x, size_t heads, size_t d, const float *weight,
 HOT void NAME(attend)(const struct attention *a, const struct piece *piece, size_t g, size_t t0,
                       size_t t1, float *scratch) {
     const size_t share = a->heads / a->key_heads, d = a->key_size, dv = a->value_size;
-    const size_t dvp = a->value_width, rows = (t1 - t0) * share, offset = piece->offset;
+    const size_t dvp = (dv + 15) & ~(size_t)15, rows = (t1 - t0) * share, offset = piece->offset;
     const size_t high = piece->start + t1;
     const size_t low = visible_from(a->window, piece->start + t0), base = low & ~(size_t)15;
     const size_t room = score_room(high - base);
@@ -281,10 +281,11 @@ HOT void NAME(attend)(const struct attention *a, const struct piece *piece, size
         total[r] = NAME(softmax)(scores + 16 + r * room, visible_from(a->window, at) - base,
                                  at + 1 - base, a->scale);
     }
-    const float *values = a->values + (g * a->blocks * 16 + offset) * dvp;
+    /* Values are read 16 at a time: beyond a row's end lies the next row, which is left out below. */
+    const float *values = a->values + (g * a->blocks * 16 + offset) * dv;
     const float *weights = scores + 16;
 #define CHAIN(r, count, from, to, resume)                                                       \
-    NAME(panel)(count, weights + (r) * room + (from) - base, room, values + (from) * dvp, dvp,  \
+    NAME(panel)(count, weights + (r) * room + (from) - base, room, values + (from) * dv, dv,    \
                 dvp, sums + (r) * dvp, dvp, (to) - (from), resume)
     for (size_t r = 0; r < rows; r += 6) {
         const size_t end = rows - r < 6 ? rows : r + 6;

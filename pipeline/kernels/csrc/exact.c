@@ -34,11 +34,11 @@ struct piece {
 struct attention {
     const float *q;      /* query t of head h at q + t * q_row + h * q_head */
     const float *keys;   /* [key_heads][blocks][key_size][16] */
-    const float *values; /* [key_heads][blocks * 16][value_width] */
+    const float *values; /* [key_heads][blocks * 16][value_size], and 16 more that are only read */
     float *out;          /* [rows][heads][value_size] */
     const struct piece *pieces;
     float *scratch; /* exact_scratch() floats for each thread */
-    size_t q_row, q_head, count, heads, key_heads, key_size, value_size, value_width, blocks;
+    size_t q_row, q_head, count, heads, key_heads, key_size, value_size, blocks;
     size_t window; /* 0: all positions up to the query's own */
     float scale;
 };
@@ -168,13 +168,13 @@ void exact_silu_mul(const float *x, float *y, size_t rows, size_t size, size_t t
  * row t becomes position at[t] of the pool (see struct attention). */
 void exact_put(const float *k, size_t k_row, size_t k_head, const float *v, size_t v_row,
                size_t v_head, const int64_t *at, size_t rows, size_t key_heads, size_t key_size,
-               size_t value_size, size_t value_width, size_t blocks, float *keys, float *values) {
+               size_t value_size, size_t blocks, float *keys, float *values) {
     for (size_t t = 0; t < rows; t++)
         for (size_t g = 0; g < key_heads; g++) {
             const float *from = k + t * k_row + g * k_head;
             float *to = keys + (g * blocks + at[t] / 16) * 16 * key_size + at[t] % 16;
             for (size_t j = 0; j < key_size; j++) to[j * 16] = from[j];
-            memcpy(values + (g * blocks * 16 + at[t]) * value_width, v + t * v_row + g * v_head,
+            memcpy(values + (g * blocks * 16 + at[t]) * value_size, v + t * v_row + g * v_head,
                    value_size * sizeof(float));
         }
 }
@@ -204,7 +204,7 @@ size_t exact_scratch(const struct attention *a) {
         const struct piece *p = a->pieces + i;
         const size_t high = p->start + p->count, queries = tile_queries(a, high);
         const size_t rows = queries * (a->heads / a->key_heads);
-        const size_t need = rows * (a->key_size + score_room(high + 16) + a->value_width + 1);
+        const size_t need = rows * (a->key_size + score_room(high + 16) + a->value_size + 17);
         if (need > most) most = need;
     }
     return (most + 31) & ~(size_t)31;
