@@ -192,10 +192,11 @@ class KeyValues:
         return self.keys.nbytes + self.values.nbytes
 
     def put(self, keys: torch.Tensor, values: torch.Tensor, at: torch.Tensor) -> None:
-        """Write keys [N, heads, d] and values [N, heads, d'] to positions `at`, int64 [N]; `at` is
-        the caller's to keep within the pool (it is the same for all layers)."""
+        """Write keys [N, heads, d] and values [N, heads, d'] to positions `at`, int64 [N]."""
         count = at.shape[0]
         _check(at.dtype == torch.int64 and at.is_contiguous(), "a list of positions")
+        low, high = torch.aminmax(at)
+        _check(int(low) >= 0 and int(high) < self.blocks * BLOCK, "a position")
         for given, size in ((keys, self.key_size), (values, self.value_size)):
             _check(
                 given.shape == (count, self.heads, size)
