@@ -80,14 +80,16 @@ class FusedLayer:
         rows = hidden_states[0].contiguous()
         cosine, sine = (angles[0].contiguous() for angles in position_embeddings)
         qkv = self._qkv.times(self._before(rows))
-        queries, keys, values = qkv.split(
-            [heads * self._size for heads in (self._heads, self._key_heads, self._key_heads)], 1
+        queries, keys, values = torch.split(
+            qkv,
+            [heads * self._size for heads in (self._heads, self._key_heads, self._key_heads)],
+            1,
         )
         attended = ragged.attend_exactly(
             self._index,
             _turned(queries, self._heads, cosine, sine, self._query_norm),
             _turned(keys, self._key_heads, cosine, sine, self._key_norm),
-            values.unflatten(1, (self._key_heads, self._size)),
+            values.view(len(rows), self._key_heads, self._size),
             self._scale,
         )
         rows = self._out.times(attended.flatten(1), residual=rows)
@@ -117,7 +119,8 @@ def recognised(layer: nn.Module) -> bool:
     if not all(type(linear) is nn.Linear for linear in linears) or not all(map(is_norm, norms)):
         return False
     q, k, v, _, gate, up, _ = cast(list[nn.Linear], linears)
-    known = {id(tensor) for part in [*linears, *norms] for tensor in part.parameters()}
+    parts = cast(list[nn.Module], [*linears, *norms])
+    known = {id(tensor) for part in parts for tensor in part.parameters()}
     return (
         all(id(tensor) in known for tensor in layer.parameters())
         and not list(layer.buffers())

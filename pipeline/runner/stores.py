@@ -48,9 +48,13 @@ class LibraryStore:
 
     def __init__(self, plan: LayerPlan, positions: int) -> None:
         self.kind = plan.kind
-        options = {"dtype": plan.dtype, "device": plan.device}
-        self.keys = torch.zeros(plan.key_heads, positions, plan.key_size, **options)
-        self.values = torch.zeros(plan.value_heads, positions, plan.value_size, **options)
+        self.keys, self.values = (
+            torch.zeros(heads, positions, size, dtype=plan.dtype, device=plan.device)
+            for heads, size in (
+                (plan.key_heads, plan.key_size),
+                (plan.value_heads, plan.value_size),
+            )
+        )
 
     @property
     def nbytes(self) -> int:
