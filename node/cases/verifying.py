@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from node.errors import InputError
+from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
+from node.roles.validator.judging.texts import Texts, has_stops
 from node.wire.peer_addresses import address_of_peer
+from pipeline.models.errors import ModelError
+from pipeline.models.prepared import open_folder
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle, check_claims
 from proofs.thresholds.builtin import builtin
@@ -25,7 +29,7 @@ from proofs.thresholds.profiles import Profile
 from proofs.verdict.blame import Inquiry, inquiry_of
 from proofs.verdict.casefile import AskedRows, CaseFile
 from proofs.verdict.exceedances import RejectConvictLimits
-from proofs.verdict.judge import judge
+from proofs.verdict.judge import StopReadings, judge
 from proofs.verdict.message import SignedVerdict, Verdict
 
 if TYPE_CHECKING:
@@ -124,7 +128,8 @@ def check_replay(
     measures = list(replayed.measures)
     tokens = sum(len(s.output_ids) for s in bundle.sequences)
     report.add("replay", True, f"{tokens} tokens in {replayed.seconds:.1f} s")
-    case_judge = _CaseJudge(case, report, limits, model_dir, device, replayer)
+    stops = _read_texts(bundle, model_dir)
+    case_judge = _CaseJudge(case, report, limits, model_dir, device, replayer, stops)
     report.verdict = case_judge.verdict(measures)
     for signed in case.signed_verdicts():
         chosen = set(signed.verdict.replayed)
@@ -141,6 +146,15 @@ def check_replay(
     else:
         agrees = bool(found) and all(one == _finding(report.verdict) for one in found)
         report.add("whole replay", agrees, _described(report.verdict))
+
+
+def _read_texts(bundle: UnitBundle, model_dir: Path) -> StopReadings | None:
+    if not has_stops(bundle):
+        return None
+    try:
+        return Texts().read(bundle, open_folder(model_dir))
+    except (CannotJudge, ModelError) as exc:
+        raise InputError(f"the texts cannot be read: {exc}") from exc
 
 
 def _about(signed: SignedVerdict, bundle: UnitBundle) -> tuple[bool, str]:
@@ -171,6 +185,7 @@ class _CaseJudge:
     model_dir: Path
     device: str
     replayer: Replayer
+    stops: StopReadings | None
     revealed: dict[Inquiry, RevealedRowsCheck | None] = field(default_factory=dict)
 
     @cached_property
@@ -183,7 +198,7 @@ class _CaseJudge:
         """None where it takes rows that the file does not have."""
         bundle, domain = self.report.bundle, self.case.domain
         while True:
-            found = judge(bundle, measures, self.limits, domain, self.revealed)
+            found = judge(bundle, measures, self.limits, domain, self.revealed, self.stops)
             if isinstance(found, Verdict):
                 return found
             item = self.asked.get(found)

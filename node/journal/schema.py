@@ -1,9 +1,10 @@
 """The journal's tables, and how old files are migrated.
 
-`events` and `state` are every role's. `jobs`, `units` and `epochs` are an orchestrator's: a unit is
-one row that is written again as it comes along, so that a history of any length is no longer than
-the list of its units (`node/roles/orchestrator/ledger`). `filled` has the epochs of all pools whose
-data were here, and `paid`, at validators, what they paid for (`node/settlement/paid.py`).
+`events` and `state` are every role's. `jobs`, `units`, `progress` and `epochs` are an
+orchestrator's: a unit is one row that is written again as it comes along, so that a history of any
+length is no longer than the list of its units (`node/roles/orchestrator/ledger`). `filled` has the
+epochs of all pools whose data were here, and `paid`, at validators, what they paid for
+(`node/settlement/paid.py`).
 
 `PRAGMA user_version` holds the version of a file's schema, 0 that of an empty one. The first
 migration makes version `OLDEST` of an empty file, and each of the others the next version; each
@@ -19,10 +20,10 @@ import sqlite3
 APPLICATION_ID = 0x7072_6A6E
 """Marks the file as a prime-node journal ("prjn")."""
 
-OLDEST = 4
+OLDEST = 5
 """Version 1 was that of prime-node 0.1.0, version 2 had no tables of work, version 3 did not know
-what a job's key stands for."""
-_V4 = (
+what a job's key stands for, version 4 nothing of units under way."""
+_V5 = (
     "CREATE TABLE migrations (version INTEGER PRIMARY KEY, at REAL NOT NULL) STRICT",
     """CREATE TABLE events (
         id   INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -45,7 +46,8 @@ _V4 = (
         ended     REAL NOT NULL,
         exported  REAL NOT NULL,
         refused   INTEGER NOT NULL,
-        content   BLOB NOT NULL
+        content   BLOB NOT NULL,
+        shown     INTEGER NOT NULL
     ) STRICT""",
     """CREATE TABLE units (
         cursor  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -63,6 +65,14 @@ _V4 = (
     ) STRICT""",
     "CREATE INDEX units_by_job ON units (job, state, cursor, size, tokens)",
     "CREATE UNIQUE INDEX units_in_order ON units (job, last)",
+    """CREATE TABLE progress (
+        id      INTEGER PRIMARY KEY,
+        unit    BLOB NOT NULL,
+        attempt INTEGER NOT NULL,
+        tokens  INTEGER NOT NULL,
+        body    BLOB NOT NULL
+    ) STRICT""",
+    "CREATE INDEX progress_by_unit ON progress (unit, id)",
     "CREATE TABLE epochs (number INTEGER PRIMARY KEY, payment TEXT NOT NULL) STRICT",
     """CREATE TABLE filled (
         pool  INTEGER NOT NULL,
@@ -81,7 +91,7 @@ _V4 = (
     ) STRICT, WITHOUT ROWID""",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_V4,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_V5,)
 NEWEST = OLDEST + len(MIGRATIONS) - 1
 
 

@@ -57,7 +57,7 @@ class DataPort:
     def connect(self, body: JoinRing, model: LoadedModel, recall: Recall) -> Edges:
         """Both edges of a ring of several stages; waits for the neighbours until `recall` is given.
 
-        Raises `EngineError`: bad_request before `listen`, edge where a neighbour does not come.
+        Raises `EngineError`: bad_request before `listen`, else as `connect`.
         """
         if self._identity is None or self._listener is None:
             raise EngineError("bad_request", "listen before joining a ring of several stages")

@@ -36,7 +36,7 @@ from pipeline.runner.replay import LOGIT_ROWS, MAX_PACKED, SequenceReplay, Whole
 from proofs.evidence.sequence import BundleSequence
 from proofs.sampling.choosing import SamplingError
 from proofs.sampling.surprise import surprise
-from proofs.sampling.token_score import SCORE_CLIP, measure_tokens
+from proofs.sampling.token_score import SCORE_CAP, measure_tokens
 from proofs.thresholds.measures import (
     ChunkMeasure,
     RevealedRowsCheck,
@@ -170,7 +170,7 @@ def measure_resumed(
     finite = bool(torch.isfinite(sent.to(torch.bfloat16)).all())
     broken = chunk_measure(ChunkResult(TOPK, -1.0, -1.0, malformed=NOT_FINITE))
     chunks = (broken,) * -(-count // CHUNK_ROWS)
-    sampling = SamplingMeasure(tokens=count, matches=0, scores=(SCORE_CLIP,) * count)
+    sampling = SamplingMeasure(tokens=count, matches=0, scores=(SCORE_CAP,) * count)
     if finite:
         (chunks,) = measure_stages(asked, resumed, revealed.boundary + 1)
     if finite and last:

@@ -22,7 +22,7 @@ from proofs.encoding.eip712 import Domain
 from proofs.encoding.fields import Count, Id32
 from proofs.encoding.leaves import SignedReceipt
 from proofs.encoding.receipts import EncodedReceipt
-from proofs.encoding.signing import Address, Signature
+from proofs.encoding.signing import Address, Signature, tagged_hash
 from proofs.evidence.ring_terms import ring_digest
 from proofs.evidence.sequence import BundleSequence
 from proofs.evidence.statement import StageEvidence, evidence_commitment
@@ -93,6 +93,13 @@ class UnitBundle(CanonicalModel):
     def ring(self) -> bytes:
         """The ring that the bundle names, as its stages sign it (`proofs.evidence.ring_terms`)."""
         return ring_digest(self.model_id, self.group_id, self.generation, self.boundaries)
+
+    @property
+    def draw_id(self) -> bytes:
+        """What spot checks draw from, 32 bytes: a tagged hash over the unit's id and each stage's
+        evidence commitment. Nothing that can be made anew for the same work, as signatures can."""
+        commitments = (evidence_commitment(claim.evidence) for claim in self.stages)
+        return tagged_hash("drawn-unit/1", self.unit_id + b"".join(commitments))
 
     @property
     def content_id(self) -> bytes:

@@ -5,8 +5,10 @@ support S: for a given token y,
 
     delta = max over S of score_v - score_y,
 
-infinite when y is not in S, clipped to 0.5. Rounding noise gives zeros and a few small values;
-another temperature, seed or model gives many at the clip.
+infinite when y is not in S. Rounding noise gives zeros and a few small values; another temperature,
+seed or model gives many large ones, and a token that was put in one of some logits, however short
+the output is. A single token is therefore judged by its whole score, which ends at `SCORE_CAP`, far
+beyond any noise. Means need bounded scores: `SCORE_CLIP` is where each counts in full.
 
 Rounding also moves a token over the edge of S, which is no graver than two scores changing order.
 So where top-k or top-p is on, with e the lowest logit in S, the edge may be put elsewhere at a
@@ -40,6 +42,7 @@ from proofs.sampling.noise import gumbel
 from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.surprise import information
 
+SCORE_CAP = 16.0
 SCORE_CLIP = 0.5
 
 Scores: TypeAlias = npt.NDArray[np.float64]
@@ -47,7 +50,7 @@ Scores: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class TokenMeasure:
-    """The verifier's own choice at each position and the clipped Token-DiFR of each given token.
+    """The verifier's own choice at each position and the Token-DiFR of each given token.
 
     `excess` is X (nats) and `variance` V (nats squared) of `proofs.sampling.surprise`; both add up
     over the blocks of an output.
@@ -69,9 +72,9 @@ def token_score(
     key: int,
     position: int,
 ) -> float:
-    """Clipped Token-DiFR of `token` under logits [V]: 0 for the verifier's own choice, at most 0.5.
+    """Token-DiFR of `token` under logits [V]: 0 for the verifier's own choice, at most `SCORE_CAP`.
 
-    A token far outside the support or the vocabulary scores 0.5. At temperature 0 the support is
+    A token far outside the support or the vocabulary scores that. At temperature 0 the support is
     the whole vocabulary: the score is the distance from the largest logit. Raises SamplingError.
     """
     return _measure(checked_logits(logits), token, temperature, top_k, top_p, key, position).score
@@ -129,8 +132,8 @@ def _measure(
     choice, best, ids = choose_with_score(logits, temperature, top_k, top_p, key, position)
     if temperature == 0.0:
         known = 0 <= token < logits.size
-        gap = best - float(logits[token]) if known else SCORE_CLIP
-        return _Measured(choice, 0.0 if token == choice else min(max(gap, 0.0), SCORE_CLIP))
+        gap = best - float(logits[token]) if known else SCORE_CAP
+        return _Measured(choice, 0.0 if token == choice else min(max(gap, 0.0), SCORE_CAP))
     index = int(np.searchsorted(ids, token))
     inside = index < ids.size and int(ids[index]) == token
     values = logits if ids.size == logits.size else logits[ids]
@@ -142,7 +145,7 @@ def _measure(
     if known:
         edge = float(logits[ids].min()) if top_k or top_p < 1.0 else -math.inf
         gap = _gap(logits, token, best, edge, inside, temperature, key, position)
-    return _Measured(choice, min(max(gap, 0.0), SCORE_CLIP), excess, variance)
+    return _Measured(choice, min(max(gap, 0.0), SCORE_CAP), excess, variance)
 
 
 def _gap(
@@ -161,7 +164,7 @@ def _gap(
     one = np.array([token], dtype=np.int64)
     own = float(_scores(np.array([value]), temperature, key, position, one)[0])
     gap = best - own if inside else math.inf
-    if edge == -math.inf or value < edge - SCORE_CLIP:
+    if edge == -math.inf or value < edge - SCORE_CAP:
         return gap
     joined = np.flatnonzero(logits >= min(value, edge))
     values = logits[joined].astype(np.float64)

@@ -1,7 +1,8 @@
 """The thresholds that need no profile: `published` and `fp32`.
 
 `published` are TOPLOC's limits for one model served in bf16 on different GPUs; they are known to
-miss int8 and fp8 weights on small models, and its other fields are wide guesses. `fp32` is for
+miss int8 and fp8 weights on small models, and its other fields are wide guesses. So they accept
+nothing by themselves: they are what a conviction must exceed at least. `fp32` is for
 provers and verifiers that both compute in fp32: in 640 honest sequences of 256 tokens (SmolLM2-135M
 cut in three, one CPU, two kinds of matrix kernels; 15,360 chunks) no chunk's mean error exceeded
 1/128, at most one exponent and sign differed, every token was the verifier's choice and no row was
@@ -28,11 +29,12 @@ PUBLISHED = Thresholds(
     score_mean=0.03,
     match_rate=0.85,
     spare=4,
-    eos_score=0.5,
+    eos_score=1.0,
     sign_mismatches=38,
     mismatch_rate=0.1,
     score_rate=0.02,
     score_growth=0.2,
+    score_max=1.0,
     surprise=6.0,
     rows_error=0.5,
 )
@@ -63,6 +65,19 @@ def builtin(name: str) -> Thresholds:
     if name not in BUILTIN:
         raise UnknownThresholdsError(f"no thresholds {name!r}; choose one of {', '.join(BUILTIN)}")
     return BUILTIN[name]
+
+
+def unfit_reason(name: str, dtype: str) -> str:
+    """Why the built-in thresholds `name` cannot accept work of a model in `dtype`, or "".
+
+    `fp32` allows a few rounding steps of float32, whatever the model. In any other dtype honest
+    noise differs from model to model, so a model must be calibrated before it is judged.
+    """
+    if name == "fp32" and dtype == "float32":
+        return ""
+    if name == "fp32":
+        return f"fp32 limits fit no model in {dtype}"
+    return f"{name} limits miss cheaper weights, and accept nothing without a calibration"
 
 
 def floor_of(dtype: str) -> Thresholds:

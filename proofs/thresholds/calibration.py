@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from proofs.errors import ProofError
-from proofs.sampling.token_score import SCORE_CLIP
+from proofs.sampling.token_score import SCORE_CAP, SCORE_CLIP
 from proofs.thresholds.fitting import HonestSequence, fit_limits, whole_steps
 from proofs.thresholds.limits import SCORE_TILT, Thresholds
 from proofs.thresholds.measures import SequenceMeasure
@@ -113,7 +113,7 @@ def faults(
     if not thresholds.passes_sequence_sampling(
         sampling.tokens,
         sampling.matches,
-        math.fsum(sampling.scores),
+        sampling.total(),
         max(sampling.scores, default=0.0),
     ):
         found.append("sampling")
@@ -166,13 +166,13 @@ def scaled(thresholds: Thresholds, factor: float) -> Thresholds:
         mant_err_median=whole_steps(thresholds.mant_err_median * factor),
         score_mean=thresholds.score_mean * factor,
         match_rate=max(0.0, 1.0 - (1.0 - thresholds.match_rate) * factor),
-        eos_score=min(SCORE_CLIP, thresholds.eos_score * factor),
+        eos_score=min(SCORE_CAP, thresholds.eos_score * factor),
         sequence_exp=thresholds.sequence_exp * factor,
         sequence_mant=thresholds.sequence_mant * factor,
         mismatch_rate=min(1.0, thresholds.mismatch_rate * factor),
         score_rate=min(SCORE_CLIP, thresholds.score_rate * factor),
         score_growth=min(SCORE_TILT * SCORE_CLIP, thresholds.score_growth * factor),
-        score_max=min(SCORE_CLIP, thresholds.score_max * factor),
+        score_max=min(SCORE_CAP, thresholds.score_max * factor),
         surprise=thresholds.surprise * factor,
         rows_error=thresholds.rows_error * factor,
         sequence_mant_at=tuple((at, limit * factor) for at, limit in thresholds.sequence_mant_at),
@@ -184,4 +184,4 @@ def _whole(measure: SequenceMeasure) -> list[float]:
 
 
 def _mean_score(measure: SequenceMeasure) -> float:
-    return math.fsum(measure.sampling.scores) / max(1, measure.sampling.tokens)
+    return measure.sampling.total() / max(1, measure.sampling.tokens)

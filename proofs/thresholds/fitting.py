@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from proofs.sampling.token_score import SCORE_CLIP
+from proofs.sampling.token_score import SCORE_CAP, SCORE_CLIP
 from proofs.thresholds.builtin import FP32
 from proofs.thresholds.limits import SCORE_TILT, Thresholds
 from proofs.thresholds.measures import SequenceMeasure
@@ -61,11 +61,12 @@ def fit_limits(
     measures = [one.measure for one in sequences]
     scores = sorted(score for measure in measures for score in measure.sampling.scores)
     tokens = max(1, len(scores))
+    clipped = [min(score, SCORE_CLIP) for score in scores]
     mismatches = sum(m.sampling.tokens - m.sampling.matches for m in measures)
     tail, floor, margin = fpr / TESTS, FLOORS, 1.0 + MARGIN * decades
     mismatch_rate = max(rate_bound(mismatches, tokens), floor.mismatch_rate)
-    growth = math.log1p(math.fsum(math.expm1(SCORE_TILT * score) for score in scores) / tokens)
-    score_rate = max(margin * math.fsum(scores) / tokens, floor.score_rate)
+    growth = math.log1p(math.fsum(math.expm1(SCORE_TILT * score) for score in clipped) / tokens)
+    score_rate = max(margin * math.fsum(clipped) / tokens, floor.score_rate)
     rare = scores[max(0, math.ceil(tokens * (1.0 - fpr)) - 1)] if scores else 0.0
     spare = next(k for k in range(UNIT_TOKENS + 1) if _unlikely(k + 1, mismatch_rate, tail))
 
@@ -95,7 +96,7 @@ def fit_limits(
         score_growth=max(margin * growth, floor.score_growth),
         tail=tail,
         score_max=min(
-            SCORE_CLIP,
+            SCORE_CAP,
             max(
                 floor.score_max,
                 largest_with_margin(

@@ -18,11 +18,12 @@ them):
   clipped; where honest scores are many and small, their moment generating function is tighter: with
   `score_growth` = ln E exp(8 score) of an honest token, 8 S - n score_growth must be at most
   ln(1 / tail) (Markov). One or two unlucky tokens of a short output stay possible: P(X >= 1) =
-  1 - (1 - p)^n is far above `tail`. `score_max` bounds a single token's score and `surprise` the
-  standardised surprise (`proofs.sampling.surprise`), two-sided.
+  1 - (1 - p)^n is far above `tail`. `score_max` bounds a single token's score, not clipped: a token
+  that no rounding explains fails an output of one token. `surprise` bounds the standardised
+  surprise (`proofs.sampling.surprise`), two-sided.
 
 `eos_score` bounds the score of an end-of-sequence token by itself, because ending early costs a
-single token; 0.5, where scores are clipped, switches it off.
+single token; `SCORE_CAP`, where scores end, switches it off.
 
 `rows_error` is for disputes, where a stage reveals whole rows x that are compared with the
 verifier's own y, [N, H] over all positions of a sequence, each channel by its own scale:
@@ -44,7 +45,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from proofs.sampling.token_score import SCORE_CLIP
+from proofs.sampling.token_score import SCORE_CAP, SCORE_CLIP
 from proofs.thresholds.measures import ChunkMeasure
 from proofs.thresholds.tails import binomial_tail, score_exponent
 
@@ -89,7 +90,7 @@ class Thresholds:
     score_rate: float = SCORE_CLIP
     score_growth: float = SCORE_TILT * SCORE_CLIP
     tail: float = 1e-4
-    score_max: float = SCORE_CLIP
+    score_max: float = SCORE_CAP
     surprise: float = math.inf
     rows_error: float = math.inf
     sequence_mant_at: tuple[tuple[float, float], ...] = ()
@@ -169,7 +170,8 @@ class Thresholds:
     ) -> bool:
         """Whether one output's sampling is likely enough to be honest; NaN is not.
 
-        `score_sum` and `score_max` are over its tokens' scores.
+        `score_sum` is over its tokens' scores, each clipped at `SCORE_CLIP`, `score_max` is the
+        largest whole one.
         """
         return (
             binomial_tail(tokens, tokens - matches, self.mismatch_rate) >= self.tail

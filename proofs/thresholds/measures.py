@@ -5,12 +5,14 @@ These numbers are the validator's own, so they are checked for shape, not for ho
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 from pydantic import FailFast, Field
 
 from proofs.encoding.canonical import CanonicalModel
 from proofs.encoding.fields import Count, Id16
+from proofs.sampling.token_score import SCORE_CLIP
 
 
 class ChunkMeasure(CanonicalModel):
@@ -30,7 +32,7 @@ class ChunkMeasure(CanonicalModel):
 class SamplingMeasure(CanonicalModel):
     """Output tokens against the verifier's own sampling at each position.
 
-    `matches` of `tokens` were equal. `scores` are Token-DiFR deltas clipped to 0.5, one a token.
+    `matches` of `tokens` were equal. `scores` are Token-DiFR deltas, one a token, 0 to `SCORE_CAP`.
     `surprise` is the standardised surprise of the whole output (`proofs.sampling.surprise`).
     """
 
@@ -38,6 +40,10 @@ class SamplingMeasure(CanonicalModel):
     matches: Count
     scores: Annotated[tuple[float, ...], FailFast(), Field(max_length=1 << 20)]
     surprise: float = 0.0
+
+    def total(self, part: slice = slice(None)) -> float:
+        """The sum of the scores of a part, each clipped at `SCORE_CLIP`; NaN if one is."""
+        return math.fsum(min(score, SCORE_CLIP) for score in self.scores[part])
 
 
 class SequenceMeasure(CanonicalModel):

@@ -65,7 +65,7 @@ def wrong_tokens(
         if found := token_fault(sequence, measure.sampling, slice(0, start), limits):
             yield f"sequence {index}: {found.reason}, from an earlier generation"
         scores = measure.sampling.scores[start:]
-        tokens, total = tokens + len(scores), total + sum(scores)
+        tokens, total = tokens + len(scores), total + measure.sampling.total(slice(start, None))
         matches += sum(score == 0.0 for score in scores)
     if not limits.reject.passes_sampling(tokens, matches, total):
         reason = f"{matches} of {tokens} tokens of the unit match"

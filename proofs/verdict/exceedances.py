@@ -87,7 +87,7 @@ def _unlikely(
         return ""
     whole = len(scores) == sampling.tokens
     matches = sampling.matches if whole else sum(score == 0.0 for score in scores)
-    total, worst = sum(scores), max(scores)
+    total, worst = sampling.total(part), max(scores)
     surprise = sampling.surprise if whole else 0.0
     if not thresholds.passes_sequence_sampling(len(scores), matches, total, worst, surprise):
         return (

@@ -96,8 +96,9 @@ def _figures(stages: int, measures: Sequence[SequenceMeasure]) -> dict[str, floa
         for name in ("exp_mismatches", "mant_err_mean", "mant_err_median"):
             worst = max((float(getattr(chunk, name)) for chunk in sound), default=-1.0)
             figures[f"stage{stage}.{name}"] = worst
-    scores = [score for measure in measures for score in measure.sampling.scores]
-    figures["sampling.score_mean"] = sum(scores) / len(scores)
-    figures["sampling.match_rate"] = sum(m.sampling.matches for m in measures) / len(scores)
-    figures["tokens"] = float(len(scores))
+    tokens = sum(len(m.sampling.scores) for m in measures)
+    figures["sampling.score_mean"] = sum(m.sampling.total() for m in measures) / tokens
+    figures["sampling.score_max"] = max(max(m.sampling.scores) for m in measures)
+    figures["sampling.match_rate"] = sum(m.sampling.matches for m in measures) / tokens
+    figures["tokens"] = float(tokens)
     return figures

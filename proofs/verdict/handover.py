@@ -13,7 +13,7 @@ bundle may have written it: nobody is blamed.
 from __future__ import annotations
 
 from proofs.evidence.bundle import UnitBundle
-from proofs.evidence.ring_terms import terms_digest
+from proofs.evidence.ring_terms import request_terms
 from proofs.evidence.sequence import BundleSequence
 from proofs.evidence.statement import StageEvidence, input_digest, token_digest
 
@@ -69,7 +69,7 @@ def find_terms_mismatch(bundle: UnitBundle) -> str:
             return f"stage {stage} proved other sequences than the bundle holds"
         for index, item in enumerate(claim.evidence):
             if item.terms != terms[index]:
-                return f"sequence {index}: stage {stage} was told another ring, model or sampling"
+                return f"sequence {index}: stage {stage} was told another ring, sampling or ending"
     return ""
 
 
@@ -98,5 +98,4 @@ def _sequence_unfounded(
 
 
 def _terms(bundle: UnitBundle, sequence: BundleSequence) -> bytes:
-    request = sequence.request
-    return terms_digest(bundle.ring, len(request.prompt_ids), request.sampling)
+    return request_terms(bundle.ring, sequence.request)

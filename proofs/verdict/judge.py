@@ -5,13 +5,14 @@ stage's proofs compared with the verifier's own rows), the rows that were reveal
 In order; the first rule that applies decides:
 
 1. **Whose words are these?** Claims that their stage did not sign, whose receipt the next stage did
-   not countersign, or that are of another ring, model or sampling than the bundle's, may be the
-   assembler's doing: rejected, nobody blamed.
+   not countersign, or that are of another ring, model, sampling or ending than the bundle's, may be
+   the assembler's doing: rejected, nobody blamed.
 2. **Contradiction.** A stage that countersigned what its own evidence contradicts is at fault
    (`proofs.verdict.handover`).
 3. **Foundation.** The stages agree with one another and the bundle says something else (other
-   tokens, a noise key that follows from nothing), or the output ends in a way that contradicts what
-   the bundle says was asked for: its assembler's word against theirs. Rejected, nobody blamed.
+   tokens, a noise key that follows from nothing, another reason for the end of an output): its
+   assembler's word against theirs. Rejected, nobody blamed. An output that ends early, or goes on
+   past its end, is stage 0's fault: it signed for what ends it (`proofs.evidence.endings`).
 4. **Form.** Missing, miscounted, null or malformed proofs are each stage's own fault.
 5. **Boundaries.** Every stage is compared with honest activations. One that is off stands accused,
    gross ones first, then in ring order, and the walk back (`proofs.verdict.blame`) finds who made
@@ -29,10 +30,12 @@ Sequences without a measure were not chosen for a replay (`proofs.thresholds.spo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from proofs.encoding.eip712 import Domain
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle, check_claims
-from proofs.evidence.sequence import ending_fault
+from proofs.evidence.endings import NO_STOP, StopReading, bundle_ending_fault
 from proofs.verdict.blame import Charge, Inquiry, Revealed, walk_back
 from proofs.verdict.charges import Measures, malformed, off_boundaries, wrong_tokens
 from proofs.verdict.exceedances import RejectConvictLimits
@@ -40,6 +43,8 @@ from proofs.verdict.findings import Findings
 from proofs.verdict.handover import contradictions, find_bundle_mismatch, find_terms_mismatch
 from proofs.verdict.message import Verdict
 
+StopReadings = Sequence[StopReading | None]
+"""What was read in the text of each of a bundle's sequences; None where none has stop strings."""
 MAX_WALKS = 16
 """Charges that are walked back; each may take as many inquiries as there are stages."""
 
@@ -54,15 +59,17 @@ def judge(
     limits: RejectConvictLimits,
     domain: Domain,
     revealed: Revealed | None = None,
+    stops: StopReadings | None = None,
 ) -> Verdict | Inquiry:
     """The verdict on `bundle`, whose sequences were measured as `measures`, in the same order.
 
-    `revealed` is what earlier inquiries brought. Raises VerdictError when measures do not fit the
-    bundle.
+    `revealed` is what earlier inquiries brought, `stops` where outputs first held one of their stop
+    strings. Raises VerdictError when measures do not fit the bundle, or a text was not read that
+    has stop strings.
     """
     _check_coverage(bundle, measures)
     findings = Findings(bundle, measures)
-    if (verdict := _judge_words(findings, bundle, domain)) is not None:
+    if (verdict := _judge_words(findings, bundle, domain, stops)) is not None:
         return verdict
     for stage, reason in malformed(bundle, measures):
         findings.fault(stage, reason)
@@ -91,22 +98,27 @@ def judge(
     return findings.verdict()
 
 
-def judge_words(bundle: UnitBundle, domain: Domain) -> Verdict | None:
-    """The verdict that rules 1 to 3 reach: they need signatures and statements alone, no replay.
-    None where the bundle holds so far, and only a replay can tell."""
-    return _judge_words(Findings(bundle, [None] * len(bundle.sequences)), bundle, domain)
+def judge_words(
+    bundle: UnitBundle, domain: Domain, stops: StopReadings | None = None
+) -> Verdict | None:
+    """The verdict that rules 1 to 3 reach: they need signatures, statements and texts, no replay.
+    None where the bundle holds so far, and only a replay can tell. Raises VerdictError for a text
+    that was not read."""
+    return _judge_words(Findings(bundle, [None] * len(bundle.sequences)), bundle, domain, stops)
 
 
-def _judge_words(findings: Findings, bundle: UnitBundle, domain: Domain) -> Verdict | None:
+def _judge_words(
+    findings: Findings, bundle: UnitBundle, domain: Domain, stops: StopReadings | None
+) -> Verdict | None:
     if reason := check_claims(bundle, domain) or find_terms_mismatch(bundle):
         return findings.unattributed(reason)
     for stage, reason in contradictions(bundle).items():
         findings.fault(stage, reason)
     if findings.faults:
         return findings.verdict()
-    if reason := find_bundle_mismatch(bundle) or _ending_faults(bundle):
+    if reason := find_bundle_mismatch(bundle):
         return findings.unattributed(reason)
-    return None
+    return _judge_endings(findings, bundle, stops)
 
 
 def _order(charge: Charge) -> tuple[bool, int, int]:
@@ -131,8 +143,19 @@ def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
             raise VerdictError("measure every chunk of every stage, missing proofs too")
 
 
-def _ending_faults(bundle: UnitBundle) -> str:
+def _judge_endings(
+    findings: Findings, bundle: UnitBundle, stops: StopReadings | None
+) -> Verdict | None:
+    unattributed = ""
     for index, sequence in enumerate(bundle.sequences):
-        if reason := ending_fault(sequence.request, sequence.output_ids, sequence.reason):
-            return f"sequence {index}: {reason}"
-    return ""
+        reading = stops[index] if stops is not None and index < len(stops) else None
+        if reading is None and sequence.request.stop:
+            raise VerdictError("read the text of each output that has stop strings")
+        fault = bundle_ending_fault(sequence, bundle.generation, reading or NO_STOP)
+        if fault is not None and fault.by_head:
+            findings.fault(0, f"sequence {index}: {fault.reason}")
+        elif fault is not None:
+            unattributed = unattributed or f"sequence {index}: {fault.reason}"
+    if findings.faults:
+        return findings.verdict()
+    return findings.unattributed(unattributed) if unattributed else None

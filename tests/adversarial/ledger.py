@@ -70,6 +70,8 @@ class Ledger:
     ahead: int = 0
     conviction_loss: int = 0
     """What a conviction takes of anybody's stake, wei."""
+    price: int = PRICE
+    """What pools pay for a unit of work, wei."""
     head: int | None = None
     """Number of the newest block; None: one block for every event."""
     beacon: bytes = bytes(32)

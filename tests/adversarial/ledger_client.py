@@ -22,7 +22,7 @@ from proofs.encoding.merkle import payout_leaf, verify
 from proofs.encoding.receipts import Conviction, EpochRoot, Receipt
 from proofs.encoding.signing import ZERO_ADDRESS, sign_digest
 from tests.adversarial.ledger import ANSWER_WINDOW, BOND, BUDGET, Ledger, Signatures, refuse
-from tests.adversarial.standins import DOMAIN, MODEL, PRICE
+from tests.adversarial.standins import DOMAIN, MODEL
 
 NO_HASH = bytes(32)
 
@@ -94,7 +94,7 @@ class Pools:
         return PoolFunds(
             strategy=Strategy.WORK,
             settlement=DOMAIN.verifying_contract,
-            rate=PRICE,
+            rate=self._ledger.price,
             funded=BUDGET,
             paid=sum(paid for (pool, _), paid in self._ledger.paid.items() if pool == pool_id),
             committed=self._ledger.total(pool_id),
@@ -166,7 +166,10 @@ class Nodes:
 
 
 class Providers:
-    """`chain.calls.providers.Providers`."""
+    """`chain.calls.providers.Providers`; each has one node."""
+
+    async def nodes_of(self, provider: str) -> list[str]:
+        return [provider]
 
     async def is_backed(self, provider: str) -> bool:
         return True

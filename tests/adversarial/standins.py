@@ -50,7 +50,7 @@ from pipeline.engine.control.replay_messages import Replay, Replayed, ReplayedSe
 from pipeline.engine.errors import EngineError
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import checksum_address
-from proofs.evidence.ring_terms import ring_digest, terms_digest
+from proofs.evidence.ring_terms import request_terms, ring_digest
 from proofs.evidence.sequence import ROWS_PER_PROOF, BundleSequence, FinishReason
 from proofs.evidence.statement import StageEvidence, input_digest, token_digest
 from proofs.thresholds.measures import (
@@ -100,7 +100,7 @@ def stage_evidence(
         proofs=(PROOF,) * -(-len(ids) // ROWS_PER_PROOF),
         sent=token_digest(ids, 0) if stage == stages - 1 else link(stage),
         received=link(stage - 1) if stage else input_digest(request.prompt_ids, ids),
-        terms=terms_digest(ring, len(request.prompt_ids), request.sampling),
+        terms=request_terms(ring, request),
         returned=b"" if stage else token_digest(ids, 0),
     )
 
@@ -135,6 +135,7 @@ class Engine:
         self.refuse: dict[str, str] = {}
         self.says: dict[str, Any] = {}
         self.keeps = True
+        self.renewed = 0
         self.mismatches = 0
         self.off: frozenset[int] | None = None
         self.stages = 2
@@ -162,6 +163,10 @@ class Engine:
         if name in self.refuse:
             raise EngineError(self.refuse[name], f"{name} fails in this test")
         return self._handlers.of(operation)(body)
+
+    async def renew(self) -> None:
+        self.renewed += 1
+        self.loaded = False
 
     def count(self, op: str) -> int:
         return sum(name == op for name, _ in self.requests)

@@ -39,7 +39,7 @@ from pipeline.engine.control.operations import (
 from pipeline.engine.control.replay_messages import Replay, ReplaySequence, RevealedRows
 from pipeline.engine.errors import EngineError
 from pipeline.models.prepared import PreparedModel
-from proofs.evidence.ring_terms import ring_digest, terms_digest
+from proofs.evidence.ring_terms import request_terms, ring_digest
 from proofs.evidence.sequence import BundleSequence, FinishReason, SequenceRequest
 from proofs.evidence.statement import input_digest, token_digest
 from proofs.thresholds.builtin import FP32
@@ -156,7 +156,7 @@ async def test_a_ring_generates_proves_and_is_replayed(pair: Pair) -> None:
         assert item.sequence_id == REQUEST.sequence_id
         assert (item.rows, len(item.proofs)) == (OUTPUTS, 2)
         digest = ring_digest(pair.model.model_id, GROUP, 1, pair.boundaries)
-        assert item.terms == terms_digest(digest, len(REQUEST.prompt_ids), REQUEST.sampling)
+        assert item.terms == request_terms(digest, REQUEST)
     assert first.received == input_digest(REQUEST.prompt_ids, ids)
     assert first.sent == last.received
     assert last.sent == first.returned == token_digest(ids, 0)

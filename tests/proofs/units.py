@@ -10,7 +10,7 @@ from proofs.encoding.eip712 import Domain
 from proofs.encoding.receipts import Receipt
 from proofs.encoding.signing import address_of, checksum_address
 from proofs.evidence.bundle import StageClaim, UnitBundle
-from proofs.evidence.ring_terms import ring_digest, terms_digest
+from proofs.evidence.ring_terms import request_terms, ring_digest
 from proofs.evidence.sequence import BundleSequence, FinishReason, NoiseSource, SequenceRequest
 from proofs.evidence.statement import StageEvidence, evidence_commitment, input_digest, token_digest
 from proofs.sampling.noise import noise_key
@@ -82,7 +82,7 @@ def cut(stages: int) -> tuple[int, ...]:
 
 def terms(seq: BundleSequence, stages: int) -> bytes:
     ring = ring_digest(MODEL, GROUP, GENERATION, cut(stages))
-    return terms_digest(ring, len(seq.request.prompt_ids), seq.request.sampling)
+    return request_terms(ring, seq.request)
 
 
 def evidence(

@@ -12,6 +12,8 @@ GENERATION = "generation"
 """The journal's state that counts generations."""
 ASKED = "asked"
 """The journal's state that names the validators that were asked for verdicts."""
+SHOWN = "shown"
+"""The journal's state that says how many output tokens were shown, of all jobs."""
 SETTLED = "settled"
 """The journal's state that has, by pool, the newest epoch whose payments are noted."""
 
@@ -28,6 +30,19 @@ class JobBeacon(JournalEvent, kind="self.beacon"):
     def key(self) -> str:
         """The job's id: a beacon is drawn once."""
         return self.job_id
+
+
+class RingBuilt(JournalEvent, kind="self.ring"):
+    """The workers of a generation, by peer id, stage 0 first: who made the tokens that a restart
+    finds."""
+
+    generation: int
+    peers: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The generation: no run counts it again."""
+        return str(self.generation)
 
 
 class WorkerBanned(JournalEvent, kind="self.ban"):

@@ -27,12 +27,14 @@ PATIENCE = 10.0
 
 class Reporter:
     """Compares the tables with what it told last. `window` is how many meterings the rate of
-    tokens is taken over; `ended` counts the output tokens of units that have left the tables."""
+    tokens is taken over; `ended` counts the output tokens of units that have left the tables, and
+    `shown` all those that are on disk, which never falls."""
 
     def __init__(
         self,
         pool: PoolView,
         ended: Callable[[], int],
+        shown: Callable[[], int],
         metrics: NodeMetrics,
         log: Any,
         *,
@@ -40,6 +42,7 @@ class Reporter:
     ) -> None:
         self._pool = pool
         self._ended = ended
+        self._shown = shown
         self._metrics = metrics
         self._log = log
         self._most = 0
@@ -51,10 +54,8 @@ class Reporter:
 
     @property
     def tokens(self) -> int:
-        """Output tokens of all units; those of a unit that is done again stay counted, until the
-        second try has more."""
-        self._most = max(self._most, self._pool.tokens + self._ended())
-        return self._most
+        """Output tokens of all units, as far as they are on disk."""
+        return self._shown()
 
     @property
     def tokens_per_second(self) -> float:
@@ -66,7 +67,8 @@ class Reporter:
 
     def meter(self, now: float) -> None:
         """Bring the metrics up to what the tables say at `now` (seconds, monotonic)."""
-        self._rate.append((now, self.tokens))
+        self._most = max(self._most, self._pool.tokens + self._ended())
+        self._rate.append((now, self._most))
         self._report_waiting(now)
         groups = self._pool.groups.values()
         self._metrics.set_groups(Counter(group.state.value for group in groups))

@@ -4,13 +4,16 @@
 |---|---|---|
 | rows of jobs | id, model, cancelled | the same jobs; one that was not sealed is dropped |
 | rows of units | prompts, outcome | QUEUED: read in their turn; VERIFYING: sent again as it was |
+| rows of progress | tokens of units under way | the next group goes on from there |
 | `JobBeacon` | beacon of a job, its block | the same noise |
+| `RingBuilt` | the workers of a generation | nothing is kept of rings with a banned one |
 | `WorkerBanned` | reason | the peer is banned |
 | `UnitRejected` | what was rejected, and why | the newest are shown |
 
-A unit that no validator has received is generated again from scratch: what its group had is gone. A
-unit that one has received is never sent in another bundle, so it is paid at most once. Only units
-that validators have are read; how long it takes does not depend on how many have ended.
+Groups are gone. What one had of a unit is known but for the last moments, and another proves it
+anew as it goes on. A unit that a validator has received is never sent in another bundle, so it is
+paid at most once. Only units that validators have are read; how long it takes does not depend on
+how many have ended.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from node.roles.orchestrator.journal_events import (
     ASKED,
     GENERATION,
     JobBeacon,
+    RingBuilt,
     UnitRejected,
     WorkerBanned,
 )
@@ -53,6 +57,7 @@ async def restore(
         units=tuple(units),
         banned=tuple(ban.peer_id for ban in await journal.replay(WorkerBanned)),
         asked=tuple(await journal.state(ASKED, ())),
+        rings=tuple((ring.generation, ring.peers) for ring in await journal.replay(RingBuilt)),
         generation=int(await journal.state(GENERATION, first_generation)),
         cancelled=tuple(job.job_id for job in ledger.jobs.values() if job.cancelled),
     )

@@ -22,9 +22,9 @@ from node.prompts import Prompt
 from node.roles.orchestrator.bundling.collecting import ClaimCollector
 from node.roles.orchestrator.bundling.making import BundleMaker
 from node.roles.orchestrator.chain_parts import ChainParts
-from node.roles.orchestrator.coordinator.commands import Command, RecordUnit
+from node.roles.orchestrator.coordinator.commands import Command, RecordProgress, RecordUnit
 from node.roles.orchestrator.coordinator.coordinator import Coordinator
-from node.roles.orchestrator.coordinator.events import Event, JobCancelled, QueueGrew, Tick
+from node.roles.orchestrator.coordinator.events import Ending, Event, JobCancelled, QueueGrew, Tick
 from node.roles.orchestrator.coordinator.units import ENDED, Unit, UnitState, WorkSequence
 from node.roles.orchestrator.executing import CommandExecutor, ExecutorParts
 from node.roles.orchestrator.jobs.beacons import Beacons
@@ -90,7 +90,7 @@ class Orchestrator:
         self._settlement = SettlementWatch(follower, context.journal, pool_id)
         self.ledger = WorkLedger(context.journal, cutter)
         self._beacons = Beacons(parts.beacons, context.journal, log, timing.beacon)
-        self._recorder = Recorder(context.journal)
+        self._recorder = Recorder(context.journal, self.ledger)
         self._transitions = Transitions(
             coordinator, context.now, self._recorder.write, self._began, self._surprised
         )
@@ -100,6 +100,7 @@ class Orchestrator:
         self._reporter = Reporter(
             pool,
             lambda: self.ledger.tokens,
+            self.ledger.tokens_shown,
             context.metrics,
             log,
             window=int(timing.rate / timing.tick),
@@ -225,6 +226,7 @@ class Orchestrator:
     async def drain(self) -> None:
         """Wait for the verdicts on what validators already have; the rest is in the journal."""
         self.stop_commands()
+        await self.feed(Ending())
         while any(u.state is UnitState.VERIFYING for u in self.pool.units.values()):
             await self.changed.wait()
 
@@ -257,7 +259,8 @@ class Orchestrator:
 
     def job(self, job_id: str) -> JobSnapshot:
         """How far a job is. Raises KeyError."""
-        return job_snapshot(self.ledger.jobs[job_id], self.pool)
+        job = self.ledger.jobs[job_id]
+        return job_snapshot(job, self.pool, self.ledger.tokens_of(job))
 
     async def error_of(self, job_id: str) -> str:
         """Why a unit of a job was given up, "" where none was. Raises KeyError."""
@@ -318,7 +321,7 @@ class Orchestrator:
         over = [unit.state for unit in recorded if unit.state in ENDED]
         self._reporter.report(events, [*self._moved(units), *over])
         for command in commands:
-            if not isinstance(command, RecordUnit):
+            if not isinstance(command, RecordUnit | RecordProgress):
                 self._start(command)
         if not all(isinstance(event, Tick) for event in events):
             self._announce()

@@ -81,22 +81,16 @@ class JobSnapshot:
     tokens: int
 
 
-def job_snapshot(job: Job, pool: PoolView) -> JobSnapshot:
-    """A job by its counts on disk and what the tables have of it.
-
-    `tokens` never falls: those of a unit that is done again stay counted (`Job.most_tokens`).
-    """
+def job_snapshot(job: Job, pool: PoolView, tokens: int) -> JobSnapshot:
+    """A job of so many tokens, by its counts on disk and what the tables have of it."""
     accepted = job.sequences[RowState.ACCEPTED]
     completed = accepted + job.sequences[RowState.VERIFYING]
-    tokens = job.tokens.total()
     started = completed > 0 or job.units[RowState.EXPIRED] > 0
     for unit in pool.units.values():
         if unit.job_id != job.job_id or (unit.state is UnitState.VERIFYING and unit.bundle_id):
             continue
         started = started or unit.state is not UnitState.QUEUED or unit.attempt > 0
         completed += sum(s.finished for s in unit.sequences)
-        tokens += sum(len(s.output_ids) for s in unit.sequences)
-    job.most_tokens = tokens = max(job.most_tokens, tokens)
     state: JobState = "running" if started else "queued"
     if job.cancelled:
         state = "cancelled"

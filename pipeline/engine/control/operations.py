@@ -100,7 +100,17 @@ EVENTS: dict[str, type[Message]] = {
 }  # fmt: skip
 
 ERRORS = frozenset(
-    {"bad_request", "out_of_memory", "model", "not_loaded", "edge", "unknown_sequence", "internal"}
+    {
+        "bad_request",
+        "out_of_memory",
+        "model",
+        "not_loaded",
+        "edge",
+        "upstream",
+        "downstream",
+        "unknown_sequence",
+        "internal",
+    }
 )
 """Codes of error answers. An engine that cannot go on answers none of them: it exits."""
 

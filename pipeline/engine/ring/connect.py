@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from pipeline.dataplane import (
     Edge,
+    EdgeClosed,
     EdgeError,
     EdgeLimits,
     EdgeRefused,
@@ -31,6 +32,7 @@ from pipeline.engine.control.messages import JoinRing
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring.frames import MAX_HEADER, Hello, check_hello
 from pipeline.engine.ring.ring import Edges
+from pipeline.engine.schedule.scheduler import MAX_FLIGHTS
 
 CONNECT_SECONDS = 30.0
 """Three attempts (`DialTiming.attempt`), so that every way to a neighbour has its turn."""
@@ -64,14 +66,15 @@ def connect(
     """Make both edges within `CONNECT_SECONDS`, or until `recall` is given.
 
     `own` is what this stage says to the downstream one, `upstream` what the upstream one must
-    say. `row_bytes` is the size of one row of hidden states. Raises `EngineError` (edge), and gives
-    `recall` then, since one edge is of no use without the other.
+    say. `row_bytes` is the size of one row of hidden states. Raises `EngineError`: downstream or
+    upstream for the edge that did not come up, edge once this was recalled. It gives `recall` then,
+    since one edge is of no use without the other.
     """
     assert ring.downstream
     assert ring.upstream_certificate is not None
     certificate = ring.upstream_certificate
     payload = 0 if ring.stage == 0 else ring.max_batch_tokens * row_bytes
-    incoming = EdgeLimits(MAX_HEADER, payload, window=min(255, ring.micro_batches + 1))
+    incoming = EdgeLimits(MAX_HEADER, payload, window=min(255, MAX_FLIGHTS + 1))
     against = EdgeLimits(max_header=0, max_payload=0, window=1)
     until = time.monotonic() + CONNECT_SECONDS
 
@@ -99,10 +102,12 @@ def connect(
         accept.join()
         if accept.edge is not None:
             accept.edge.close()
-        raise EngineError("edge", f"downstream stage: {exc.reason}") from exc
+        code = "edge" if isinstance(exc, EdgeClosed) else "downstream"
+        raise EngineError(code, f"downstream stage: {exc.reason}") from exc
     accept.join()
     if accept.edge is None:
         downstream.close()
         reason = "no connection" if accept.error is None else accept.error.reason
-        raise EngineError("edge", f"upstream stage: {reason}") from accept.error
+        code = "edge" if isinstance(accept.error, EdgeClosed) else "upstream"
+        raise EngineError(code, f"upstream stage: {reason}") from accept.error
     return Edges(accept.edge, downstream)

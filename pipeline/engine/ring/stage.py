@@ -22,8 +22,8 @@ from pipeline.engine.evidence.collecting import Collector, ReturnedTokens, token
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
-from pipeline.engine.ring.batch import Batch, Close, Open
 from pipeline.engine.ring.table import ItemRows, SequenceTable
+from pipeline.engine.schedule.batch import Batch, Close, Open
 from pipeline.runner.conduct import StageConduct
 from pipeline.runner.errors import KvExhausted
 from pipeline.runner.stage import StepItem
@@ -123,7 +123,7 @@ class Stage:
         self._collectors[opened.sequence_id] = Collector(
             opened.sequence_id,
             self._slice.hidden_size,
-            terms_digest(self._ring, opened.prompt, opened.sampling),
+            terms_digest(self._ring, opened.prompt, opened.sampling, opened.ending),
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
             prove=self._conduct.prove,

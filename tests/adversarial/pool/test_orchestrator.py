@@ -196,6 +196,22 @@ async def test_trouble_goes_on_the_account_of_whom_it_is_about(net, kind: str, s
         assert await liar.refused(network.boss.peer_id, TROUBLE, stale) == "stale"
 
 
+async def test_a_pair_between_whom_no_edge_comes_up_is_separated_or_told_of(net) -> None:
+    """Stage 0's engine cannot connect to the other's; the two are all that there are."""
+    async with net(judges=()) as network:
+        orchestrator, first = network.orchestrator, network.group.peers[0]
+        engine = network.engine(0 if network.stage(0).peer_id == first else 1)
+        engine.refuse["ring"] = "downstream"
+        before = orchestrator.pool.generation
+        broken = Trouble(ref=ref(network, 0), kind="downstream", reason="it broke")
+        liar = network.stage(0 if network.stage(0).peer_id == first else 1)
+        await liar.ask(network.boss.peer_id, TROUBLE, broken)
+        pool = orchestrator.pool
+        await until(orchestrator, lambda: "do not connect to one another" in pool.unplannable)
+        assert pool.generation == before + 2
+        assert "ring fails in this test" in pool.unplannable
+
+
 async def test_a_ring_that_answers_pings_but_brings_no_tokens_is_rebuilt(net) -> None:
     policy = Policy(stages=2, stall_timeout=0.2)
     async with net(judges=(), policy=policy) as network:

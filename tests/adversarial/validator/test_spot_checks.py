@@ -8,7 +8,7 @@ from typing import Any
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.spotcheck import DEFAULT_TERMS, ONE, chosen
 
-COMMITTED, HEAD = 100, 101
+COMMITTED, HEAD = 100, 102
 PROBATION = DEFAULT_TERMS.probation
 LATER = 40
 
@@ -21,12 +21,13 @@ def units(scenario: Any, first: int, count: int, committed_at: int = COMMITTED) 
 async def test_established_workers_are_checked_now_and_then(scenario) -> None:
     async with scenario() as c:
         c.ledger.head, c.ledger.conviction_loss = HEAD, 10**30
+        c.ledger.price = 0  # who earns nothing is checked least
         first = units(c, 0, PROBATION)
         later = units(c, PROBATION, LATER)
         picked: list[UnitBundle] = []
         while len(picked) not in (2, 3, 4):
             beacon = c.ledger.beacon = sha256(c.ledger.beacon).digest()
-            picked = [unit for unit in later if chosen(beacon, unit.content_id, 1, ONE // 16)]
+            picked = [unit for unit in later if chosen(beacon, unit.draw_id, 1, ONE // 16)]
         async with c.session():
             for unit in first:
                 await c.verify(unit)

@@ -80,18 +80,25 @@ class Chaos:
                     stays = left if wrong(told.posted) else 0
                     self._over_at = max(self._over_at, told.claimable_at - stays)
 
-    async def kill(self, pause: tuple[float, float]) -> None:
-        """Kill one process after another at random moments, and start it again."""
-        while True:
-            await trio.sleep(self._random.uniform(*pause))
+    async def kill(self, pause: tuple[float, float], most: int) -> None:
+        """Kill one process after another at random moments, at `most` so many, and start it again.
+
+        The next one is left alone for as long as the last one took to come back, besides: what
+        needs several of them must find them together on a slow machine too.
+        """
+        took = 0.0
+        while self.kills < most:
+            await trio.sleep(self._random.uniform(*pause) + took)
             victim = self._random.choice([*self._honest, *self._others])
             if victim.held_down or not victim.serving or not self._spared(victim):
                 continue
+            killed_at = trio.current_time()
             victim.kill()
             self.kills += 1
             await trio.sleep(self._random.uniform(0.0, 1.0))
             victim.start()
             await victim.wait_serving()
+            took = trio.current_time() - killed_at
 
     async def stay_away(self) -> None:
         """Keep one honest validator down until two epochs have passed without it, or a while."""

@@ -47,7 +47,8 @@ RETRY_SECONDS = 0.3
 @dataclass(frozen=True)
 class Plan:
     """How large a scenario is and what happens in it. `kill_pause` bounds the seconds between two
-    kills, `ahead` is how many batches are fed beyond the last epoch."""
+    kills, of which there are `kills` at most, so that it ends on any machine; `ahead` is how many
+    batches are fed beyond the last epoch."""
 
     seed: int
     workers: int
@@ -59,6 +60,7 @@ class Plan:
     cheat_from: int
     confirmations: int
     kill_pause: tuple[float, float]
+    kills: int
     reorgs: int = 0
     reorg_depth: int = 0
     ahead: int = 1
@@ -138,7 +140,7 @@ class Scenario:
             nursery.start_soon(chaos.mine)
             nursery.start_soon(chaos.hasten, self._wrong, CHALLENGE_WINDOW // 2)
             async with trio.open_nursery() as running:
-                running.start_soon(chaos.kill, plan.kill_pause)
+                running.start_soon(chaos.kill, plan.kill_pause, plan.kills)
                 async with trio.open_nursery() as feeding:
                     for node in self.validators:
                         feeding.start_soon(self._feed, node, batches)

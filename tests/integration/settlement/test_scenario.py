@@ -52,6 +52,7 @@ SHORT = Plan(
     cheat_from=3,
     confirmations=2,
     kill_pause=(5.0, 12.0),
+    kills=10,
 )
 LONG = replace(
     SHORT,
@@ -60,6 +61,7 @@ LONG = replace(
     claimers=2,
     units=480,
     epochs=6,
+    kills=24,
     cheat_from=4,
     confirmations=DEPTH + 1,
     reorgs=2,
@@ -67,7 +69,14 @@ LONG = replace(
 )
 SHORT_CHEATS = [cheat for cheat in Cheat if cheat is not LONG.cheat or find_anvil() is None]
 FULL = replace(
-    LONG, workers=50, claimers=5, units=2_500, epochs=20, cheat_from=11, kill_pause=(2.0, 8.0)
+    LONG,
+    workers=50,
+    claimers=5,
+    units=2_500,
+    epochs=20,
+    cheat_from=11,
+    kill_pause=(2.0, 8.0),
+    kills=200,
 )
 
 

@@ -36,10 +36,11 @@ class Chain:
 
     def __init__(self, head: int = 100, interval: float = 0.0, made: float = 0.0) -> None:
         self._first, self._interval, self._made = head, interval, made
-        self.rpc = self.nodes = self.pools = self.settlement = self
+        self.rpc = self.nodes = self.pools = self.settlement = self.providers = self
         self.down = False
         self.loss = 20 * 10**18
         self.rate = 10**14
+        self.fleet = 1
         self.asked = 0
 
     def _head(self) -> int:
@@ -69,6 +70,9 @@ class Chain:
 
     async def owner_of(self, node: str) -> str | None:
         return node
+
+    async def nodes_of(self, provider: str) -> list[str]:
+        return [provider] * self.fleet
 
     async def conviction_loss(self, provider: str) -> int:
         await self.block("latest")

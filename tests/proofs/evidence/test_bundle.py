@@ -13,10 +13,19 @@ from pydantic import ValidationError
 from proofs.encoding.canonical import CanonicalError
 from proofs.encoding.messagepack import MAX_CONTAINERS
 from proofs.evidence.bundle import StageClaim, UnitBundle, check_claims
-from proofs.evidence.ring_terms import terms_digest
+from proofs.evidence.ring_terms import ending_digest, terms_digest
 from proofs.evidence.statement import evidence_commitment, input_digest, token_digest
 from proofs.sampling.settings import SamplingSettings
-from tests.proofs.units import DOMAIN, bundle, changed, claim, evidence, sequence, stage_key
+from tests.proofs.units import (
+    DOMAIN,
+    bundle,
+    changed,
+    claim,
+    evidence,
+    sequence,
+    stage_key,
+    with_evidence,
+)
 
 UNIT = bundle()
 DATA = UNIT.to_bytes()
@@ -129,10 +138,22 @@ def test_terms_differ_with_every_value() -> None:
 
     def digest(ring: bytes, prompt: int, *values: Any) -> bytes:
         named = zip(("temperature", "top_k", "top_p", "noise_key"), values, strict=True)
-        return terms_digest(ring, prompt, SamplingSettings.model_validate(dict(named)))
+        told = SamplingSettings.model_validate(dict(named))
+        return terms_digest(ring, prompt, told, ending_digest(sequence(1).request))
 
     variants = [base] + [(*base[:n], others[n], *base[n + 1 :]) for n in range(len(base))]
     assert len({digest(*variant) for variant in variants}) == len(variants)
+
+
+def test_terms_differ_with_everything_that_ends_an_output() -> None:
+    changes: list[dict[str, Any]] = [
+        {}, {"max_tokens": 71}, {"eos_ids": ()}, {"eos_ids": (2, 3)}, {"eos_ids": (3, 2)},
+        {"stop": ("ab",)}, {"stop": ("a", "b")}, {"stop": ("b", "a")}, {"stop": ("ü",)},
+    ]  # fmt: skip
+    digests = {ending_digest(sequence(1, **change).request) for change in changes}
+    assert len(digests) == len(changes)
+    sampling = SamplingSettings()
+    assert len({terms_digest(bytes(32), 3, sampling, ending) for ending in digests}) == len(digests)
 
 
 def test_commitments_bind_every_part_of_the_evidence() -> None:
@@ -219,3 +240,24 @@ def test_work_is_layers_times_tokens() -> None:
     unit = UNIT.model_copy(update={"boundaries": (4, 5, 30)})
     tokens = (3 + 70) + (3 + 20)
     assert [unit.work(stage) for stage in range(3)] == [4 * tokens, tokens, 25 * tokens]
+
+
+def test_a_draw_rests_on_the_unit_and_what_stages_committed_to_alone() -> None:
+    """Who may write something of a bundle anew, as often as it likes, draws no other sequences."""
+    first = UNIT.stages[0]
+    assert first.receipt is not None
+    assert first.receipt_signature is not None
+    again = bytes(65)  # any signer can make another signature of the same receipt
+    others = [
+        first.model_copy(update={"receipt_signature": again}),
+        first.model_copy(update={"counter_signature": again}),
+        first.model_copy(update={"receipt": first.receipt.model_copy(update={"epoch": 9})}),
+    ]
+    same = [UNIT.model_copy(update={"stages": (one, *UNIT.stages[1:])}) for one in others]
+    same += [UNIT.model_copy(update={"committed_at": 7, "group_id": bytes(32)})]
+    assert {one.draw_id for one in same} == {UNIT.draw_id}
+    assert len({one.content_id for one in (UNIT, *same)}) == len(same) + 1
+    (item, *rest) = evidence(0, UNIT.sequences)
+    told = (item.model_copy(update={"proofs": item.proofs[:1]}), *rest)
+    assert with_evidence(UNIT, 0, told).draw_id != UNIT.draw_id
+    assert UNIT.model_copy(update={"unit_id": bytes(32)}).draw_id != UNIT.draw_id

@@ -14,7 +14,7 @@ from proofs.sampling.choosing import SamplingError, choose, choose_batch, suppor
 from proofs.sampling.noise import gumbel
 from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.surprise import INFORMATION_CLIP, surprise
-from proofs.sampling.token_score import SCORE_CLIP, Logits, measure_tokens, token_score
+from proofs.sampling.token_score import SCORE_CAP, Logits, measure_tokens, token_score
 
 
 def picks(
@@ -65,7 +65,7 @@ def test_support_choice_and_score_equal_the_definition(
     else:
         expected = max(scores.values()) - scores[token] if token in scores else math.inf
     expected = 0.0 if token == choice else expected
-    assert score == pytest.approx(min(expected, SCORE_CLIP), abs=1e-9)
+    assert score == pytest.approx(min(expected, SCORE_CAP), abs=1e-9)
 
 
 def least_change(
@@ -89,7 +89,7 @@ def test_a_token_just_over_the_edge_scores_its_distance_to_it() -> None:
     keys = [key for key in range(200) if choose(logits, 1.0, 3, 1.0, key, 0) == 2][:5]
     for key in keys:  # with the edge where the third token is in, it wins
         assert token_score(logits, 2, 1.0, 2, 1.0, key, 0) == pytest.approx(0.1, abs=1e-6)
-        assert token_score(logits, 3, 1.0, 2, 1.0, key, 0) == SCORE_CLIP
+        assert token_score(logits, 3, 1.0, 2, 1.0, key, 0) > 4.0  # over the edge by six
 
 
 def test_the_winner_may_be_what_is_over_the_edge() -> None:
@@ -115,7 +115,9 @@ def test_greedy_takes_the_lowest_id_among_the_largest() -> None:
     assert choose(logits, 0.0, 0, 1.0, 5, 0) == 1
     assert token_score(logits, 3, 0.0, 0, 1.0, 5, 0) == 0.0
     assert token_score(logits - np.float32([0, 0, 0, 0.25, 0]), 3, 0.0, 0, 1.0, 5, 0) == 0.25
-    assert token_score(logits, 0, 0.0, 0, 1.0, 5, 0) == SCORE_CLIP
+    assert token_score(logits, 0, 0.0, 0, 1.0, 5, 0) == 6.0
+    assert token_score(logits * 9, 0, 0.0, 0, 1.0, 5, 0) == SCORE_CAP
+    assert token_score(logits, 5, 0.0, 0, 1.0, 5, 0) == SCORE_CAP
 
 
 def test_ties_at_top_k_go_to_lower_ids() -> None:
@@ -130,7 +132,7 @@ def test_masked_logits_are_never_chosen() -> None:
     logits[[7, 9]] = 0
     assert support(logits, 1.0, 50, 0.99).tolist() == [7, 9]
     assert {choose(logits, 1.0, 0, 1.0, 3, i) for i in range(40)} == {7, 9}
-    assert token_score(logits, 8, 1.0, 0, 1.0, 3, 0) == SCORE_CLIP
+    assert token_score(logits, 8, 1.0, 0, 1.0, 3, 0) == SCORE_CAP
 
 
 def test_frequencies_follow_the_softmax() -> None:

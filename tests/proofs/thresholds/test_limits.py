@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs.sampling.token_score import SCORE_CLIP
+from proofs.sampling.token_score import SCORE_CAP, SCORE_CLIP
 from proofs.thresholds.builtin import FP32, PUBLISHED
 from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import ChunkMeasure
@@ -149,6 +149,6 @@ def test_an_early_stage_has_a_tighter_limit() -> None:
 
 def test_limits_that_are_not_given_are_off() -> None:
     lenient = Thresholds(38, 10.0, 8.0, 0.03, 0.85, 4, 0.5)
-    assert lenient.passes_sequence_sampling(100, 0, 50.0, SCORE_CLIP, 99.0)
+    assert lenient.passes_sequence_sampling(100, 0, 50.0, SCORE_CAP, 99.0)
     assert lenient.passes_sequence([ChunkMeasure(exp_mismatches=38, sign_mismatches=128)] * 9)
     assert lenient.rows_error == math.inf

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from node.config.profiles import load_profile
 from proofs.encoding.canonical import CanonicalError
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import SignatureError, address_of, checksum_address
-from proofs.evidence.sequence import FinishReason, ending_fault
+from proofs.evidence.sequence import FinishReason
 from proofs.thresholds.builtin import BUILTIN, FP32, PUBLISHED, UnknownThresholdsError, builtin
 from proofs.thresholds.limits import Thresholds
-from proofs.thresholds.measures import ChunkMeasure, SequenceMeasure
+from proofs.thresholds.measures import ChunkMeasure, RevealedRowsCheck, SequenceMeasure
+from proofs.verdict.blame import inquiry_of
+from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import VerdictError, judge
 from proofs.verdict.message import SignedVerdict, StageStatus, StageVerdict, Verdict
 from tests.proofs.units import (
@@ -41,6 +45,7 @@ from tests.proofs.verdict.ruling import (
     statuses,
 )
 
+BF16 = load_profile("smollm2-bf16", Path()).thresholds
 ANYBODY = checksum_address(b"\x11" * 20)
 
 
@@ -145,43 +150,28 @@ def test_an_end_of_sequence_token_that_was_not_sampled_is_the_last_stages_fault(
         sequence(1, output_ids=output, reason=FinishReason.EOS), sequence(2, 200)
     ])  # fmt: skip
     found = measures(unit)
-    scores = (*found[0].sampling.scores[:-1], 0.5)
+    scores = (*found[0].sampling.scores[:-1], 0.9)
     sampling = found[0].sampling.model_copy(update={"scores": scores, "matches": 30})
     found[0] = found[0].model_copy(update={"sampling": sampling})
     assert ruled(unit, found, PUBLISHED).accepted  # one such token is bf16 noise
     assert blamed(ruled(unit, found, FP32)) == [2]
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"max_tokens": 69}, "at most 69"),
-        ({"output_ids": (EOS, *range(10, 79))}, "goes on after"),
-        ({"output_ids": (10, EOS), "max_tokens": 2}, "but says 'length'"),
-        ({"reason": FinishReason.EOS}, "says 'eos'"),
-        ({"max_tokens": 71}, "says 'length' after 70 of 71"),
-        ({"reason": FinishReason.STOP}, "no stop string"),
-    ],
-)
-def test_an_ending_against_the_rules_is_rejected_without_blame(
-    changes: dict[str, object], reason: str
-) -> None:
-    unit = bundle(sequences=[sequence(1, **changes)])
-    verdict = ruled(unit, measures(unit), PUBLISHED)
-    assert not verdict.accepted
-    assert statuses(verdict) == [UNCHECKED] * 3  # what was asked for is the assembler's word
-    assert reason in verdict.reason
-
-
-def test_endings_by_the_rules() -> None:
-    def fault(**changes: object) -> str:
-        made = sequence(1, **changes)
-        return ending_fault(made.request, made.output_ids, made.reason)
-
-    assert fault() == ""
-    assert fault(reason=FinishReason.STOP, stop=("\n",)) == ""
-    assert fault(output_ids=(10, EOS), reason=FinishReason.EOS) == ""
-    assert fault(eos_ids=(), output_ids=(EOS,) * 70) == ""
+@pytest.mark.parametrize("tokens", [1, 2, 70])
+@pytest.mark.parametrize("thresholds", [PUBLISHED, BF16], ids=["published", "bf16"])
+def test_one_token_that_no_rounding_explains_convicts(thresholds: Thresholds, tokens: int) -> None:
+    """Even where it is the whole output: what noise and logits would have chosen is logits away."""
+    unit = bundle(sequences=[sequence(1, tokens), sequence(2, 20)])
+    for score, expected in ((2.5, StageStatus.FAULTY), (1.2, StageStatus.DOUBTED), (0.4, HONEST)):
+        found = measures(unit)
+        scores = (score, *found[0].sampling.scores[1:])
+        sampling = found[0].sampling.model_copy(update={"scores": scores, "matches": tokens - 1})
+        found[0] = found[0].model_copy(update={"sampling": sampling})
+        limits = RejectConvictLimits.of(thresholds, PUBLISHED)
+        check = RevealedRowsCheck(error=0.0, sampling=sampling)
+        verdict = judge(unit, found, limits, DOMAIN, {inquiry_of(unit, 2, 0): check})
+        assert isinstance(verdict, Verdict)
+        assert statuses(verdict) == [HONEST, HONEST, expected]
 
 
 def test_unsigned_claims_and_altered_outputs_blame_nobody() -> None:

@@ -19,7 +19,7 @@ from pipeline.planner import GroupPlan
 from proofs.encoding.eip712 import Domain
 from proofs.errors import ProofError
 from proofs.evidence.bundle import MAX_BUNDLE_BYTES, StageClaim
-from proofs.evidence.ring_terms import ring_digest, terms_digest
+from proofs.evidence.ring_terms import request_terms, ring_digest
 from proofs.evidence.statement import StageEvidence, evidence_commitment, input_digest, token_digest
 
 SEQUENCE_BYTES = 512
@@ -113,15 +113,13 @@ class ClaimRequestContext:
         """How a stage's evidence differs from what this node knows of the sequence, or ""."""
         prompt, output = sequence.request.prompt_ids, sequence.output_ids
         unit, cut = self.unit, tuple(planned.last_layer for planned in self.plan.stages)
-        terms = terms_digest(
-            ring_digest(self.model_id, unit.group_id, unit.generation, cut),
-            len(prompt),
-            sequence.request.sampling,
+        terms = request_terms(
+            ring_digest(self.model_id, unit.group_id, unit.generation, cut), sequence.request
         )
         if item.rows != len(output):
             return f"it proves {item.rows} rows of {len(output)} tokens"
         if item.terms != terms:
-            return "it was told another ring, model or sampling"
+            return "it was told another ring, model, sampling or ending"
         if item.sampled_from != sequence.sampled_from(unit.generation):
             return f"it says that tokens were sampled from {item.sampled_from} on"
         if stage == 0 and item.received != input_digest(prompt, output):

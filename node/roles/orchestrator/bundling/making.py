@@ -20,18 +20,18 @@ from node.errors import InputError
 from node.retry import Backoff, tries
 from node.roles.orchestrator.bundling.commit_block import CommitBlock
 from node.roles.orchestrator.coordinator.commands import VerifyUnit
-from node.roles.orchestrator.coordinator.events import BundleMade
+from node.roles.orchestrator.coordinator.events import BundleMade, BundleMissed
 from node.roles.orchestrator.coordinator.units import Unit, UnitState, WorkSequence
 from node.roles.orchestrator.coordinator.view import PoolView
 from node.wire.messages.verification import BundleUpload, VerifyRequest
 from node.wire.methods import BUNDLE, VERIFY
 from node.wire.rpc import call
-from p2p.errors import P2PError
+from p2p.errors import P2PError, RemoteRefused
 from proofs.errors import ProofError
 from proofs.evidence.bundle import StageClaim, UnitBundle
 from proofs.evidence.sequence import BundleSequence
 
-Feed = Callable[[BundleMade], Awaitable[None]]
+Feed = Callable[[BundleMade | BundleMissed], Awaitable[None]]
 """Tells the coordinator; returns once what follows is journaled."""
 
 
@@ -59,7 +59,8 @@ class BundleMaker:
         self._making = trio.Lock()
 
     async def verify(self, command: VerifyUnit) -> None:
-        """Send the unit's bundle to the validator; a failure is tried again when overdue."""
+        """Send the unit's bundle to the validator. If it is not reached, that is tried again with
+        its next sign of life; if it refuses, when it is overdue."""
         log = self._context.log
         try:
             data = await self._bundle_bytes(command.unit_id)
@@ -68,6 +69,7 @@ class BundleMaker:
             return
         if data is None:
             return
+        refused = False
         async for _ in tries(self._backoff):
             unit = self._waiting(command.unit_id)
             if unit is None or command.validator not in unit.pending_validators:
@@ -80,9 +82,12 @@ class BundleMaker:
                     await call(self._context, command.validator, BUNDLE, upload)
                 return
             except P2PError as exc:
+                refused = isinstance(exc, RemoteRefused)
                 log.warning(
                     "validator took no bundle", validator=command.validator, reason=str(exc)
                 )
+        if not refused:
+            await self._feed(BundleMissed(command.unit_id, command.validator))
 
     def bundle(self, unit: Unit) -> UnitBundle | None:
         """The bundle that this unit was sent as, None where it was not yet."""

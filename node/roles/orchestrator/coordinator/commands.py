@@ -78,6 +78,13 @@ class RecordUnit:
 
 
 @dataclass(frozen=True)
+class RecordProgress:
+    """Journal what these units, which a group works on, have so far."""
+
+    units: tuple[Unit, ...]
+
+
+@dataclass(frozen=True)
 class ReadQueue:
     """Read the next `limit` units that wait on disk. `arrivals` comes back with them."""
 
@@ -85,9 +92,9 @@ class ReadQueue:
     arrivals: int
 
 
-Record = RecordUnit | BanWorker | BuildGroup
+Record = RecordUnit | RecordProgress | BanWorker | BuildGroup
 """What must be on disk before anybody is answered: of a build its generation, so that no later run
-of this node counts it again."""
+of this node counts it again, and its workers, who answer for what it brings."""
 
 Command = (
     InviteWorker
@@ -99,4 +106,5 @@ Command = (
     | BanWorker
     | ReadQueue
     | RecordUnit
+    | RecordProgress
 )

@@ -50,6 +50,7 @@ class Coordinator:
     ) -> None:
         tables = PoolTables(policy, planner, identity, limits or PoolLimits(), draw)
         self.pool = PoolView(tables)
+        self._tables = tables
         self._applier = EventApplier(tables)
         self._reconciler = Reconciler(tables)
 
@@ -67,10 +68,11 @@ class Coordinator:
 
     def undo(self) -> None:
         """Forget what was decided since the last `publish`: it could not be carried out. Workers,
-        groups, units and validators are again as they are shown. What the accounts of blame have
-        noted stays; an event that comes once more weighs twice."""
+        groups, units and validators are again as they are shown. What the accounts of blame and of
+        pairs have noted stays; an event that comes once more weighs twice."""
         self.pool.revert()
         self._reconciler.look_again()
+        self._tables.notes.undone(self._tables.units)
 
     def publish(self) -> dict[bytes, None]:
         """Have `pool` show what was decided; the ids of the units that changed."""

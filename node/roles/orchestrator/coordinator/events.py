@@ -19,6 +19,11 @@ class Tick:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """The node ends in good order: what units have is to be on disk from now on."""
+
+
+@dataclass(frozen=True)
 class QueueGrew:
     """There are journaled units to be worked on that have not been read: a job was submitted, or
     the beacon that it waited for is there."""
@@ -61,6 +66,23 @@ class PeerValidates:
 
     peer_id: str
     weight: int
+
+
+@dataclass(frozen=True)
+class PeerAppeared:
+    """A validator gave a sign of life: it has connected, maybe after a restart, or else it is
+    connected and has renewed its record."""
+
+    peer_id: str
+    connected: bool
+
+
+@dataclass(frozen=True)
+class BundleMissed:
+    """A validator could not be given a unit's bundle: it was not reached, or does not serve yet."""
+
+    unit_id: bytes
+    validator: str
 
 
 @dataclass(frozen=True)
@@ -117,13 +139,15 @@ class GroupUp:
 @dataclass(frozen=True)
 class GroupBroken:
     """A generation failed to come up, or a running ring broke. `suspect` was seen to be at fault:
-    it could not be reached, refused or lied. Or one of `suspects` is, and nobody knows which."""
+    it could not be reached, refused or lied. Or one of `suspects` is, and nobody knows which.
+    `unconnected` are two neighbours between whom no edge came up."""
 
     group_id: bytes
     generation: int
     reason: str
     suspect: str = ""
     suspects: tuple[str, ...] = ()
+    unconnected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,21 +241,23 @@ class BundleMade:
 @dataclass(frozen=True)
 class Restored:
     """What the journal of earlier runs holds: the units that validators have, the peer ids of
-    banned workers and of validators that were asked, the newest generation, and the ids of
-    cancelled jobs of which a unit is left."""
+    banned workers and of validators that were asked, the newest generation, the ids of cancelled
+    jobs of which a unit is left, and the workers of the newest rings by their generation."""
 
     units: tuple[Unit, ...] = ()
     banned: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
     generation: int = 0
     cancelled: tuple[str, ...] = ()
+    rings: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
 
 WorkerEvent = (
     PeerAnnounced | PeerJoined | PeerDeclined | PeerPinged | PeerGone | GroupUp | GroupBroken
 )
 WorkEvent = (
-    QueueGrew
+    Ending
+    | QueueGrew
     | QueueRead
     | JobCancelled
     | PeerTokens
@@ -242,5 +268,5 @@ WorkEvent = (
     | UnitsFailed
     | BundleMade
 )
-VerdictEvent = PeerValidates | ChainQuorum | PeerVerdict | Tick
+VerdictEvent = PeerValidates | PeerAppeared | BundleMissed | ChainQuorum | PeerVerdict | Tick
 Event = WorkerEvent | WorkEvent | VerdictEvent | Restored

@@ -16,9 +16,11 @@ from node.roles.orchestrator.coordinator.lobby.inviting import Inviting
 from node.roles.orchestrator.coordinator.lobby.lapses import Lapses
 from node.roles.orchestrator.coordinator.lobby.table import MemberTable
 from node.roles.orchestrator.coordinator.members import Member, MemberState
+from node.roles.orchestrator.coordinator.notes import Notes
 from node.roles.orchestrator.coordinator.queue import QueueMark
 from node.roles.orchestrator.coordinator.rebuilds import RebuildBudget
 from node.roles.orchestrator.coordinator.tables import Tracked, UnitTable
+from node.roles.orchestrator.coordinator.unconnected import Unconnected
 from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from p2p.admission.standing import Standing
 from pipeline.planner import Candidate, CannotPlan, GroupPlan
@@ -36,7 +38,8 @@ class Policy:
     `load_timeout` failed, and so did the claims of a unit that are not there after `claim_timeout`.
     A group that could not be repaired for `repair_timeout` is given up, and so is a unit that could
     not be worked on in `attempts` rings. A group with workers that have neither served nor a stake
-    keeps others from a group of their own for `newcomers_load` at most.
+    keeps others from a group of their own for `newcomers_load` at most. What units under way have
+    is journaled every `note_every`, and no more than that and a tick is lost by a restart.
     """
 
     stages: int = 0
@@ -52,6 +55,7 @@ class Policy:
     repair_timeout: float = 900.0
     attempts: int = 3
     newcomers_load: float = 30.0
+    note_every: float = 1.5
 
 
 @dataclass(frozen=True)
@@ -119,16 +123,30 @@ class PoolTables:
         self.first_usable: float | None = None
         self.generation = 0
         self.blame = BlameAccount()
+        self.unconnected = Unconnected()
         self.rebuilds = RebuildBudget(policy.attempts - 1)
         self.lapses = Lapses()
         self.inviting = Inviting(self.members, self.lapses, limits.invites, limits.idle, draw)
         self.brought: dict[bytes, Brought] = {}
+        self.notes = Notes(policy.note_every)
+        self.past: dict[int, tuple[str, ...]] = {}
+        """The workers of earlier runs' rings, by generation."""
         self._planner = planner
 
     def add_unit(self, unit: Unit) -> None:
         """Take in a unit, unless it is known."""
         if unit.unit_id not in self.units:
             self.units[unit.unit_id] = unit
+
+    def tainted(self, unit: Unit) -> bool:
+        """Whether tokens of a unit that an earlier run left are by a ring with a convicted worker,
+        or by one that nobody remembers."""
+        for generation in unit.generations:
+            ring = self.past.get(generation)
+            members = [self.members.get(peer_id) for peer_id in ring or ()]
+            if ring is None or any(m and m.state is MemberState.BANNED for m in members):
+                return True
+        return False
 
     def room_for_member(self, level: Standing) -> bool:
         """Whether one more worker of that level fits, after forgetting one of less use if need
@@ -231,7 +249,8 @@ class PoolTables:
     ) -> GroupPlan | None:
         """A group over these workers. Where there is a plan without them, it goes without newcomers
         from where others came to nothing, and without those whom the blame account would have
-        apart. None where there is no plan; `unplannable` then says why."""
+        apart. Two who did not connect are never neighbours. None where there is no plan;
+        `unplannable` then says why."""
         doubted = self._doubted(now)
         ranks = {m.peer_id: self._rank(m, doubted, now) for m in members}
         for worst in sorted(set(ranks.values())):
@@ -272,9 +291,30 @@ class PoolTables:
         out = self.blame.apart((m.peer_id for m in members), now)[:SEPARATED]
         for count in dict.fromkeys((len(out), 1, 0)):
             kept = [m for m in members if m.peer_id not in out[:count]]
-            plan = self._plan(kept, previous)
+            plan = self._plan_connected(kept, previous, now, SEPARATED)
             if plan is not None:
                 return plan
+        return None
+
+    def _plan_connected(
+        self, members: Sequence[Member], previous: GroupPlan | None, now: float, more: int
+    ) -> GroupPlan | None:
+        """A plan in which all neighbours may connect, without at most `more` workers. Of two who
+        did not, the later one in the ring stays out, else the other."""
+        plan = self._plan(members, previous)
+        apart = None if plan is None else self.unconnected.within(_ring(plan), now)
+        if apart is None:
+            return plan
+        for out in reversed(apart) if more else ():
+            kept = [m for m in members if m.peer_id != out]
+            found = self._plan_connected(kept, previous, now, more - 1)
+            if found is not None:
+                return found
+        self.unplannable = (
+            f"{apart[0]} and {apart[1]} do not connect to one another "
+            f"({self.unconnected.reason(apart)}), and without one of them there is no plan: add a "
+            "worker, or open their data ports to one another"
+        )
         return None
 
     def _plan(self, members: Sequence[Member], previous: GroupPlan | None) -> GroupPlan | None:
@@ -291,6 +331,10 @@ def _candidates(members: Iterable[Member]) -> list[Candidate]:
     return [
         Candidate(m.peer_id, m.memory_bytes, m.layer_seconds, m.location, m.region) for m in members
     ]
+
+
+def _ring(plan: GroupPlan) -> tuple[str, ...]:
+    return tuple(stage.peer_id for stage in plan.stages)
 
 
 def plan_of(unit: Unit, groups: Mapping[bytes, Group]) -> GroupPlan | None:

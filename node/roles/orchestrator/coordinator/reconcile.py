@@ -80,6 +80,7 @@ class Reconciler:
             commands += self._move([u for u in found if u.state in AT_WORK], now)
         commands += self._assign(now)
         commands += self._read()
+        commands += tables.notes.due(tables.units, now)
         for unit in tables.units.in_state(*ENDED):
             del tables.units[unit.unit_id]
         for table in (tables.units, tables.members, tables.groups, tables.validators):
@@ -281,13 +282,16 @@ class Reconciler:
                 unit = unit.to(UnitState.VERIFYING)
             overdue = now >= unit.verify_by
             have = unit.opinions if overdue else {**dict.fromkeys(unit.asked), **unit.opinions}
-            wanted = [peer_id for peer_id in self._tables.validators if peer_id not in have]
+            again = [peer_id for peer_id in unit.again if peer_id not in unit.opinions]
+            here = self._tables.validators
+            wanted = [p for p in here if p not in have or p in again]
             if not wanted:
                 continue
             self._tables.asked.update(wanted)
             self._tables.units[unit.unit_id] = replace(
                 unit,
                 asked=tuple(dict.fromkeys((*unit.asked, *wanted))),
+                again=tuple(p for p in unit.again if p not in wanted),
                 verify_by=now + self._tables.policy.verify_timeout if overdue else unit.verify_by,
                 late=unit.late or (overdue and bool(unit.pending_validators)),
             )

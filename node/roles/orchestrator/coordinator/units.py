@@ -181,10 +181,12 @@ class Unit:
 
     `group_id` and `generation` say who works on it, `claims` are that generation's evidence by
     stage (canonical bytes). `bundle_id` is the content id of the bundle that it is sent as, b""
-    before there is one. `asked` are the validators who have its bundle, `opinions` what they said,
-    `late` whether one of them let `verify_by` pass. `verify_by` and `progress_at` (the last new
-    token, or the assignment) are monotonic seconds of this run. `history` says why it was started
-    again, once for each time, and `failures` are the rings in which it could not be worked on.
+    before there is one. `asked` are the validators who have its bundle, or are being given it,
+    `missed` those of them who could not be given it, and `again` those who are to be given it once
+    more; `opinions` are what they said, `late` is whether one of them let `verify_by` pass.
+    `verify_by` and `progress_at` (the last new token, or the assignment) are monotonic seconds of
+    this run. `history` says why it was started again, once for each time, and `failures` are the
+    rings in which it could not be worked on.
     """
 
     unit_id: bytes
@@ -197,6 +199,8 @@ class Unit:
     claims: dict[int, bytes] = field(default_factory=dict)
     bundle_id: bytes = b""
     asked: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
+    again: tuple[str, ...] = ()
     opinions: dict[str, Opinion] = field(default_factory=dict)
     verdict: dict[str, Any] | None = None
     transaction: str = ""
@@ -223,6 +227,14 @@ class Unit:
         """Validators who were asked and have not answered."""
         return tuple(peer_id for peer_id in self.asked if peer_id not in self.opinions)
 
+    def offered_again(self, validator: str) -> Unit:
+        """To be given once more to this validator, who was asked."""
+        return replace(
+            self,
+            again=tuple(dict.fromkeys((*self.again, validator))),
+            missed=tuple(peer_id for peer_id in self.missed if peer_id != validator),
+        )
+
     @property
     def awaiting_beacon(self) -> bool:
         """Whether it waits for its job's beacon."""
@@ -244,6 +256,11 @@ class Unit:
     def finished(self) -> bool:
         """Whether every sequence is."""
         return all(sequence.finished for sequence in self.sequences)
+
+    @property
+    def generations(self) -> set[int]:
+        """Those that made its tokens."""
+        return {generation for s in self.sequences for _, generation in s.segments}
 
     @property
     def reserved(self) -> int:
@@ -303,12 +320,17 @@ class Unit:
         queued = self.to(UnitState.QUEUED, history=(*self.history, why)[-MAX_ATTEMPTS:])
         return queued._from_nothing()
 
+    def cleared(self) -> Unit:
+        """QUEUED as it is, with nothing generated: an earlier run left tokens of no worth."""
+        return self._from_nothing()
+
     def resumed(self) -> Unit:
         """As a restart finds it: with a validator or done as it was, else QUEUED from nothing."""
         if self.state is UnitState.EXPIRED:
             return self
         if self.state is UnitState.VERIFYING or self.state in DONE:
-            return replace(self, asked=(), opinions={}, late=False, verify_by=0.0, progress_at=0.0)
+            fresh = replace(self, asked=(), missed=(), again=(), opinions={}, late=False)
+            return replace(fresh, verify_by=0.0, progress_at=0.0)
         return replace(self, state=UnitState.QUEUED)._from_nothing()
 
     def _from_nothing(self) -> Unit:
@@ -319,6 +341,8 @@ class Unit:
             claims={},
             bundle_id=b"",
             asked=(),
+            missed=(),
+            again=(),
             opinions={},
             late=False,
             verdict=None,

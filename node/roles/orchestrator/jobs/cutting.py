@@ -99,6 +99,10 @@ class JobCutter:
                 return "says 'stop', and its text holds no stop string"
         return ""
 
+    def unfinished_fault(self, sequence: WorkSequence) -> str:
+        """What makes its tokens no beginning of an output, or ""."""
+        return self.output_fault(sequence.request, sequence.output_ids, None, 0)
+
     def _decoded(self, request: SequenceRequest, ids: tuple[int, ...]) -> str:
         ended = bool(ids) and ids[-1] in request.eos_ids
         return self.tokenizer.decode(ids[:-1] if ended else ids)

@@ -15,7 +15,7 @@ class Job:
     what is accepted and settled is counted as ACCEPTED. `refused` prompts were submitted and not
     taken; `content` is the digest of all that were submitted. `read_to` is the cursor up to which
     its queued units were read, `exhausted` says that none was left. `most_tokens` is the highest
-    count that was shown."""
+    count that was shown, in earlier runs too."""
 
     number: int
     job_id: str

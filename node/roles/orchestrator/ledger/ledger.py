@@ -28,8 +28,10 @@ from node.roles.orchestrator.coordinator.units import Unit, UnitState
 from node.roles.orchestrator.jobs.beacon import Beacon
 from node.roles.orchestrator.jobs.cutting import JobCutter
 from node.roles.orchestrator.jobs.refusals import KeyTaken, PromptsRefused, PromptUnfit, Submission
+from node.roles.orchestrator.journal_events import SHOWN
 from node.roles.orchestrator.ledger import queries
 from node.roles.orchestrator.ledger.job import Job
+from node.roles.orchestrator.ledger.progress import ProgressBook, resumed
 from node.roles.orchestrator.ledger.rows import (
     STATES,
     UNIT_STATES,
@@ -71,9 +73,14 @@ class WorkLedger:
         self._dropping = dropping
         self._judged: dict[bytes, tuple[int, int]] = {}
         """Sequences and tokens of the units that are VERIFYING on disk."""
+        self._judged_tokens = 0
         self._arriving: set[str] = set()
         self.tokens = 0
         """Output tokens of all units that have ended."""
+        self.book = ProgressBook()
+        self._left: set[bytes] = set()
+        """Units that wait, of which an earlier run left notes."""
+        self._shown = 0
 
     async def load(self, beacons: dict[str, Beacon]) -> list[Unit]:
         """Read what earlier runs left; the units that validators have. `beacons` are the jobs'.
@@ -88,6 +95,7 @@ class WorkLedger:
             if row.sealed:
                 job = Job(row.number, row.job_id, row.sampled, row.cancelled)
                 job.refused, job.content = row.refused, row.content
+                job.most_tokens = row.shown
                 job.beacon = beacons.get(row.job_id)
                 self._keep(job)
             else:
@@ -97,7 +105,28 @@ class WorkLedger:
             job.add(tally.state, tally.units, tally.sequences, tally.tokens)
             if tally.state > RowState.VERIFYING:
                 self.tokens += tally.tokens
+        noted = await self._journal.read(queries.under_way)
+        self._left = set(noted)
+        for number, tokens in noted.values():
+            if number in self._numbers:
+                self.book.tokens[self._numbers[number].job_id] += tokens
+        on_disk = sum(map(self.tokens_of, self.jobs.values()))
+        self._shown = max(await self._journal.state(SHOWN, 0), on_disk)
+        self.book.tokens.clear()
         return await self._verifying()
+
+    def tokens_of(self, job: Job) -> int:
+        """Output tokens of a job, as far as they are on disk. Never falls: those of a unit that is
+        done again stay counted."""
+        on_disk = job.tokens.total() + self.book.tokens[job.job_id]
+        job.most_tokens = max(job.most_tokens, on_disk)
+        return job.most_tokens
+
+    def tokens_shown(self) -> int:
+        """The same, of all jobs that there ever were."""
+        on_disk = self.tokens + self._judged_tokens + self.book.tokens.total()
+        self._shown = max(self._shown, on_disk)
+        return self._shown
 
     async def submit(
         self,
@@ -161,12 +190,16 @@ class WorkLedger:
 
     def recorded(self, unit: Unit) -> None:
         """A unit was written to disk as it stands now."""
+        self.book.forget(unit.unit_id)
+        self._left.discard(unit.unit_id)
         job = self.jobs.get(unit.job_id)
         state = STATES[unit.state]
         before = self._judged.pop(unit.unit_id, None)
+        self._judged_tokens -= before[1] if before else 0
         size, tokens = len(unit.sequences), sum(len(s.output_ids) for s in unit.sequences)
         if state is RowState.VERIFYING:
             self._judged[unit.unit_id] = (size, tokens)
+            self._judged_tokens += tokens
         if job is None:
             return
         if before is None:
@@ -213,18 +246,23 @@ class WorkLedger:
         """The units of these rows, as they stand on disk."""
         epochs = {row.epoch for row in rows if row.epoch}
         paid = await self._journal.read(queries.payments(epochs)) if epochs else {}
+        left = [row.unit_id for row in rows if row.unit_id in self._left]
+        notes = await self._journal.read(queries.progress(left)) if left else {}
         return await trio.to_thread.run_sync(
-            lambda: [self._unit(row, paid.get(row.epoch, "")) for row in rows]
+            lambda: [
+                self._unit(row, paid.get(row.epoch, ""), notes.get(row.unit_id, ())) for row in rows
+            ]
         )
 
-    def _unit(self, row: UnitRow, transaction: str) -> Unit:
+    def _unit(self, row: UnitRow, transaction: str, notes: Sequence[tuple[int, bytes]]) -> Unit:
         job = self._numbers[row.job]
         waits = row.state == RowState.QUEUED
         try:
             unit = self._cutter.unit(job.job_id, unpack_prompts(row.prompts), waits=waits)
             if job.beacon is not None:
                 unit = unit.drawn(job.beacon.value, job.beacon.block)
-            return replace(with_outcome(unit, row), transaction=transaction)
+            unit = replace(with_outcome(unit, row), transaction=transaction)
+            return resumed(unit, notes, self._cutter.unfinished_fault) if notes else unit
         except (PromptUnfit, ValueError, TypeError) as exc:
             state = UNIT_STATES[RowState(row.state)]
             why = (f"it cannot be read from disk as it was taken in: {exc}",)
@@ -278,6 +316,7 @@ class WorkLedger:
                 found += units
                 sound = {unit.unit_id for unit in units}
                 self._judged |= {r.unit_id: (r.size, r.tokens) for r in rows if r.unit_id in sound}
+                self._judged_tokens += sum(r.tokens for r in rows if r.unit_id in sound)
         return found
 
     async def _drop(self, job_id: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from node.roles.orchestrator.ledger.rows import COLUMNS, RowState, UnitRow
@@ -15,7 +15,7 @@ PAGE_BYTES = 8 * 2**20
 @dataclass(frozen=True)
 class JobRow:
     """A row of the table of jobs. `refused` counts prompts that were not taken, `content` is the
-    digest of all that were submitted."""
+    digest of all that were submitted, `shown` output tokens that were shown of it."""
 
     number: int
     job_id: str
@@ -25,6 +25,7 @@ class JobRow:
     cancelled: bool
     refused: int
     content: bytes
+    shown: int
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ Query = Callable[[sqlite3.Connection], list[UnitRow]]
 def jobs(connection: sqlite3.Connection) -> list[JobRow]:
     """All jobs, the oldest first."""
     rows = connection.execute(
-        "SELECT number, job_id, model_id, sampled, sealed, cancelled, refused, content FROM jobs"
+        "SELECT number, job_id, model_id, sampled, sealed, cancelled, refused, content,"
+        " shown FROM jobs"
         " ORDER BY number"
     )
     return [JobRow(*row[:3], *map(bool, row[3:6]), *row[6:]) for row in rows]
@@ -103,6 +105,33 @@ def count(connection: sqlite3.Connection) -> int:
     """How many cursors were given to units so far."""
     found = connection.execute("SELECT MAX(cursor) FROM units").fetchone()
     return int(found[0] or 0)
+
+
+def under_way(connection: sqlite3.Connection) -> dict[bytes, tuple[int, int]]:
+    """Of the units of which there are notes: the job's number and the tokens of the newest one."""
+    rows = connection.execute(
+        "SELECT unit, job, progress.tokens, MAX(id) FROM progress JOIN units ON unit_id = unit"
+        " WHERE progress.attempt = units.attempt GROUP BY unit"
+    )
+    return {unit: (job, tokens) for unit, job, tokens, _ in rows}
+
+
+def progress(
+    unit_ids: Sequence[bytes],
+) -> Callable[[sqlite3.Connection], dict[bytes, list[tuple[int, bytes]]]]:
+    """(attempt, body) of the notes of these units, the oldest first."""
+    marks = ", ".join("?" * len(unit_ids))
+
+    def query(connection: sqlite3.Connection) -> dict[bytes, list[tuple[int, bytes]]]:
+        found: dict[bytes, list[tuple[int, bytes]]] = {}
+        for unit, attempt, body in connection.execute(
+            f"SELECT unit, attempt, body FROM progress WHERE unit IN ({marks}) ORDER BY id",
+            [*unit_ids],
+        ):
+            found.setdefault(unit, []).append((attempt, body))
+        return found
+
+    return query
 
 
 def payments(epochs: set[int]) -> Callable[[sqlite3.Connection], dict[int, str]]:

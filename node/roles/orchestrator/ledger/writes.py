@@ -30,8 +30,8 @@ class OpenJob(_Small):
         """False where a job of this id is there."""
         done = connection.execute(
             "INSERT INTO jobs (at, job_id, model_id, sampled, sealed, cancelled, refused, content,"
-            " ended, exported)"
-            " VALUES (?, ?, ?, 0, 0, 0, 0, x'', 0, 0) ON CONFLICT (job_id) DO NOTHING",
+            " ended, exported, shown)"
+            " VALUES (?, ?, ?, 0, 0, 0, 0, x'', 0, 0, 0) ON CONFLICT (job_id) DO NOTHING",
             (at, self.job_id, self.model_id),
         )
         return done.rowcount == 1
@@ -99,6 +99,22 @@ class CancelJob(_Small):
 
 
 @dataclass(frozen=True)
+class ShowTokens(_Small):
+    """So many tokens were shown of the job; no later run shows fewer."""
+
+    job_id: str
+    tokens: int
+
+    def apply(self, connection: sqlite3.Connection, at: float) -> bool:
+        """False where more were."""
+        done = connection.execute(
+            "UPDATE jobs SET shown = ?1 WHERE job_id = ?2 AND shown < ?1",
+            (self.tokens, self.job_id),
+        )
+        return done.rowcount == 1
+
+
+@dataclass(frozen=True)
 class EndJobs(_Small):
     """Note of jobs that nothing more will happen to that this is so, from now on."""
 
@@ -158,6 +174,9 @@ class DropUnits(_Small):
         ).fetchone()
         if found is None:
             return False
+        connection.execute(
+            "DELETE FROM progress WHERE unit IN (SELECT unit_id FROM units WHERE job = ?)", found
+        )
         done = connection.execute(
             "DELETE FROM units WHERE cursor IN (SELECT cursor FROM units WHERE job = ? LIMIT ?)",
             (found[0], self.limit),
@@ -189,7 +208,9 @@ class PutUnit:
         return cls(unit.unit_id, STATES[unit.state], unit.attempt, tokens, pack_outcome(unit))
 
     def apply(self, connection: sqlite3.Connection, at: float) -> bool:
-        """False where the unit had ended before. One that was paid ahead is settled at once."""
+        """False where the unit had ended before. One that was paid ahead is settled at once. The
+        row says more than the notes of what a group had."""
+        connection.execute("DELETE FROM progress WHERE unit = ?", (self.unit_id,))
         done = connection.execute(
             "UPDATE units SET state = CASE WHEN ?1 = ?5 AND epoch > 0 THEN ?6 ELSE ?1 END,"
             " attempt = ?2, tokens = ?3, outcome = ?4 WHERE unit_id = ?7 AND state < ?5",

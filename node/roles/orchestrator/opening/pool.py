@@ -14,7 +14,7 @@ from node.onchain.registration import ensure_funds
 from node.roles.pool_terms import PoolTerms
 from node.wire.blobs import BlobStore
 from pipeline.models.prepared import PreparedModel
-from proofs.thresholds.builtin import BUILTIN
+from proofs.thresholds.builtin import BUILTIN, unfit_reason
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -50,7 +50,7 @@ async def open_pool(
     terms = PoolTerms(
         model_id=model.model_id.hex(),
         model=model.name,
-        thresholds=await _publish_limits(context, blobs),
+        thresholds=await _publish_limits(context, blobs, model.manifest.dtype),
     )
     pool_id = await chain.pools.create(
         f"{model.name} by {context.peer_id[-8:]}",
@@ -65,10 +65,16 @@ async def open_pool(
     return pool_id
 
 
-async def _publish_limits(context: NodeContext, blobs: BlobStore) -> str:
+async def _publish_limits(context: NodeContext, blobs: BlobStore, dtype: str) -> str:
     """What the terms say of thresholds. A profile is kept to be fetched by its id. Raises
-    `InputError` where there is none of that name."""
+    `InputError` where there is none of that name, or no validator would judge a model in `dtype` by
+    it."""
     named = context.config.orchestrator.thresholds
+    if named in BUILTIN and (reason := unfit_reason(named, dtype)):
+        raise InputError(
+            f"orchestrator.thresholds: {reason}",
+            "make a profile with: prime-node calibrate, or name one of: prime-node profile list",
+        )
     if named in BUILTIN or not named:
         return named
     profile = await trio.to_thread.run_sync(load_profile, named, context.config.data_dir)

@@ -99,15 +99,17 @@ class Builder:
         except P2PError as exc:
             reason = f"{step.name} of stage {index}: {exc}"
             peers = [stage.peer_id for stage in stages]
-            suspect, suspects = "", tuple[str, ...]()
+            suspect, suspects, unconnected = "", tuple[str, ...](), tuple[str, ...]()
             if step.blames or isinstance(exc, PeerUnreachable):
                 suspect = peers[index]
             elif isinstance(exc, RemoteRefused) and exc.code in ("upstream", "downstream"):
-                suspects = edge_suspects(peers, index, exc.code)
+                suspects = unconnected = edge_suspects(peers, index, exc.code)
             else:
                 suspects = neighbour_suspects(peers, index)
             failures.append(
-                GroupBroken(build.group_id, build.generation, reason, suspect, suspects)
+                GroupBroken(
+                    build.group_id, build.generation, reason, suspect, suspects, unconnected
+                )
             )
             scope.cancel()
 

@@ -1,4 +1,8 @@
-"""Tells the coordinator which validators are here, and what their verdicts weigh, as it changes."""
+"""Tells the coordinator which validators are here, and what their verdicts weigh, as it changes.
+
+A validator that was restarted is never seen to go, since its record outlives it. So its signs of
+life are told as well: each time that it connects, and each record that it sends.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,12 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from chain.errors import ChainError
-from node.roles.orchestrator.coordinator.events import ChainQuorum, Event, PeerValidates
+from node.roles.orchestrator.coordinator.events import (
+    ChainQuorum,
+    Event,
+    PeerAppeared,
+    PeerValidates,
+)
 from node.roles.orchestrator.workers.stakes import ValidatorStakes
 
 Feed = Callable[[Event], Awaitable[None]]
@@ -23,6 +32,19 @@ class ValidatorWatch:
         self._known: Mapping[str, int] = {}
         self._quorum: ChainQuorum | None = None
         self._unread = False
+        self._records: dict[str, int] = {}
+
+    async def connected(self, peer_id: str) -> None:
+        """The peer has connected."""
+        if peer_id in self._known:
+            await self._feed(PeerAppeared(peer_id, connected=True))
+
+    async def renewed(self, sequences: Mapping[str, int]) -> None:
+        """How the newest records of connected peers who announce the role are numbered."""
+        before, self._records = self._records, dict(sequences)
+        for peer_id in self._known.keys() & sequences.keys():
+            if sequences[peer_id] != before.get(peer_id):
+                await self._feed(PeerAppeared(peer_id, connected=False))
 
     async def look(self, announced: AbstractSet[str]) -> None:
         """Compare the validators that are here with those known; a chain that does not answer

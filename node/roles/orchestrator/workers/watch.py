@@ -64,7 +64,10 @@ class WorkerWatch:
             version = await self._context.network.records.wait_changed(version)
             await self._announcer.look()
             records = self._context.network.records.all()
-            await self._validators.look({r.peer_id for r in records if "validator" in r.roles})
+            sequences = {r.peer_id: r.sequence for r in records if "validator" in r.roles}
+            await self._validators.look(sequences.keys())
+            seen_at = self._context.network.seen_at
+            await self._validators.renewed({p: s for p, s in sequences.items() if seen_at(p)})
 
     async def stakes(self) -> None:
         """Announce workers once it is known that they have a stake."""
@@ -101,13 +104,14 @@ class WorkerWatch:
 
     async def connections(self) -> None:
         """Look into every broken connection of a member at once, and note where workers that
-        connect come from."""
+        connect come from, and that a validator is back."""
         with self._context.network.peer_events() as changes:
             async for change in changes:
                 if isinstance(change, PeerDisconnected):
                     await self.probe(change.peer_id)
                 else:
                     await self._announcer.connected(change.peer_id)
+                    await self._validators.connected(change.peer_id)
 
     def _watched(self, peer_id: str) -> bool:
         member = self._pool.members.get(peer_id)
@@ -127,6 +131,7 @@ class WorkerWatch:
             # Only a worker that has restarted does not know whose orders it takes.
             if exc.code == "not_my_orchestrator":
                 await self._feed(PeerGone(peer_id, "it was restarted"))
+                await self._announcer.connected(peer_id)  # it is here, with its old record maybe
             return exc.code != "not_my_orchestrator"
         except P2PError:
             return False

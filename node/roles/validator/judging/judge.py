@@ -12,7 +12,7 @@ that was done within the last hour: only what such weights say is held against a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
 from node.roles.validator.judging.reputation import p_values
 from node.roles.validator.judging.rows import RowsSource, is_content
+from node.roles.validator.judging.texts import Texts, has_stops
 from pipeline.models.errors import ModelError
 from pipeline.models.prepared import PreparedModel
 from proofs.encoding.eip712 import Domain
@@ -36,8 +37,18 @@ from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
 from proofs.verdict.blame import Inquiry, Revealed, inquiry_of
 from proofs.verdict.exceedances import RejectConvictLimits
-from proofs.verdict.judge import MAX_WALKS, judge, judge_words
+from proofs.verdict.judge import MAX_WALKS, StopReadings, judge, judge_words
 from proofs.verdict.message import Verdict
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A bundle of `sender`, the model to judge it by, and what was read in its texts."""
+
+    bundle: UnitBundle
+    model: PreparedModel
+    stops: StopReadings | None
+    sender: str
 
 
 class Judge:
@@ -58,6 +69,7 @@ class Judge:
         self._rows = rows
         self._domain = domain
         self._log = log
+        self._texts = Texts()
 
     async def rule(
         self,
@@ -73,20 +85,24 @@ class Judge:
             raise CannotJudge(f"its noise cannot be checked: {plan.noise.unknown}")
         if plan.noise.fault is not None:
             return Ruling(await trio.to_thread.run_sync(refusal, bundle, plan.noise))
-        if (words := await trio.to_thread.run_sync(judge_words, bundle, self._domain)) is not None:
+        stops: StopReadings | None = None
+        if has_stops(bundle):
+            model = await self._model(bundle)
+            stops = await trio.to_thread.run_sync(self._texts.read, bundle, model)
+        words = await trio.to_thread.run_sync(judge_words, bundle, self._domain, stops)
+        if words is not None:
             return Ruling(words)
         model = await self._model(bundle)
+        case = _Case(bundle, model, stops, sender)
         named = await self._limits.of(bundle)
         limits = named.limits(bundle.model_id, model.manifest.dtype)
         try:
-            measures, seconds = await self._measure(bundle, model, plan, sender, on_inquiry)
-            ruling = await self._rule_by(bundle, model, limits, measures, on_inquiry, sender)
+            measures, seconds = await self._measure(case, plan, on_inquiry)
+            ruling = await self._rule_by(case, limits, measures, on_inquiry)
             if plan.chosen and self._is_doubtful(bundle, ruling):
                 self._log.info("weights verified again", unit=bundle.unit_id.hex()[:12])
-                measures, seconds = await self._measure(
-                    bundle, model, plan, sender, on_inquiry, verify_again=True
-                )
-                ruling = await self._rule_by(bundle, model, limits, measures, on_inquiry, sender)
+                measures, seconds = await self._measure(case, plan, on_inquiry, verify_again=True)
+                ruling = await self._rule_by(case, limits, measures, on_inquiry)
         except DamagedWeights as exc:
             self._models.note_damage(bundle.model_id, str(exc))
             raise
@@ -108,28 +124,27 @@ class Judge:
 
     async def _rule_by(
         self,
-        bundle: UnitBundle,
-        model: PreparedModel,
+        case: _Case,
         limits: RejectConvictLimits,
         measures: list[SequenceMeasure | None],
         on_inquiry: Callable[[], None],
-        sender: str,
     ) -> Ruling:
         """What follows from measures, and from rows where these are needed."""
         seen: set[Inquiry] = set()
 
         async def reveal(inquiry: Inquiry) -> RevealedRowsCheck | None:
             on_inquiry()
-            shown = await self._reveal(bundle, model, inquiry, seen, sender)
+            shown = await self._reveal(case, inquiry, seen)
             if shown is not None:
                 seen.add(inquiry)
             return shown
 
         async def opinion(revealed: Revealed) -> Verdict | Inquiry:
             return await trio.to_thread.run_sync(
-                self._opinion, bundle, measures, limits, dict(revealed)
+                self._opinion, case, measures, limits, dict(revealed)
             )
 
+        bundle = case.bundle
         rounds = len(bundle.stages) * min(len(bundle.sequences), MAX_WALKS)
         return await resolve_inquiries(opinion, reveal, rounds)
 
@@ -144,21 +159,20 @@ class Judge:
 
     async def _measure(
         self,
-        bundle: UnitBundle,
-        model: PreparedModel,
+        case: _Case,
         plan: JudgingPlan,
-        sender: str,
         on_failure: Callable[[], None],
         verify_again: bool = False,
     ) -> tuple[list[SequenceMeasure | None], float]:
         """One measure per sequence, None for those that were not chosen; and the seconds it
         took."""
+        bundle, model = case.bundle, case.model
         measures: list[SequenceMeasure | None] = [None] * len(bundle.sequences)
         if not plan.chosen:
             return measures, 0.0
         request = replay_request(bundle, str(model.path), self._engine.device, plan.chosen)
         request = request.model_copy(update={"verify_again": verify_again})
-        replayed = await self._engine.replay(request, sender, on_failure)
+        replayed = await self._engine.replay(request, case.sender, on_failure)
         found = replayed.measures
         if len(found) != len(plan.chosen):
             raise CannotJudge("the engine measured other sequences than it was asked for")
@@ -168,25 +182,24 @@ class Judge:
 
     def _opinion(
         self,
-        bundle: UnitBundle,
+        case: _Case,
         measures: list[SequenceMeasure | None],
         limits: RejectConvictLimits,
         revealed: Revealed,
     ) -> Verdict | Inquiry:
         try:
-            return judge(bundle, measures, limits, self._domain, revealed)
+            return judge(case.bundle, measures, limits, self._domain, revealed, case.stops)
         except ProofError as exc:
             raise CannotJudge(f"the replay does not fit the bundle: {exc}") from exc
 
     async def _reveal(
         self,
-        bundle: UnitBundle,
-        model: PreparedModel,
+        case: _Case,
         inquiry: Inquiry,
         seen: set[Inquiry],
-        sender: str,
     ) -> RevealedRowsCheck | None:
         """What came of the rows that the inquiry asks for; None where nobody showed them."""
+        bundle, model = case.bundle, case.model
         peer_id = bundle.stages[inquiry.stage].peer_id
         log = self._log.bind(unit=bundle.unit_id.hex()[:12], stage=inquiry.stage)
         limit = most_bytes(bundle, inquiry.index, model.manifest.hidden_size)
@@ -196,7 +209,7 @@ class Judge:
             return None
         sent = await self._sent(bundle, inquiry, seen)
         request = rows_request(bundle, str(model.path), self._engine.device, inquiry, path, sent)
-        shown = shown_by(await self._engine.replay(request, sender))
+        shown = shown_by(await self._engine.replay(request, case.sender))
         if shown is None:
             raise CannotJudge("the engine did not measure the revealed rows")
         if shown.error < 0 and not await trio.to_thread.run_sync(is_content, path, inquiry.digest):

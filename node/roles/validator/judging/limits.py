@@ -22,7 +22,7 @@ from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.errors import CannotJudge
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.builtin import BUILTIN, floor_of
+from proofs.thresholds.builtin import BUILTIN, floor_of, unfit_reason
 from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.profiles import Profile
 from proofs.verdict.exceedances import RejectConvictLimits
@@ -50,7 +50,9 @@ class NamedThresholds:
 
     def limits(self, model_id: bytes, dtype: str) -> RejectConvictLimits:
         """The limits for a model's work in `dtype`. Raises `CannotJudge` for a profile of another
-        model."""
+        model, and for built-in limits that would accept what nobody has measured."""
+        if self.profile is None and (reason := unfit_reason(self.name, dtype)):
+            raise CannotJudge(f"{reason}: name a profile that `prime-node calibrate` made")
         if self.profile is not None and self.profile.model_id != model_id:
             raise CannotJudge(f"the profile {self.name[:12]} is of another model")
         return RejectConvictLimits.of(self.thresholds, floor_of(dtype))

@@ -181,7 +181,7 @@ def p_values(
         for stage, chunks in enumerate(measure.stages if measure is not None else ()):
             found[stage] = (*found.get(stage, ()), profile.p_value(distance(chunks)))
         if measure is not None and measure.sampling.scores:
-            scores, last = measure.sampling.scores, len(measure.stages) - 1
-            p = profile.p_value(sum(scores) / len(scores), "score")
+            sampling, last = measure.sampling, len(measure.stages) - 1
+            p = profile.p_value(sampling.total() / len(sampling.scores), "score")
             found[last] = (*found.get(last, ()), p)
     return found

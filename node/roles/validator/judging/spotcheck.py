@@ -1,7 +1,8 @@
 """Which sequences of a bundle this validator replays (`proofs.thresholds.spotcheck`).
 
-The rate follows from what the chain says about the workers' pay and stake. It is rounded up to a
-power of two, so that validators agree although a stake may just have changed. The block after the
+The rate follows from what the chain says about the workers' pay, their providers' stake and how
+many nodes share it. It is rounded up to a
+power of two, so that validators agree although a stake may just have changed. A block after the
 bundle's commitment decides which sequences are chosen. Therefore all validators replay the same
 ones. What a validator knows of a worker itself can only make it replay everything, and it does so,
 too, whenever the commitment, the block or an answer of the chain is missing.
@@ -16,9 +17,10 @@ import trio
 from chain.errors import ChainError
 from node.onchain.blocks import Blocks
 from node.roles.validator.judging.reputation import WorkerRecords
-from proofs.evidence.bundle import StageClaim, UnitBundle
+from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.spotcheck import (
     DEFAULT_TERMS,
+    DRAW_DELAY,
     ONE,
     CheckTerms,
     check_rate,
@@ -67,14 +69,14 @@ class SequenceChooser:
             rate = await self._rate(bundle)
             if rate == ONE:
                 return everything
-            beacon = await self._blocks.wait_for(bundle.committed_at + 1)
+            beacon = await self._blocks.wait_for(bundle.committed_at + DRAW_DELAY)
         except ChainError as exc:
             self._log.warning("all is replayed: no chain", reason=str(exc))
             return everything
         if beacon is None:
             return everything
-        bundle_id = await trio.to_thread.run_sync(lambda: bundle.content_id)
-        picked = chosen(beacon, bundle_id, count, rate)
+        draw_id = await trio.to_thread.run_sync(lambda: bundle.draw_id)
+        picked = chosen(beacon, draw_id, count, rate)
         self._log.info(
             "sequences chosen",
             unit=bundle.unit_id.hex()[:12],
@@ -85,24 +87,29 @@ class SequenceChooser:
         return picked
 
     async def _rate(self, bundle: UnitBundle) -> int:
-        """The highest rate that any of the bundle's workers calls for, in 1/`ONE`."""
-        highest = 0
-        for claim in {claim.address: claim for claim in bundle.stages}.values():
-            highest = max(highest, await self._rate_of(claim, len(bundle.sequences)))
-            if highest == ONE:
-                break
-        return highest
-
-    async def _rate_of(self, claim: StageClaim, sequences: int) -> int:
-        record = await self._records.of(claim.address)
-        if record.suspect or record.is_newcomer(self._terms) or claim.receipt is None:
-            return ONE
+        """The highest rate that any of the bundle's workers calls for, in 1/`ONE`. What a provider
+        gets for several stages of the unit counts together: they may cheat together."""
+        pay: dict[str | None, int] = {}
+        for claim in bundle.stages:
+            record = await self._records.of(claim.address)
+            if record.suspect or record.is_newcomer(self._terms) or claim.receipt is None:
+                return ONE
+            if self._setting == "auto":
+                price = (await self._chain.pools.funds(claim.receipt.pool_id)).rate
+                provider = await self._chain.nodes.owner_of(claim.address)
+                pay[provider] = pay.get(provider, 0) + claim.receipt.units * price
         if self._setting != "auto":
             return rate_of(self._setting)
-        provider = await self._chain.nodes.owner_of(claim.address)
-        loss = 0 if provider is None else await self._chain.settlement.conviction_loss(provider)
-        pay = claim.receipt.units * (await self._chain.pools.funds(claim.receipt.pool_id)).rate
-        return coarse(check_rate(pay, loss, sequences, record.verified, self._terms))
+        rates = [await self._rate_of(p, pay[p], len(bundle.sequences)) for p in pay]
+        return max(rates, default=ONE)
+
+    async def _rate_of(self, provider: str | None, pay: int, sequences: int) -> int:
+        if provider is None:
+            return ONE if pay else 0
+        loss = await self._chain.settlement.conviction_loss(provider)
+        nodes = max(1, len(await self._chain.providers.nodes_of(provider)))
+        established = self._terms.probation
+        return coarse(check_rate(pay, loss, sequences, established, nodes, self._terms))
 
 
 def coarse(rate: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Sequence as Seq
 from node.roles.orchestrator.coordinator.commands import (
     BuildGroup,
     Command,
+    RecordProgress,
     RecordUnit,
     VerifyUnit,
 )
@@ -91,9 +92,10 @@ class Pool:
         self.commands: list[Command] = []
 
     def feed(self, event: Event) -> list[Command]:
+        """What follows, but for the notes of what units have so far."""
         commands = self.coordinator.handle(event, self.now)
         self.commands += commands
-        return commands
+        return [command for command in commands if not isinstance(command, RecordProgress)]
 
     def join(self, name: str) -> None:
         self.feed(PeerAnnounced(name, 1 << 30, 0.01, None, ""))

@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 
 from node.roles.orchestrator.coordinator.commands import RecordUnit
 from node.roles.orchestrator.coordinator.events import (
+    BundleMissed,
     ChainQuorum,
     ClaimsFailed,
     Event,
     GroupBroken,
     GroupUp,
     PeerAnnounced,
+    PeerAppeared,
     PeerClaimed,
     PeerDeclined,
     PeerFinished,
@@ -38,7 +40,7 @@ from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
 
 PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
 OTHER_EVENTS = ["up", "broken", "claims_failed", "refused", "failed", "accept", "reject", "tick"]
-JUDGE_EVENTS = ["validates", "quorum"]
+JUDGE_EVENTS = ["validates", "quorum", "appears", "missed"]
 JUDGES = ("v1", "v2", "v3")
 EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS, *JUDGE_EVENTS])
 
@@ -160,6 +162,10 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> Ev
             )
         case "validates":
             return PeerValidates(choose.choice(JUDGES), choose.randrange(4))
+        case "appears":
+            return PeerAppeared(choose.choice(JUDGES), choose.random() < 0.5)
+        case "missed":
+            return BundleMissed(current.unit_id, choose.choice(JUDGES))
         case "quorum":
             return ChainQuorum(choose.randrange(12), choose.choice([5001, 6667, 10_000]))
     return Tick()

@@ -40,14 +40,16 @@ Seen = tuple[dict[bytes, tuple[object, ...]], set[str], int]
 class Life(Pool):
     """A run of the node that dies at its commit number `fatal`: before it, or right after."""
 
-    def __init__(self, journal: AsyncJournal, fatal: int, written: bool) -> None:
+    def __init__(
+        self, journal: AsyncJournal, ledger: WorkLedger, fatal: int, written: bool
+    ) -> None:
         super().__init__()
         self.dead = trio.Event()
         self.fed: list[Event] = []
         self.transitions = Transitions(
             self.coordinator, lambda: self.now, self._write, self._began, self._surprised
         )
-        self._recorder = Recorder(journal)
+        self._recorder = Recorder(journal, ledger)
         self._left, self._written = fatal, written
 
     def feed(self, event: Event) -> list[Command]:
@@ -115,7 +117,7 @@ async def live_and_die(
         ledger = WorkLedger(journal, CUTTER)
         await ledger.submit("job", one_batch())
         works = await ledger.next_queued(10)
-        life = Life(journal, fatal, written)
+        life = Life(journal, ledger, fatal, written)
         for name in WORKERS:
             life.join(name)
         async with trio.open_nursery() as nursery:

@@ -43,10 +43,14 @@ def test_fewer_stages_than_asked_for(asked: int, built: int, said: bool) -> None
     assert bool(fewer_stages(asked, built)) == said
 
 
+def reporter_of(pool: Pool) -> Reporter:
+    return Reporter(pool.pool, lambda: 0, lambda: 0, NodeMetrics(), get_logger(), window=2)
+
+
 def test_the_log_says_it_once_and_when_it_lasts() -> None:
     pool = with_work(Pool())
     with capture_logs() as logs:
-        reporter = Reporter(pool.pool, lambda: 0, NodeMetrics(), get_logger(), window=2)
+        reporter = reporter_of(pool)
         for second in range(100):
             reporter.meter(float(second))
             if second < PATIENCE:
@@ -60,7 +64,7 @@ def test_the_log_names_a_group_with_fewer_stages() -> None:
     pool.join("w2")
     pool.now = 11.0
     with capture_logs() as logs:
-        reporter = Reporter(pool.pool, lambda: 0, NodeMetrics(), get_logger(), window=2)
+        reporter = reporter_of(pool)
         pool.up("w1", "w2")
         reporter.report((), ())
         reporter.report((), ())

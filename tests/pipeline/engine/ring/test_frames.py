@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.errors import StageViolation
-from pipeline.engine.ring.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
 from pipeline.engine.ring.frames import (
     MAX_HEADER,
     Hello,
@@ -20,6 +19,7 @@ from pipeline.engine.ring.frames import (
     encode_step,
     encode_tokens,
 )
+from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
 from proofs.sampling.settings import SamplingSettings
 
 ids = st.binary(min_size=16, max_size=16)
@@ -36,7 +36,10 @@ batches = st.builds(
     Batch,
     numbers,
     st.lists(st.builds(Item, ids, numbers, counts, st.booleans()), max_size=4).map(tuple),
-    st.lists(st.builds(Open, ids, counts, counts, samplings), max_size=4).map(tuple),
+    st.lists(
+        st.builds(Open, ids, counts, counts, samplings, st.binary(min_size=32, max_size=32)),
+        max_size=4,
+    ).map(tuple),
     st.lists(st.builds(Close, ids, numbers, numbers), max_size=4).map(tuple),
 )
 HELLO = Hello(b"g" * 32, 3, 1, 4, b"m" * 32, 10, "torch.float32")
@@ -65,7 +68,7 @@ def test_the_largest_step_fits_the_header_limit() -> None:
     batch = Batch(
         2**62,
         tuple(Item(key, large, large, True) for key in keys[:MAX_ITEMS]),
-        tuple(Open(key, large, large, sampling) for key in keys[:MAX_ITEMS]),
+        tuple(Open(key, large, large, sampling, bytes(32)) for key in keys[:MAX_ITEMS]),
         tuple(Close(key, large, large) for key in keys),
     )
     assert len(encode_step(2**62, batch)) < MAX_HEADER

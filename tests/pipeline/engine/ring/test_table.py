@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from pipeline.engine.errors import StageViolation
-from pipeline.engine.ring.batch import Batch, Close, Item, Open
 from pipeline.engine.ring.table import ItemRows, SequenceTable
+from pipeline.engine.schedule.batch import Batch, Close, Item, Open
 from proofs.sampling.settings import SamplingSettings
 
 A, B = b"a" * 16, b"b" * 16
 
 
 def opened(sequence_id: bytes, prompt: int = 3, capacity: int = 8) -> Open:
-    return Open(sequence_id, prompt, capacity, SamplingSettings())
+    return Open(sequence_id, prompt, capacity, SamplingSettings(), bytes(32))
 
 
 def table_with(*batches: Batch) -> SequenceTable:

@@ -41,6 +41,7 @@ class EventApplier:
             self._tables.add_unit(unit.resumed())
         self._tables.asked.update(event.asked)
         self._tables.queue.cancelled.update(event.cancelled)
+        self._tables.past.update(event.rings)
         for peer_id in event.banned:
             banned = Member(peer_id, MemberState.BANNED, reason="banned earlier")
             self._tables.members[peer_id] = banned

@@ -3,6 +3,11 @@
 A unit is accepted once enough stake accepts it, as much as must sign the epoch that pays it. It is
 rejected once so much stake rejects it that the rest carries no quorum. More than half of all stake
 must name the same worker to ban it, or to have it rest where its work was off by too little.
+
+Whoever is seen anew is asked at once about all that it has not judged: what it was sent before may
+be lost, and what it has it does not take twice. That is done again no sooner than `AGAIN`, so that
+a connection that comes and goes does not make work; what could not be given to a validator is
+offered again with any sign of life.
 """
 
 from __future__ import annotations
@@ -17,7 +22,9 @@ from node.roles.orchestrator.coordinator.commands import (
     RecordUnit,
 )
 from node.roles.orchestrator.coordinator.events import (
+    BundleMissed,
     ChainQuorum,
+    PeerAppeared,
     PeerValidates,
     PeerVerdict,
     Tick,
@@ -28,18 +35,26 @@ from node.roles.orchestrator.coordinator.members import MemberState
 from node.roles.orchestrator.coordinator.pool import PoolTables
 from node.roles.orchestrator.coordinator.units import Opinion, Unit, UnitState
 
+AGAIN = 10.0
+"""Seconds after which a validator that appeared may appear again."""
+
 
 class VerdictEvents:
     """Applies them to a pool's tables."""
 
     def __init__(self, tables: PoolTables) -> None:
         self._tables = tables
+        self._appeared: dict[str, float] = {}
 
     def apply(self, event: VerdictEvent, now: float) -> list[Command]:
         """Weigh what was heard; what is decided now must be recorded at once."""
         match event:
             case PeerValidates():
                 self._validates(event)
+            case PeerAppeared():
+                self._appears(event.peer_id, event.connected, now)
+            case BundleMissed():
+                self._missed(event)
             case ChainQuorum():
                 self._tables.all_weight = event.all_weight
                 self._tables.quorum = event.basis_points
@@ -51,10 +66,37 @@ class VerdictEvents:
 
     def _validates(self, event: PeerValidates) -> None:
         if event.weight:
+            if event.peer_id not in self._tables.validators:
+                self._ask_again(event.peer_id, missed=False)
             self._tables.validators[event.peer_id] = event.weight
             self._tables.weights[event.peer_id] = event.weight
         else:
             self._tables.validators.pop(event.peer_id, None)
+
+    def _appears(self, validator: str, connected: bool, now: float) -> None:
+        if validator not in self._tables.validators:
+            return
+        known = self._appeared.keys() & self._tables.validators.keys()
+        self._appeared = {p: at for p, at in self._appeared.items() if p in known}
+        anew = connected and now - self._appeared.get(validator, now - AGAIN) >= AGAIN
+        if anew:
+            self._appeared[validator] = now
+        self._ask_again(validator, missed=not anew)
+
+    def _ask_again(self, validator: str, *, missed: bool) -> None:
+        """Have the reconciliation ask it about what it has not judged; `missed`: only about what it
+        could not be given."""
+        for unit in self._tables.units.in_state(UnitState.VERIFYING):
+            among = unit.missed if missed else unit.pending_validators
+            if validator in among:
+                self._tables.units[unit.unit_id] = unit.offered_again(validator)
+
+    def _missed(self, event: BundleMissed) -> None:
+        unit = self._tables.units.get(event.unit_id)
+        if unit is None or event.validator not in unit.pending_validators:
+            return
+        missed = tuple(dict.fromkeys((*unit.missed, event.validator)))
+        self._tables.units[unit.unit_id] = replace(unit, missed=missed)
 
     def _verdict(self, event: PeerVerdict, now: float) -> list[Command]:
         unit = self._tables.units.get(event.unit_id)
@@ -142,8 +184,11 @@ class VerdictEvents:
 
     def _discard_work_with(self, peer_id: str) -> None:
         """Units under way in a convicted worker's group start again from scratch."""
+        past = {g for g, peers in self._tables.past.items() if peer_id in peers}
+        for unit in [u for u in self._tables.units.queued() if u.generations & past]:
+            self._tables.units[unit.unit_id] = unit.cleared()
         for group in self._tables.groups.values():
-            tainted = {
+            tainted = past | {
                 generation
                 for generation, plan in group.generations
                 if any(stage.peer_id == peer_id for stage in plan.stages)
@@ -151,8 +196,7 @@ class VerdictEvents:
             for unit in self._tables.units.in_group(group.group_id):
                 if unit.state not in (UnitState.ASSIGNED, UnitState.PRODUCED):
                     continue
-                touched = {unit.generation} | {g for s in unit.sequences for _, g in s.segments}
-                if touched & tainted:
+                if {unit.generation, *unit.generations} & tainted:
                     clean = unit.returned("its group held a convicted worker")
                     self._tables.units[unit.unit_id] = clean
 

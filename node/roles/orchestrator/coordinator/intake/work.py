@@ -12,6 +12,7 @@ from node.roles.orchestrator.coordinator.commands import (
 from node.roles.orchestrator.coordinator.events import (
     BundleMade,
     ClaimsFailed,
+    Ending,
     JobCancelled,
     PeerClaimed,
     PeerFinished,
@@ -38,6 +39,8 @@ class WorkEvents:
     def apply(self, event: WorkEvent, now: float) -> list[Command]:
         """Change the units that the event is about; what must follow at once."""
         match event:
+            case Ending():
+                self._tables.notes.ending()
             case QueueGrew():
                 self._tables.queue.grew()
             case QueueRead():
@@ -63,7 +66,7 @@ class WorkEvents:
     def _read(self, event: QueueRead) -> None:
         self._tables.queue.read(len(event.units), event.arrivals)
         for unit in event.units:
-            self._tables.add_unit(unit)
+            self._tables.add_unit(unit.cleared() if self._tables.tainted(unit) else unit)
 
     def _tokens(self, event: PeerTokens, now: float) -> None:
         unit = self._tables.assigned(event.unit_id, event.generation)
@@ -98,6 +101,7 @@ class WorkEvents:
             brought = self._tables.brought
             tokens = brought.get(unit.group_id, Brought()).tokens + fresh
             brought[unit.group_id] = Brought(tokens, now)
+        self._tables.notes.brought(unit.unit_id, max(fresh, 1))
 
     def _claimed(self, event: PeerClaimed) -> None:
         unit = self._produced(event.unit_id, event.generation)

@@ -118,6 +118,7 @@ class WorkerEvents:
         group = self._tables.current(event.group_id, event.generation, GroupState.LOADING)
         if group is not None:
             self._tables.groups[group.group_id] = group.to(GroupState.RUNNING, up_at=now, since=now)
+            self._tables.unconnected.connected(group.peers)
 
     def _broken(self, event: GroupBroken, now: float) -> None:
         group = self._tables.groups.get(event.group_id)
@@ -128,3 +129,4 @@ class WorkerEvents:
         self._tables.groups[group.group_id] = group.broken(event.reason, now)
         self._tables.suspect(event.suspect, event.reason, now)
         self._tables.incident(event.suspects, event.reason, now)
+        self._tables.unconnected.note(event.unconnected, event.reason, now)

@@ -79,20 +79,20 @@ class NoContents:
 JudgeWith = Callable[[Engine], Judge]
 
 
+def make_judge(engine: Engine, model: PreparedModel) -> Judge:
+    """A judge with this engine and this model."""
+    log = structlog.get_logger("test")
+    replays = ReplayEngine(engine, Device("cpu", "test", 1 << 30), log)  # type: ignore[arg-type]
+    limits = LimitsByPool(NoPoolThresholds(), NoContents(), "fp32", model.path, log)
+    models = Models(lambda _model_id: model, lambda: 0.0)
+    return Judge(replays, models, limits, NoRows(), DOMAIN, log)
+
+
 @pytest.fixture
 def judge_with(tmp_path: Path) -> JudgeWith:
     """A judge with this engine, whose model is only named."""
-    log = structlog.get_logger("test")
     manifest = Manifest.model_construct(layers=30, hidden_size=8, dtype="float32")
-    model = PreparedModel(tmp_path, manifest)
-    limits = LimitsByPool(NoPoolThresholds(), NoContents(), "fp32", tmp_path, log)
-
-    def make(engine: Engine) -> Judge:
-        replays = ReplayEngine(engine, Device("cpu", "test", 1 << 30), log)  # type: ignore[arg-type]
-        models = Models(lambda _model_id: model, lambda: 0.0)
-        return Judge(replays, models, limits, NoRows(), DOMAIN, log)
-
-    return make
+    return lambda engine: make_judge(engine, PreparedModel(tmp_path, manifest))
 
 
 MADE = bundle(3, [sequence(n, 10) for n in range(1, 6)])

@@ -17,13 +17,14 @@ from node.roles.validator.judging.errors import CannotJudge
 from node.roles.validator.judging.limits import (
     MOST_POOLS,
     LimitsByPool,
+    NamedThresholds,
     NoPoolThresholds,
     PoolThresholds,
     ThresholdsOnChain,
 )
 from proofs.thresholds.builtin import FP32, PUBLISHED
 from proofs.thresholds.profiles import MeasuringSide, Profile, QuantileTable, limits_of
-from tests.proofs.units import bundle
+from tests.proofs.units import MODEL, bundle
 
 SIDE = MeasuringSide(dtype="float32", device="cpu", settings="")
 PROFILE = Profile(
@@ -90,6 +91,21 @@ async def test_without_a_word_of_the_pool_it_is_the_validators_own(
     chain = None if terms == "no chain" else Chain(terms)
     found = await limits(tmp_path, chain, Blobs()).of(bundle())
     assert (found.name, found.thresholds, found.profile) == ("published", PUBLISHED, None)
+
+
+async def test_what_was_never_measured_is_not_judged(tmp_path: Path) -> None:
+    """The published limits let nearly all cheaper arithmetic pass, and bf16 noise differs from
+    model to model: neither is a reason to accept anything."""
+    for own, dtype in (("published", "bfloat16"), ("published", "float32"), ("fp32", "bfloat16")):
+        named = await limits(tmp_path, None, Blobs(), own).of(bundle())
+        with pytest.raises(CannotJudge, match="calibrate"):
+            named.limits(MODEL, dtype)
+    named = await limits(tmp_path, None, Blobs(), "fp32").of(bundle())
+    assert named.limits(MODEL, "float32").reject == FP32
+    by_profile = NamedThresholds(ID.hex(), FP32, PROFILE.model_copy(update={"model_id": MODEL}))
+    assert by_profile.limits(MODEL, "bfloat16").convict == FP32.convicting().looser(
+        PUBLISHED.convicting()
+    )
 
 
 async def test_a_pools_word_is_taken_before_ones_own(tmp_path: Path) -> None:

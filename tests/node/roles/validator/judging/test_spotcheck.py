@@ -24,7 +24,7 @@ from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.builtin import FP32
 from proofs.thresholds.drift import DriftState, DriftTest
 from proofs.thresholds.profiles import Profile, QuantileTable
-from proofs.thresholds.spotcheck import DEFAULT_TERMS, MAX_AGE, ONE, chosen
+from proofs.thresholds.spotcheck import DEFAULT_TERMS, DRAW_DELAY, MAX_AGE, ONE, chosen
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import judge
 from proofs.verdict.message import Verdict
@@ -97,7 +97,7 @@ async def test_validators_choose_alike_and_as_anybody_can_repeat(
         )
         for n in range(3)
     }
-    assert found == {chosen(block_hash(HEAD + 1), made.content_id, SIZE, ONE // 16)}
+    assert found == {chosen(block_hash(HEAD + DRAW_DELAY), made.draw_id, SIZE, ONE // 16)}
     assert 0 < len(found.pop()) < SIZE // 4
 
 
@@ -130,7 +130,7 @@ async def test_an_operators_rate_replaces_the_computed_one(
     chain, made = Chain(HEAD, 2.0, trio.current_time()), unit()
     assert await choose(tmp_path / "a", chain, made, check_rate=0.0) == ()
     half = await choose(tmp_path / "b", chain, made, check_rate=0.5)
-    assert half == chosen(block_hash(HEAD + 1), made.content_id, SIZE, ONE // 2)
+    assert half == chosen(block_hash(HEAD + DRAW_DELAY), made.draw_id, SIZE, ONE // 2)
     assert await choose(tmp_path / "c", chain, made, check_rate=0.0, units=3) == EVERYTHING
 
 
@@ -139,11 +139,21 @@ async def test_less_stake_is_checked_more(
 ) -> None:
     chain, made, sizes = Chain(HEAD, 2.0, trio.current_time()), unit(), []
     pay = made.work(0) * chain.rate
-    for index, loss in enumerate((1000 * pay, 3 * pay // 2, 5 * pay // 4, pay)):
+    for index, loss in enumerate((1000 * pay, 2 * pay, pay * 9 // 10, pay // 2)):
         chain.loss = loss
         sizes.append(len(await choose(tmp_path / str(index), chain, made)))
     assert sizes == sorted(sizes)
     assert sizes[-1] == SIZE
+
+
+async def test_nodes_that_share_a_stake_are_checked_more(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    chain, made = Chain(HEAD, 2.0, trio.current_time()), unit()
+    chain.loss = 4 * made.work(0) * chain.rate
+    assert len(await choose(tmp_path / "one", chain, made)) < SIZE
+    chain.fleet = 20
+    assert await choose(tmp_path / "many", chain, made) == EVERYTHING
 
 
 def test_rates_are_coarse() -> None:

@@ -6,12 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.engine.ring.stop_strings import StopStringWatch
 from pipeline.models.prepared import PreparedModel
+from pipeline.models.stop_strings import StopStringWatch, read_stop
 from pipeline.models.tokenizer import ChatTokenizer
-from tests.pipeline.engine.sequences import make_spec
-
-EOS = 2
+from proofs.evidence.endings import NO_STOP, StopReading
 
 
 @pytest.fixture(scope="module")
@@ -20,15 +18,7 @@ def tokenizer(tiny_model: Callable[[str], PreparedModel]) -> ChatTokenizer:
 
 
 def watch(tokenizer: ChatTokenizer, *stop: str, generated: str = "") -> StopStringWatch:
-    spec = make_spec(
-        bytes(16),
-        (5,),
-        generated=tuple(tokenizer.encode(generated)),
-        max_tokens=1000,
-        stop=stop,
-        eos_ids=(EOS,),
-    )
-    return StopStringWatch(tokenizer, spec)
+    return StopStringWatch(tokenizer, stop, tokenizer.encode(generated))
 
 
 def push_until_stopped(watched: StopStringWatch, ids: list[int]) -> int | None:
@@ -61,3 +51,18 @@ def test_a_stop_string_may_begin_in_the_text_of_an_earlier_ring(tokenizer: ChatT
     assert not watched.stopped
     assert push_until_stopped(watched, tokenizer.encode("nd")) == 2
     assert watch(tokenizer, "end", generated="the end").stopped
+
+
+def test_a_validator_reads_a_finished_output_as_stage_0_did(tokenizer: ChatTokenizer) -> None:
+    ids = tokenizer.encode("one. two. three")
+    assert read_stop(tokenizer, ("two",), ids) == StopReading(8)
+    assert read_stop(tokenizer, ("four", "th"), ids) == StopReading(12)
+    assert read_stop(tokenizer, ("four",), ids) == NO_STOP
+    assert read_stop(tokenizer, (), ids) == NO_STOP
+
+
+def test_a_text_that_two_ways_of_decoding_see_differently_is_not_certain(
+    tokenizer: ChatTokenizer,
+) -> None:
+    ids = tokenizer.encode("endü")[:-1]  # half a character, which the stream holds back
+    assert read_stop(tokenizer, ("\ufffd",), ids) == StopReading(None, certain=False)

@@ -33,12 +33,14 @@ class Open:
         prompt: how many of its tokens are prompt; stages but the first never see which.
         capacity: KV positions to reserve.
         sampling: how its tokens are to be picked, as its request says.
+        ending: what ends its output, as a hash (`proofs.evidence.ring_terms`); 32 bytes.
     """
 
     sequence_id: bytes
     prompt: int
     capacity: int
     sampling: SamplingSettings
+    ending: bytes
 
 
 @dataclass(frozen=True)
