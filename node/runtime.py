@@ -109,7 +109,7 @@ async def _run(config: NodeConfig) -> None:
                 )
             )
             lifecycle.to(NodeState.REGISTERED)
-            reasons = () if chain is None else (chain_trouble(chain),)
+            reasons = (roles.trouble,) if chain is None else (roles.trouble, chain_trouble(chain))
             await _serve(context, roles, lifecycle, data, reasons)
         lifecycle.to(NodeState.STOPPED)
 

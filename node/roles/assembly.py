@@ -66,6 +66,10 @@ class Roles:
                     await nursery.start(role.run)
             task_status.started()
 
+    def trouble(self) -> str:
+        """Why a role cannot do its work now, "" where all can."""
+        return "" if self.worker is None else self.worker.trouble
+
     async def drain(self) -> None:
         """Finish what is owed to others; the caller bounds the time."""
         async with trio.open_nursery() as nursery:

@@ -7,7 +7,6 @@ and for the validators' role on chain.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import tomli_w
@@ -75,8 +74,6 @@ class SimulatedNetwork:
             "sequences_in_flight": SEQUENCES_IN_FLIGHT,
             "tokens_per_sequence": TOKENS_PER_SEQUENCE,
             "formation_wait": START_SECONDS,
-            # Workers share this machine's cores, so more batches than cores would only wait.
-            "micro_batches": min(self.options.workers, os.cpu_count() or 1),
         }
         config = self.nodes["orchestrator"].data.config
         write_atomically(config, tomli_w.dumps({"orchestrator": settings}).encode())

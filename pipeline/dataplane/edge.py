@@ -59,6 +59,7 @@ from pipeline.dataplane.writer import FrameWriter
 CLOSE_PATIENCE = 1.0  # seconds a closing side spends on saying goodbye, and on the peer's answer
 
 Frame = tuple[bytes, memoryview]
+_Received = tuple[bytes, bytearray, int, float]
 
 
 @dataclass(frozen=True)
@@ -95,11 +96,12 @@ class Edge:
         self._link = Link(local, peer.limits, timing, time.monotonic())
         self._over: EdgeError | None = None
         self._closed = False
-        self._inbox: queue.SimpleQueue[tuple[bytes, bytearray, int] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[_Received | None] = queue.SimpleQueue()
         self._free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
         for _ in range(local.window):
             self._free.put(bytearray())
         self._lent: bytearray | None = None
+        self._arrived = 0.0
         self._max_payload = local.max_payload
         self._sent_frames = self._sent_bytes = self._got_frames = self._got_bytes = 0
         self._resolution = timing.heartbeat / 16  # seconds, of "when the peer was last heard"
@@ -159,7 +161,7 @@ class Edge:
             with self._lock:
                 self._check()
             raise AssertionError("an edge's inbox ends only when the edge is over")
-        header, buffer, length = item
+        header, buffer, length, self._arrived = item
         self._lent = buffer
         return header, memoryview(buffer)[:length]
 
@@ -179,6 +181,11 @@ class Edge:
             self._channel.abort()
             self._reader.join()
             self._writer.close_channel()
+
+    @property
+    def arrived(self) -> float:
+        """When the frame that `recv` gave last had come in whole (time.monotonic seconds)."""
+        return self._arrived
 
     @property
     def stats(self) -> EdgeStats:
@@ -226,7 +233,7 @@ class Edge:
             return False
         self._got_frames += 1
         self._got_bytes += frame.header_len + frame.payload_len
-        self._inbox.put((bytes(header), buffer, frame.payload_len))
+        self._inbox.put((bytes(header), buffer, frame.payload_len, time.monotonic()))
         return True
 
     def _fill(self, view: memoryview) -> bool:

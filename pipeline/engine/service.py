@@ -63,7 +63,7 @@ from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
 from pipeline.engine.ring.head import RingHead
 from pipeline.engine.ring.joining import check_join
-from pipeline.engine.ring.ring import Edges, RingThreads, Side
+from pipeline.engine.ring.ring import Edges, Place, RingThreads, Side
 from proofs.evidence.ring_terms import ring_digest
 
 if TYPE_CHECKING:
@@ -225,7 +225,8 @@ class EngineService:
         digest = ring_digest(request.model_id, body.group_id, body.generation, body.boundaries)
         conduct = conduct_of(request.fault)
         stage = Stage(model, self._evidence, self._counters, digest, rows, conduct)
-        threads = RingThreads(body.generation, stage, head, edges, down, failed)
+        place = Place(body.generation, body.stage, body.stages)
+        threads = RingThreads(place, stage, head, edges, down, failed)
         if head is not None:
             head.ring_up(body, model.request.kv_tokens)
         threads.start()
@@ -304,6 +305,7 @@ class EngineService:
         """A snapshot; never waits for a load, a replay or a step."""
         with self._lock:
             model, head = self._model, self._head
+        micro_batches, forecast = (0, None) if head is None else head.pace
         return EngineStatus(
             pid=os.getpid(),
             rss=psutil.Process().memory_info().rss,
@@ -311,4 +313,7 @@ class EngineService:
             running=0 if head is None else head.running,
             compute_seconds=self._counters.compute_seconds,
             threads=self._threads,
+            micro_batches=micro_batches,
+            promised=0.0 if forecast is None else forecast.promised,
+            came=0.0 if forecast is None else forecast.came,
         )

@@ -1,4 +1,4 @@
-"""From chosen workers to a ring: their order, their layers, and the batches in flight.
+"""From chosen workers to a ring: their order and their layers.
 
 Order: of all orders that keep within the time limit, the one in which a token spends least time on
 the wire; every order is looked at for up to BRUTE_FORCE workers, beyond that pairs are swapped and
@@ -17,7 +17,6 @@ from pipeline.planner.search import Choice, bits, extend
 from pipeline.planner.types import GroupPlan, StagePlan
 
 BRUTE_FORCE = 8
-MAX_MICRO_BATCHES = 256
 
 Cuts = tuple[int, ...]
 """Ends of the stages' ranges; the last is the number of layers."""
@@ -45,12 +44,10 @@ def ring_of(stages: tuple[StagePlan, ...], latency: float) -> GroupPlan:
     """A group plan with its derived figures; `latency` is seconds on the wire around the ring."""
     slowest = max(stage.seconds for stage in stages)
     around = math.fsum(stage.seconds for stage in stages) + latency
-    wanted = math.ceil(around / slowest) if len(stages) > 1 and slowest > 0 else 1
     return GroupPlan(
         stages=stages,
         bottleneck_seconds=slowest,
         ring_seconds=around,
-        micro_batches=min(MAX_MICRO_BATCHES, max(len(stages), wanted)),
     )
 
 

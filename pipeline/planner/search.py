@@ -17,7 +17,7 @@ between first and last makes no difference then); with unlike layers it is a heu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.planner.costs import Costs
@@ -188,14 +188,15 @@ def _cover_many(
                 return (index,)
     if high_k == 1:
         return None
-    inner = {i: costs.reach(i, 1, max(1, layers - 1), limit) - 1 for i in pool}
+    tables = {index: costs.reaches(index, limit) for index in pool}
+    inner = {i: min(tables[i][1], layers - 1) - 1 if layers > 1 else 0 for i in pool}
     by_size = sorted((i for i in pool if inner[i]), key=lambda i: -inner[i])
     best: tuple[int, ...] | None = None
     for first in pool:
         for last in pool:
             if first == last:
                 continue
-            order = _fill(costs, first, last, by_size, max(2, low_k), high_k, limit)
+            order = _fill(layers, tables, first, last, by_size, max(2, low_k), high_k)
             if order is not None and (best is None or len(order) < len(best)):
                 best = order
                 if not fewest:
@@ -204,32 +205,30 @@ def _cover_many(
 
 
 def _fill(
-    costs: Costs,
+    layers: int,
+    tables: Mapping[int, Sequence[int]],
     first: int,
     last: int,
     by_size: Sequence[int],
     low_k: int,
     high_k: int,
-    limit: float,
 ) -> tuple[int, ...] | None:
     """Put as few of the others as needed (at least low_k - 2) between `first` and `last`."""
-    layers = costs.needs.layers
     # Stages after the first that must still get a layer, while fewer than low_k are placed.
-    at = costs.reach(first, 0, layers - max(1, low_k - 1), limit)
-    if at == 0:
+    at = min(tables[first][0], layers - max(1, low_k - 1))
+    if at <= 0:
         return None
     order = [first]
     for index in by_size:
         enough = len(order) + 1 >= low_k
-        if (enough and costs.fits(last, at, layers, limit)) or len(order) + 1 >= high_k:
+        if (enough and tables[last][at] == layers) or len(order) + 1 >= high_k:
             break
         if index in (first, last):
             continue
-        cap = layers - max(1, low_k - len(order) - 1)
-        end = costs.reach(index, at, cap, limit)
+        end = min(tables[index][at], layers - max(1, low_k - len(order) - 1))
         if end > at:
             order.append(index)
             at = end
-    if len(order) + 1 < low_k or not costs.fits(last, at, layers, limit):
+    if len(order) + 1 < low_k or tables[last][at] != layers:
         return None
     return (*order, last)

@@ -179,14 +179,14 @@ class GroupPlan:
     """One ring. `stages` in ring order cover all layers; `spares` are peer ids, best first.
 
     `bottleneck_seconds` is the slowest stage's step, `ring_seconds` one token's way around (stages
-    and half the round trip of every hop). `micro_batches` in flight keep every stage busy.
+    and half the round trip of every hop). `micro_batches` are in flight, 0: as the ring measures.
     """
 
     stages: tuple[StagePlan, ...]
     spares: tuple[str, ...] = ()
     bottleneck_seconds: float = 0.0
     ring_seconds: float = 0.0
-    micro_batches: int = 1
+    micro_batches: int = 0
 
     @property
     def peers(self) -> tuple[str, ...]:

@@ -135,6 +135,7 @@ class Engine:
         self.refuse: dict[str, str] = {}
         self.says: dict[str, Any] = {}
         self.keeps = True
+        self.renewed = 0
         self.mismatches = 0
         self.off: frozenset[int] | None = None
         self.stages = 2
@@ -162,6 +163,10 @@ class Engine:
         if name in self.refuse:
             raise EngineError(self.refuse[name], f"{name} fails in this test")
         return self._handlers.of(operation)(body)
+
+    async def renew(self) -> None:
+        self.renewed += 1
+        self.loaded = False
 
     def count(self, op: str) -> int:
         return sum(name == op for name, _ in self.requests)

@@ -88,6 +88,7 @@ class Membership:
         self._changing = False
         self._weighing = 0
         self._last_offer = ""
+        self._word = trio.Event()
         self.ready = trio.Event()
         self.rules = rules
         self.pool: JoinedPool | None = None
@@ -135,6 +136,7 @@ class Membership:
         if self.pool is None or self.pool.peer_id != peer_id:
             raise Refused("not_my_orchestrator", "I take orders only from the pool I joined")
         self._engagement.heard(self._context.now())
+        self._heard()
         return self.pool
 
     def worked(self, units: int, seconds: float) -> None:
@@ -143,11 +145,28 @@ class Membership:
             price = 1 if self.pool.price is None else self.pool.price
             self._engagement.worked(seconds, units * price, self._context.now())
 
+    async def silence(self, seconds: float) -> None:
+        """Wait until this node is in a pool whose orchestrator has said nothing for so long."""
+        while True:
+            heard_at = self._engagement.heard_at
+            if heard_at is None:
+                await self._word.wait()
+                continue
+            left = heard_at + seconds - self._context.now()
+            if left <= 0:
+                return
+            await trio.sleep(left)
+
+    async def word(self) -> None:
+        """Wait until an orchestrator says something, or this node changes or leaves its pool."""
+        await self._word.wait()
+
     async def leave(self) -> None:
         """Obey nobody any more, and leave the pool."""
         async with self._moving:
             pool, self.pool = self.pool, None
             self._engagement.left()
+            self._heard()
             if pool is not None:
                 await self._pools.leave(pool.pool_id)
 
@@ -169,6 +188,10 @@ class Membership:
         if self._engagement.is_idle(self._context.now()):
             return f"{said}, without work for long: the next invite that fits is taken"
         return said
+
+    def _heard(self) -> None:
+        self._word.set()
+        self._word = trio.Event()
 
     async def _weighed(self, peer_id: str, address: str, invite: Invite) -> _Change:
         offer = Offer(invite.pool_id, invite.model_id)
@@ -211,6 +234,7 @@ class Membership:
             )
             worth = int(cost * self._context.config.worker.tokens_per_ether)
             self._engagement.joined(change.peer_id, invite.pool_id, self._context.now(), worth)
+            self._heard()
             change.refusal = None
             if before != self.pool:
                 self._context.log.info(

@@ -4,6 +4,10 @@
 the claims on chain. Its parts, one idea each: `membership` (whom to obey), `stage` (slice and
 ring), `reports` (tokens and trouble), `signing` (what is owed), `rewards` (getting paid).
 
+A worker whose orchestrator is gone for good must not hold gigabytes for it: after
+`WorkerTiming.abandoned` it gives its stage up, says so once in the log and in /readyz for as long
+as it lasts, and stays a member, since an orchestrator that comes back builds its groups anew.
+
 `build_worker` is where the role is put together: whether there is a chain decides which register of
 pools and which pay it gets, and is asked nowhere else.
 """
@@ -66,6 +70,7 @@ class WorkerOptions:
 class Worker:
     """One worker. `device`, `models` (ids of what is in the store) and `layer_seconds` (the time
     that one token takes in one layer here, 0 where it was not measured) go into the node's record.
+    `trouble` is why it cannot do its work, "" where it can.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class Worker:
         self.layer_seconds = 0.0
         self.models: tuple[bytes, ...] = ()
         self.rewards = rewards
+        self.trouble = ""
         self._disk = WorkerDisk(context.config)
         self.membership = Membership(
             context,
@@ -153,6 +159,7 @@ class Worker:
             await house.start(nursery, "worker: pool", self.membership.run)
             await house.start(nursery, "worker: data plane", self.stage.run)
             house.keep(nursery, "worker: hours", self._keep_hours)
+            house.keep(nursery, "worker: orchestrator", self._watch_orchestrator)
             house.keep(nursery, "worker: reports", self._reporter.run)
             house.keep(nursery, "worker: rewards", self.rewards.run)
             task_status.started()
@@ -186,6 +193,27 @@ class Worker:
             change = minutes_until_change(hours, minute)
             seconds = self._timing.hours if change is None else min(change * 60, self._timing.hours)
             await trio.sleep(seconds)
+
+    async def _watch_orchestrator(self) -> None:
+        """Give the stage up each time that the orchestrator falls silent for long."""
+        patience, log = self._timing.abandoned, self._context.log
+        while True:
+            await self.membership.silence(patience)
+            pool = self.membership.pool
+            if pool is None:
+                await self.membership.word()
+                continue
+            self.trouble = (
+                f"the orchestrator of pool {pool.pool_id} ({pool.peer_id}) has said nothing for "
+                f"{patience:.0f} s: this worker gave its stage and the memory for it up, and waits"
+            )
+            log.warning("abandoned by the orchestrator", reason=self.trouble)
+            try:
+                await self.stage.free()
+                await self.membership.word()
+                log.info("no longer abandoned", work=self.membership.says())
+            finally:
+                self.trouble = ""
 
     def _worked(self, units: int) -> None:
         """The engine's time is what it measured at the start for a token in a layer; where it

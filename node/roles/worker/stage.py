@@ -232,6 +232,12 @@ class StageHost:
             with suppress(EngineError):
                 await self.engine.request(UNLOAD, Empty(), timeout=self._timing.engine)
 
+    async def free(self) -> None:
+        """Give the stage up and have a fresh engine process, which holds no memory."""
+        async with self._loading:
+            self.assignment = None
+            await self.engine.renew()
+
     def engine_died(self, held: Assignment | None) -> None:
         """A fresh engine does not hold what the dead one did: orders and pings must say so."""
         if self.assignment is held:

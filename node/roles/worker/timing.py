@@ -13,7 +13,8 @@ class WorkerTiming:
     """All in seconds.
 
     `patience`: for a pool's work, and for a word of its orchestrator, before another may have this
-    worker. `hours`: looks at the clock are at most so far apart, since people set clocks.
+    worker. `abandoned`: for a word of its orchestrator before this worker gives its stage up.
+    `hours`: looks at the clock are at most so far apart, since people set clocks.
     `engine`, `load`, `bench`: for the engine's answer to an ordinary request, to loading a slice,
     to measuring. `edge`: for both neighbours to connect, longer than the engine takes for
     it. `probe`: for something to answer at a neighbour's data port, two lost packets included,
@@ -25,6 +26,7 @@ class WorkerTiming:
     """
 
     patience: Patience = field(default_factory=Patience)
+    abandoned: float = 300.0
     hours: float = 900.0
     engine: float = 20.0
     load: float = 280.0
@@ -34,7 +36,7 @@ class WorkerTiming:
     tunnel: float = 15.0
     countersign: float = 15.0
     gather: float = 0.05
-    report: Backoff = Backoff(0.5, 5.0)
+    report: Backoff = Backoff(0.5, 15.0)
     report_tries: int = 60
 
 

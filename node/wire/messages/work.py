@@ -58,7 +58,7 @@ class LoadStage(Body):
 
     `stages` is the whole ring, so that a stage knows its neighbours and their addresses. Memory is
     reserved for `kv_tokens` KV positions over all sequences; a micro-batch has at most
-    `max_batch_tokens` tokens.
+    `max_batch_tokens` tokens. Stage 0 keeps `micro_batches` in flight, 0 as many as it finds best.
     """
 
     ref: StageRef
@@ -67,7 +67,7 @@ class LoadStage(Body):
     model_name: Short
     stages: Annotated[tuple[StagePeer, ...], FailFast(), Field(min_length=1, max_length=256)]
     kv_tokens: Annotated[int, Field(ge=1, lt=2**31)]
-    micro_batches: Annotated[int, Field(ge=1, le=256)]
+    micro_batches: Annotated[int, Field(ge=0, le=256)]
     max_batch_tokens: Annotated[int, Field(ge=1, lt=2**20)]
 
 

@@ -44,6 +44,7 @@ from pipeline.engine.errors import EngineDied, EngineError, IpcViolation
 
 EVENT_SLOTS = 4096
 SHUTDOWN_SECONDS = 3.0
+RENEWAL_SECONDS = 30.0
 FIRST_BACKOFF = 0.1
 LAST_BACKOFF = 10.0
 HEALTHY_SECONDS = 60.0
@@ -76,6 +77,7 @@ class EngineClient:
         self._environment = dict(environment)
         self._process: EngineChild | None = None
         self._next_id = 0
+        self._spawned = trio.Event()
         self._send_event, self.events = trio.open_memory_channel[tuple[str, Message]](EVENT_SLOTS)
 
     @property
@@ -114,6 +116,18 @@ class EngineClient:
             raise waiter.error
         return ipc.validate(operation.answer, waiter.body, f"answer to {operation.name}")
 
+    async def renew(self) -> None:
+        """End the process, which gives all of its memory back, and wait for a fresh one; where one
+        is being started anyway, for that."""
+        process, fresh = self._process, self._spawned
+        with trio.move_on_after(RENEWAL_SECONDS):
+            if process is not None:
+                try:
+                    await self.request(SHUTDOWN, Empty(), timeout=SHUTDOWN_SECONDS)
+                except EngineError:
+                    process.popen.kill()  # it hangs; or it is gone, and this does nothing
+            await fresh.wait()
+
     async def _supervise(
         self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
@@ -122,6 +136,8 @@ class EngineClient:
             while True:
                 started = trio.current_time()
                 process = self._process = spawn(self._edge_socket, self._name, self._environment)
+                self._spawned.set()
+                self._spawned = trio.Event()
                 if first:
                     task_status.started()
                 else:

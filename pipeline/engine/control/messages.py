@@ -43,11 +43,13 @@ class SequenceSpec(Message):
 
     `generated` are tokens that an earlier generation of the group already produced; the engine
     rebuilds their KV cache, hidden states and proofs with one prefill and goes on after them.
-    The request's `max_tokens` bounds the whole output, `generated` included.
+    The request's `max_tokens` bounds the whole output, `generated` included. Interactive sequences
+    are admitted, and their prompts computed, before batch ones.
     """
 
     request: SequenceRequest
     generated: TokenIds = ()
+    priority: Literal["interactive", "batch"] = "batch"
 
     @property
     def sequence_id(self) -> bytes:
@@ -118,8 +120,9 @@ class JoinRing(Message):
     """Join a ring: accept the upstream stage (the holder of its certificate), dial the downstream.
 
     With `stages` == 1 there are no edges. `downstream` are the ways to the one listener, the best
-    first. Answered when both edges are up. `micro_batches` is how
-    many batches stage 0 keeps in flight. `boundaries[s]` is the layer after which stage s ends.
+    first. Answered when both edges are up. `micro_batches` is how many batches stage 0 keeps in
+    flight, 0 as many as its measurements say. `boundaries[s]` is the layer after which stage s
+    ends.
     """
 
     group_id: Id32
@@ -133,7 +136,7 @@ class JoinRing(Message):
     ]
     upstream_certificate: Certificate | None = None
     downstream: Annotated[tuple[Endpoint, ...], Field(max_length=4)] = ()
-    micro_batches: Annotated[int, Field(ge=1, le=256)] = 1
+    micro_batches: Annotated[int, Field(ge=0, le=256)] = 0
     max_batch_tokens: Annotated[int, Field(ge=1, lt=2**20)] = 1024
 
 
@@ -177,7 +180,8 @@ class EngineStatus(Message):
 
     `rss` is the process's resident memory in bytes, `running` the number of sequences in the ring
     (stage 0), `kv_tokens_used` the KV positions reserved, `compute_seconds` the time spent in steps
-    since the engine's start, `threads` how many compute.
+    since the engine's start, `threads` how many compute. Stage 0 keeps `micro_batches` in flight;
+    `promised` tokens a second were predicted and `came`, when last nobody came or went meanwhile.
     """
 
     pid: int
@@ -186,6 +190,9 @@ class EngineStatus(Message):
     running: Count = 0
     compute_seconds: float = 0.0
     threads: int = 1
+    micro_batches: Count = 0
+    promised: float = 0.0
+    came: float = 0.0
 
 
 # --- events -----------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from pipeline.engine.control.messages import JoinRing
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring.frames import MAX_HEADER, Hello, check_hello
 from pipeline.engine.ring.ring import Edges
+from pipeline.engine.schedule.scheduler import MAX_FLIGHTS
 
 CONNECT_SECONDS = 30.0
 """Three attempts (`DialTiming.attempt`), so that every way to a neighbour has its turn."""
@@ -73,7 +74,7 @@ def connect(
     assert ring.upstream_certificate is not None
     certificate = ring.upstream_certificate
     payload = 0 if ring.stage == 0 else ring.max_batch_tokens * row_bytes
-    incoming = EdgeLimits(MAX_HEADER, payload, window=min(255, ring.micro_batches + 1))
+    incoming = EdgeLimits(MAX_HEADER, payload, window=min(255, MAX_FLIGHTS + 1))
     against = EdgeLimits(max_header=0, max_payload=0, window=1)
     until = time.monotonic() + CONNECT_SECONDS
 

@@ -7,23 +7,30 @@ Three messages, each one MessagePack map in a frame's header (or the edge's hell
   of the compute dtype, row after row;
 - *token*, last stage → stage 0: the step and one token id per sampling item; no payload.
 
+After the map of a step or token frame, its *trail*: what each stage took for the batch, stage 0
+first, each adding its own 8 bytes (microseconds that it waited and worked, big-endian).
+
 Decoding checks shape, types and bounds and raises `StageViolation`; whether a well-formed batch
 makes sense is for `table`, which knows the sequences.
 """
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgpack
 from pydantic import ValidationError
 
 from pipeline.engine.errors import StageViolation
-from pipeline.engine.ring.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
+from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
+from pipeline.engine.schedule.pace import Leg
 from proofs.sampling.settings import SamplingSettings
 
 MAX_HEADER = 256 * 1024
 _POSITIONS = 2**31
+_LEG = struct.Struct(">II")
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,29 @@ def decode_tokens(header: bytes, generation: int, step: int, count: int, vocab: 
     if len(ids) != count:
         raise StageViolation("a returned token is outside of the vocabulary")
     return ids
+
+
+def encode_legs(legs: Iterable[Leg]) -> bytes:
+    """What stages took, as a trail's bytes."""
+    return b"".join(_LEG.pack(_micros(leg.waited), _micros(leg.worked)) for leg in legs)
+
+
+def split_trail(frame: bytes, stages: int) -> tuple[bytes, bytes]:
+    """A frame's header, cut into its map and the trail of so many stages. Raises `StageViolation`
+    for a shorter one."""
+    cut = len(frame) - stages * _LEG.size
+    if cut < 0:
+        raise StageViolation("frame header is shorter than what the stages before took")
+    return frame[:cut], frame[cut:]
+
+
+def decode_legs(trail: bytes) -> tuple[Leg, ...]:
+    """What stages took, from a trail's bytes (`split_trail`)."""
+    return tuple(Leg(waited / 1e6, worked / 1e6) for waited, worked in _LEG.iter_unpack(trail))
+
+
+def _micros(seconds: float) -> int:
+    return min(max(int(seconds * 1e6), 0), 2**32 - 1)
 
 
 def _unpack(header: bytes) -> object:

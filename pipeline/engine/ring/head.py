@@ -13,6 +13,7 @@ stop string came.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from pipeline.engine.control.messages import (
@@ -24,8 +25,9 @@ from pipeline.engine.control.messages import (
     Tokens,
 )
 from pipeline.engine.errors import EngineError, StageViolation
-from pipeline.engine.ring.batch import Batch
-from pipeline.engine.ring.events import (
+from pipeline.engine.ring.frames import decode_legs, decode_tokens, split_trail
+from pipeline.engine.schedule.batch import Batch
+from pipeline.engine.schedule.events import (
     Abort,
     Command,
     EmitFailed,
@@ -37,8 +39,8 @@ from pipeline.engine.ring.events import (
     RingUp,
     Submit,
 )
-from pipeline.engine.ring.frames import decode_tokens
-from pipeline.engine.ring.scheduler import Scheduler
+from pipeline.engine.schedule.pace import Forecast, Leg
+from pipeline.engine.schedule.scheduler import Scheduler
 from pipeline.models.stop_strings import StopStringWatch
 from pipeline.models.tokenizer import ChatTokenizer
 
@@ -62,6 +64,7 @@ class RingHead:
         self._scheduler = Scheduler()
         self._watches: dict[bytes, StopStringWatch] = {}
         self._generation = 0
+        self._stages = 1
         self._up = False
 
     @property
@@ -69,6 +72,13 @@ class RingHead:
         """Sequences that hold KV cache in the present ring."""
         with self._changed:
             return self._scheduler.running
+
+    @property
+    def pace(self) -> tuple[int, Forecast]:
+        """Batches in flight at most, and the last prediction beside what came of it."""
+        with self._changed:
+            forecast = self._scheduler.forecast or Forecast(0.0, 0.0)
+            return self._scheduler.micro_batches, forecast
 
     # --- the control process's side -----------------------------------------------------------
 
@@ -125,10 +135,16 @@ class RingHead:
     def ring_up(self, ring: JoinRing, kv_tokens: int) -> None:
         """From now on batches may be taken for this ring."""
         with self._changed:
-            self._generation = ring.generation
+            self._generation, self._stages = ring.generation, ring.stages
             self._up = True
             commands = self._scheduler.handle(
-                RingUp(kv_tokens, self._context, ring.micro_batches, ring.max_batch_tokens)
+                RingUp(
+                    kv_tokens,
+                    self._context,
+                    ring.micro_batches,
+                    ring.max_batch_tokens,
+                    ring.stages,
+                )
             )
             self._changed.notify_all()
         self._tell(commands)
@@ -144,23 +160,27 @@ class RingHead:
         """Block until there is a batch to run; None once the ring is down."""
         with self._changed:
             while self._up:
-                if batch := self._scheduler.next_batch():
+                if batch := self._scheduler.next_batch(time.monotonic()):
                     return batch
                 self._changed.wait()
         return None
 
-    def returned_frame(self, header: bytes) -> None:
-        """Take in a token frame. Raises `StageViolation`."""
+    def returned_frame(self, frame: bytes) -> None:
+        """Take in a token frame's header. Raises `StageViolation`."""
         with self._changed:
             expected = self._scheduler.expected() if self._up else None
             generation = self._generation
         if expected is None:
             raise StageViolation("tokens came back while no batch was in flight")
         step, sampled = expected
-        self.returned(step, decode_tokens(header, generation, step, len(sampled), self._vocab))
+        header, trail = split_trail(frame, self._stages)
+        tokens = decode_tokens(header, generation, step, len(sampled), self._vocab)
+        self.returned(step, tokens, decode_legs(trail))
 
-    def returned(self, step: int, tokens: Iterable[int]) -> None:
-        """Take in the tokens of the oldest batch in flight, in the order of its samples."""
+    def returned(self, step: int, tokens: Iterable[int], legs: tuple[Leg, ...]) -> None:
+        """Take in the tokens of the oldest batch in flight, in the order of its samples, and what
+        the stages took for it."""
+        now = time.monotonic()
         with self._changed:
             expected = self._scheduler.expected()
             if not self._up or expected is None or expected[0] != step:
@@ -169,7 +189,7 @@ class RingHead:
             for (sequence_id, live), token in zip(expected[1], tokens, strict=True):
                 stopped = live and self._watches[sequence_id].push(token)
                 pairs.append((token, stopped))
-            commands = self._scheduler.handle(Returned(step, tuple(pairs)))
+            commands = self._scheduler.handle(Returned(step, tuple(pairs), now, legs))
             self._changed.notify_all()
         self._tell(commands)
 

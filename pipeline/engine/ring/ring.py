@@ -20,6 +20,7 @@ neighbour are such reasons; anything else in a thread is a bug and ends the proc
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -27,8 +28,9 @@ from typing import TYPE_CHECKING, Literal
 from pipeline.dataplane import Edge, EdgeClosed, EdgeError
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring import frames
-from pipeline.engine.ring.batch import Batch
 from pipeline.engine.ring.head import RingHead
+from pipeline.engine.schedule.batch import Batch
+from pipeline.engine.schedule.pace import Leg
 
 if TYPE_CHECKING:
     from pipeline.engine.ring.stage import Stage, StepOutcome
@@ -48,20 +50,29 @@ class Edges:
     downstream: Edge
 
 
+@dataclass(frozen=True)
+class Place:
+    """Which `stage` of how many a ring of that generation has here."""
+
+    generation: int
+    stage: int
+    stages: int
+
+
 class RingThreads:
     """Runs until `stop` or the first failure; `on_down` is called at most once, `on_failed` before
     anything of the step goes on."""
 
     def __init__(
         self,
-        generation: int,
+        place: Place,
         stage: Stage,
         head: RingHead | None,
         edges: Edges | None,
         on_down: OnDown,
         on_failed: OnFailed,
     ) -> None:
-        self._generation = generation
+        self._place = place
         self._stage = stage
         self._head = head
         self._edges = edges
@@ -100,7 +111,8 @@ class RingThreads:
         try:
             while taken := self._head.wait_batch():
                 batch, tokens = taken
-                self._head.returned(batch.step, self._run(batch, tokens).tokens)
+                outcome, leg = self._run(batch, tokens, time.monotonic())
+                self._head.returned(batch.step, outcome.tokens, (leg,))
         except EngineError as exc:
             self._fail("upstream", exc)
 
@@ -110,10 +122,9 @@ class RingThreads:
         try:
             while taken := self._head.wait_batch():
                 batch, tokens = taken
-                outcome = self._run(batch, tokens)
-                self._edges.downstream.send(
-                    frames.encode_step(self._generation, batch), outcome.payload
-                )
+                outcome, leg = self._run(batch, tokens, time.monotonic())
+                header = frames.encode_step(self._place.generation, batch)
+                self._edges.downstream.send(header + frames.encode_legs([leg]), outcome.payload)
         except EdgeError as exc:
             self._fail("downstream", exc)
         except EngineError as exc:
@@ -135,15 +146,16 @@ class RingThreads:
         assert self._edges is not None
         while True:
             try:
-                header, payload = self._edges.upstream.recv()
-                batch = frames.decode_step(bytes(header), self._generation)
-                outcome = self._run(batch, payload)
+                frame, payload = self._edges.upstream.recv()
+                header, trail = frames.split_trail(frame, self._place.stage)
+                batch = frames.decode_step(header, self._place.generation)
+                outcome, leg = self._run(batch, payload, self._edges.upstream.arrived)
             except (EdgeError, EngineError) as exc:
                 return self._fail("upstream", exc)
-            answer = header
             if outcome.payload is None:
-                answer = frames.encode_tokens(self._generation, batch.step, outcome.tokens)
+                header = frames.encode_tokens(self._place.generation, batch.step, outcome.tokens)
             try:
+                answer = header + trail + frames.encode_legs([leg])
                 self._edges.downstream.send(answer, outcome.payload)
             except EdgeError as exc:
                 return self._fail("downstream", exc)
@@ -156,11 +168,14 @@ class RingThreads:
         except EdgeError as exc:
             self._fail("downstream", exc)
 
-    def _run(self, batch: Batch, inputs: Sequence[int] | memoryview) -> StepOutcome:
+    def _run(
+        self, batch: Batch, inputs: Sequence[int] | memoryview, arrived: float
+    ) -> tuple[StepOutcome, Leg]:
+        started = time.monotonic()
         outcome = self._stage.run(batch, inputs)
         if outcome.failed:
             self._on_failed(outcome.failed, outcome.reason)
-        return outcome
+        return outcome, Leg(started - arrived, time.monotonic() - started)
 
     # --- the end ------------------------------------------------------------------------------
 

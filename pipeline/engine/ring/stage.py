@@ -22,8 +22,8 @@ from pipeline.engine.evidence.collecting import Collector, ReturnedTokens, token
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
-from pipeline.engine.ring.batch import Batch, Close, Open
 from pipeline.engine.ring.table import ItemRows, SequenceTable
+from pipeline.engine.schedule.batch import Batch, Close, Open
 from pipeline.runner.conduct import StageConduct
 from pipeline.runner.errors import KvExhausted
 from pipeline.runner.stage import StepItem

@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.engine.errors import StageViolation
-from pipeline.engine.ring.batch import Batch, Close, Item, Open
+from pipeline.engine.schedule.batch import Batch, Close, Item, Open
 
 
 @dataclass(frozen=True)

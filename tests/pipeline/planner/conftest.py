@@ -104,4 +104,3 @@ def check(group: GroupPlan, candidates: Sequence[Candidate], needs: ModelNeeds) 
     assert group.bottleneck_seconds == max(stage.seconds for stage in group.stages)
     assert len(set(group.peers)) == len(group.peers)
     assert set(group.spares) == set(known) - set(group.peers)
-    assert len(group.stages) <= group.micro_batches <= 256

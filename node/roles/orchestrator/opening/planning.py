@@ -20,7 +20,8 @@ class GroupPlanner:
     """Plans one group at a time.
 
     A first plan has exactly `stages` stages where that many workers are there (0: as many as make
-    the slowest stage fastest); a repair takes what is left. `micro_batches` 0 is the plan's own.
+    the slowest stage fastest); a repair takes what is left. `micro_batches` are
+    in flight, 0: as stage 0 finds best.
     """
 
     def __init__(self, needs: ModelNeeds, stages: int, micro_batches: int) -> None:
@@ -41,6 +42,4 @@ class GroupPlanner:
             planned = replan(
                 previous, frozenset(), candidates, LinkTable(), self._needs, max_stages=most
             )
-        if self._micro_batches:
-            return replace(planned, micro_batches=self._micro_batches)
-        return planned
+        return replace(planned, micro_batches=self._micro_batches)

@@ -92,6 +92,11 @@ class Engagement:
         """This worker left of its own accord, and is engaged to nobody any more."""
         self._now = None
 
+    @property
+    def heard_at(self) -> float | None:
+        """When the pool's orchestrator was last heard; None without a pool."""
+        return None if self._now is None else self._now.heard_at
+
     def heard(self, now: float) -> None:
         """The pool's orchestrator asked for something."""
         if self._now is not None:

@@ -137,7 +137,7 @@ class Reporter:
     async def _deliver(self, reported: _Reported, report: Progress) -> bool:
         """Whether the orchestrator took it; if not, this stage is over, or its reports are."""
         refused = 0
-        async for _ in tries(self._timing.report):
+        async for attempt in tries(self._timing.report):
             pool = self._membership.pool
             if pool is None or reported.over or self._stage.assignment is not reported.assignment:
                 return False
@@ -155,7 +155,8 @@ class Reporter:
                     return False
                 self._context.log.warning("progress not delivered", reason=reason)
             except P2PError as exc:
-                self._context.log.warning("progress not delivered", reason=str(exc))
+                say = self._context.log.debug if attempt else self._context.log.warning
+                say("progress not delivered", reason=str(exc))  # once is enough
         return False
 
     def _give_up(self, reported: _Reported, reason: str, *, tell: bool) -> None:

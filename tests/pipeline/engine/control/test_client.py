@@ -44,6 +44,23 @@ async def test_answers_are_typed_and_errors_have_codes(tmp_path: Path) -> None:
         assert caught.value.code == "unknown_sequence"
 
 
+async def test_a_renewed_engine_is_another_process_with_nothing_loaded(tmp_path: Path) -> None:
+    """Also one that hangs, which is killed for it."""
+    async with open_engine(tmp_path, "one") as engine:
+        for hangs in (False, True):
+            old = engine.pid
+            assert old is not None
+            if hangs:
+                os.kill(old, signal.SIGSTOP)
+            with trio.fail_after(WAIT):
+                await engine.renew()
+            assert engine.pid not in (None, old)
+            assert not psutil.pid_exists(old)
+            assert isinstance((await next_event(engine))[1], Exited)
+            assert isinstance((await next_event(engine))[1], Restarted)
+            assert (await engine.request(STATUS, Empty(), WAIT)).pid == engine.pid
+
+
 async def test_listening_again_gives_the_same_answer(tmp_path: Path) -> None:
     async with open_engine(tmp_path, "one") as engine:
         first = await engine.request(LISTEN, Listen(host="127.0.0.1"), WAIT)

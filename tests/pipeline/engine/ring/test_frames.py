@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.engine.errors import StageViolation
-from pipeline.engine.ring.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
 from pipeline.engine.ring.frames import (
     MAX_HEADER,
     Hello,
@@ -20,6 +19,7 @@ from pipeline.engine.ring.frames import (
     encode_step,
     encode_tokens,
 )
+from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
 from proofs.sampling.settings import SamplingSettings
 
 ids = st.binary(min_size=16, max_size=16)

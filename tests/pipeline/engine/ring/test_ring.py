@@ -21,8 +21,9 @@ from pipeline.engine.control.messages import (
     Submit,
 )
 from pipeline.engine.errors import EngineError
-from pipeline.engine.ring.batch import Batch, Item, Open
-from pipeline.engine.ring.frames import Hello, encode_step, encode_tokens
+from pipeline.engine.ring.frames import Hello, encode_legs, encode_step, encode_tokens
+from pipeline.engine.schedule.batch import Batch, Item, Open
+from pipeline.engine.schedule.pace import Leg
 from pipeline.models.prepared import PreparedModel
 from proofs.sampling.settings import SamplingSettings
 from tests.pipeline.engine.rings import (
@@ -316,19 +317,22 @@ class Impostor:
 
 
 ROW = 48 * 4
+LEG = encode_legs([Leg(0.0, 0.01)])
 START = Batch(0, (Item(sid(0), 0, 2, True),), (Open(sid(0), 2, 8, SamplingSettings(), bytes(32)),))
 HOSTILE: dict[str, tuple[bytes, bytes]] = {
-    "not MessagePack": (b"\xc1", b""),
-    "generation 2": (encode_step(2, START), bytes(2 * ROW)),
-    "2 rows take": (encode_step(1, START), bytes(ROW)),
-    "payload of 577 bytes": (encode_step(1, START), bytes(3 * ROW + 1)),
-    "step 3 came": (encode_step(1, Batch(3)), b""),
-    "not open": (encode_step(1, Batch(0, START.items)), bytes(2 * ROW)),
+    "not MessagePack": (b"\xc1" + LEG, b""),
+    "shorter than what": (b"\xc1", b""),
+    "generation 2": (encode_step(2, START) + LEG, bytes(2 * ROW)),
+    "2 rows take": (encode_step(1, START) + LEG, bytes(ROW)),
+    "payload of 577 bytes": (encode_step(1, START) + LEG, bytes(3 * ROW + 1)),
+    "step 3 came": (encode_step(1, Batch(3)) + LEG, b""),
+    "not open": (encode_step(1, Batch(0, START.items)) + LEG, bytes(2 * ROW)),
     "positions exceed": (
-        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, SamplingSettings(), bytes(32)),))),
+        encode_step(1, Batch(0, opens=(Open(sid(0), 2, 10**6, SamplingSettings(), bytes(32)),)))
+        + LEG,
         b"",
     ),
-    "not finite": (encode_step(1, START), b"\xff" * (2 * ROW)),
+    "not finite": (encode_step(1, START) + LEG, b"\xff" * (2 * ROW)),
 }
 
 
@@ -357,7 +361,7 @@ def test_a_frame_against_the_ring_s_direction_ends_it(tmp_path: Path, model: Pre
         ring.load(model)
         impostor = Impostor(ring, model)
         try:
-            impostor.to.send(encode_step(1, START), memoryview(bytes(2 * ROW)))
+            impostor.to.send(encode_step(1, START) + LEG, memoryview(bytes(2 * ROW)))
             assert impostor.back.recv(time.monotonic() + 60)[0]
             with pytest.raises(Exception, match="the peer accepts"):
                 impostor.back.send(encode_tokens(1, 0, (1,)))

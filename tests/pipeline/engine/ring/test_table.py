@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.engine.errors import StageViolation
-from pipeline.engine.ring.batch import Batch, Close, Item, Open
 from pipeline.engine.ring.table import ItemRows, SequenceTable
+from pipeline.engine.schedule.batch import Batch, Close, Item, Open
 from proofs.sampling.settings import SamplingSettings
 
 A, B = b"a" * 16, b"b" * 16

@@ -11,6 +11,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from node.metrics import NodeMetrics
 from node.roles.worker.reports.outbox import MOST_WAITING
@@ -204,6 +205,22 @@ async def test_an_orchestrator_that_takes_nothing_does_not_fill_memory(
         await emit(finished(98, ids), finished(99, ids))
         (trouble,) = boss.troubles
         assert "takes no reports" in trouble.reason
+
+
+async def test_an_orchestrator_that_is_gone_is_told_of_once_and_asked_ever_more_rarely(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    with capture_logs() as logs:
+        async with reporting() as (boss, _, emit):
+            boss.always = PeerUnreachable("gone")
+            await emit(finished(1, (7,)))
+            await trio.sleep(600.0)
+            assert boss.asked < 600.0 / 15.0 + 6
+            boss.always = None
+            await trio.sleep(15.0)
+            assert boss.told == {key(1): 1}
+    said = [line for line in logs if line["event"] == "progress not delivered"]
+    assert [line["log_level"] for line in said].count("warning") == 1
 
 
 async def test_sequences_that_failed_are_named_and_nothing_more_is_told_of_them(

@@ -55,6 +55,11 @@ class Sequence:
     reason: FinishReason | None = None
 
     @property
+    def rank(self) -> tuple[bool, int]:
+        """Its place among others: interactive ones first, then as they were submitted."""
+        return (self.spec.priority != "interactive", self.serial)
+
+    @property
     def outputs(self) -> int:
         """Output tokens so far."""
         return len(self.token_ids) - len(self.spec.request.prompt_ids)

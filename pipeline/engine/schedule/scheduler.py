@@ -2,18 +2,20 @@
 
     sequence   WAITING → RUNNING ⇄ PREEMPTED → FINISHED / ABORTED
 
-A ring of stages holds at most `micro_batches` batches in flight; each comes back to stage 0 once,
-with one token for every item that asked for one. `next_batch` builds the next batch whenever there
-is a free slot:
+A ring of stages holds so many batches in flight; each comes back to stage 0 once, with one token
+for every item that asked for one, and with what every stage took for it. `next_batch` builds the
+next batch whenever there is a free slot:
 
-- *Admission*: first come, first served, as long as prompt + max_tokens positions of KV cache can be
-  reserved. The head of the queue is never overtaken, so nothing starves.
-- *Batching*: sequences are taken in the order in which they became ready, at most
-  ceil(running / micro_batches) of them, so that the ring stays full of equal batches, and never
-  waiting for more: a ring short of ready sequences runs what it has.
-- *Prefill*: known tokens that are not in the KV cache yet are computed in chunks of at most
-  `max_batch_tokens`.
-  A next chunk need not wait for the one before, since stages work in order.
+- *Admission*: interactive sequences before batch ones, each class first come, first served, as long
+  as prompt + max_tokens positions of KV cache can be reserved. The head of the queue is never
+  overtaken, so nothing starves.
+- *Batching*: sequences that decode come first, in the order in which they became ready, at most an
+  equal share of them, so that the ring stays full of equal batches; never waiting for more: a ring
+  short of ready sequences runs what it has. `pace` says how many batches make the ring fastest.
+- *Prefill*: known tokens that are not in the KV cache yet are computed in slices, interactive
+  sequences' first. `pace` says how much of a prompt a batch takes without making tokens wait, and
+  few slices are in flight. A batch of slices alone may go beside the slots of those that decode.
+  A next slice need not wait for the one before, since stages work in order.
 
 Completion takes one more trip: the batch that carries a sequence's close comes back once every
 stage has sealed its evidence, and only then is the sequence FINISHED. So whatever breaks earlier
@@ -26,13 +28,15 @@ first and says `stopped`.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pipeline.engine.errors import IllegalTransition
-from pipeline.engine.ring.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
-from pipeline.engine.ring.events import (
+from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
+from pipeline.engine.schedule.costs import Load
+from pipeline.engine.schedule.events import (
     Abort,
     Command,
     EmitFailed,
@@ -45,8 +49,12 @@ from pipeline.engine.ring.events import (
     RingUp,
     Submit,
 )
-from pipeline.engine.ring.sequence import DONE, Sequence, State
+from pipeline.engine.schedule.pace import Forecast, Pace, Pacing
+from pipeline.engine.schedule.sequence import DONE, Sequence, State
 from proofs.evidence.ring_terms import ending_digest
+
+MAX_FLIGHTS = 160
+"""Batches in flight at most, whatever they are."""
 
 
 @dataclass(frozen=True)
@@ -56,28 +64,94 @@ class _Flight:
     step: int
     sampled: tuple[Sequence, ...]
     sealed: tuple[Sequence, ...]
+    load: Load
+    decodes: bool
+    prefills: bool
+    sent: float
 
 
 @dataclass
 class _Ring:
-    """`held` sequences have KV reserved; `ready` ones of them have tokens to compute."""
+    """`held` sequences have KV reserved. Of these, `prompts` (by rank) have more to compute than
+    their newest token, `ready` ones just that."""
 
     limits: RingUp
+    pace: Pace
     step: int = 0
     flights: deque[_Flight] = field(default_factory=deque)
     held: set[Sequence] = field(default_factory=set)
+    prompts: list[Sequence] = field(default_factory=list)
     ready: deque[Sequence] = field(default_factory=deque)
     closing: list[tuple[Sequence, int]] = field(default_factory=list)
+
+    @property
+    def micro_batches(self) -> int:
+        return self.limits.micro_batches or self.pace.micro_batches
+
+    @property
+    def decoding(self) -> int:
+        return len(self.held) - len(self.prompts)
+
+    def takes(self, pacing: Pacing) -> tuple[bool, bool]:
+        """Whether there is a slot for a batch of sequences that decode, and for one of slices
+        alone. Those have slots of their own, so that neither keeps the other waiting."""
+        working = [flight for flight in self.flights if flight.load.rows]
+        if self.limits.micro_batches:
+            return (len(working) < self.limits.micro_batches,) * 2
+        decoding = sum(flight.decodes for flight in working)
+        beside = 1 if self.decoding else min(self.limits.stages, pacing.most)
+        return decoding < self.micro_batches, len(working) - decoding < beside
+
+    def share(self, sequences: int) -> int:
+        """An equal part of so many sequences."""
+        return min(MAX_ITEMS, -(-sequences // self.micro_batches))
+
+    def decode_load(self) -> Load | None:
+        """A batch of sequences as they decode now; None where none does."""
+        prompts = set(self.prompts)
+        lengths = [len(s.token_ids) for s in self.held if s not in prompts]
+        share = self.share(len(lengths))
+        return Load(share, sum(lengths) * share // len(lengths)) if lengths else None
+
+
+class _Draft:
+    """A batch as it is put together."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.items: list[Item] = []
+        self.opens: list[Open] = []
+        self.tokens: list[int] = []
+        self.sampled: list[Sequence] = []
+        self.load = Load(0)
+        self.prefills = False
+
+    def take(self, sequence: Sequence, count: int) -> Item:
+        """Take the next `count` tokens of a sequence; one is wanted after the last known one."""
+        if not sequence.num_computed_tokens:
+            self.opens.append(_open(sequence))
+        start = sequence.num_computed_tokens
+        sequence.num_computed_tokens += count
+        wanted = not sequence.num_uncomputed_tokens and sequence.reason is None
+        item = Item(sequence.spec.sequence_id, start, count, wanted)
+        self.items.append(item)
+        self.tokens += sequence.token_ids[start : start + count]
+        self.budget -= count
+        self.load = Load.of(self.items) if count > 1 else self.load.plus_read(start)
+        if wanted:
+            self.sampled.append(sequence)
+        return item
 
 
 class Scheduler:
     """See the module's docstring. Not thread-safe: the caller holds a lock."""
 
-    def __init__(self) -> None:
+    def __init__(self, pacing: Pacing | None = None) -> None:
         self._sequences: dict[bytes, Sequence] = {}
-        self._queue: deque[Sequence] = deque()
+        self._queue: list[Sequence] = []  # by rank
         self._serial = 0
         self._ring: _Ring | None = None
+        self._pacing = pacing or Pacing()
 
     # --- queries ------------------------------------------------------------------------------
 
@@ -90,6 +164,16 @@ class Scheduler:
     def running(self) -> int:
         """Sequences that hold KV cache in the present ring."""
         return 0 if self._ring is None else len(self._running())
+
+    @property
+    def micro_batches(self) -> int:
+        """Batches that the present ring keeps in flight; 0 without one."""
+        return 0 if self._ring is None else self._ring.micro_batches
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """What the present ring was last predicted to bring, and what it brought."""
+        return None if self._ring is None else self._ring.pace.forecast
 
     def state(self, sequence_id: bytes) -> State | None:
         """The state of a sequence, None if it is unknown."""
@@ -133,7 +217,7 @@ class Scheduler:
             case RingUp():
                 if self._ring is not None:
                     raise IllegalTransition("a ring is up already")
-                self._ring = _Ring(event)
+                self._ring = _Ring(event, Pace(event.stages, self._pacing))
                 return self._reject_oversized(list(self._queue))
             case RingDown():
                 self._ring_down()
@@ -149,8 +233,11 @@ class Scheduler:
         sequence.reason = sequence.complete(event.stopped)
         self._serial += 1
         self._sequences[spec.sequence_id] = sequence
-        self._queue.append(sequence)
+        self._enqueue(sequence)
         return self._reject_oversized([sequence])
+
+    def _enqueue(self, sequence: Sequence) -> None:
+        insort(self._queue, sequence, key=lambda each: each.rank)
 
     def _reject_oversized(self, sequences: Iterable[Sequence]) -> list[Command]:
         if self._ring is None:
@@ -193,7 +280,18 @@ class Scheduler:
                 sequence.move(State.FINISHED)
                 ids = tuple(sequence.token_ids[len(sequence.spec.request.prompt_ids) :])
                 commands.append(EmitFinished(sequence.spec.sequence_id, sequence.reason, ids))
+        if event.legs and flight.load.rows:
+            self._measure(ring, flight, event)
         return commands
+
+    def _measure(self, ring: _Ring, flight: _Flight, event: Returned) -> None:
+        pace, now = ring.pace, event.at
+        pace.observe(flight.load, event.legs, now - flight.sent, now)
+        prompts = flight.prefills or any(other.prefills for other in ring.flights)
+        pace.count(len(event.tokens), ring.decoding, prompts or bool(ring.prompts), now)
+        if pace.due(now):
+            load = ring.decode_load()
+            pace.review(ring.decoding, 0 if load is None else load.reads // load.rows, now)
 
     def _release(self, ring: _Ring, sequence: Sequence, outputs: int) -> None:
         """Give back the KV cache; the next batch tells the stages, before anything takes it."""
@@ -209,6 +307,8 @@ class Scheduler:
             self._release(self._ring, sequence, 0)
             if sequence in self._ring.ready:
                 self._ring.ready.remove(sequence)
+            if sequence in self._ring.prompts:
+                self._ring.prompts.remove(sequence)
         elif sequence in self._queue:
             self._queue.remove(sequence)
         sequence.move(State.ABORTED)
@@ -216,61 +316,79 @@ class Scheduler:
     def _ring_down(self) -> None:
         if self._ring is None:
             return
-        running = sorted(self._running(), key=lambda sequence: sequence.serial)
-        for sequence in running:
+        for sequence in self._running():
             sequence.move(State.PREEMPTED)
             sequence.num_computed_tokens = 0
-        self._queue.extendleft(reversed(running))
+            self._enqueue(sequence)
         self._ring = None
 
     # --- batches ------------------------------------------------------------------------------
 
-    def next_batch(self) -> tuple[Batch, tuple[int, ...]] | None:
+    def next_batch(self, now: float = 0.0) -> tuple[Batch, tuple[int, ...]] | None:
         """The next batch and the token ids of its rows; None while there is nothing to send."""
         ring = self._ring
-        if ring is None or len(ring.flights) >= ring.limits.micro_batches:
+        if ring is None or len(ring.flights) >= MAX_FLIGHTS:
             return None
         self._admit(ring)
-        if not ring.ready and not ring.closing:
-            return None
+        # What a slice of this batch completes is closed by the next one: closes come before items.
         closing, ring.closing = ring.closing[:MAX_CLOSES], ring.closing[MAX_CLOSES:]
-        items: list[Item] = []
-        opens: list[Open] = []
-        tokens: list[int] = []
-        sampled: list[Sequence] = []
-        unfinished: list[Sequence] = []
-        budget = ring.limits.max_batch_tokens
-        share = min(MAX_ITEMS, -(-len(ring.held) // ring.limits.micro_batches))
-        while ring.ready and len(items) < share and budget:
-            sequence = ring.ready.popleft()
-            if not sequence.num_computed_tokens:
-                opens.append(_open(sequence))
-            item = _take(sequence, budget)
-            budget -= item.count
-            items.append(item)
-            tokens += sequence.token_ids[item.start : item.start + item.count]
-            if item.sample:
-                sampled.append(sequence)
-            elif sequence.num_uncomputed_tokens:
-                unfinished.append(sequence)
-            else:
-                self._release(ring, sequence, sequence.outputs)
-        ring.ready.extend(unfinished)
+        draft = _Draft(ring.limits.max_batch_tokens)
+        may_decode, may_slice = ring.takes(self._pacing)
+        if may_decode:
+            self._take_ready(ring, draft)
+        decodes = bool(draft.items)
+        if ring.prompts and (decodes or may_slice):
+            self._take_slices(ring, draft)
+        if not draft.items and not closing:
+            return None
         closes = tuple(_close(sequence, outputs) for sequence, outputs in closing)
-        batch = Batch(ring.step, tuple(items), tuple(opens), closes)
+        batch = Batch(ring.step, tuple(draft.items), tuple(draft.opens), closes)
         sealed = tuple(sequence for sequence, outputs in closing if outputs)
-        ring.flights.append(_Flight(ring.step, tuple(sampled), sealed))
+        ring.flights.append(
+            _Flight(
+                ring.step, tuple(draft.sampled), sealed, draft.load, decodes, draft.prefills, now
+            )
+        )
         ring.step += 1
-        return batch, tuple(tokens)
+        return batch, tuple(draft.tokens)
+
+    def _take_ready(self, ring: _Ring, draft: _Draft) -> None:
+        share = ring.share(ring.decoding)
+        while ring.ready and len(draft.items) < share and draft.budget:
+            draft.take(ring.ready.popleft(), 1)
+
+    def _take_slices(self, ring: _Ring, draft: _Draft) -> None:
+        pacing, pace = self._pacing, ring.pace
+        ahead = sum(1 for flight in ring.flights if flight.prefills)
+        if ahead >= ring.limits.stages + pacing.slices_ahead:
+            return
+        decode = ring.decode_load()
+        share = ring.share(len(ring.held))
+        for sequence in tuple(ring.prompts):
+            if len(draft.items) >= share:
+                return
+            start = sequence.num_computed_tokens
+            most = min(sequence.num_uncomputed_tokens, draft.budget)
+            count = pace.slice_of(draft.load, decode, start, most)
+            if not draft.prefills:
+                count = max(count, min(pacing.least_slice, most))
+            if not count:
+                return
+            draft.prefills = True
+            draft.take(sequence, count)
+            if not sequence.num_uncomputed_tokens:
+                ring.prompts.remove(sequence)
+                if sequence.reason is not None:
+                    self._release(ring, sequence, sequence.outputs)
 
     def _admit(self, ring: _Ring) -> None:
         used = sum(sequence.needs for sequence in ring.held)
         while self._queue and used + self._queue[0].needs <= ring.limits.kv_tokens:
-            sequence = self._queue.popleft()
+            sequence = self._queue.pop(0)
             sequence.move(State.RUNNING)
             used += sequence.needs
             ring.held.add(sequence)
-            ring.ready.append(sequence)
+            insort(ring.prompts, sequence, key=lambda each: each.rank)
 
 
 def _open(sequence: Sequence) -> Open:
@@ -286,11 +404,3 @@ def _open(sequence: Sequence) -> Open:
 
 def _close(sequence: Sequence, outputs: int) -> Close:
     return Close(sequence.spec.sequence_id, outputs, sequence.token_ids[-1] if outputs else 0)
-
-
-def _take(sequence: Sequence, budget: int) -> Item:
-    """Take up to `budget` positions to compute; a token is wanted after the last known one."""
-    start, count = sequence.num_computed_tokens, min(sequence.num_uncomputed_tokens, budget)
-    sequence.num_computed_tokens += count
-    wanted = not sequence.num_uncomputed_tokens and sequence.reason is None
-    return Item(sequence.spec.sequence_id, start, count, wanted)

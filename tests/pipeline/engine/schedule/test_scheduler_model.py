@@ -18,8 +18,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pipeline.engine.control.messages import SequenceSpec
 from pipeline.engine.evidence.collecting import ReturnedTokens, token_bytes
-from pipeline.engine.ring.batch import Batch
-from pipeline.engine.ring.events import (
+from pipeline.engine.ring.table import SequenceTable
+from pipeline.engine.schedule.batch import Batch
+from pipeline.engine.schedule.events import (
     Abort,
     Command,
     EmitFailed,
@@ -31,9 +32,9 @@ from pipeline.engine.ring.events import (
     RingUp,
     Submit,
 )
-from pipeline.engine.ring.scheduler import Scheduler
-from pipeline.engine.ring.sequence import DONE, State
-from pipeline.engine.ring.table import SequenceTable
+from pipeline.engine.schedule.pace import Leg
+from pipeline.engine.schedule.scheduler import MAX_FLIGHTS, Scheduler
+from pipeline.engine.schedule.sequence import DONE, State
 from proofs.evidence.sequence import FinishReason
 from tests.pipeline.engine.sequences import make_spec
 
@@ -81,7 +82,9 @@ class FakeRing:
             returned.feed(ids, rows.proven, rows.sample)
             sent.append(token_bytes(rows.proven, drawn))
         self.flights.append(batch)
-        assert len(self.flights) <= self.limits.micro_batches
+        assert len(self.flights) <= MAX_FLIGHTS
+        busy = sum(1 for each in self.flights if each.items)
+        assert busy <= (self.limits.micro_batches or MAX_FLIGHTS)
 
 
 class Schedules(RuleBasedStateMachine):
@@ -89,6 +92,7 @@ class Schedules(RuleBasedStateMachine):
         super().__init__()
         self.scheduler = Scheduler()
         self.ring: FakeRing | None = None
+        self.now = 0.0
         self.specs: dict[bytes, SequenceSpec] = {}
         self.output: dict[bytes, list[int]] = {}
         self.finished: set[bytes] = set()
@@ -113,8 +117,9 @@ class Schedules(RuleBasedStateMachine):
         prompt=st.integers(1, 9),
         max_tokens=st.integers(1, 6),
         kept=st.integers(0, 6),
+        priority=st.sampled_from(["interactive", "batch"]),
     )
-    def submit(self, prompt: int, max_tokens: int, kept: int) -> None:
+    def submit(self, prompt: int, max_tokens: int, kept: int, priority: str) -> None:
         self.made += 1
         sequence_id = self.made.to_bytes(16, "big")
         spec = make_spec(
@@ -123,15 +128,15 @@ class Schedules(RuleBasedStateMachine):
             max_tokens=max_tokens,
             eos_ids=(EOS,),
         )
-        spec = spec.model_copy(update={"generated": true_output(spec)[:kept]})
+        spec = spec.model_copy(update={"generated": true_output(spec)[:kept], "priority": priority})
         self.specs[sequence_id] = spec
         self.output[sequence_id] = list(spec.generated)
         self.take(self.scheduler.handle(Submit(spec)))
 
     @precondition(lambda self: self.ring is None)
-    @rule(kv=st.integers(8, 40), micro_batches=st.integers(1, 4), batch_tokens=st.integers(1, 10))
+    @rule(kv=st.integers(8, 40), micro_batches=st.integers(0, 4), batch_tokens=st.integers(1, 10))
     def ring_up(self, kv: int, micro_batches: int, batch_tokens: int) -> None:
-        limits = RingUp(kv, 100, micro_batches, batch_tokens)
+        limits = RingUp(kv, 100, micro_batches, batch_tokens, stages=2)
         self.ring = FakeRing(limits)
         self.take(self.scheduler.handle(limits))
 
@@ -145,18 +150,20 @@ class Schedules(RuleBasedStateMachine):
     @rule()
     def send(self) -> None:
         assert self.ring is not None
-        if taken := self.scheduler.next_batch():
+        if taken := self.scheduler.next_batch(self.now):
             self.ring.send(*taken)
 
     @precondition(lambda self: self.ring is not None and self.ring.flights)
-    @rule()
-    def receive(self) -> None:
+    @rule(worked=st.floats(0.0, 2.0), waited=st.floats(0.0, 2.0))
+    def receive(self, worked: float = 0.1, waited: float = 0.0) -> None:
         assert self.ring is not None
+        self.now += 0.3
         batch = self.ring.flights.popleft()
         tokens = tuple(
             (next_token(item.sequence_id, item.start + item.count), False) for item in batch.samples
         )
-        self.take(self.scheduler.handle(Returned(batch.step, tokens)))
+        legs = (Leg(0.0, worked), Leg(waited, worked))
+        self.take(self.scheduler.handle(Returned(batch.step, tokens, self.now, legs)))
 
     @precondition(lambda self: self.specs)
     @rule(data=st.data(), forget=st.booleans())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.engine.control.messages import SequenceSpec
+from pipeline.engine.schedule.pace import Leg
 from proofs.evidence.sequence import FinishReason
 
 
@@ -15,14 +16,16 @@ class RingUp:
     Attributes:
         kv_tokens: KV positions of all sequences together.
         context: most positions of one sequence.
-        micro_batches: most batches in flight.
+        micro_batches: batches in flight; 0: as measurements say.
         max_batch_tokens: most rows of one batch.
+        stages: how many stages report of each batch.
     """
 
     kv_tokens: int
     context: int
     micro_batches: int
     max_batch_tokens: int
+    stages: int = 1
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,18 @@ class Submit:
 
 @dataclass(frozen=True)
 class Returned:
-    """The oldest batch in flight came back with `(token, stopped)` for each of its samples."""
+    """The oldest batch in flight came back.
+
+    Attributes:
+        tokens: `(token, stopped)` for each of its samples.
+        at: when, in seconds of the clock that batches are asked for by.
+        legs: what each stage reports; empty where nothing was measured.
+    """
 
     step: int
     tokens: tuple[tuple[int, bool], ...]
+    at: float = 0.0
+    legs: tuple[Leg, ...] = ()
 
 
 @dataclass(frozen=True)

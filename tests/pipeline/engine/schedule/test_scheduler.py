@@ -6,8 +6,8 @@ import pytest
 
 from pipeline.engine.control.messages import SequenceSpec
 from pipeline.engine.errors import IllegalTransition
-from pipeline.engine.ring.batch import Batch, Close
-from pipeline.engine.ring.events import (
+from pipeline.engine.schedule.batch import Batch, Close
+from pipeline.engine.schedule.events import (
     Abort,
     EmitFailed,
     EmitFinished,
@@ -18,8 +18,8 @@ from pipeline.engine.ring.events import (
     RingUp,
     Submit,
 )
-from pipeline.engine.ring.scheduler import Scheduler
-from pipeline.engine.ring.sequence import State
+from pipeline.engine.schedule.scheduler import Scheduler
+from pipeline.engine.schedule.sequence import State
 from proofs.evidence.sequence import FinishReason
 from tests.pipeline.engine.sequences import make_spec
 
@@ -45,7 +45,7 @@ def spec(
 def ring(
     kv: int = 1000, micro_batches: int = 1, batch_tokens: int = 1000, context: int = 1000
 ) -> RingUp:
-    return RingUp(kv, context, micro_batches, batch_tokens)
+    return RingUp(kv, context, micro_batches, batch_tokens, stages=micro_batches)
 
 
 def scheduler(*specs: SequenceSpec, up: RingUp | None = None) -> Scheduler:
@@ -112,9 +112,9 @@ def test_a_long_prompt_is_fed_in_chunks_without_waiting_for_each() -> None:
     seen = [take(made)[0].items[0] for _ in range(4)]
     assert [(i.sequence_id[-1], i.start, i.count, i.sample) for i in seen] == [
         (1, 0, 3, False),
-        (2, 0, 2, True),
         (1, 3, 3, False),
         (1, 6, 1, True),
+        (2, 0, 2, True),
     ]
 
 
