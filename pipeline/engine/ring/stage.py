@@ -127,6 +127,7 @@ class Stage:
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
             prove=self._conduct.prove,
+            kernel_class=self._runner.kernel_class,
         )
 
     def _compute(
