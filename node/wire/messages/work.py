@@ -133,11 +133,12 @@ class Progress(Body):
 
 class Trouble(Body):
     """Why a stage cannot go on: an edge (which one, and whether the neighbour there closed it in
-    good order, for a reason that it knows), its own engine, or it leaves. With "work" it goes on,
+    good order, for a reason that it knows), its own engine, whose process ended in a "crash", or it
+    leaves. With "work" it goes on,
     without these sequences, which it cannot work on."""
 
     ref: StageRef
-    kind: Literal["upstream", "downstream", "engine", "leaving", "work"]
+    kind: Literal["upstream", "downstream", "engine", "crash", "leaving", "work"]
     farewell: bool = False
     sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(max_length=1024)] = ()
     reason: Short

@@ -218,6 +218,16 @@ class UnitsFailed:
 
 
 @dataclass(frozen=True)
+class EngineEnded:
+    """A stage's engine process ended while it held this generation of its group."""
+
+    group_id: bytes
+    generation: int
+    stage: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class PeerVerdict:
     """A validator's signed verdict, signature checked. `faulty` names the convicted peer, `doubted`
     one whose work was off by too little to convict it."""
@@ -268,6 +278,7 @@ WorkEvent = (
     | ClaimsFailed
     | UnitRefused
     | UnitsFailed
+    | EngineEnded
     | BundleMade
 )
 VerdictEvent = PeerValidates | PeerAppeared | BundleMissed | ChainQuorum | PeerVerdict | Tick

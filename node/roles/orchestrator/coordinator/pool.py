@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from node.roles.orchestrator.coordinator.blame import BlameAccount
 from node.roles.orchestrator.coordinator.commands import ForgetUnit
+from node.roles.orchestrator.coordinator.crashes import Crashes
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.lobby.inviting import Inviting
 from node.roles.orchestrator.coordinator.lobby.lapses import Lapses
@@ -132,6 +133,7 @@ class PoolTables:
         self.lapses = Lapses()
         self.inviting = Inviting(self.members, self.lapses, limits.invites, limits.idle, draw)
         self.brought: dict[bytes, Brought] = {}
+        self.crashes = Crashes()
         self.notes = Notes(policy.note_every)
         self.past: dict[int, tuple[str, ...]] = {}
         """The workers of earlier runs' rings, by generation."""

@@ -13,17 +13,19 @@ suspects (`blame.py`). So a stage that lies about honest work makes itself known
 a rebuild each time; it makes a unit fail for good only where no ring can do without it, or together
 with others.
 
+A unit whose content ends engine processes cannot say so; how it is found is in `crashes.py`.
+
 A unit never runs twice in one generation: what it left there could be taken for the second run's.
 """
 
 from __future__ import annotations
 
 from node.roles.orchestrator.coordinator.commands import Command, RecordUnit
-from node.roles.orchestrator.coordinator.events import UnitRefused, UnitsFailed
+from node.roles.orchestrator.coordinator.events import EngineEnded, UnitRefused, UnitsFailed
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.pool import PoolTables
 from node.roles.orchestrator.coordinator.tables import AT_WORK
-from node.roles.orchestrator.coordinator.units import Failure, Unit
+from node.roles.orchestrator.coordinator.units import Failure, Unit, UnitState
 
 
 class FailureEvents:
@@ -60,6 +62,32 @@ class FailureEvents:
             if tries >= self._tables.policy.attempts or not self._another_ring(again, group, now):
                 again = unit.given_up(event.reason, failure)
             commands += self._over(unit, again)
+        return commands
+
+    def ended(self, event: EngineEnded, now: float) -> list[Command]:
+        """An engine's process ended: the ring is broken, and a unit in it may be why."""
+        tables = self._tables
+        group = tables.groups.get(event.group_id)
+        if group is None or group.generation != event.generation:
+            return []
+        if group.state is not GroupState.REPAIRING:
+            tables.groups[group.group_id] = group.broken(event.reason, now)
+            tables.incident(group.peers[event.stage : event.stage + 1], event.reason, now)
+        there = [
+            unit
+            for unit in tables.units.in_group(group.group_id)
+            if unit.state is UnitState.ASSIGNED and unit.generation == event.generation
+        ]
+        tables.crashes.note([unit.unit_id for unit in there], tables.units)
+        commands: list[Command] = []
+        for unit in there:
+            times = tables.crashes.times(unit.unit_id)
+            if len(there) == 1 and times >= tables.policy.attempts:
+                why = f"an engine ended in each of {times} rings that had it, the last time alone"
+                tables.crashes.cleared(unit.unit_id)
+                commands += self._over(unit, unit.given_up(f"{why}: {event.reason}"))
+            elif tables.crashes.suspected(unit.unit_id):
+                tables.units[unit.unit_id] = unit.set_aside(f"set aside: {event.reason}")
         return commands
 
     def _another_ring(self, unit: Unit, group: Group, now: float) -> bool:
