@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import FailFast, Field
 
 from proofs.encoding.canonical import CanonicalModel
-from proofs.encoding.fields import Count, Id16
+from proofs.encoding.fields import Count, Digest, Id16
 from proofs.sampling.token_score import SCORE_CLIP
 
 
@@ -47,11 +47,16 @@ class SamplingMeasure(CanonicalModel):
 
 
 class SequenceMeasure(CanonicalModel):
-    """One sequence: `stages[s]` are the chunks of stage s, none where it gave no proofs."""
+    """One sequence: `stages[s]` are the chunks of stage s, none where it gave no proofs.
+
+    Where the replay was of an exact kernel class, `sent[s]` is sha256 over all rows that stage s
+    must have sent, as `StageEvidence.sent` is; of all stages but the last.
+    """
 
     sequence_id: Id16
     stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], FailFast(), Field(max_length=256)]
     sampling: SamplingMeasure
+    sent: Annotated[tuple[Digest, ...], FailFast(), Field(max_length=256)] = ()
 
 
 class RevealedRowsCheck(CanonicalModel):

@@ -22,7 +22,7 @@ from node.roles.validator.judging.limits import (
     PoolThresholds,
     ThresholdsOnChain,
 )
-from proofs.thresholds.builtin import FP32, PUBLISHED
+from proofs.thresholds.builtin import EXACT, FP32, PUBLISHED
 from proofs.thresholds.profiles import MeasuringSide, Profile, QuantileTable, limits_of
 from tests.proofs.units import MODEL, bundle
 
@@ -154,6 +154,17 @@ async def test_without_the_profile_nothing_is_judged(tmp_path: Path, content: by
     down.down = True
     with pytest.raises(CannotJudge, match="chain"):
         await limits(tmp_path, down, Blobs()).of(bundle())
+
+
+async def test_a_pool_may_demand_one_kernel_class(tmp_path: Path) -> None:
+    demanded = await limits(tmp_path, Chain("exact:cpu-fp32-fma-1"), Blobs()).of(bundle())
+    assert (demanded.kernel_class, demanded.thresholds) == ("cpu-fp32-fma-1", EXACT)
+    for dtype in ("float32", "bfloat16"):  # nothing needs to be calibrated
+        assert demanded.limits(MODEL, dtype).reject == EXACT
+    assert (await limits(tmp_path, Chain("fp32"), Blobs()).of(bundle())).kernel_class == ""
+    for wrong in ("exact:", "exact", "exact:-x"):
+        with pytest.raises(CannotJudge, match="limits"):
+            await limits(tmp_path, Chain(wrong), Blobs()).of(bundle())
 
 
 def test_terms_that_are_no_name_are_refused() -> None:
