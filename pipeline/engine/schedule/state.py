@@ -45,10 +45,12 @@ class RingState:
 
     @property
     def micro_batches(self) -> int:
+        """Batches of sequences that decode, in flight at most."""
         return self.limits.micro_batches or self.pace.micro_batches
 
     @property
     def decoding(self) -> int:
+        """Sequences whose prompts are in the cache, or on their way there."""
         return len(self.held) - len(self.prompts)
 
     def takes(self, pacing: Pacing) -> tuple[bool, bool]:
