@@ -24,6 +24,7 @@ from pipeline.engine.control.replay_messages import ReplaySequence
 from pipeline.engine.replay import measure
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
+from pipeline.runner.arithmetic import Kernels
 from pipeline.runner.distance import rows_error
 from pipeline.runner.local_ring import Generated, LocalRing, load_ring
 from pipeline.runner.replay import MAX_PACKED, SequenceReplay, WholeModelReplay
@@ -85,6 +86,7 @@ def measure_honest(plan: CalibrationPlan, journal: Path, report: Report) -> list
             plan.boundaries,
             plan.batch * max(len(one.prompt_ids) + one.max_tokens for one in requests),
             plan.device,
+            kernels=Kernels.ONEDNN,  # limits are for those who compute otherwise than the verifier
         )
         verifier = WholeModelReplay(plan.model, plan.device)
         waiting: list[Generated] = []

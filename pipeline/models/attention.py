@@ -36,14 +36,15 @@ class LazyMask:
 
     `for_positions` gives True where a query may look at a key, or None where plain causal
     attention says it all, under the same conditions as transformers, so that one whole prompt
-    takes the very same kernel as in an unsliced model.
+    takes the very same kernel as in an unsliced model. `local_size` is the pattern's window or
+    chunk, if it has one.
     """
 
     def __init__(
         self, function: MaskFunction, local_size: int | None, may_skip: bool, additive: bool
     ) -> None:
         self._function = function
-        self._local_size = local_size
+        self.local_size = local_size
         self._may_skip = may_skip
         self.additive = additive
         self._memo: dict[int, torch.Tensor | None] = {}
@@ -65,17 +66,21 @@ class LazyMask:
     ) -> torch.Tensor | None:
         length, context = queries.shape[-1], keys.shape[-1]
         whole_prompt = length == context and length > 1
-        inside = self._local_size is None or context < self._local_size
+        inside = self.local_size is None or context < self.local_size
         if whole_prompt and inside and self._may_skip and not self.additive:
             return None
-        zero = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=queries.device)
-        allowed = self._function(zero, zero, queries[:, None, :, None], keys[:, None, None, :])
-        allowed = allowed.expand(queries.shape[0], 1, length, context)
+        allowed = self.allowed(queries, keys)
         if not self.additive:
             return allowed
         return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
             ~allowed, torch.finfo(dtype).min
         )
+
+    def allowed(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """The pattern itself, bool [B, 1, Q, K], for positions as in `for_positions`."""
+        zero = torch.zeros(1, 1, 1, 1, dtype=torch.long, device=queries.device)
+        allowed = self._function(zero, zero, queries[:, None, :, None], keys[:, None, None, :])
+        return allowed.expand(queries.shape[0], 1, queries.shape[-1], keys.shape[-1])
 
 
 @dataclass(frozen=True)

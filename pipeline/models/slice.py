@@ -124,6 +124,16 @@ class ModelSlice:
                         setattr(parent, name, make(child))
         return twice
 
+    @property
+    def norm(self) -> nn.Module:
+        """The final norm; in the last slice only."""
+        return getattr(self._base, self._skeleton.norm)  # type: ignore[no-any-return]
+
+    @property
+    def rotary(self) -> nn.Module | None:
+        """What computes the angles of rotary embeddings for all layers, if something does."""
+        return getattr(self._base, "rotary_emb", None)
+
     def _embeddings(self) -> Iterator[torch.Tensor]:
         for module in self._base.modules():
             if isinstance(module, nn.Embedding):

@@ -16,6 +16,7 @@ import torch
 
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.slice import ModelSlice, load_slice
+from pipeline.runner.arithmetic import Kernels
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.stage import StageRunner, StepItem
 from proofs.evidence.sequence import SequenceRequest
@@ -57,10 +58,10 @@ def load_ring(
     device: str = "cpu",
     *,
     alter: Callable[[ModelSlice], None] | None = None,
-    packed: bool = True,
+    kernels: Kernels = Kernels.BEST,
 ) -> list[StageRunner]:
     """A runner for each stage; `boundaries[s]` is the layer after which stage s ends. `alter`
-    changes each slice in place before its runner takes it; `packed` is that of `StageRunner`.
+    changes each slice in place before its runner takes it; `kernels` is that of `StageRunner`.
 
     Raises:
         ModelError: the model or the boundaries cannot be used.
@@ -71,7 +72,7 @@ def load_ring(
         slice_ = load_slice(model, first, last, device)
         if alter is not None:
             alter(slice_)
-        runners.append(StageRunner(slice_, kv_tokens, packed=packed))
+        runners.append(StageRunner(slice_, kv_tokens, kernels=kernels))
     return runners
 
 

@@ -21,10 +21,9 @@ from torch.utils.hooks import RemovableHandle
 
 from pipeline.models.prepared import PreparedModel, open_folder
 from pipeline.models.slice import load_slice
+from pipeline.runner.arithmetic import Kernels, prepare
 from pipeline.runner.errors import RunnerError
-from pipeline.runner.kernel_class import library_class
-from pipeline.runner.packing import can_pack, pack_linears
-from pipeline.runner.step import PackedPrefill
+from pipeline.runner.step import Step, packed_prefill
 
 MAX_PACKED = 2048
 LOGIT_ROWS = 256
@@ -56,7 +55,8 @@ class SequenceReplay:
 
 class WholeModelReplay:
     """The whole model of a folder, loaded once. At most `max_packed` tokens go into one pass.
-    `kernel_class` names the arithmetic (see `pipeline.runner.kernel_class`).
+    Weights are laid
+    out for `kernels` (see `pipeline.runner.arithmetic`), and `kernel_class` names the outcome.
 
     Raises:
         InvalidModel, UnsupportedModel: see `load_slice`.
@@ -66,17 +66,17 @@ class WholeModelReplay:
         self,
         model: PreparedModel | Path,
         device: str = "cpu",
-        packed: bool = True,
+        kernels: Kernels = Kernels.BEST,
         max_packed: int = MAX_PACKED,
     ) -> None:
         self._max_packed = max_packed
         prepared = model if isinstance(model, PreparedModel) else open_folder(model)
         self._slice = load_slice(prepared, 0, prepared.manifest.layers, device)
         self.weights_bytes = self._slice.weights_bytes
-        library = "onednn" if packed and can_pack(self._slice) else "torch"
-        self.kernel_class = library_class(self._slice.device, self._slice.dtype, library)
-        if packed:
-            self.weights_bytes += pack_linears(self._slice)
+        arithmetic = prepare(self._slice, kernels)
+        self.weights_bytes += arithmetic.added_bytes
+        self.kernel_class = arithmetic.kernel_class
+        self._plans = arithmetic.plans
 
     @property
     def layers(self) -> int:
@@ -135,7 +135,7 @@ class WholeModelReplay:
             raise RunnerError(f"rows are {rows.dtype} {list(rows.shape)}, not {dtype} [N, {size}]")
         if not 1 <= outputs <= len(rows) <= self._slice.max_positions:
             raise RunnerError(f"{outputs} outputs at {len(rows)} positions cannot be")
-        context = PackedPrefill([len(rows)], self._slice.device)
+        context = self._context([len(rows)], first, last)
         inputs = rows.to(self._slice.device)
         sent = self._slice.forward_part(first, last, inputs, context.positions, context)
         return SequenceReplay((sent[-outputs:],), self._slice.logits, {0: sent})
@@ -148,7 +148,7 @@ class WholeModelReplay:
     ) -> Iterator[SequenceReplay]:
         tokens = [[*prompt, *output][:-1] for prompt, output in sequences]
         ids = torch.tensor([token for one in tokens for token in one], device=self._slice.device)
-        context = PackedPrefill([len(one) for one in tokens], self._slice.device)
+        context = self._context([len(one) for one in tokens], 0, self.layers)
         captured: dict[int, torch.Tensor] = {}
         whole: list[dict[int, torch.Tensor]] = [{} for _ in sequences]
         wanted = [torch.arange(len(p) - 1, len(p) + len(o) - 1) for p, o in sequences]
@@ -173,6 +173,9 @@ class WholeModelReplay:
         for index in range(len(sequences)):
             stages_rows = tuple(stage[index] for stage in split)
             yield SequenceReplay(stages_rows, self._slice.logits, whole[index])
+
+    def _context(self, lengths: Sequence[int], first: int, last: int) -> Step:
+        return packed_prefill(lengths, self._plans[first:last], first, self._slice.device)
 
     def _check(
         self, sequences: Sequence[tuple[Sequence[int], Sequence[int]]], boundaries: Sequence[int]

@@ -3,7 +3,7 @@
 `open` reserves cache for a sequence, `step` runs pieces of any of the open ones, `close` gives the
 cache back. A step may mix single-token decodes and prompt pieces of any length; what comes out for
 a sequence does not depend on what else is in the batch, but for the last bits of floating-point
-sums.
+sums, and not even in those where the kernel class is exact (`pipeline.runner.kernel_class`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.models.slice import ModelSlice
+from pipeline.runner.arithmetic import Kernels, prepare
 from pipeline.runner.errors import RunnerError
-from pipeline.runner.kernel_class import library_class
-from pipeline.runner.packing import can_pack, pack_linears
+from pipeline.runner.grouping import Piece
 from pipeline.runner.pool import SpanPool
-from pipeline.runner.probe import make_stores
-from pipeline.runner.step import Piece, Step
+from pipeline.runner.step import Step
+from pipeline.runner.stores import make_stores
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,24 @@ class StepItem:
 class StageRunner:
     """Runs `slice_` with a KV pool of `kv_tokens` positions over all sequences.
 
-    The runner takes the slice over: with `packed` it lays the weights out for speed where the CPU
-    gains by it (see `pipeline.runner.packing`), which changes the last bits of results.
-    `kernel_class` names the arithmetic (see `pipeline.runner.kernel_class`).
+    The runner takes the slice over: its weights are laid out for `kernels` (see
+    `pipeline.runner.arithmetic`), and `kernel_class` names the outcome.
 
     Raises:
         UnsupportedModel: a layer does not use its cache in a way known here.
     """
 
-    def __init__(self, slice_: ModelSlice, kv_tokens: int, *, packed: bool = True) -> None:
+    def __init__(
+        self, slice_: ModelSlice, kv_tokens: int, *, kernels: Kernels = Kernels.BEST
+    ) -> None:
         self.slice = slice_
         self._pool = SpanPool(kv_tokens)
         self.weights_bytes = slice_.weights_bytes
-        library = "onednn" if packed and can_pack(slice_) else "torch"
-        self.kernel_class = library_class(slice_.device, slice_.dtype, library)
-        if packed:
-            self.weights_bytes += pack_linears(slice_)
-        self._stores = make_stores(slice_, kv_tokens)
-        self.kv_bytes = sum(store.keys.nbytes + store.values.nbytes for store in self._stores)
+        arithmetic = prepare(slice_, kernels)
+        self.weights_bytes += arithmetic.added_bytes
+        self.kernel_class = arithmetic.kernel_class
+        self._stores = make_stores(arithmetic.plans, kv_tokens)
+        self.kv_bytes = sum(store.nbytes for store in self._stores)
 
     @property
     def kv_tokens(self) -> int:
@@ -78,12 +78,7 @@ class StageRunner:
         moves = self._pool.open(sequence, capacity)
         span = self._pool[sequence]
         for store in self._stores:
-            for tensor in (store.keys, store.values):
-                for move in moves:
-                    kept = tensor[move.source : move.source + move.count].clone()
-                    tensor[move.target : move.target + move.count] = kept
-                # Padding is read, though masked: what another sequence left could be NaN.
-                tensor[span.offset : span.offset + capacity].zero_()
+            store.arrange(moves, span)
 
     def close(self, sequence: bytes) -> None:
         """Give the sequence's cache back.

@@ -19,6 +19,7 @@ from node.calibration.prompts import encode_prompt, prompt_texts
 from pipeline.dishonest.weights import apply_fault
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.tokenizer import ChatTokenizer
+from pipeline.runner.arithmetic import Kernels
 from pipeline.runner.distance import rows_error
 from pipeline.runner.local_ring import LocalRing, load_ring
 from pipeline.runner.stage import StageRunner
@@ -51,7 +52,7 @@ class Job:
     name: str
     fault: str = ""
     ring: str = ""  # "", "fp8-kv" or "mixed"
-    packed: bool = True  # False: other matrix kernels than the verifier's
+    kernels: Kernels = Kernels.BEST  # otherwise: other kernels than the verifier's
     batch: int = 0  # 0: the setup's
 
 
@@ -65,7 +66,7 @@ JOBS = {
         Job("other-weights", fault="other-weights"),
         Job("dropped-layer", fault="dropped-layer"),
         Job("fp8-kv", ring="fp8-kv"),
-        Job("honest-plain", packed=False),
+        Job("honest-plain", kernels=Kernels.TRANSFORMERS),
         Job("mixed-10", ring="mixed"),
         Job("honest-batch-8", batch=8),
         Job("dropped-layers", fault="dropped-layers"),
@@ -152,7 +153,7 @@ class Collector:
         self._ring = None
         s = self._setup
         batch = job.batch or s.batch
-        stages = self._load(job.fault, job.packed)
+        stages = self._load(job.fault, job.kernels)
         ring: LocalRing
         if job.ring == "mixed":
             ring = attacks.MixedRing(stages, self._load("int4-weights"), 0.1, batch)
@@ -163,11 +164,11 @@ class Collector:
         self._ring = (job, ring)
         return ring
 
-    def _load(self, fault: str, packed: bool = True) -> list[StageRunner]:
+    def _load(self, fault: str, kernels: Kernels = Kernels.BEST) -> list[StageRunner]:
         s = self._setup
         kv_tokens = s.batch * (MAX_PROMPT + s.tokens)
         alter = partial(apply_fault, fault=fault) if fault else None
-        return load_ring(s.model, s.boundaries, kv_tokens, alter=alter, packed=packed)
+        return load_ring(s.model, s.boundaries, kv_tokens, alter=alter, kernels=kernels)
 
     def _derived(self, job: Job, case: Case) -> Iterator[Record]:
         """On the first prompts of the test half."""

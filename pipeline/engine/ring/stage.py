@@ -112,7 +112,7 @@ class Stage:
         evidence = collector.seal(close.last_token)
         if self._rows is not None and collector.kept is not None:
             # First, so that whoever sees the evidence finds the rows.
-            self._rows.keep(evidence.received, collector.kept)
+            self._rows.keep(evidence.received, collector.kept, close.sequence_id)
         self._store.put(evidence)
 
     def _open(self, opened: Open) -> None:
@@ -127,6 +127,7 @@ class Stage:
             returned=ReturnedTokens() if self._slice.is_first else None,
             kept=None if self._rows is None else self._rows.buffer(),
             prove=self._conduct.prove,
+            kernel_class=self._runner.kernel_class,
         )
 
     def _compute(

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from pipeline.models.prepared import PreparedModel
 from pipeline.models.slice import load_slice
+from pipeline.runner.arithmetic import Kernels
 from pipeline.runner.stage import StageRunner, StepItem
 from tests.pipeline.tiny_models import CONFIGS, VOCAB
 
@@ -22,12 +23,16 @@ class Ring:
     """All stages of a model in one process, cut evenly."""
 
     def __init__(
-        self, model: PreparedModel, stages: int, kv_tokens: int = 512, packed: bool = True
+        self,
+        model: PreparedModel,
+        stages: int,
+        kv_tokens: int = 512,
+        kernels: Kernels = Kernels.BEST,
     ) -> None:
         layers = model.manifest.layers
         cuts = [round(layers * i / stages) for i in range(stages + 1)]
         self.stages = [
-            StageRunner(load_slice(model, a, b), kv_tokens, packed=packed)
+            StageRunner(load_slice(model, a, b), kv_tokens, kernels=kernels)
             for a, b in pairwise(cuts)
         ]
 
@@ -73,7 +78,7 @@ def test_prefill_is_bit_equal_to_the_whole_model(
 ) -> None:
     model = tiny_model(architecture)
     ids = random_ids(37, seed=stages)
-    ring = Ring(model, stages, packed=False)
+    ring = Ring(model, stages, kernels=Kernels.TRANSFORMERS)
     ring.open(b"a", 40)
     logits = ring.logits([StepItem(b"a", 0, 37)], ids)
     assert torch.equal(logits, reference(whole(model), ids))

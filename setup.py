@@ -1,0 +1,25 @@
+"""The compiled part: kernels in C, built where there is a compiler (see pipeline/kernels)."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "pipeline.kernels._exact",
+            sources=["pipeline/kernels/csrc/exact.c"],
+            depends=[f"pipeline/kernels/csrc/{name}.h" for name in ("body", "lanes", "workers")],
+            # Results must not depend on what a compiler fuses or reorders.
+            extra_compile_args=[
+                "-std=c11",
+                "-O3",
+                "-g0",
+                "-ffp-contract=off",
+                "-fno-math-errno",
+                "-pthread",
+            ],
+            extra_link_args=["-pthread"],
+            optional=True,
+            py_limited_api=True,  # it uses nothing of Python's
+        )
+    ]
+)
