@@ -180,8 +180,8 @@ class Reconciler:
         been going on like that for long."""
         for group in list(self._tables.groups.values()):
             most = max(len(plan.stages) for _, plan in group.generations)
-            whole = len(group.plan.stages) == most  # others took the places of those left out
-            if group.state is not GroupState.RUNNING or not group.without or whole:
+            replaced = len(group.plan.stages) == most  # others took the places of those left out
+            if group.state is not GroupState.RUNNING or not group.without or replaced:
                 continue
             units = self._tables.units
             at_work = any(u.state in AT_WORK for u in units.in_group(group.group_id))
