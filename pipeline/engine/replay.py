@@ -37,6 +37,7 @@ from pipeline.runner.kernel_class import is_exact
 from pipeline.runner.replay import LOGIT_ROWS, MAX_PACKED, SequenceReplay, WholeModelReplay
 from proofs.evidence.sequence import BundleSequence
 from proofs.sampling.choosing import SamplingError
+from proofs.sampling.ends import EndEvidence, joined
 from proofs.sampling.surprise import surprise
 from proofs.sampling.token_score import SCORE_CAP, measure_tokens
 from proofs.thresholds.measures import (
@@ -214,11 +215,15 @@ def measure_sampling(
     scores: list[float] = []
     matches = 0
     excess = variance = 0.0
+    ends: list[EndEvidence] = []
     for logits in replayed.logits(block_rows):
         done = len(scores)
         tokens = sequence.output_ids[done : done + len(logits)]
         position = len(request.prompt_ids) + done
-        measured = measure_tokens(logits.cpu().numpy(), tokens, request.sampling, position)
+        measured = measure_tokens(
+            logits.cpu().numpy(), tokens, request.sampling, position, request.eos_ids
+        )
+        ends.append(measured.ends)
         scores += measured.scores
         matches += measured.matches
         excess += measured.excess
@@ -228,6 +233,7 @@ def measure_sampling(
         matches=matches,
         scores=tuple(scores),
         surprise=surprise(excess, variance),
+        ends=joined(ends),
     )
 
 

@@ -33,13 +33,15 @@ class SamplingMeasure(CanonicalModel):
     """Output tokens against the verifier's own sampling at each position.
 
     `matches` of `tokens` were equal. `scores` are Token-DiFR deltas, one a token, 0 to `SCORE_CAP`.
-    `surprise` is the standardised surprise of the whole output (`proofs.sampling.surprise`).
+    `surprise` is the standardised surprise of the whole output (`proofs.sampling.surprise`), `ends`
+    what it tells about ends (`proofs.sampling.ends`; empty: nothing).
     """
 
     tokens: Count
     matches: Count
     scores: Annotated[tuple[float, ...], FailFast(), Field(max_length=1 << 20)]
     surprise: float = 0.0
+    ends: Annotated[tuple[float, ...], FailFast(), Field(max_length=16)] = ()
 
     def total(self, part: slice = slice(None)) -> float:
         """The sum of the scores of a part, each clipped at `SCORE_CLIP`; NaN if one is."""

@@ -26,7 +26,7 @@ from node.roles.validator.judging.models import Models
 from node.roles.validator.judging.noise_check import refusal
 from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
-from node.roles.validator.judging.reputation import p_values
+from node.roles.validator.judging.reputation import p_values, unit_figures
 from node.roles.validator.judging.rows import RowsSource, is_content
 from node.roles.validator.judging.texts import Texts, has_stops
 from pipeline.models.errors import ModelError
@@ -116,7 +116,12 @@ class Judge:
         except DamagedWeights as exc:
             self._models.note_damage(bundle.model_id, str(exc))
             raise
-        ruling = replace(ruling, limits=named.name, p_values=_p_values(named, measured.measures))
+        ruling = replace(
+            ruling,
+            limits=named.name,
+            p_values=_p_values(named, measured.measures),
+            figures=None if named.means is None else unit_figures(named.means, measured.measures),
+        )
         self._log.info(
             "unit judged",
             unit=bundle.unit_id.hex()[:12],

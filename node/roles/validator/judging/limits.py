@@ -22,9 +22,10 @@ from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.errors import CannotJudge
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.builtin import floor_of, unfit_reason
+from proofs.thresholds.builtin import FP32, floor_of, unfit_reason
 from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.named import builtin, is_builtin, kernel_class_of
+from proofs.thresholds.pooled import HonestMeans
 from proofs.thresholds.profiles import Profile
 from proofs.verdict.exceedances import RejectConvictLimits
 
@@ -39,6 +40,8 @@ MOST_KEPT = 64
 MOST_FETCHED = 256
 """Fetched profiles on disk. Of more than these only the one at hand is used."""
 ID_DIGITS = 64
+FP32_DISTANCE = 1 / 128
+"""No chunk of honest fp32 work was further off on average (`proofs.thresholds.builtin`)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,17 @@ class NamedThresholds:
     def kernel_class(self) -> str:
         """The kernel class in which nothing may differ, "" where work is judged by limits."""
         return kernel_class_of(self.name)
+
+    @property
+    def means(self) -> HonestMeans | None:
+        """What honest sequences say on average; None where that was never measured."""
+        limits = self.thresholds
+        if self.profile is not None:
+            away = max(self.profile.distance.mean_bound(), FP32_DISTANCE)
+            return HonestMeans(away, limits.mismatch_rate, limits.score_rate)
+        if limits is FP32:
+            return HonestMeans(FP32_DISTANCE, limits.mismatch_rate, limits.score_rate)
+        return None
 
     def limits(self, model_id: bytes, dtype: str) -> RejectConvictLimits:
         """The limits for a model's work in `dtype`. Raises `CannotJudge` for a profile of another

@@ -23,6 +23,7 @@ from node.roles.validator.judging.limits import (
     ThresholdsOnChain,
 )
 from proofs.thresholds.builtin import EXACT, FP32, PUBLISHED
+from proofs.thresholds.pooled import HonestMeans
 from proofs.thresholds.profiles import MeasuringSide, Profile, QuantileTable, limits_of
 from tests.proofs.units import MODEL, bundle
 
@@ -171,3 +172,13 @@ def test_terms_that_are_no_name_are_refused() -> None:
     uri = Chain("fp32").uri.replace("fp32", "../../etc")
     with pytest.raises(InputError):
         PoolTerms.from_uri(uri)
+
+
+def test_honest_means_are_known_where_somebody_measured_them() -> None:
+    fp32, published = NamedThresholds("fp32", FP32), NamedThresholds("published", PUBLISHED)
+    assert fp32.means == HonestMeans(1 / 128, 1e-4, 1e-6)
+    assert published.means is None
+    assert NamedThresholds("exact:cpu-x", EXACT).means is None
+    means = NamedThresholds(ID.hex(), FP32, PROFILE).means
+    assert means is not None
+    assert means.distance == PROFILE.distance.mean_bound()
