@@ -59,7 +59,8 @@ class Status(Shape):
     """This node. `state` is the node machine's: starting, registered, serving, draining,
     stopped. `work` is a worker's: whose work it does, or what it was offered and why it waits.
     `stage` is what a worker holds, `claimed` what its provider was paid (10^-18 PRIME) by the last
-    claim of this run. `disk` says why nothing new is taken, "" while all is well; `parts` had surprises."""
+    claim of this run. `disk` says why nothing new is taken, "" while all is well; `parts` had
+    surprises."""
 
     peer_id: str
     address: str

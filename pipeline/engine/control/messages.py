@@ -183,8 +183,8 @@ class EngineStatus(Message):
     `rss` is the process's resident memory in bytes, `running` the number of sequences in the ring
     (stage 0), `kv_tokens_used` the KV positions reserved, `compute_seconds` the time spent in steps
     since the engine's start, `rows` the tokens that went through them, `threads` how many compute.
-    Stage 0 keeps `micro_batches` in flight;
-    `promised` tokens a second were predicted and `came`, when last nobody came or went meanwhile.
+    Stage 0 keeps `micro_batches` in flight; `promised` tokens a second were predicted and `came`,
+    when last nobody came or went meanwhile.
     """
 
     pid: int
