@@ -106,7 +106,8 @@ def _whole(
     if blocks.size > _DENSE * alive.size:
         blocks = np.arange(alive.size)
     else:
-        ids, distances = (every.reshape(-1, 4)[blocks].reshape(-1) for every in (ids, distances))
+        ids = ids.reshape(-1, 4)[blocks].reshape(-1)
+        distances = distances.reshape(-1, 4)[blocks].reshape(-1)
     x = bits_of_blocks(key, position, blocks.astype(np.uint64)).reshape(-1)
     return ids, _bounds(distances, x, temperature), x
 
