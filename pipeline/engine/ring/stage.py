@@ -95,6 +95,7 @@ class Stage:
         outcome = StepOutcome() if self._slice.is_last else StepOutcome(payload=memoryview(b""))
         if batch.items:
             outcome = self._compute(batch, inputs, placed)
+        self._counters.rows += batch.rows
         self._counters.compute_seconds += time.perf_counter() - started
         return outcome
 
