@@ -181,7 +181,7 @@ async def test_a_data_port_is_dialled_only_where_the_neighbour_is(
 
 
 async def test_deep_and_full_folders_spoil_no_direct_way(tmp_path: Path) -> None:
-    """A socket's path has at most 107 bytes; one that cannot be made is missed only where needed."""
+    """A socket's path has at most 107 bytes; one that cannot be made is missed where needed."""
     deep = tmp_path / ("d" * 90) / ("e" * 90)
     deep.mkdir(parents=True)
     async with two_nodes(tmp_path) as (a, b), trio.open_nursery() as nursery:
