@@ -23,7 +23,7 @@ from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import checksum_address
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.builtin import BUILTIN
+from proofs.thresholds.named import is_builtin
 from proofs.verdict.casefile import AskedRows, CaseFile
 
 MIN_PREFIX = 8
@@ -73,8 +73,8 @@ def make_case(config: NodeConfig, data: DataDir, bundle: UnitBundle) -> CaseFile
             contract=domain.verifying_contract,
             bundle=bundle.to_bytes(),
             verdicts=tuple(verdicts),
-            thresholds=which if which in BUILTIN else "",
-            profile=b"" if which in BUILTIN else load_profile(which, data.path).to_bytes(),
+            thresholds=which if is_builtin(which) else "",
+            profile=b"" if is_builtin(which) else load_profile(which, data.path).to_bytes(),
             asked=tuple(asked),
         )
         case.to_bytes()

@@ -22,12 +22,13 @@ from pipeline.models.errors import ModelError
 from pipeline.models.prepared import open_folder
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle, check_claims
-from proofs.thresholds.builtin import builtin
 from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
+from proofs.thresholds.named import builtin, kernel_class_of
 from proofs.thresholds.profiles import Profile
 from proofs.verdict.blame import Inquiry, inquiry_of
 from proofs.verdict.casefile import AskedRows, CaseFile
+from proofs.verdict.exact import ExactClass
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import StopReadings, judge
 from proofs.verdict.message import SignedVerdict, Verdict
@@ -128,8 +129,15 @@ def check_replay(
     measures = list(replayed.measures)
     tokens = sum(len(s.output_ids) for s in bundle.sequences)
     report.add("replay", True, f"{tokens} tokens in {replayed.seconds:.1f} s")
+    demanded = "" if case.profile else kernel_class_of(case.thresholds)
+    exact = ExactClass(replayed.kernel_class, bool(demanded)) if replayed.exact else None
+    if demanded and (exact is None or exact.name != demanded):
+        report.add(
+            "kernel class", None, f"{replayed.kernel_class} here, the pool demands {demanded}"
+        )
+        return
     stops = _read_texts(bundle, model_dir)
-    case_judge = _CaseJudge(case, report, limits, model_dir, device, replayer, stops)
+    case_judge = _CaseJudge(case, report, limits, model_dir, device, replayer, stops, exact)
     report.verdict = case_judge.verdict(measures)
     for signed in case.signed_verdicts():
         chosen = set(signed.verdict.replayed)
@@ -186,6 +194,7 @@ class _CaseJudge:
     device: str
     replayer: Replayer
     stops: StopReadings | None
+    exact: ExactClass | None
     revealed: dict[Inquiry, RevealedRowsCheck | None] = field(default_factory=dict)
 
     @cached_property
@@ -198,7 +207,9 @@ class _CaseJudge:
         """None where it takes rows that the file does not have."""
         bundle, domain = self.report.bundle, self.case.domain
         while True:
-            found = judge(bundle, measures, self.limits, domain, self.revealed, self.stops)
+            found = judge(
+                bundle, measures, self.limits, domain, self.revealed, self.stops, self.exact
+            )
             if isinstance(found, Verdict):
                 return found
             item = self.asked.get(found)

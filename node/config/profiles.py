@@ -11,8 +11,8 @@ from pathlib import Path
 from node.config.typed import decode_text, expand
 from node.errors import InputError, system_error
 from proofs.errors import ProofError
-from proofs.thresholds.builtin import BUILTIN
 from proofs.thresholds.limits import Thresholds
+from proofs.thresholds.named import builtin, is_builtin
 from proofs.thresholds.profiles import MAX_TEXT, Profile
 
 MAX_PROFILES = 1024
@@ -76,8 +76,10 @@ def load_profile(which: str, data_dir: Path) -> Profile:
 
 
 def load_thresholds(which: str, data_dir: Path) -> Thresholds:
-    """Thresholds by the names in `proofs.thresholds.builtin.BUILTIN`, or those of a profile.
+    """Thresholds by the names of `proofs.thresholds.named`, or those of a profile.
 
     Raises what `load_profile` raises.
     """
-    return BUILTIN[which] if which in BUILTIN else load_profile(which, data_dir).thresholds
+    if is_builtin(which):
+        return builtin(which)
+    return load_profile(which, data_dir).thresholds

@@ -1,8 +1,9 @@
 """A pool's terms, written into its record on chain, so that everybody reads the same ones.
 
 The pool's `uri` is `prime-terms:` and a JSON object: which model, and by which thresholds its work
-is judged (a shipped name, or a profile's content id; "" leaves it to each validator). The price of
-a unit of work (one layer applied to one token) is a field of its own in the contract.
+is judged (a shipped name, a profile's content id, or `exact:` and the only kernel class that the
+pool takes; "" leaves it to each validator). The price of a unit of work (one layer applied to one
+token) is a field of its own in the contract.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class PoolTerms(BaseModel):
 
     model_id: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     model: Annotated[str, Field(max_length=512)]
-    thresholds: Annotated[str, Field(max_length=64, pattern=r"^[0-9a-z-]*$")] = ""
+    thresholds: Annotated[str, Field(max_length=80, pattern=r"^[0-9a-z:.-]*$")] = ""
 
     def to_uri(self) -> str:
         """The text for the pool's record."""

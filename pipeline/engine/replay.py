@@ -14,8 +14,9 @@ before.
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import torch
@@ -32,9 +33,11 @@ from pipeline.engine.evidence.revealed import NO_ROWS, error_of, read_rows
 from pipeline.engine.loading import model_error, open_model, parse_device
 from pipeline.models.errors import ModelError
 from pipeline.runner.errors import RunnerError
+from pipeline.runner.kernel_class import is_exact
 from pipeline.runner.replay import LOGIT_ROWS, MAX_PACKED, SequenceReplay, WholeModelReplay
 from proofs.evidence.sequence import BundleSequence
 from proofs.sampling.choosing import SamplingError
+from proofs.sampling.ends import EndEvidence, joined
 from proofs.sampling.surprise import surprise
 from proofs.sampling.token_score import SCORE_CAP, measure_tokens
 from proofs.thresholds.measures import (
@@ -49,9 +52,13 @@ NOT_FINITE = "the rows give values that are not finite"
 
 
 class Replayer:
-    """Keeps the model of the last request, since a validator mostly sees one. Not thread-safe."""
+    """Keeps the model of the last request, since a validator mostly sees one. Not thread-safe.
 
-    def __init__(self) -> None:
+    `exact` says of which kernel classes rows may be compared for equality.
+    """
+
+    def __init__(self, exact: Callable[[str], bool] = is_exact) -> None:
+        self._is_exact = exact
         self._loaded: tuple[tuple[str, bytes, str], WholeModelReplay] | None = None
 
     def replay(self, request: Replay) -> Replayed:
@@ -64,6 +71,7 @@ class Replayer:
         if any(rows.sent and rows.boundary + 2 >= stages for rows in shown):
             raise EngineError("bad_request", f"only the first {stages - 1} stages send rows")
         model = self._model(request)
+        exact = self._is_exact(model.kernel_class)
         started = time.perf_counter()
         items: list[ReplayedSequence] = []
         try:
@@ -71,21 +79,29 @@ class Replayer:
                 pairs = [
                     (each.sequence.request.prompt_ids, each.sequence.output_ids) for each in group
                 ]
+                every = range(stages - 1) if exact else ()
                 wanted = {
-                    index: {rows.boundary for rows in sequence.revealed}
+                    index: {*every, *(rows.boundary for rows in sequence.revealed)}
                     for index, sequence in enumerate(group)
                 }
                 replayed = model.prefill(pairs, request.boundaries, wanted)
                 for asked, own in zip(group, replayed, strict=True):
                     revealed = measure_revealed(model, request.boundaries, asked, own)
-                    items.append(ReplayedSequence(measure=measure(asked, own), revealed=revealed))
+                    sent = tuple(map(rows_digest, (own.full[stage] for stage in every)))
+                    measured = measure(asked, own).model_copy(update={"sent": sent})
+                    items.append(ReplayedSequence(measure=measured, revealed=revealed))
         except RunnerError as exc:
             raise EngineError("bad_request", str(exc)) from exc
         except (ProofInputError, SamplingError) as exc:
             raise EngineError("model", f"the model's own output is unusable: {exc}") from exc
         except torch.OutOfMemoryError as exc:
             raise EngineError("out_of_memory", "replaying takes more device memory") from exc
-        return Replayed(items=tuple(items), seconds=time.perf_counter() - started)
+        return Replayed(
+            items=tuple(items),
+            seconds=time.perf_counter() - started,
+            kernel_class=model.kernel_class,
+            exact=exact,
+        )
 
     def _model(self, request: Replay) -> WholeModelReplay:
         key = (request.model_dir, request.model_id, request.device)
@@ -124,6 +140,12 @@ def measure(asked: ReplaySequence, replayed: SequenceReplay) -> SequenceMeasure:
         stages=measure_stages(asked, replayed),
         sampling=measure_sampling(asked.sequence, replayed),
     )
+
+
+def rows_digest(rows: torch.Tensor) -> bytes:
+    """sha256 over rows [N, H] as they travel: raw little-endian values of their dtype."""
+    host = rows.contiguous().cpu()
+    return hashlib.sha256(host.view(torch.uint8).numpy().data).digest()
 
 
 def measure_stages(
@@ -193,11 +215,15 @@ def measure_sampling(
     scores: list[float] = []
     matches = 0
     excess = variance = 0.0
+    ends: list[EndEvidence] = []
     for logits in replayed.logits(block_rows):
         done = len(scores)
         tokens = sequence.output_ids[done : done + len(logits)]
         position = len(request.prompt_ids) + done
-        measured = measure_tokens(logits.cpu().numpy(), tokens, request.sampling, position)
+        measured = measure_tokens(
+            logits.cpu().numpy(), tokens, request.sampling, position, request.eos_ids
+        )
+        ends.append(measured.ends)
         scores += measured.scores
         matches += measured.matches
         excess += measured.excess
@@ -207,6 +233,7 @@ def measure_sampling(
         matches=matches,
         scores=tuple(scores),
         surprise=surprise(excess, variance),
+        ends=joined(ends),
     )
 
 

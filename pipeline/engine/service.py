@@ -58,6 +58,7 @@ from pipeline.engine.control.replay_messages import Replay, Replayed
 from pipeline.engine.counters import Counters
 from pipeline.engine.data_port import DataPort
 from pipeline.engine.errors import EngineError
+from pipeline.engine.evidence.held import HeldRows
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
@@ -221,7 +222,10 @@ class EngineService:
             )
 
         request = model.request
-        rows = RowsStore(Path(request.rows_dir), request.rows_bytes) if request.rows_dir else None
+        rows = None
+        if request.rows_dir:
+            folder = Path(request.rows_dir)
+            rows = RowsStore(folder, request.rows_bytes, HeldRows(folder, request.rows_age))
         digest = ring_digest(request.model_id, body.group_id, body.generation, body.boundaries)
         conduct = conduct_of(request.fault)
         stage = Stage(model, self._evidence, self._counters, digest, rows, conduct)
@@ -312,6 +316,7 @@ class EngineService:
             kv_tokens_used=0 if model is None else model.runner.kv_tokens_used,
             running=0 if head is None else head.running,
             compute_seconds=self._counters.compute_seconds,
+            rows=self._counters.rows,
             threads=self._threads,
             micro_batches=micro_batches,
             promised=0.0 if forecast is None else forecast.promised,

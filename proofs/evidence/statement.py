@@ -32,6 +32,7 @@ NOT_SAMPLED = 0xFFFFFFFF
 Proofs = Annotated[
     tuple[Annotated[bytes, Field(max_length=4096)], ...], FailFast(), Field(max_length=1 << 16)
 ]
+KernelClass = Annotated[str, Field(max_length=64, pattern=r"^[0-9a-z.-]*$")]
 
 
 class StageEvidence(CanonicalModel):
@@ -44,6 +45,7 @@ class StageEvidence(CanonicalModel):
     from output index `sampled_from` on (`token_digest`), and stage 0's `returned` over the same as
     they came back to it. `returned` is empty for every other stage. `sampled_from` and `terms`, how
     tokens were to be picked (`proofs.evidence.ring_terms`), are as this stage was told.
+    `kernel_class` names the arithmetic that it computed with (`pipeline.runner.kernel_class`).
     """
 
     sequence_id: Id16
@@ -54,6 +56,7 @@ class StageEvidence(CanonicalModel):
     terms: Digest = bytes(32)
     returned: Annotated[bytes, Field(max_length=32)] = b""
     sampled_from: Count = 0
+    kernel_class: KernelClass = ""
 
     @model_validator(mode="after")
     def _whole_digest(self) -> StageEvidence:
@@ -69,7 +72,7 @@ def evidence_commitment(evidence: Sequence[StageEvidence]) -> bytes:
     is `MerkleTree` with ordered leaves, and zeros stand for the root of none.
     """
     leaves = [
-        tagged_hash("evidence-leaf/2", index.to_bytes(4, "big") + msgpack.packb(item.model_dump()))
+        tagged_hash("evidence-leaf/3", index.to_bytes(4, "big") + msgpack.packb(item.model_dump()))
         for index, item in enumerate(evidence)
     ]
     root = MerkleTree.of(leaves, ordered=True).root if leaves else bytes(32)

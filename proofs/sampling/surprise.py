@@ -15,6 +15,7 @@ greedier model is too likely and drifts below 0, text from a hotter or another o
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,9 +31,12 @@ def surprise(excess: float, variance: float) -> float:
 
 
 def information(
-    logits: npt.NDArray[np.float32], temperature: float, index: int
-) -> tuple[float, float]:
-    """I(y) - E I and Var I of one position.
+    logits: npt.NDArray[np.float32],
+    temperature: float,
+    index: int,
+    ends: Sequence[int] = (),
+) -> tuple[float, float, float]:
+    """I(y) - E I and Var I of one position, and the probability of the entries at `ends` together.
 
     `logits` [n], float32, are those of the support and y is the entry at `index`; a token outside
     the support (-1) counts as the least likely one in it, since its score says the rest already.
@@ -42,10 +46,11 @@ def information(
     scaled = (logits - logits.max()) / np.float32(temperature)
     weights = np.exp(scaled)
     total = float(weights.sum(dtype=np.float64))
+    share = float(weights[list(ends)].sum(dtype=np.float64)) / total if ends else 0.0
     nats = np.minimum(np.float32(math.log(total)) - scaled, np.float32(INFORMATION_CLIP))
     weights *= nats
     mean = float(weights.sum(dtype=np.float64)) / total
     weights *= nats
     square = float(weights.sum(dtype=np.float64)) / total
     own = float(nats[index]) if index >= 0 else float(nats.max())
-    return own - mean, max(square - mean * mean, 0.0)
+    return own - mean, max(square - mean * mean, 0.0), share

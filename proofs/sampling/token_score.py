@@ -38,6 +38,7 @@ from proofs.sampling.choosing import (
     checked_logits,
     choose_with_score,
 )
+from proofs.sampling.ends import NO_EVIDENCE, EndEvidence, end_evidence, joined
 from proofs.sampling.noise import gumbel
 from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.surprise import information
@@ -52,8 +53,8 @@ Scores: TypeAlias = npt.NDArray[np.float64]
 class TokenMeasure:
     """The verifier's own choice at each position and the Token-DiFR of each given token.
 
-    `excess` is X (nats) and `variance` V (nats squared) of `proofs.sampling.surprise`; both add up
-    over the blocks of an output.
+    `excess` is X (nats) and `variance` V (nats squared) of `proofs.sampling.surprise`, `ends` what
+    the tokens tell about ends (`proofs.sampling.ends`); all add up over the blocks of an output.
     """
 
     chosen: tuple[int, ...]
@@ -61,6 +62,7 @@ class TokenMeasure:
     matches: int
     excess: float = 0.0
     variance: float = 0.0
+    ends: EndEvidence = NO_EVIDENCE
 
 
 def token_score(
@@ -81,12 +83,16 @@ def token_score(
 
 
 def measure_tokens(
-    logits: Logits, tokens: Sequence[int], sampling: SamplingSettings, first_position: int
+    logits: Logits,
+    tokens: Sequence[int],
+    sampling: SamplingSettings,
+    first_position: int,
+    eos_ids: Sequence[int] = (),
 ) -> TokenMeasure:
     """Measure output tokens against logits [T, V]; row i gave `tokens[i]`.
 
     `first_position` is the absolute index of `tokens[0]`, so the prompt's length for a whole
-    output. Raises SamplingError.
+    output; `eos_ids` end one. Raises SamplingError.
     """
     rows = np.asarray(logits, dtype=np.float32)
     if rows.ndim != 2 or len(rows) != len(tokens):
@@ -100,6 +106,7 @@ def measure_tokens(
             sampling.top_p,
             sampling.noise_key,
             position,
+            eos_ids,
         )
         for position, (row, token) in enumerate(zip(rows, tokens, strict=True), first_position)
     ]
@@ -110,6 +117,7 @@ def measure_tokens(
         matches=sum(choice == token for choice, token in zip(chosen, tokens, strict=True)),
         excess=sum(one.excess for one in measured),
         variance=sum(one.variance for one in measured),
+        ends=joined([one.ends for one in measured]),
     )
 
 
@@ -118,6 +126,7 @@ class _Measured(NamedTuple):
     score: float
     excess: float = 0.0
     variance: float = 0.0
+    ends: EndEvidence = NO_EVIDENCE
 
 
 def _measure(
@@ -128,6 +137,7 @@ def _measure(
     top_p: float,
     key: int,
     position: int,
+    eos_ids: Sequence[int] = (),
 ) -> _Measured:
     choice, best, ids = choose_with_score(logits, temperature, top_k, top_p, key, position)
     if temperature == 0.0:
@@ -137,15 +147,23 @@ def _measure(
     index = int(np.searchsorted(ids, token))
     inside = index < ids.size and int(ids[index]) == token
     values = logits if ids.size == logits.size else logits[ids]
-    excess, variance = information(values, temperature, index if inside else -1)
+    ends = _places(ids, eos_ids)
+    excess, variance, share = information(values, temperature, index if inside else -1, ends)
+    told = end_evidence(share, token in eos_ids) if eos_ids else NO_EVIDENCE
     if token == choice:
-        return _Measured(choice, 0.0, excess, variance)
+        return _Measured(choice, 0.0, excess, variance, told)
     known = 0 <= token < logits.size and logits[token] > -np.inf
     gap = math.inf
     if known:
         edge = float(logits[ids].min()) if top_k or top_p < 1.0 else -math.inf
         gap = _gap(logits, token, best, edge, inside, temperature, key, position)
-    return _Measured(choice, min(max(gap, 0.0), SCORE_CAP), excess, variance)
+    return _Measured(choice, min(max(gap, 0.0), SCORE_CAP), excess, variance, told)
+
+
+def _places(ids: TokenIds, wanted: Sequence[int]) -> list[int]:
+    """Where in the sorted ids of a support those wanted are, as far as they are in it."""
+    places = [int(np.searchsorted(ids, token)) for token in set(wanted)]
+    return [at for at in places if at < ids.size and int(ids[at]) in wanted]
 
 
 def _gap(

@@ -14,13 +14,7 @@ at most 0.9 % at 95 % confidence, which says nothing about other devices
 
 from __future__ import annotations
 
-from proofs.errors import ProofError
 from proofs.thresholds.limits import Thresholds
-
-
-class UnknownThresholdsError(ProofError):
-    """No thresholds of that name; the message lists those there are."""
-
 
 PUBLISHED = Thresholds(
     exp_mismatches=38,
@@ -57,14 +51,25 @@ FP32 = Thresholds(
     surprise=4.3,
     rows_error=1e-4,
 )
+EXACT = Thresholds(
+    exp_mismatches=0,
+    mant_err_mean=0.0,
+    mant_err_median=0.0,
+    score_mean=0.0,
+    match_rate=1.0,
+    spare=0,
+    eos_score=0.0,
+    sign_mismatches=0,
+    sequence_exp=0.0,
+    sequence_mant=0.0,
+    mismatch_rate=0.0,
+    score_rate=0.0,
+    score_growth=0.0,
+    score_max=0.0,
+    rows_error=0.0,
+)
+"""What is judged within one exact kernel class: nothing differs (`proofs.verdict.exact`)."""
 BUILTIN = {"published": PUBLISHED, "fp32": FP32}
-
-
-def builtin(name: str) -> Thresholds:
-    """The thresholds called `name`. Raises UnknownThresholdsError."""
-    if name not in BUILTIN:
-        raise UnknownThresholdsError(f"no thresholds {name!r}; choose one of {', '.join(BUILTIN)}")
-    return BUILTIN[name]
 
 
 def unfit_reason(name: str, dtype: str) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import FailFast, Field
 
 from proofs.encoding.canonical import CanonicalModel
-from proofs.encoding.fields import Count, Id16
+from proofs.encoding.fields import Count, Digest, Id16
 from proofs.sampling.token_score import SCORE_CLIP
 
 
@@ -33,13 +33,15 @@ class SamplingMeasure(CanonicalModel):
     """Output tokens against the verifier's own sampling at each position.
 
     `matches` of `tokens` were equal. `scores` are Token-DiFR deltas, one a token, 0 to `SCORE_CAP`.
-    `surprise` is the standardised surprise of the whole output (`proofs.sampling.surprise`).
+    `surprise` is the standardised surprise of the whole output (`proofs.sampling.surprise`), `ends`
+    what it tells about ends (`proofs.sampling.ends`; empty: nothing).
     """
 
     tokens: Count
     matches: Count
     scores: Annotated[tuple[float, ...], FailFast(), Field(max_length=1 << 20)]
     surprise: float = 0.0
+    ends: Annotated[tuple[float, ...], FailFast(), Field(max_length=16)] = ()
 
     def total(self, part: slice = slice(None)) -> float:
         """The sum of the scores of a part, each clipped at `SCORE_CLIP`; NaN if one is."""
@@ -47,11 +49,16 @@ class SamplingMeasure(CanonicalModel):
 
 
 class SequenceMeasure(CanonicalModel):
-    """One sequence: `stages[s]` are the chunks of stage s, none where it gave no proofs."""
+    """One sequence: `stages[s]` are the chunks of stage s, none where it gave no proofs.
+
+    Where the replay was of an exact kernel class, `sent[s]` is sha256 over all rows that stage s
+    must have sent, as `StageEvidence.sent` is; of all stages but the last.
+    """
 
     sequence_id: Id16
     stages: Annotated[tuple[tuple[ChunkMeasure, ...], ...], FailFast(), Field(max_length=256)]
     sampling: SamplingMeasure
+    sent: Annotated[tuple[Digest, ...], FailFast(), Field(max_length=256)] = ()
 
 
 class RevealedRowsCheck(CanonicalModel):

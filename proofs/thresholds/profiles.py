@@ -18,6 +18,7 @@ The tables hold two statistics, one value per sequence, larger is worse:
 from __future__ import annotations
 
 import hashlib
+import math
 import tomllib
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -79,6 +80,16 @@ class QuantileTable(CanonicalModel):
             distinct = [rest[i * len(rest) // half] for i in range(half)] + distinct[-half:]
         beyond = [len(ordered) - bisect_right(ordered, value) for value in distinct]
         return cls(count=len(ordered), values=tuple(distinct), beyond=tuple(beyond))
+
+    def mean_bound(self) -> float:
+        """An upper bound on the mean of honest values: that of the sample, rounded up between
+        stored values, plus three standard errors."""
+        before = (self.count, *self.beyond[:-1])
+        weights = [more - less for more, less in zip(before, self.beyond, strict=True)]
+        pairs = list(zip(self.values, weights, strict=True))
+        mean = sum(value * weight for value, weight in pairs) / self.count
+        square = sum((value - mean) ** 2 * weight for value, weight in pairs) / self.count
+        return mean + 3.0 * math.sqrt(square / self.count)
 
     def p_value(self, statistic: float) -> float:
         """(1 + #{honest values >= statistic}) / (count + 1), rounded up between stored values.

@@ -68,7 +68,7 @@ class CaseFile(CanonicalModel):
         FailFast(),
         Field(max_length=64),
     ] = ()
-    thresholds: Annotated[str, Field(max_length=64)] = ""
+    thresholds: Annotated[str, Field(max_length=80)] = ""
     profile: Annotated[bytes, Field(max_length=1 << 16)] = b""
     asked: Annotated[tuple[AskedRows, ...], FailFast(), Field(max_length=256)] = ()
 

@@ -14,6 +14,9 @@ In order; the first rule that applies decides:
    assembler's word against theirs. Rejected, nobody blamed. An output that ends early, or goes on
    past its end, is stage 0's fault: it signed for what ends it (`proofs.evidence.endings`).
 4. **Form.** Missing, miscounted, null or malformed proofs are each stage's own fault.
+   Where a stage signed for the exact kernel class that the replay was computed in, equality decides
+   (`proofs.verdict.exact`): the first stage whose rows differ, or the last one whose tokens do, is
+   at fault. What is equal passes what follows, too.
 5. **Boundaries.** Every stage is compared with honest activations. One that is off stands accused,
    gross ones first, then in ring order, and the walk back (`proofs.verdict.blame`) finds who made
    it so. Later ones inherit its error and stay `unchecked` unless they pass. A charge that is
@@ -36,8 +39,9 @@ from proofs.encoding.eip712 import Domain
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle, check_claims
 from proofs.evidence.endings import NO_STOP, StopReading, bundle_ending_fault
-from proofs.verdict.blame import Charge, Inquiry, Revealed, walk_back
+from proofs.verdict.blame import Charge, ChargeSubject, Inquiry, Revealed, walk_back
 from proofs.verdict.charges import Measures, malformed, off_boundaries, wrong_tokens
+from proofs.verdict.exact import Difference, ExactClass, class_fault, differences
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.findings import Findings
 from proofs.verdict.handover import contradictions, find_bundle_mismatch, find_terms_mismatch
@@ -60,19 +64,25 @@ def judge(
     domain: Domain,
     revealed: Revealed | None = None,
     stops: StopReadings | None = None,
+    exact: ExactClass | None = None,
 ) -> Verdict | Inquiry:
     """The verdict on `bundle`, whose sequences were measured as `measures`, in the same order.
 
     `revealed` is what earlier inquiries brought, `stops` where outputs first held one of their stop
-    strings. Raises VerdictError when measures do not fit the bundle, or a text was not read that
-    has stop strings.
+    strings, `exact` the class of the replay where that is an exact one. Raises VerdictError when
+    measures do not fit the bundle, or a text was not read that has stop strings.
     """
-    _check_coverage(bundle, measures)
+    _check_coverage(bundle, measures, exact)
     findings = Findings(bundle, measures)
     if (verdict := _judge_words(findings, bundle, domain, stops)) is not None:
         return verdict
+    if reason := class_fault(bundle, exact):
+        return findings.unattributed(reason)
     for stage, reason in malformed(bundle, measures):
         findings.fault(stage, reason)
+    unequal = list(differences(bundle, measures, exact))
+    if unequal and not findings.faults:
+        return _judge_unequal(findings, bundle, unequal)
     charges = sorted(off_boundaries(bundle, measures, limits), key=_order)
     findings.off = charges
     unattributed = ""
@@ -126,7 +136,7 @@ def _order(charge: Charge) -> tuple[bool, int, int]:
     return (not charge.gross, charge.stage, charge.index)
 
 
-def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
+def _check_coverage(bundle: UnitBundle, measures: Measures, exact: ExactClass | None) -> None:
     if len(measures) != len(bundle.sequences):
         raise VerdictError("give a measure, or None, for each of the bundle's sequences")
     for sequence, measure in zip(bundle.sequences, measures, strict=True):
@@ -141,6 +151,24 @@ def _check_coverage(bundle: UnitBundle, measures: Measures) -> None:
             raise VerdictError("measure every stage of the bundle")
         if any(len(chunks) < sequence.chunks for chunks in measure.stages):
             raise VerdictError("measure every chunk of every stage, missing proofs too")
+        if exact is not None and len(measure.sent) != len(bundle.stages) - 1:
+            raise VerdictError("within an exact class, hash all rows that stages must have sent")
+
+
+def _judge_unequal(
+    findings: Findings, bundle: UnitBundle, unequal: Sequence[Difference]
+) -> Verdict:
+    stages = [found.stage for found in unequal if found.stage is not None]
+    if not stages:
+        return findings.unattributed(f"{unequal[0].reason}, from an earlier generation")
+    for found in unequal:
+        if found.stage is not None:
+            findings.fault(found.stage, found.reason)
+    findings.off = [
+        Charge(stage, 0, ChargeSubject.ROWS, f"after stage {min(stages)}", gross=False)
+        for stage in range(min(stages) + 1, len(bundle.stages))
+    ]
+    return findings.verdict()
 
 
 def _judge_endings(

@@ -21,7 +21,7 @@ from node.roles.validator.judging.errors import CannotJudge, DamagedWeights
 from node.roles.validator.judging.inquiries import Ruling
 from node.roles.validator.judging.judge import Judge
 from node.roles.validator.judging.plan import JudgingPlan
-from node.roles.validator.judging.reputation import WorkerRecords
+from node.roles.validator.judging.reputation import UnitFigures, WorkerRecords
 from proofs.encoding.leaves import SignedReceipt
 from proofs.evidence.bundle import UnitBundle, signed_receipts
 from proofs.verdict.message import SignedVerdict, Verdict
@@ -106,6 +106,7 @@ class Verdicts:
         """The verdict on a bundle, acted upon: an earlier one from the journal, else a new one.
         `on_inquiry` is called when others may go first. Raises `CannotJudge`."""
         unusual: Mapping[int, Sequence[float]] = {}
+        figures: UnitFigures | None = None
         sender, bundle_id = queued.sender, queued.bundle_id
         signed = await self.journaled(bundle_id)
         if signed is None:
@@ -116,8 +117,8 @@ class Verdicts:
                 await self._context.journal.record(Forget(BundleTried, counted.key))
                 raise
             signed = await self._sign(bundle_id, ruling)
-            unusual = ruling.p_values
-        await self._records.note(bundle, signed.verdict, unusual)
+            unusual, figures = ruling.p_values, ruling.figures
+        await self._records.note(bundle, signed.verdict, unusual, figures)
         if signed.verdict.accepted:  # an earlier run may have ended right before this
             await self._settlement.accept(
                 sender, bundle.unit_id, bundle_id, signed_receipts(bundle)

@@ -27,6 +27,7 @@ from node.context import NodeContext
 from node.roles.worker.dataplane import DataPlane, DirectOrTunnelled
 from node.roles.worker.disk import WorkerDisk
 from node.roles.worker.membership import Membership
+from node.roles.worker.pace import Pace
 from node.roles.worker.policy.hours import is_open, minutes_until_change
 from node.roles.worker.policy.settings import rules_of
 from node.roles.worker.pools import ChainlessPools, ChainPools, PoolRegister
@@ -91,9 +92,13 @@ class Worker:
         self._blobs = blobs
         self.device = device
         self.layer_seconds = 0.0
+        self._pace = Pace()
+        self.tokens_per_second = 0.0
+        """Through its stage, prompts' tokens included, as of the last look at the engine."""
         self.models: tuple[bytes, ...] = ()
         self.rewards = rewards
         self.trouble = ""
+        self._known: tuple[EngineStatus | None, float] = None, 0.0
         self._disk = WorkerDisk(context.config)
         self.membership = Membership(
             context,
@@ -112,7 +117,7 @@ class Worker:
             device,
             data_plane,
             options.find_model,
-            self._disk.rows,
+            self._disk,
             timing,
         )
         self._receipts = Receipts(
@@ -178,6 +183,9 @@ class Worker:
         except EngineError:
             metrics.engine_up.set(0)
             return None
+        now = self._context.now()
+        self.tokens_per_second = self._pace.rate(now, status.rows)
+        self._pace.look(now, status.rows)
         metrics.engine_up.set(1)
         metrics.engine_rss.set(status.rss)
         return status
@@ -223,14 +231,24 @@ class Worker:
         self.membership.worked(units, seconds)
 
     async def _on_ping(self, peer_id: str, ping: Ping) -> Pong:
+        """This node lives, whatever its engine does: one that starts or hangs holds no answer up.
+        One that is late is believed for a while to be as it was."""
         self.membership.require_orchestrator(peer_id)
-        status = await self.engine_status()
+        self.membership.unpaid = ping.unpaid
+        with trio.move_on_after(self._timing.pong) as late:
+            self._known = await self.engine_status(), self._context.now()
+        status, known_at = self._known
+        waited = self._context.now() - known_at
+        if late.cancelled_caught and status is not None:
+            other = status.pid != self._engine.pid
+            status = None if other or waited >= self._timing.believed else status
         assignment = self.stage.assignment
         return Pong(
             engine_up=status is not None,
             generation=0 if assignment is None else assignment.order.ref.generation,
             running=0 if status is None else status.running,
             rss=0 if status is None else status.rss,
+            busy=await self.stage.busy(),
         )
 
 

@@ -9,7 +9,7 @@ from pydantic import FailFast, Field
 from pipeline.engine.control.messages import Message, Text
 from proofs.encoding.fields import Count, Digest
 from proofs.evidence.sequence import BundleSequence
-from proofs.evidence.statement import Proofs
+from proofs.evidence.statement import KernelClass, Proofs
 from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
 
 
@@ -61,10 +61,13 @@ class ReplayedSequence(Message):
 
 
 class Replayed(Message):
-    """The answer: one item per sequence, in the order of the request. `seconds` of computing."""
+    """The answer: one item per sequence, in the order of the request. It took `seconds` of compute
+    in the arithmetic that `kernel_class` names; `exact`: its rows may be compared for equality."""
 
     items: Annotated[tuple[ReplayedSequence, ...], FailFast(), Field(max_length=4096)]
     seconds: float
+    kernel_class: KernelClass = ""
+    exact: bool = False
 
     @property
     def measures(self) -> tuple[SequenceMeasure, ...]:

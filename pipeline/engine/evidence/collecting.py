@@ -80,6 +80,7 @@ class Collector:
         returned: stage 0's sum over the tokens that come back; None in other stages.
         kept: where the received rows are held until the sequence is sealed; None keeps none.
         prove: gives the TOPLOC proof of a chunk, bf16 [1..32, H].
+        kernel_class: the arithmetic that the stage computes with.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Collector:
         returned: ReturnedTokens | None = None,
         kept: RowsBuffer | None = None,
         prove: Callable[[torch.Tensor], bytes] = build_chunk_proof,
+        kernel_class: str = "",
     ) -> None:
         self.kept = kept
         self._sequence_id = sequence_id
@@ -98,6 +100,7 @@ class Collector:
         self._unsampled = 0
         self._returned = returned
         self._prove_chunk = prove
+        self._kernel_class = kernel_class
         self._chunk = torch.empty(CHUNK_ROWS, hidden_size, dtype=torch.bfloat16)
         self._filled = 0
         self._rows = 0
@@ -145,6 +148,7 @@ class Collector:
             terms=self._terms,
             returned=b"" if self._returned is None else self._returned.finish(last_token),
             sampled_from=self._unsampled,
+            kernel_class=self._kernel_class,
         )
 
     def _prove(self) -> None:

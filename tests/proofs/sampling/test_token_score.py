@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from proofs.sampling.choosing import SamplingError, choose, choose_batch, support
+from proofs.sampling.ends import NO_EVIDENCE, end_evidence, joined
 from proofs.sampling.noise import gumbel
 from proofs.sampling.settings import SamplingSettings
 from proofs.sampling.surprise import INFORMATION_CLIP, surprise
@@ -201,6 +202,18 @@ def output_of(
     tokens = choose_batch(logits, [drawn] * len(logits), positions)
     measure = measure_tokens(logits, tokens, asked, positions.start)
     return tokens, surprise(measure.excess, measure.variance)
+
+
+def test_tokens_tell_how_often_outputs_end() -> None:
+    logits = np.log(np.array([[0.5, 0.3, 0.2]] * 2, dtype=np.float32))
+    told = measure_tokens(logits, [0, 2], picks(1.0), 0, (2, 7)).ends
+    assert told == pytest.approx(joined([end_evidence(0.2, False), end_evidence(0.2, True)]))
+    cut = measure_tokens(logits, [0, 1], picks(1.0, 2), 0, (2, 1)).ends  # of the two that are left
+    assert cut == pytest.approx(
+        joined([end_evidence(0.375, False), end_evidence(0.375, True)]), abs=1e-6
+    )
+    assert measure_tokens(logits, [0, 2], picks(0.0), 0, (2,)).ends == NO_EVIDENCE
+    assert measure_tokens(logits, [0, 2], picks(1.0), 0).ends == NO_EVIDENCE
 
 
 def test_surprise_of_honest_text_is_standard_normal() -> None:

@@ -172,3 +172,12 @@ def test_distance_counts_exponents_as_many_mantissa_steps() -> None:
         ChunkMeasure(mant_err_mean=math.nan),
     ):
         assert distance([bad]) == 128.0
+
+
+def test_a_tables_mean_is_bounded_from_above() -> None:
+    sample = [n / 1000 for n in range(1, 1001)]
+    for count in (3, 1000):
+        table = QuantileTable.of(sample[:count])
+        mean = sum(sample[:count]) / count
+        assert mean <= table.mean_bound() <= mean + 0.03
+    assert QuantileTable.of([0.25]).mean_bound() == 0.25

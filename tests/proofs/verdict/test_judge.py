@@ -14,9 +14,10 @@ from proofs.encoding.canonical import CanonicalError
 from proofs.encoding.eip712 import Domain
 from proofs.encoding.signing import SignatureError, address_of, checksum_address
 from proofs.evidence.sequence import FinishReason
-from proofs.thresholds.builtin import BUILTIN, FP32, PUBLISHED, UnknownThresholdsError, builtin
+from proofs.thresholds.builtin import BUILTIN, FP32, PUBLISHED
 from proofs.thresholds.limits import Thresholds
 from proofs.thresholds.measures import ChunkMeasure, RevealedRowsCheck, SequenceMeasure
+from proofs.thresholds.named import UnknownThresholdsError, builtin
 from proofs.verdict.blame import inquiry_of
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import VerdictError, judge

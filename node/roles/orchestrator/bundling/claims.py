@@ -38,7 +38,8 @@ class BadClaim(Exception):
 @dataclass(frozen=True)
 class ClaimRequestContext:
     """A unit of one generation, as its stages were asked about it. `addresses` are the stages' own,
-    `owner` is the pool owner's, who countersigns for a lone stage."""
+    `owner` is the pool owner's, who countersigns for a lone stage. `kernel_class` is the only one
+    that the pool takes, "" for any."""
 
     unit: Unit
     plan: GroupPlan
@@ -47,6 +48,7 @@ class ClaimRequestContext:
     domain: Domain
     owner: str
     model_id: bytes
+    kernel_class: str = ""
 
     @property
     def share(self) -> int:
@@ -106,6 +108,9 @@ class ClaimRequestContext:
         if [item.sequence_id for item in claim.evidence] != [s.sequence_id for s in sequences]:
             raise BadClaim("it proves other sequences", (stage,))
         for sequence, item in zip(sequences, claim.evidence, strict=True):
+            if self.kernel_class and item.kernel_class != self.kernel_class:
+                stated = item.kernel_class or "no kernel class"
+                raise BadClaim(f"it states {stated}, not {self.kernel_class}", (stage,))
             if reason := self._differs(stage, sequence, item):
                 raise BadClaim(reason, tuple(dict.fromkeys((0, stage))))
 

@@ -21,6 +21,7 @@ from node.wire.peer_addresses import address_of_peer
 from node.wire.rpc import call
 from p2p.errors import P2PError, RemoteRefused
 from proofs.evidence.bundle import StageClaim
+from proofs.thresholds.named import kernel_class_of
 
 
 class ClaimCollector:
@@ -59,6 +60,7 @@ class ClaimCollector:
             self._context.receipt_domain,
             self._context.address,
             self._model_id,
+            kernel_class_of(self._context.config.orchestrator.thresholds),
         )
         found: list[PeerClaimed] = []
         failures: list[tuple[str, tuple[int, ...]]] = []

@@ -7,10 +7,13 @@ ones that hold it, and an event is the only way to have them change it. Everybod
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.roles.orchestrator.coordinator.blame import BlameAccount
+from node.roles.orchestrator.coordinator.commands import ForgetUnit
+from node.roles.orchestrator.coordinator.crashes import Crashes
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.lobby.inviting import Inviting
 from node.roles.orchestrator.coordinator.lobby.lapses import Lapses
@@ -39,7 +42,9 @@ class Policy:
     A group that could not be repaired for `repair_timeout` is given up, and so is a unit that could
     not be worked on in `attempts` rings. A group with workers that have neither served nor a stake
     keeps others from a group of their own for `newcomers_load` at most. What units under way have
-    is journaled every `note_every`, and no more than that and a tick is lost by a restart.
+    is journaled every `note_every`, and no more than that and a tick is lost by a restart. While
+    `units_unjudged` are finished and not judged, no group is given more; what groups have by then,
+    they finish.
     """
 
     stages: int = 0
@@ -56,6 +61,7 @@ class Policy:
     attempts: int = 3
     newcomers_load: float = 30.0
     note_every: float = 1.5
+    units_unjudged: int = 128
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,7 @@ class PoolTables:
         self.lapses = Lapses()
         self.inviting = Inviting(self.members, self.lapses, limits.invites, limits.idle, draw)
         self.brought: dict[bytes, Brought] = {}
+        self.crashes = Crashes()
         self.notes = Notes(policy.note_every)
         self.past: dict[int, tuple[str, ...]] = {}
         """The workers of earlier runs' rings, by generation."""
@@ -137,6 +144,15 @@ class PoolTables:
         """Take in a unit, unless it is known."""
         if unit.unit_id not in self.units:
             self.units[unit.unit_id] = unit
+
+    def forget(self, unit: Unit) -> ForgetUnit:
+        """Have the stages that the unit was last given to forget it."""
+        plan = self.plan_of(unit)
+        peers = self.past.get(unit.generation, ())
+        if plan is not None:
+            peers = tuple(stage.peer_id for stage in plan.stages)
+        ids = tuple(s.sequence_id for s in unit.sequences)
+        return ForgetUnit(unit.group_id, unit.generation, peers, ids)
 
     def tainted(self, unit: Unit) -> bool:
         """Whether tokens of a unit that an earlier run left are by a ring with a convicted worker,
@@ -212,6 +228,24 @@ class PoolTables:
                 self.members[peer_id] = member.worked()
             if member is not None:
                 self.lapses.clear(member.subnet)
+
+    def not_paid(self, unit: Unit) -> None:
+        """An accepted unit pays the ring that finished it; note what others had done of it."""
+        group = self.groups.get(unit.group_id)
+        paid = plan_of(unit, self.groups)
+        if group is None or paid is None:
+            return
+        done: Counter[int] = Counter()
+        for sequence in unit.sequences:
+            done.update(sequence.tokens_by_generation())
+        for generation, tokens in done.items():
+            plan = group.plan_at(generation)
+            for stage in plan.stages if plan else ():
+                member = self.members.get(stage.peer_id)
+                if member is not None and member.peer_id not in _ring(paid):
+                    layers = stage.last_layer - stage.first_layer
+                    more = replace(member, unpaid=member.unpaid + layers * tokens)
+                    self.members[member.peer_id] = more
 
     def release(self, peer_id: str, reason: str, now: float) -> bool:
         """Send every group that a lost or banned worker holds up into repair, at once. Whether

@@ -137,6 +137,16 @@ class WorkSequence:
         """The index of the first output token that this generation of the group made."""
         return sampled_from(self.segments, generation, len(self.output_ids))
 
+    def tokens_by_generation(self) -> dict[int, int]:
+        """Tokens that each generation worked on first: those it made, and the prompt's of the one
+        that began."""
+        ends = [*(offset for offset, _ in self.segments[1:]), len(self.output_ids)]
+        found: dict[int, int] = {}
+        for (offset, generation), end in zip(self.segments, ends, strict=False):
+            prompt = 0 if offset else len(self.request.prompt_ids)
+            found[generation] = found.get(generation, 0) + prompt + end - offset
+        return found
+
     def restarted(self) -> WorkSequence:
         """With nothing generated."""
         return replace(self, output_ids=(), segments=(), reason=None)
@@ -310,6 +320,17 @@ class Unit:
         """EXPIRED."""
         history = (*self.history, f"failed: {why}")
         return self.to(UnitState.EXPIRED, history=history, failures=(*self.failures, *failures))
+
+    def set_aside(self, why: str) -> Unit:
+        """QUEUED as far as it has come, for a ring of its own: it costs no attempt."""
+        return self.to(
+            UnitState.QUEUED,
+            sequences=tuple(s.reopened() if s.finished else s for s in self.sequences),
+            history=(*self.history, why)[-MAX_ATTEMPTS:],
+            claims={},
+            group_id=b"",
+            generation=0,
+        )
 
     def may_run_in(self, group: Group) -> bool:
         """Whether it has not failed in the group's generation."""

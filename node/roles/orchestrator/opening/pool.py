@@ -15,6 +15,7 @@ from node.roles.pool_terms import PoolTerms
 from node.wire.blobs import BlobStore
 from pipeline.models.prepared import PreparedModel
 from proofs.thresholds.builtin import BUILTIN, unfit_reason
+from proofs.thresholds.named import is_builtin
 
 if TYPE_CHECKING:
     from chain.client import ChainClient
@@ -75,7 +76,7 @@ async def _publish_limits(context: NodeContext, blobs: BlobStore, dtype: str) ->
             f"orchestrator.thresholds: {reason}",
             "make a profile with: prime-node calibrate, or name one of: prime-node profile list",
         )
-    if named in BUILTIN or not named:
+    if is_builtin(named) or not named:
         return named
     profile = await trio.to_thread.run_sync(load_profile, named, context.config.data_dir)
     return (await blobs.put(profile.to_bytes())).hex()

@@ -90,7 +90,9 @@ class WorkerWatch:
 
             async def ping_while_member(peer_id: str) -> None:
                 while self._watched(peer_id):
-                    await self._feed(PeerPinged(peer_id, await self._ping(peer_id)))
+                    ok = await self._ping(peer_id)
+                    pong = self.pongs.get(peer_id) if ok else None
+                    await self._feed(PeerPinged(peer_id, ok, pong.busy if pong else ""))
                     await trio.sleep(self._timing.ping)
                 watched.discard(peer_id)
                 self.pongs.pop(peer_id, None)
@@ -125,8 +127,10 @@ class WorkerWatch:
             await self._feed(PeerGone(peer_id, "its connection broke and it does not answer"))
 
     async def _ping(self, peer_id: str, timeout: float = PING.timeout) -> bool:
+        member = self._pool.members.get(peer_id)
         try:
-            pong = await call(self._context, peer_id, PING, Ping(), timeout=timeout)
+            ping = Ping(unpaid=0 if member is None else member.unpaid)
+            pong = await call(self._context, peer_id, PING, ping, timeout=timeout)
         except RemoteRefused as exc:
             # Only a worker that has restarted does not know whose orders it takes.
             if exc.code == "not_my_orchestrator":

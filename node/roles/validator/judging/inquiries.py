@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from node.roles.validator.journal_events import AskedStage
 from node.roles.validator.judging.errors import CannotJudge
+from node.roles.validator.judging.reputation import UnitFigures
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.measures import RevealedRowsCheck
 from proofs.verdict.blame import Inquiry, Revealed
@@ -42,13 +43,14 @@ class Answer:
 @dataclass(frozen=True)
 class Ruling:
     """A verdict and what it rests on: the inquiries in order, and the name of the limits ("" where
-    nothing was measured). `p_values` says by stage how unusual its figures were
-    (`node.roles.validator.judging.reputation`)."""
+    nothing was measured). `p_values` says by stage how unusual its figures were, `figures` what
+    they were (`node.roles.validator.judging.reputation`)."""
 
     verdict: Verdict
     answers: tuple[Answer, ...] = ()
     limits: str = ""
     p_values: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    figures: UnitFigures | None = None
 
 
 async def resolve_inquiries(opinion: Opinion, reveal: Reveal, rounds: int) -> Ruling:

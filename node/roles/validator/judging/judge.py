@@ -26,7 +26,7 @@ from node.roles.validator.judging.models import Models
 from node.roles.validator.judging.noise_check import refusal
 from node.roles.validator.judging.plan import JudgingPlan
 from node.roles.validator.judging.replay import replay_request, rows_request, shown_by
-from node.roles.validator.judging.reputation import p_values
+from node.roles.validator.judging.reputation import p_values, unit_figures
 from node.roles.validator.judging.rows import RowsSource, is_content
 from node.roles.validator.judging.texts import Texts, has_stops
 from pipeline.models.errors import ModelError
@@ -36,6 +36,7 @@ from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.measures import RevealedRowsCheck, SequenceMeasure
 from proofs.verdict.blame import Inquiry, Revealed, inquiry_of
+from proofs.verdict.exact import ExactClass
 from proofs.verdict.exceedances import RejectConvictLimits
 from proofs.verdict.judge import MAX_WALKS, StopReadings, judge, judge_words
 from proofs.verdict.message import Verdict
@@ -49,6 +50,15 @@ class _Case:
     model: PreparedModel
     stops: StopReadings | None
     sender: str
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a replay gave in `seconds`; `exact` is its kernel class where equality decides in it."""
+
+    measures: list[SequenceMeasure | None]
+    seconds: float
+    exact: ExactClass | None
 
 
 class Judge:
@@ -97,16 +107,21 @@ class Judge:
         named = await self._limits.of(bundle)
         limits = named.limits(bundle.model_id, model.manifest.dtype)
         try:
-            measures, seconds = await self._measure(case, plan, on_inquiry)
-            ruling = await self._rule_by(case, limits, measures, on_inquiry)
+            measured = await self._measure(case, plan, named, on_inquiry)
+            ruling = await self._rule_by(case, limits, measured, on_inquiry)
             if plan.chosen and self._is_doubtful(bundle, ruling):
                 self._log.info("weights verified again", unit=bundle.unit_id.hex()[:12])
-                measures, seconds = await self._measure(case, plan, on_inquiry, verify_again=True)
-                ruling = await self._rule_by(case, limits, measures, on_inquiry)
+                measured = await self._measure(case, plan, named, on_inquiry, verify_again=True)
+                ruling = await self._rule_by(case, limits, measured, on_inquiry)
         except DamagedWeights as exc:
             self._models.note_damage(bundle.model_id, str(exc))
             raise
-        ruling = replace(ruling, limits=named.name, p_values=_p_values(named, measures))
+        ruling = replace(
+            ruling,
+            limits=named.name,
+            p_values=_p_values(named, measured.measures),
+            figures=None if named.means is None else unit_figures(named.means, measured.measures),
+        )
         self._log.info(
             "unit judged",
             unit=bundle.unit_id.hex()[:12],
@@ -114,7 +129,7 @@ class Judge:
             reason=ruling.verdict.reason,
             inquiries=len(ruling.answers),
             replayed=f"{len(plan.chosen)}/{len(bundle.sequences)}",
-            seconds=round(seconds, 2),
+            seconds=round(measured.seconds, 2),
         )
         return ruling
 
@@ -126,7 +141,7 @@ class Judge:
         self,
         case: _Case,
         limits: RejectConvictLimits,
-        measures: list[SequenceMeasure | None],
+        measured: _Measured,
         on_inquiry: Callable[[], None],
     ) -> Ruling:
         """What follows from measures, and from rows where these are needed."""
@@ -141,7 +156,7 @@ class Judge:
 
         async def opinion(revealed: Revealed) -> Verdict | Inquiry:
             return await trio.to_thread.run_sync(
-                self._opinion, case, measures, limits, dict(revealed)
+                self._opinion, case, measured, limits, dict(revealed)
             )
 
         bundle = case.bundle
@@ -161,34 +176,48 @@ class Judge:
         self,
         case: _Case,
         plan: JudgingPlan,
+        named: NamedThresholds,
         on_failure: Callable[[], None],
         verify_again: bool = False,
-    ) -> tuple[list[SequenceMeasure | None], float]:
-        """One measure per sequence, None for those that were not chosen; and the seconds it
-        took."""
+    ) -> _Measured:
+        """One measure per sequence, None for those that were not chosen. Raises `CannotJudge`, also
+        where this machine's arithmetic is not what the pool demands."""
         bundle, model = case.bundle, case.model
         measures: list[SequenceMeasure | None] = [None] * len(bundle.sequences)
+        demanded = named.kernel_class
         if not plan.chosen:
-            return measures, 0.0
+            return _Measured(measures, 0.0, ExactClass(demanded, True) if demanded else None)
         request = replay_request(bundle, str(model.path), self._engine.device, plan.chosen)
         request = request.model_copy(update={"verify_again": verify_again})
         replayed = await self._engine.replay(request, case.sender, on_failure)
+        exact = ExactClass(replayed.kernel_class, bool(demanded)) if replayed.exact else None
+        if demanded and (exact is None or exact.name != demanded):
+            here = replayed.kernel_class or "no kernel class"
+            raise CannotJudge(f"this machine computes in {here}, the pool demands {demanded}")
         found = replayed.measures
         if len(found) != len(plan.chosen):
             raise CannotJudge("the engine measured other sequences than it was asked for")
         for index, measure in zip(plan.chosen, found, strict=True):
             measures[index] = measure
-        return measures, replayed.seconds
+        return _Measured(measures, replayed.seconds, exact)
 
     def _opinion(
         self,
         case: _Case,
-        measures: list[SequenceMeasure | None],
+        measured: _Measured,
         limits: RejectConvictLimits,
         revealed: Revealed,
     ) -> Verdict | Inquiry:
         try:
-            return judge(case.bundle, measures, limits, self._domain, revealed, case.stops)
+            return judge(
+                case.bundle,
+                measured.measures,
+                limits,
+                self._domain,
+                revealed,
+                case.stops,
+                measured.exact,
+            )
         except ProofError as exc:
             raise CannotJudge(f"the replay does not fit the bundle: {exc}") from exc
 

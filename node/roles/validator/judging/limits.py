@@ -22,8 +22,10 @@ from node.roles.pool_terms import PoolTerms
 from node.roles.validator.judging.errors import CannotJudge
 from proofs.errors import ProofError
 from proofs.evidence.bundle import UnitBundle
-from proofs.thresholds.builtin import BUILTIN, floor_of, unfit_reason
+from proofs.thresholds.builtin import FP32, floor_of, unfit_reason
 from proofs.thresholds.limits import Thresholds
+from proofs.thresholds.named import builtin, is_builtin, kernel_class_of
+from proofs.thresholds.pooled import HonestMeans
 from proofs.thresholds.profiles import Profile
 from proofs.verdict.exceedances import RejectConvictLimits
 
@@ -38,19 +40,40 @@ MOST_KEPT = 64
 MOST_FETCHED = 256
 """Fetched profiles on disk. Of more than these only the one at hand is used."""
 ID_DIGITS = 64
+FP32_DISTANCE = 1 / 128
+"""No chunk of honest fp32 work was further off on average (`proofs.thresholds.builtin`)."""
 
 
 @dataclass(frozen=True)
 class NamedThresholds:
-    """`name` is a shipped name or a profile's id in hex; `profile` None for thresholds alone."""
+    """`name` is a shipped name, a profile's id in hex, or `exact:` and a kernel class; `profile` is
+    None for thresholds alone."""
 
     name: str
     thresholds: Thresholds
     profile: Profile | None = None
 
+    @property
+    def kernel_class(self) -> str:
+        """The kernel class in which nothing may differ, "" where work is judged by limits."""
+        return kernel_class_of(self.name)
+
+    @property
+    def means(self) -> HonestMeans | None:
+        """What honest sequences say on average; None where that was never measured."""
+        limits = self.thresholds
+        if self.profile is not None:
+            away = max(self.profile.distance.mean_bound(), FP32_DISTANCE)
+            return HonestMeans(away, limits.mismatch_rate, limits.score_rate)
+        if limits is FP32:
+            return HonestMeans(FP32_DISTANCE, limits.mismatch_rate, limits.score_rate)
+        return None
+
     def limits(self, model_id: bytes, dtype: str) -> RejectConvictLimits:
         """The limits for a model's work in `dtype`. Raises `CannotJudge` for a profile of another
         model, and for built-in limits that would accept what nobody has measured."""
+        if self.kernel_class:
+            return RejectConvictLimits.of(self.thresholds, floor_of(dtype))
         if self.profile is None and (reason := unfit_reason(self.name, dtype)):
             raise CannotJudge(f"{reason}: name a profile that `prime-node calibrate` made")
         if self.profile is not None and self.profile.model_id != model_id:
@@ -143,15 +166,15 @@ class LimitsByPool:
 
     async def _exact(self, name: str) -> NamedThresholds:
         """What a pool names must mean the same to every validator: a shipped name or a whole id."""
-        if name in BUILTIN or name in shipped_profiles():
+        if is_builtin(name) or name in shipped_profiles():
             return await self._load(name)
         if len(name) != ID_DIGITS or set(name) - set(hexdigits.lower()):
             raise CannotJudge(f"the pool names limits that do not exist: {name[:64]}")
         return await self._load(name)
 
     async def _load(self, name: str) -> NamedThresholds:
-        if name in BUILTIN:
-            return NamedThresholds(name, BUILTIN[name])
+        if is_builtin(name):
+            return NamedThresholds(name, builtin(name))
         try:
             profile = await trio.to_thread.run_sync(load_profile, name, self._data_dir)
         except UnknownProfile as exc:

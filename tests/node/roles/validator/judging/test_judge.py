@@ -79,11 +79,11 @@ class NoContents:
 JudgeWith = Callable[[Engine], Judge]
 
 
-def make_judge(engine: Engine, model: PreparedModel) -> Judge:
-    """A judge with this engine and this model."""
+def make_judge(engine: Engine, model: PreparedModel, thresholds: str = "fp32") -> Judge:
+    """A judge with this engine, this model and these thresholds."""
     log = structlog.get_logger("test")
     replays = ReplayEngine(engine, Device("cpu", "test", 1 << 30), log)  # type: ignore[arg-type]
-    limits = LimitsByPool(NoPoolThresholds(), NoContents(), "fp32", model.path, log)
+    limits = LimitsByPool(NoPoolThresholds(), NoContents(), thresholds, model.path, log)
     models = Models(lambda _model_id: model, lambda: 0.0)
     return Judge(replays, models, limits, NoRows(), DOMAIN, log)
 

@@ -22,7 +22,8 @@ from node.roles.validator.judging.limits import (
     PoolThresholds,
     ThresholdsOnChain,
 )
-from proofs.thresholds.builtin import FP32, PUBLISHED
+from proofs.thresholds.builtin import EXACT, FP32, PUBLISHED
+from proofs.thresholds.pooled import HonestMeans
 from proofs.thresholds.profiles import MeasuringSide, Profile, QuantileTable, limits_of
 from tests.proofs.units import MODEL, bundle
 
@@ -156,7 +157,28 @@ async def test_without_the_profile_nothing_is_judged(tmp_path: Path, content: by
         await limits(tmp_path, down, Blobs()).of(bundle())
 
 
+async def test_a_pool_may_demand_one_kernel_class(tmp_path: Path) -> None:
+    demanded = await limits(tmp_path, Chain("exact:cpu-fp32-fma-1"), Blobs()).of(bundle())
+    assert (demanded.kernel_class, demanded.thresholds) == ("cpu-fp32-fma-1", EXACT)
+    for dtype in ("float32", "bfloat16"):  # nothing needs to be calibrated
+        assert demanded.limits(MODEL, dtype).reject == EXACT
+    assert (await limits(tmp_path, Chain("fp32"), Blobs()).of(bundle())).kernel_class == ""
+    for wrong in ("exact:", "exact", "exact:-x"):
+        with pytest.raises(CannotJudge, match="limits"):
+            await limits(tmp_path, Chain(wrong), Blobs()).of(bundle())
+
+
 def test_terms_that_are_no_name_are_refused() -> None:
     uri = Chain("fp32").uri.replace("fp32", "../../etc")
     with pytest.raises(InputError):
         PoolTerms.from_uri(uri)
+
+
+def test_honest_means_are_known_where_somebody_measured_them() -> None:
+    fp32, published = NamedThresholds("fp32", FP32), NamedThresholds("published", PUBLISHED)
+    assert fp32.means == HonestMeans(1 / 128, 1e-4, 1e-6)
+    assert published.means is None
+    assert NamedThresholds("exact:cpu-x", EXACT).means is None
+    means = NamedThresholds(ID.hex(), FP32, PROFILE).means
+    assert means is not None
+    assert means.distance == PROFILE.distance.mean_bound()

@@ -18,11 +18,14 @@ from node.roles.validator.judging.reputation import (
     WorkerRecord,
     WorkerRecords,
     p_values,
+    unit_figures,
 )
 from node.roles.validator.judging.spotcheck import SequenceChooser, coarse
 from proofs.evidence.bundle import UnitBundle
 from proofs.thresholds.builtin import FP32
 from proofs.thresholds.drift import DriftState, DriftTest
+from proofs.thresholds.measures import ChunkMeasure
+from proofs.thresholds.pooled import HonestMeans
 from proofs.thresholds.profiles import Profile, QuantileTable
 from proofs.thresholds.spotcheck import DEFAULT_TERMS, DRAW_DELAY, MAX_AGE, ONE, chosen
 from proofs.verdict.exceedances import RejectConvictLimits
@@ -260,3 +263,27 @@ async def test_figures_that_are_none_are_not_held_against_anybody(tmp_path: Path
         records = records_of(context)
         await records.note(made, verdict_on(made), {0: (float("nan"),)})
         assert await records.of(made.stages[0].address) == WorkerRecord(1, DriftState(units=1))
+
+
+async def test_what_short_sequences_add_up_to_makes_a_suspect(tmp_path: Path) -> None:
+    """No unit is rejected, no limit broken: each of these sequences is a little off, as all are."""
+    made, means = unit(), HonestMeans(2.0, 0.025, 0.002)
+    worker, other = (stage.address for stage in made.stages)
+    honest = measures(made)
+    off = [ChunkMeasure(mant_err_mean=3.2)]
+    measured = [m.model_copy(update={"stages": (tuple(off), m.stages[1])}) for m in honest[:3]]
+    async with open_context(tmp_path) as context:
+        records = records_of(context)
+        verdict = verdict_on(made)
+        for number in range(20):
+            like = verdict.model_copy(update={"bundle_id": unit(2000 + number).content_id})
+            await records.note(made, like, {}, unit_figures(means, measured))
+        assert worker in records.suspects
+        record = await records.of(worker)
+        assert (record.alarms, record.pooled.units) == (1, 20)
+        assert (await records.of(other)).alarms == 0
+    async with open_context(tmp_path) as context:
+        records = records_of(context)
+        await records.restore()
+        assert await records.of(worker) == record
+        assert set(records.suspects) == {worker}
