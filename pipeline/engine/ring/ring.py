@@ -2,8 +2,9 @@
 
 Threads of a ring with several stages:
 
-- *compute*: stage 0 takes a batch from the head, runs it and sends the step frame on; any other
-  stage receives a step frame, runs it and sends on (the last one: a token frame to stage 0);
+- *compute*: stage 0 takes a batch from the head, runs it and passes the step frame on; any other
+  stage receives a step frame, runs it and passes it on (the last one: a token frame to stage 0);
+- *send*: sends what compute leaves in the outbox, so that a stage works on while a frame goes out;
 - *tokens* (stage 0): receives token frames and hands them to the head. It never waits for compute,
   and at most `micro_batches` frames are under way, so the ring cannot lock itself up however full
   it is;
@@ -29,6 +30,7 @@ from pipeline.dataplane import Edge, EdgeClosed, EdgeError
 from pipeline.engine.errors import EngineError, StageViolation
 from pipeline.engine.ring import frames
 from pipeline.engine.ring.head import RingHead
+from pipeline.engine.ring.outbox import Outbox, OutFrame
 from pipeline.engine.schedule.batch import Batch
 from pipeline.engine.schedule.pace import Leg
 
@@ -80,6 +82,7 @@ class RingThreads:
         self._on_failed = on_failed
         self._lock = threading.Lock()
         self._over = False
+        self._outbox = Outbox()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
@@ -91,6 +94,7 @@ class RingThreads:
                 targets["tokens"] = self._take_tokens
         if self._edges is not None:
             targets["watch"] = self._watch
+            targets["send"] = self._send
         for name, target in targets.items():
             thread = threading.Thread(target=target, name=f"ring-{name}", daemon=True)
             self._threads.append(thread)
@@ -124,9 +128,9 @@ class RingThreads:
                 batch, tokens = taken
                 outcome, leg = self._run(batch, tokens, time.monotonic())
                 header = frames.encode_step(self._place.generation, batch)
-                self._edges.downstream.send(header + frames.encode_legs([leg]), outcome.payload)
-        except EdgeError as exc:
-            self._fail("downstream", exc)
+                header += frames.encode_legs([leg])
+                if not self._outbox.put(OutFrame(header, outcome.payload)):
+                    return
         except EngineError as exc:
             self._fail("upstream", exc)
 
@@ -154,11 +158,17 @@ class RingThreads:
                 return self._fail("upstream", exc)
             if outcome.payload is None:
                 header = frames.encode_tokens(self._place.generation, batch.step, outcome.tokens)
-            try:
-                answer = header + trail + frames.encode_legs([leg])
-                self._edges.downstream.send(answer, outcome.payload)
-            except EdgeError as exc:
-                return self._fail("downstream", exc)
+            header += trail + frames.encode_legs([leg])
+            if not self._outbox.put(OutFrame(header, outcome.payload)):
+                return None
+
+    def _send(self) -> None:
+        assert self._edges is not None
+        try:
+            while frame := self._outbox.take():
+                self._edges.downstream.send(frame.header, frame.payload)
+        except EdgeError as exc:
+            self._fail("downstream", exc)
 
     def _watch(self) -> None:
         assert self._edges is not None
@@ -192,6 +202,7 @@ class RingThreads:
             if self._over:
                 return False
             self._over = True
+        self._outbox.close()
         if self._head is not None:
             self._head.ring_down()
         return True
