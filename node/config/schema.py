@@ -114,7 +114,8 @@ class OrchestratorSection(Section):
     `stages` "auto" lets the planner choose; a number waits `formation_wait` seconds for so many
     workers. `unit_size` is sequences a work unit. The KV cache is sized for `sequences_in_flight`
     sequences of `tokens_per_sequence` tokens. `micro_batches` 0: as a ring measures. `pool_id`
-    0 opens a new pool. A unit that cannot be worked on in `attempts` rings is given up.
+    0 opens a new pool. A unit that cannot be worked on in `attempts` rings is given up. Groups get
+    no new units while `units_unjudged` wait for verdicts.
     `thresholds` is what a new pool names for its work to be judged by: a
     shipped name, or a profile's file or id.
     """
@@ -130,6 +131,7 @@ class OrchestratorSection(Section):
     price_per_unit: Annotated[int, Field(ge=1, lt=2**88)] = 10**15
     thresholds: Annotated[str, Field(max_length=4096)] = "fp32"
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    units_unjudged: Annotated[int, Field(ge=1, le=1024)] = 128
     max_prompts_per_job: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
 
 
@@ -155,9 +157,11 @@ class RetentionSection(Section):
     Nothing new is taken in while less than `free_reserve` is free. A job goes `jobs` after it
     ended, or `exported_jobs` after its whole dataset was read. `bundles` bounds proof bundles (a
     validator's go `accepted` or `rejected` after the verdict, too), `rows` hidden states, which a
-    worker received or stages showed a validator. `epochs` bounds the published data of epochs,
-    which others than validators keep for `epochs_age`. `records` is how long the journal keeps
-    what a node signed and what it was refused. `logs` bounds the log file and its predecessor.
+    worker received or stages showed a validator. Those of units that nobody has judged stay, for at
+    most `unjudged`, and a worker whose `rows` are full of them takes no new work. `epochs` bounds
+    the published data of epochs, which others than validators keep for `epochs_age`. `records` is
+    how long the journal keeps what a node signed and what it was refused. `logs` bounds the log
+    file and its predecessor.
     """
 
     free_reserve: Size = 256 * 2**20
@@ -167,6 +171,7 @@ class RetentionSection(Section):
     accepted: Age = DAY
     rejected: Age = 30 * DAY
     rows: Size = 2 * 2**30
+    unjudged: Age = DAY
     epochs: Size = 16 * 2**30
     epochs_age: Age = 30 * DAY
     records: Age = 90 * DAY

@@ -28,6 +28,7 @@ from node.storage.names import ROWS, rows_folder
 from node.storage.pruning import Compactor, Keeper
 from node.storage.records import RecordKeeper
 from node.storage.retention import FileLimits, JobLimits
+from pipeline.engine.evidence.held import HeldRows
 
 if TYPE_CHECKING:
     from node.roles.assembly import Roles
@@ -63,6 +64,7 @@ async def open_keepers(
             ROWS,
             FileLimits(retention.rows),
             now,
+            HeldRows(rows_folder(config.data_dir), retention.unjudged, now).sizes,
         ),
         EpochKeeper(
             data.blobs,

@@ -6,7 +6,7 @@ The functions block and are called in threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 import trio
@@ -42,7 +42,8 @@ def remove(folder: Path, files: Iterable[StoredFile]) -> None:
 
 
 class FileKeeper:
-    """Files that nobody but their quota and age decides about."""
+    """Files that their quota and age decide about, but for those that are `needed`, by name; asked
+    for in a thread."""
 
     writes = False
 
@@ -53,7 +54,9 @@ class FileKeeper:
         suffix: str,
         limits: FileLimits,
         now: Callable[[], float],
+        needed: Callable[[], Collection[str]] = tuple,
     ) -> None:
+        self._needed = needed
         self._what = what
         self._folder = folder
         self._suffix = suffix
@@ -63,7 +66,8 @@ class FileKeeper:
     async def prune(self, *, dry: bool) -> Pruned:
         """Remove the oldest beyond the quota."""
         files = await trio.to_thread.run_sync(stored, self._folder, self._suffix)
-        gone = files_to_remove(files, (), self._limits, self._now())
+        needed = await trio.to_thread.run_sync(self._needed)
+        gone = files_to_remove(files, needed, self._limits, self._now())
         if not dry:
             await trio.to_thread.run_sync(remove, self._folder, gone)
         freed = sum(file.size for file in gone)

@@ -58,6 +58,7 @@ from pipeline.engine.control.replay_messages import Replay, Replayed
 from pipeline.engine.counters import Counters
 from pipeline.engine.data_port import DataPort
 from pipeline.engine.errors import EngineError
+from pipeline.engine.evidence.held import HeldRows
 from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
@@ -221,7 +222,10 @@ class EngineService:
             )
 
         request = model.request
-        rows = RowsStore(Path(request.rows_dir), request.rows_bytes) if request.rows_dir else None
+        rows = None
+        if request.rows_dir:
+            folder = Path(request.rows_dir)
+            rows = RowsStore(folder, request.rows_bytes, HeldRows(folder, request.rows_age))
         digest = ring_digest(request.model_id, body.group_id, body.generation, body.boundaries)
         conduct = conduct_of(request.fault)
         stage = Stage(model, self._evidence, self._counters, digest, rows, conduct)

@@ -80,6 +80,11 @@ class Manifest(_Strict):
             raise ValueError("model_id is not the digest of the files listed")
         return self
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one token's hidden states between two stages."""
+        return self.hidden_size * ITEMSIZES[self.dtype]
+
     def table(self) -> LayerTable:
         """The layer table that a planner works with."""
         return LayerTable(

@@ -131,13 +131,9 @@ class CommandExecutor:
             await self._feed(GroupBroken(group.group_id, group.generation, reason))
 
     async def _forget(self, command: ForgetUnit) -> None:
-        groups = self._pool.groups.values()
-        group = next((g for g in groups if g.plan_at(command.generation)), None)
-        if group is None or group.generation != command.generation:
-            return
         ids = command.sequence_ids
-        for stage, peer_id in enumerate(group.peers):
-            ref = StageRef(group_id=group.group_id, generation=command.generation, stage=stage)
+        for stage, peer_id in enumerate(command.peers):
+            ref = StageRef(group_id=command.group_id, generation=command.generation, stage=stage)
             try:
                 await call(self._context, peer_id, FORGET, Forget(ref=ref, sequence_ids=ids))
             except P2PError as exc:

@@ -17,6 +17,7 @@ import trio
 
 from node.context import NodeContext
 from node.roles.orchestrator.coordinator.events import (
+    EngineEnded,
     GroupBroken,
     PeerGone,
     PeerVerdict,
@@ -107,6 +108,9 @@ class PeerRequests:
             return Done()
         if trouble.kind == "leaving":
             await self._feed(PeerGone(peer_id, trouble.reason))
+            return Done()
+        if trouble.kind == "crash":
+            await self._feed(EngineEnded(ref.group_id, ref.generation, ref.stage, trouble.reason))
             return Done()
         if group.state not in (GroupState.LOADING, GroupState.RUNNING):
             return Done()

@@ -167,12 +167,37 @@ def waits_for(pool: PoolView) -> str:
                 f"{100 * here // max(pool.total_weight, 1)} % of all validators' stake, and "
                 f"{100 * pool.needed_weight // max(pool.total_weight, 1)} % must accept it"
             )
+    if UnitState.QUEUED in states and (why := _held_back(pool)):
+        return why
     running = any(group.state is GroupState.RUNNING for group in pool.groups.values())
     if states & {UnitState.QUEUED, UnitState.ASSIGNED} and not running:
         if pool.unplannable:
             return f"work waits for workers: {pool.unplannable}"
         if not pool.groups:
             return "work waits for workers: none is here that can take it"
+    return ""
+
+
+def _held_back(pool: PoolView) -> str:
+    """Why groups are given no new units though there are some and groups run."""
+    judging = (UnitState.PRODUCED, UnitState.VERIFYING)
+    unjudged = sum(unit.state in judging for unit in pool.units.values())
+    if unjudged >= pool.policy.units_unjudged:
+        return (
+            f"new work waits for validators: {unjudged} units are finished and not judged, of at"
+            f" most {pool.policy.units_unjudged} (orchestrator.units_unjudged), and"
+            f" {len(pool.validators)} validators are here"
+        )
+    rings = [group for group in pool.groups.values() if group.state is GroupState.RUNNING]
+    busy = {
+        peer_id: member.busy
+        for group in rings
+        for peer_id in group.peers
+        if (member := pool.members.get(peer_id)) and member.busy
+    }
+    if busy and all(any(peer_id in busy for peer_id in group.peers) for group in rings):
+        peer_id, why = next(iter(busy.items()))
+        return f"new work waits for validators, as worker {peer_id} says: {why}"
     return ""
 
 

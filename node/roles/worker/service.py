@@ -112,7 +112,7 @@ class Worker:
             device,
             data_plane,
             options.find_model,
-            self._disk.rows,
+            self._disk,
             timing,
         )
         self._receipts = Receipts(
@@ -231,6 +231,7 @@ class Worker:
             generation=0 if assignment is None else assignment.order.ref.generation,
             running=0 if status is None else status.running,
             rss=0 if status is None else status.rss,
+            busy=await self.stage.busy(),
         )
 
 

@@ -8,7 +8,7 @@ told. A newer generation replaces an older one; whatever names an older one is r
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import trio
 from node.config.hardware import Device
 from node.context import NodeContext
 from node.roles.worker.dataplane import DataPlane
+from node.roles.worker.disk import WorkerDisk
 from node.roles.worker.generations import MOST_SAID, Generations
 from node.roles.worker.membership import Membership
 from node.roles.worker.orders import check_order
@@ -91,8 +92,7 @@ class Assignment:
 
 
 class StageHost:
-    """Carries out the orders about this worker's stage. `rows_room` says how many bytes of received
-    rows may be kept."""
+    """Carries out the orders about this worker's stage. `disk` is where received rows are."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class StageHost:
         device: Device,
         data_plane: DataPlane,
         find_model: FindModel,
-        rows_room: Callable[[], Awaitable[int]],
+        disk: WorkerDisk,
         timing: WorkerTiming,
         most_said: int = MOST_SAID,
     ) -> None:
@@ -111,12 +111,21 @@ class StageHost:
         self._membership = membership
         self._data_plane = data_plane
         self._find_model = find_model
-        self._rows_room = rows_room
+        self._disk = disk
         self._timing = timing
         self.engine = engine
         self._loading = trio.Lock()
         self.generations = Generations(context.journal, most_said)
         self.assignment: Assignment | None = None
+        self._rows_under_way = 0
+
+    async def busy(self) -> str:
+        """Why this stage should get no new work, or ""."""
+        return "" if self.assignment is None else await self._disk.full(self._rows_under_way)
+
+    async def release(self, sequence_ids: Collection[bytes]) -> None:
+        """The rows of these sequences may go."""
+        await self._disk.release(sequence_ids)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve the data plane until cancelled."""
@@ -278,6 +287,15 @@ class StageHost:
             )
         except ModelError as exc:
             raise Refused("no_model", f"{exc}; prime-node model get {order.model_name}") from exc
+        rows = order.kv_tokens * model.manifest.row_bytes if me.first_layer else 0
+        room = await self._disk.rows()
+        if 2 * rows > room:
+            raise Refused(
+                "no_room",
+                f"a stage of this pool may get {rows} bytes of hidden states at a time, twice that"
+                f" must fit, and I have room for {room} (retention.rows, policy.disk)",
+            )
+        self._rows_under_way = rows
         load = Load(
             model_dir=str(model.path),
             model_id=order.model_id,
@@ -288,7 +306,8 @@ class StageHost:
             memory_cap=self._device.memory_bytes,
             fault=config.worker.fault,
             rows_dir=str(rows_folder(config.data_dir)),
-            rows_bytes=await self._rows_room(),
+            rows_bytes=room,
+            rows_age=config.retention.unjudged,
         )
         with engine_refusals():
             return await self.engine.request(LOAD, load, timeout=self._timing.load)

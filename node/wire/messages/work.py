@@ -18,12 +18,14 @@ class Ping(Body):
 
 class Pong(Body):
     """A worker's load: `generation` is that of its stage (0 without one), `running` the sequences
-    in its engine, `rss` the engine's resident memory in bytes. Both are 0 while it is down."""
+    in its engine, `rss` the engine's resident memory in bytes. Both are 0 while it is down. `busy`
+    says why its ring should get no new units for now, "" where it may."""
 
     engine_up: bool
     generation: U64
     running: U64
     rss: U64
+    busy: Annotated[str, Field(max_length=500)] = ""
 
 
 class Invite(Body):
@@ -131,11 +133,12 @@ class Progress(Body):
 
 class Trouble(Body):
     """Why a stage cannot go on: an edge (which one, and whether the neighbour there closed it in
-    good order, for a reason that it knows), its own engine, or it leaves. With "work" it goes on,
+    good order, for a reason that it knows), its own engine, whose process ended in a "crash", or it
+    leaves. With "work" it goes on,
     without these sequences, which it cannot work on."""
 
     ref: StageRef
-    kind: Literal["upstream", "downstream", "engine", "leaving", "work"]
+    kind: Literal["upstream", "downstream", "engine", "crash", "leaving", "work"]
     farewell: bool = False
     sequence_ids: Annotated[tuple[Id16, ...], FailFast(), Field(max_length=1024)] = ()
     reason: Short

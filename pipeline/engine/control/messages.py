@@ -68,7 +68,8 @@ class Load(Message):
     `memory_cap` (bytes, 0 = none) makes weights + KV over the cap an `out_of_memory` error.
     `rows_dir` is a folder of this engine alone, where a later stage keeps the rows that it received
     of each finished sequence, `<hex of StageEvidence.received>.rows`, so that it can show them in a
-    dispute; at most `rows_bytes` in all, the oldest go first. Empty: nothing is kept.
+    dispute; at most `rows_bytes` in all, the oldest go first, but none of a sequence that was not
+    released and is younger than `rows_age` seconds (0: of any age). Empty: nothing is kept.
     """
 
     model_dir: Text
@@ -81,6 +82,7 @@ class Load(Message):
     fault: Text = ""
     rows_dir: Text = ""
     rows_bytes: Count = 1 << 30
+    rows_age: Annotated[float, Field(ge=0.0)] = 0.0
 
 
 class Loaded(Message):

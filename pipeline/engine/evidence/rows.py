@@ -3,7 +3,8 @@
 A stage whose predecessor sent it something wrong is innocent, and its proof of that is the very
 bytes it got: they hash to the `received` that it signed and to the `sent` that its predecessor
 signed. So the file of a sequence is named by that hash, and no request removes it; only the byte
-budget does, the oldest first.
+budget does, the oldest first, and never one of a unit that nobody has judged (`held.py`). Those of
+the work under way are written though the rest leaves no room: a worker takes no more work in time.
 
 Keeping is an insurance and must never cost the work that it insures: whatever the disk says is
 logged, and the stage goes on. Files are not synced, so a power cut may leave one short; whoever
@@ -18,6 +19,8 @@ from collections import OrderedDict
 from pathlib import Path
 
 import structlog
+
+from pipeline.engine.evidence.held import HeldRows
 
 log = structlog.get_logger("pipeline.engine")
 
@@ -48,15 +51,17 @@ class RowsBuffer:
 
 
 class RowsStore:
-    """Files `<sha256 hex>.rows` in a folder of this store alone, `budget` bytes in all.
+    """Files `<sha256 hex>.rows` in a folder of this store alone, `budget` bytes in all, and what is
+    `held`.
 
     What the folder holds already counts, ordered by modification time. Not thread-safe; others may
     read the files at any time, since each appears whole.
     """
 
-    def __init__(self, folder: Path, budget: int) -> None:
+    def __init__(self, folder: Path, budget: int, held: HeldRows | None = None) -> None:
         self._folder = folder
         self._budget = budget
+        self._held = held or HeldRows(folder)
         self._sizes: OrderedDict[str, int] = OrderedDict()  # oldest first
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -69,14 +74,18 @@ class RowsStore:
         """A buffer for a sequence that begins."""
         return RowsBuffer(self._budget)
 
-    def keep(self, digest: bytes, rows: RowsBuffer) -> None:
-        """Write the rows of a finished sequence; `digest` is their sha256. Never raises OSError."""
+    def keep(self, digest: bytes, rows: RowsBuffer, sequence_id: bytes = b"") -> None:
+        """Write the rows of a finished sequence; `digest` is their sha256. They are held until the
+        sequence is released, where it is named. Never raises OSError."""
         data = rows.data
         if data is None:
             log.warning("received rows exceed the budget", bytes=rows.size, budget=self._budget)
             return
         try:
-            self._write(digest.hex() + SUFFIX, data)
+            name = digest.hex() + SUFFIX
+            self._write(name, data)
+            if sequence_id:
+                self._held.hold(sequence_id, name, len(data))
         except OSError as exc:
             log.warning("received rows are not kept", path=str(self._folder), reason=str(exc))
 
@@ -94,10 +103,14 @@ class RowsStore:
 
     def _make_room(self, size: int) -> None:
         used = sum(self._sizes.values())
-        while self._sizes and used + size > self._budget:
-            oldest = next(iter(self._sizes))
-            (self._folder / oldest).unlink(missing_ok=True)
-            used -= self._sizes.pop(oldest)
+        if used + size <= self._budget:
+            return
+        held = self._held.sizes()
+        for name in [name for name in self._sizes if name not in held]:
+            if used + size <= self._budget:
+                return
+            (self._folder / name).unlink(missing_ok=True)
+            used -= self._sizes.pop(name)
 
     def _write(self, name: str, data: bytearray) -> None:
         self._sizes.pop(name, None)  # a sequence sealed again with the same rows becomes the newest

@@ -112,7 +112,7 @@ class Stage:
         evidence = collector.seal(close.last_token)
         if self._rows is not None and collector.kept is not None:
             # First, so that whoever sees the evidence finds the rows.
-            self._rows.keep(evidence.received, collector.kept)
+            self._rows.keep(evidence.received, collector.kept, close.sequence_id)
         self._store.put(evidence)
 
     def _open(self, opened: Open) -> None:

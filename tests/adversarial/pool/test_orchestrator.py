@@ -178,7 +178,7 @@ async def test_rows_that_differ_from_the_output_convict_nobody(net) -> None:
         assert not network.orchestrator.rejections
 
 
-@pytest.mark.parametrize(("kind", "struck"), [("engine", 1), ("downstream", 0)])
+@pytest.mark.parametrize(("kind", "struck"), [("engine", 1), ("crash", 1), ("downstream", 0)])
 async def test_trouble_goes_on_the_account_of_whom_it_is_about(net, kind: str, struck: int) -> None:
     """Its own engine is its own affair; of an edge it may be either end, and two stages alone are
     never told apart."""

@@ -55,9 +55,12 @@ class VerifyUnit:
 
 @dataclass(frozen=True)
 class ForgetUnit:
-    """Stages may drop the evidence of these sequences, a unit's."""
+    """The stages of a generation, `peers` in order, may drop what they keep of these sequences, a
+    unit's."""
 
+    group_id: bytes
     generation: int
+    peers: tuple[str, ...]
     sequence_ids: tuple[bytes, ...]
 
 

@@ -114,10 +114,12 @@ class PeerDeclined:
 
 @dataclass(frozen=True)
 class PeerPinged:
-    """One ping of a worker; `ok` is whether it answered in time."""
+    """One ping of a worker; `ok` is whether it answered in time, `busy` why it says that its ring
+    should get no new units, "" where it may."""
 
     peer_id: str
     ok: bool
+    busy: str = ""
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,16 @@ class UnitsFailed:
 
 
 @dataclass(frozen=True)
+class EngineEnded:
+    """A stage's engine process ended while it held this generation of its group."""
+
+    group_id: bytes
+    generation: int
+    stage: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class PeerVerdict:
     """A validator's signed verdict, signature checked. `faulty` names the convicted peer, `doubted`
     one whose work was off by too little to convict it."""
@@ -266,6 +278,7 @@ WorkEvent = (
     | ClaimsFailed
     | UnitRefused
     | UnitsFailed
+    | EngineEnded
     | BundleMade
 )
 VerdictEvent = PeerValidates | PeerAppeared | BundleMissed | ChainQuorum | PeerVerdict | Tick

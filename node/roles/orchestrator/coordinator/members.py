@@ -63,7 +63,7 @@ class Member:
     latitude and longitude) and `region` are what its record claims; `subnet` is where it is
     connected from, "" while it is not, and `standing` what it costs to be who it is. `address` and
     `provider` are EVM addresses, "" before it joined. `served` is whether work that it took part in
-    was ever accepted.
+    was ever accepted, `busy` why it said last that it takes no new units, "" where it does.
 
     `retry_at` is when it may be invited again and `rest_until` when it may be planned again, in
     monotonic seconds. `strikes` counts how often it was put to rest, `declined` how often in a row
@@ -87,6 +87,7 @@ class Member:
     subnet: str = ""
     standing: Standing = Standing.STRANGER
     served: bool = False
+    busy: str = ""
 
     def to(self, state: MemberState, *, reason: str = "", retry_at: float = 0.0) -> Member:
         """This member in another state. Raises `IllegalTransition` where the table forbids it."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 
 from node.roles.orchestrator.coordinator.blame import BlameAccount
+from node.roles.orchestrator.coordinator.commands import ForgetUnit
+from node.roles.orchestrator.coordinator.crashes import Crashes
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.lobby.inviting import Inviting
 from node.roles.orchestrator.coordinator.lobby.lapses import Lapses
@@ -39,7 +41,9 @@ class Policy:
     A group that could not be repaired for `repair_timeout` is given up, and so is a unit that could
     not be worked on in `attempts` rings. A group with workers that have neither served nor a stake
     keeps others from a group of their own for `newcomers_load` at most. What units under way have
-    is journaled every `note_every`, and no more than that and a tick is lost by a restart.
+    is journaled every `note_every`, and no more than that and a tick is lost by a restart. While
+    `units_unjudged` are finished and not judged, no group is given more; what groups have by then,
+    they finish.
     """
 
     stages: int = 0
@@ -56,6 +60,7 @@ class Policy:
     attempts: int = 3
     newcomers_load: float = 30.0
     note_every: float = 1.5
+    units_unjudged: int = 128
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,7 @@ class PoolTables:
         self.lapses = Lapses()
         self.inviting = Inviting(self.members, self.lapses, limits.invites, limits.idle, draw)
         self.brought: dict[bytes, Brought] = {}
+        self.crashes = Crashes()
         self.notes = Notes(policy.note_every)
         self.past: dict[int, tuple[str, ...]] = {}
         """The workers of earlier runs' rings, by generation."""
@@ -137,6 +143,15 @@ class PoolTables:
         """Take in a unit, unless it is known."""
         if unit.unit_id not in self.units:
             self.units[unit.unit_id] = unit
+
+    def forget(self, unit: Unit) -> ForgetUnit:
+        """Have the stages that the unit was last given to forget it."""
+        plan = self.plan_of(unit)
+        peers = self.past.get(unit.generation, ())
+        if plan is not None:
+            peers = tuple(stage.peer_id for stage in plan.stages)
+        ids = tuple(s.sequence_id for s in unit.sequences)
+        return ForgetUnit(unit.group_id, unit.generation, peers, ids)
 
     def tainted(self, unit: Unit) -> bool:
         """Whether tokens of a unit that an earlier run left are by a ring with a convicted worker,

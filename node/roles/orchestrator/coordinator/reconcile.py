@@ -229,11 +229,20 @@ class Reconciler:
         """Queued units fill running groups' windows, as long as there is room for more work."""
         tables, commands = self._tables, list[Command]()
         chosen: list[tuple[Unit, Group]] = []
-        load = {group_id: tables.units.load.get(group_id, 0) for group_id in self._running}
-        room = tables.limits.units_at_work - tables.units.count(*AT_WORK, UnitState.VERIFYING)
+        load = {
+            group_id: tables.units.load.get(group_id, 0)
+            for group_id, group in self._running.items()
+            if not any(tables.members[peer_id].busy for peer_id in group.peers)
+        }
+        room = min(
+            tables.limits.units_at_work - tables.units.count(*AT_WORK, UnitState.VERIFYING),
+            tables.policy.units_unjudged - tables.units.count(*TO_JUDGE),
+        )
         full = tables.policy.sequences_in_flight
+        if room > 0:
+            chosen += self._alone(load)
         for unit in tables.units.queued() if load else ():
-            if unit.job_id in tables.queue.cancelled:
+            if unit.job_id in tables.queue.cancelled or tables.crashes.suspected(unit.unit_id):
                 continue
             if len(chosen) >= room or min(load.values()) >= full:
                 break
@@ -251,6 +260,23 @@ class Reconciler:
             )
             commands.append(AssignUnit(group.group_id, group.generation, unit.unit_id))
         return commands
+
+    def _alone(self, load: dict[bytes, int]) -> list[tuple[Unit, Group]]:
+        """A suspect of `crashes` for a ring that has nothing to do. That ring, or one that is to
+        have nothing to do, goes out of `load`; so does one that works on a suspect."""
+        tables = self._tables
+        units = [tables.units.get(unit_id) for unit_id in tables.crashes.suspects()]
+        suspects = [u for u in units if u and u.job_id not in tables.queue.cancelled]
+        at_work = [u.group_id for u in suspects if u.state in AT_WORK]
+        for group_id in at_work:
+            load.pop(group_id, None)
+        for unit in suspects if not at_work else ():
+            may = [g for g in load if unit.may_run_in(self._running[g])]
+            if unit.state is UnitState.QUEUED and may:
+                group_id = min(may, key=lambda g: load[g])
+                idle = load.pop(group_id) == 0
+                return [(unit, self._running[group_id])] if idle else []
+        return []
 
     def _ring_for(self, unit: Unit, load: dict[bytes, int]) -> bytes:
         """The group with the least load; of a unit that failed, one where it has not failed, and

@@ -311,6 +311,17 @@ class Unit:
         history = (*self.history, f"failed: {why}")
         return self.to(UnitState.EXPIRED, history=history, failures=(*self.failures, *failures))
 
+    def set_aside(self, why: str) -> Unit:
+        """QUEUED as far as it has come, for a ring of its own: it costs no attempt."""
+        return self.to(
+            UnitState.QUEUED,
+            sequences=tuple(s.reopened() if s.finished else s for s in self.sequences),
+            history=(*self.history, why)[-MAX_ATTEMPTS:],
+            claims={},
+            group_id=b"",
+            generation=0,
+        )
+
     def may_run_in(self, group: Group) -> bool:
         """Whether it has not failed in the group's generation."""
         return all(failure.generation != group.generation for failure in self.failures)

@@ -68,6 +68,7 @@ async def open_orchestrator(
         formation_wait=section.formation_wait,
         sequences_in_flight=section.sequences_in_flight,
         attempts=section.attempts,
+        units_unjudged=section.units_unjudged,
     )
     cutter = JobCutter(
         tokenizer=tokenizer,

@@ -90,7 +90,9 @@ class WorkerWatch:
 
             async def ping_while_member(peer_id: str) -> None:
                 while self._watched(peer_id):
-                    await self._feed(PeerPinged(peer_id, await self._ping(peer_id)))
+                    ok = await self._ping(peer_id)
+                    pong = self.pongs.get(peer_id) if ok else None
+                    await self._feed(PeerPinged(peer_id, ok, pong.busy if pong else ""))
                     await trio.sleep(self._timing.ping)
                 watched.discard(peer_id)
                 self.pongs.pop(peer_id, None)

@@ -99,7 +99,7 @@ class Reporter:
                     self._note(body.edge, reason, farewell=body.farewell)
             case Exited():
                 held = self._stage.assignment
-                self._note("engine", f"engine exited with code {body.code}")
+                self._note("crash", f"engine exited with code {body.code}")
                 self._stage.engine_died(held)
             case Restarted():
                 self._context.metrics.engine_restarts.inc()

@@ -164,8 +164,9 @@ class Receipts:
         return Countersigned(signature=sign_digest(self._context.key, digest))
 
     async def on_forget(self, peer_id: str, request: Forget) -> Done:
-        """Drop evidence that nobody will ask for any more."""
+        """Drop evidence that nobody will ask for any more. Rows of an older generation go, too."""
         self._membership.require_orchestrator(peer_id)
+        await self._stage.release(request.sequence_ids)
         self._require_own(request.ref)
         with engine_refusals():
             body = SequenceIds(sequence_ids=request.sequence_ids)

@@ -13,6 +13,7 @@ from node.roles.orchestrator.coordinator.events import (
     BundleMissed,
     ChainQuorum,
     ClaimsFailed,
+    EngineEnded,
     Event,
     GroupBroken,
     GroupUp,
@@ -40,6 +41,7 @@ from tests.node.roles.orchestrator.coordination import WORKERS, Pool, unit
 
 PEER_EVENTS = ["announce", "join", "decline", "miss", "pong", "gone", "tokens", "finish", "claim"]
 OTHER_EVENTS = ["up", "broken", "claims_failed", "refused", "failed", "accept", "reject", "tick"]
+OTHER_EVENTS += ["ended"]
 JUDGE_EVENTS = ["validates", "quorum", "appears", "missed"]
 JUDGES = ("v1", "v2", "v3")
 EVENTS = st.sampled_from([*PEER_EVENTS, *OTHER_EVENTS, *JUDGE_EVENTS])
@@ -122,6 +124,8 @@ def _event(name: str, pool: Pool, works: Seq[Unit], choose: random.Random) -> Ev
     offset = choose.randint(0, len(seq.output_ids))
     grown = (seq.output_ids + ids)[:8]
     match name:
+        case "ended":
+            return EngineEnded(group_id, generation, choose.randint(0, 3), "engine exited")
         case "announce":
             return PeerAnnounced(peer, 1, 0.0, None, "")
         case "join":

@@ -16,6 +16,7 @@ import trio.testing
 
 from node.config.hardware import Device
 from node.context import NodeContext
+from node.roles.worker.disk import WorkerDisk
 from node.roles.worker.generations import Generations
 from node.roles.worker.journal_events import EvidenceSaid, PoolJoined, ReceiptSigned
 from node.roles.worker.membership import JoinedPool
@@ -33,6 +34,7 @@ from node.wire.messages.work import LoadStage, StagePeer
 from p2p.errors import Refused
 from p2p.identity import peer_id_of
 from pipeline.engine.control.messages import SequenceSpec
+from pipeline.models.manifest import Manifest
 from pipeline.models.prepared import PreparedModel
 from proofs.encoding.leaves import PostedRoot
 from proofs.encoding.receipts import Receipt
@@ -80,7 +82,14 @@ class Seat:
         nobody: Any = None
         timing = replace(WorkerTiming(), countersign=0.0)
         self.stage = StageHost(
-            context, membership, engine, Device("cpu", "test", 1 << 30), nobody, find, room, timing
+            context,
+            membership,
+            engine,
+            Device("cpu", "test", 1 << 30),
+            nobody,
+            find,
+            WorkerDisk(context.config),
+            timing,
         )
         self.receipts = Receipts(context, membership, self.stage, timing, lambda units: None)
 
@@ -142,11 +151,7 @@ class Seat:
 
 
 def find(store: Path, which: str) -> PreparedModel:
-    return PreparedModel(store, None)  # type: ignore[arg-type]
-
-
-async def room() -> int:
-    return 1 << 20
+    return PreparedModel(store, Manifest.model_construct(hidden_size=8, dtype="float32"))
 
 
 @asynccontextmanager

@@ -143,7 +143,7 @@ def test_a_ring_that_broke_midway_counts_from_the_rebuild(
 
 
 def kept_rows(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.glob("*.rows")}
 
 
 def run_keeping(ring: LocalRing, model: PreparedModel, folder: Path, budget: int) -> list[Path]:

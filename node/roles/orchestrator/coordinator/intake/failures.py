@@ -13,17 +13,19 @@ suspects (`blame.py`). So a stage that lies about honest work makes itself known
 a rebuild each time; it makes a unit fail for good only where no ring can do without it, or together
 with others.
 
+A unit whose content ends engine processes cannot say so; how it is found is in `crashes.py`.
+
 A unit never runs twice in one generation: what it left there could be taken for the second run's.
 """
 
 from __future__ import annotations
 
-from node.roles.orchestrator.coordinator.commands import Command, ForgetUnit, RecordUnit
-from node.roles.orchestrator.coordinator.events import UnitRefused, UnitsFailed
+from node.roles.orchestrator.coordinator.commands import Command, RecordUnit
+from node.roles.orchestrator.coordinator.events import EngineEnded, UnitRefused, UnitsFailed
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
 from node.roles.orchestrator.coordinator.pool import PoolTables
 from node.roles.orchestrator.coordinator.tables import AT_WORK
-from node.roles.orchestrator.coordinator.units import Failure, Unit
+from node.roles.orchestrator.coordinator.units import Failure, Unit, UnitState
 
 
 class FailureEvents:
@@ -62,6 +64,32 @@ class FailureEvents:
             commands += self._over(unit, again)
         return commands
 
+    def ended(self, event: EngineEnded, now: float) -> list[Command]:
+        """An engine's process ended: the ring is broken, and a unit in it may be why."""
+        tables = self._tables
+        group = tables.groups.get(event.group_id)
+        if group is None or group.generation != event.generation:
+            return []
+        if group.state is not GroupState.REPAIRING:
+            tables.groups[group.group_id] = group.broken(event.reason, now)
+            tables.incident(group.peers[event.stage : event.stage + 1], event.reason, now)
+        there = [
+            unit
+            for unit in tables.units.in_group(group.group_id)
+            if unit.state is UnitState.ASSIGNED and unit.generation == event.generation
+        ]
+        tables.crashes.note([unit.unit_id for unit in there], tables.units)
+        commands: list[Command] = []
+        for unit in there:
+            times = tables.crashes.times(unit.unit_id)
+            if len(there) == 1 and times >= tables.policy.attempts:
+                why = f"an engine ended in each of {times} rings that had it, the last time alone"
+                tables.crashes.cleared(unit.unit_id)
+                commands += self._over(unit, unit.given_up(f"{why}: {event.reason}"))
+            elif tables.crashes.suspected(unit.unit_id):
+                tables.units[unit.unit_id] = unit.set_aside(f"set aside: {event.reason}")
+        return commands
+
     def _another_ring(self, unit: Unit, group: Group, now: float) -> bool:
         """Whether there is, or will be, a ring in which the unit has not failed. Builds one where
         there is none, if the job may have it."""
@@ -77,5 +105,4 @@ class FailureEvents:
 
     def _over(self, before: Unit, after: Unit) -> list[Command]:
         self._tables.units[after.unit_id] = after
-        ids = tuple(s.sequence_id for s in before.sequences)
-        return [ForgetUnit(before.generation, ids), RecordUnit(after)]
+        return [self._tables.forget(before), RecordUnit(after)]

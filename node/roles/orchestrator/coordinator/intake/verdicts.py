@@ -18,7 +18,6 @@ from dataclasses import replace
 from node.roles.orchestrator.coordinator.commands import (
     BanWorker,
     Command,
-    ForgetUnit,
     RecordUnit,
 )
 from node.roles.orchestrator.coordinator.events import (
@@ -159,14 +158,14 @@ class VerdictEvents:
         self._tables.units[unit.unit_id] = accepted
         plan = self._tables.plan_of(unit)
         self._tables.served(stage.peer_id for stage in (plan.stages if plan else ()))
-        return [_forget(unit), RecordUnit(accepted)]
+        return [self._tables.forget(unit), RecordUnit(accepted)]
 
     def _reject(self, unit: Unit, last: Opinion, now: float) -> list[Command]:
         """Requeue the unit, ban whom it convicts, and rest whom it doubts."""
         rejected = unit.to(UnitState.REJECTED, verdict=last.summary)
         self._tables.units[unit.unit_id] = rejected
         again = rejected.requeued(f"rejected: {last.reason}")
-        commands: list[Command] = [_forget(unit), RecordUnit(again)]
+        commands: list[Command] = [self._tables.forget(unit), RecordUnit(again)]
         for faulty, reason in self._convicted(unit).items():
             member = self._tables.members.get(faulty)
             if member is not None and MemberState.BANNED in member.may:
@@ -199,7 +198,3 @@ class VerdictEvents:
                 if {unit.generation, *unit.generations} & tainted:
                     clean = unit.returned("its group held a convicted worker")
                     self._tables.units[unit.unit_id] = clean
-
-
-def _forget(unit: Unit) -> ForgetUnit:
-    return ForgetUnit(unit.generation, tuple(s.sequence_id for s in unit.sequences))

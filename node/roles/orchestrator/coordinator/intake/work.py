@@ -13,6 +13,7 @@ from node.roles.orchestrator.coordinator.events import (
     BundleMade,
     ClaimsFailed,
     Ending,
+    EngineEnded,
     JobCancelled,
     PeerClaimed,
     PeerFinished,
@@ -59,6 +60,8 @@ class WorkEvents:
                 return self._failures.refused(event, now)
             case UnitsFailed():
                 return self._failures.failed(event, now)
+            case EngineEnded():
+                return self._failures.ended(event, now)
             case BundleMade():
                 return self._bundled(event)
         return []
@@ -93,6 +96,7 @@ class WorkEvents:
         if not unit.finished:
             return []
         self._tables.units[unit.unit_id] = unit.to(UnitState.PRODUCED)
+        self._tables.crashes.cleared(unit.unit_id)
         return [CollectClaims(unit.unit_id, unit.generation)]
 
     def _brought(self, unit: Unit, before: WorkSequence, after: WorkSequence, now: float) -> None:

@@ -96,7 +96,7 @@ class WorkerEvents:
         member = self._tables.members.get(event.peer_id)
         if member is None:
             return
-        after = member.pinged(event.ok, now)
+        after = replace(member.pinged(event.ok, now), busy=event.busy)
         self._tables.members[event.peer_id] = after
         if after.state is MemberState.DEAD and member.state is not MemberState.DEAD:
             self._lost(member, after.reason, now)
