@@ -7,6 +7,7 @@
 #   make test-full   the settlement scenario in its full size: ten thousand receipts, ten minutes
 #   make lint    ruff, mypy, import-linter
 #   make bench   measure against named alternatives
+#   make distance  real nodes over 25, 150 and 600 ms, with loss and a partition (Linux, root)
 
 PYTHON ?= python3
 VENV := .venv
@@ -17,7 +18,7 @@ CONSTRAINTS := constraints.txt
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 SUBMAKE := $(MAKE) --no-print-directory
 
-.PHONY: demo test test-fast test-full lint bench contracts contract-tests contract-audit npm model clean
+.PHONY: demo test test-fast test-full lint bench distance contracts contract-tests contract-audit npm model clean
 
 $(VENV)/.python:
 	@$(PYTHON) scripts/check_system.py
@@ -82,6 +83,9 @@ test-full: npm
 
 bench: model $(VENV)/.dev
 	$(BIN)/python scripts/bench/all.py
+
+distance: model $(VENV)/.dev
+	$(BIN)/python scripts/over_distance.py
 
 clean:
 	rm -rf $(VENV) runs contracts/node_modules contracts/out contracts/cache contracts/.audit-venv

@@ -133,6 +133,7 @@ _TRANSLATION: tuple[_Foreign, ...] = (
     _Foreign("chain.errors", "InvalidDeployment", EXIT_INPUT),
     _Foreign("chain.errors", "ChainError", EXIT_FAILED),
     _Foreign("pipeline.models.errors", "SourceUnavailable", EXIT_UNREACHABLE),
+    _Foreign("pipeline.models.errors", "StoreUnusable", EXIT_RESOURCE),
     _Foreign("pipeline.models.errors", "ModelError", EXIT_INPUT),
     _Foreign("pipeline.planner.types", "CannotPlan", EXIT_RESOURCE),
     _Foreign("pipeline.planner.types", "PlannerError", EXIT_INPUT),

@@ -91,7 +91,11 @@ def measure_honest(plan: CalibrationPlan, journal: Path, report: Report) -> list
         verifier = WholeModelReplay(plan.model, plan.device)
         waiting: list[Generated] = []
         group = max(1, MAX_PACKED // (plan.tokens + MAX_PROMPT))
-        for generated in LocalRing(stages, plan.batch).generate(requests):
+        tokens = sum(one.max_tokens for one in requests)
+        generating = LocalRing(stages, plan.batch).generate(
+            requests, lambda done: report("tokens generated", done, tokens)
+        )
+        for generated in generating:
             waiting.append(generated)
             last = len(done) + len(waiting) == plan.sequences
             if len(waiting) >= group or last:

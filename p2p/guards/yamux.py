@@ -56,7 +56,7 @@ MAX_OUTBOUND_STREAMS = 512
 WINDOW_BUDGET = 16 * 1024 * 1024
 PING_INTERVAL = 5.0
 MAX_UNANSWERED = 3  # pings in a row; counted, not timed, so that a stall of ours blames nobody
-LINGER = 30.0  # a stream that we closed and the peer neither closes nor uses is reset after this
+LINGER = 30.0  # a stream that we closed, that is not used and that nobody reads is reset after this
 GOODBYE_LIMIT = 0.2
 
 _DEAD_CONNECTION = (
@@ -330,7 +330,8 @@ class GuardedYamux(IMuxedConn):
             self._pinged_at = now
             self.post(encode(FrameType.PING, flags=Flag.SYN, length=self._ping_nonce), urgent=True)
             for stream in list(self._streams.values()):
-                if stream.send_closed and now - stream.last_heard > LINGER:
+                idle = stream.send_closed and not stream.is_read
+                if idle and now - stream.last_heard > LINGER:
                     stream.reset_now()
             await trio.sleep(PING_INTERVAL)
 

@@ -67,6 +67,7 @@ class GuardedYamuxStream(IMuxedStream):
         self.receive_credit = INITIAL_WINDOW
         self.window = INITIAL_WINDOW
         self.send_closed = False
+        self._readers = 0
         self.receive_closed = False
         self.was_reset = False
         self.last_heard = trio.current_time()
@@ -119,6 +120,11 @@ class GuardedYamuxStream(IMuxedStream):
         self._buffer.clear()
         self.peer_reset()
 
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody waits for bytes: for an answer, say, which may take minutes."""
+        return self._readers > 0
+
     def stop_counting(self) -> None:
         """What is left unread is whoever has the stream's affair from now on."""
         if self._counted:
@@ -145,7 +151,11 @@ class GuardedYamuxStream(IMuxedStream):
                 raise MuxedStreamReset("the stream was reset")
             if self.receive_closed:
                 raise MuxedStreamEOF("the peer closed the stream")
-            await self._changed.wait()
+            self._readers += 1
+            try:
+                await self._changed.wait()
+            finally:
+                self._readers -= 1
         count = len(self._buffer) if n is None or n < 0 else min(n, len(self._buffer))
         chunk = bytes(memoryview(self._buffer)[:count])
         del self._buffer[:count]

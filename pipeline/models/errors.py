@@ -37,6 +37,10 @@ class SourceUnavailable(ModelError):
     """A model's source cannot be reached or read now (offline, missing wheel, broken file)."""
 
 
+class StoreUnusable(ModelError):
+    """The model store cannot be written, or has no room."""
+
+
 class InvalidText(ModelError):
     """Chat messages that the model's own template refuses."""
 

@@ -23,7 +23,7 @@ from pipeline.models.checking import fingerprint, note
 from pipeline.models.errors import (
     InvalidModel,
     ModelNotFound,
-    SourceUnavailable,
+    StoreUnusable,
     UnsupportedModel,
     unreadable,
 )
@@ -132,6 +132,7 @@ def prepare(
 
     Raises:
         ModelNotFound, SourceUnavailable: there is no such source, or not now.
+        StoreUnusable: the store cannot be written.
         UnsupportedModel: the architecture or the checkpoint's format cannot be used.
         InvalidModel: the source's files are damaged, contradict each other or cannot be read.
     """
@@ -162,7 +163,7 @@ def prepare(
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as exc:
-        raise SourceUnavailable(
+        raise StoreUnusable(
             f"{exc.filename or store}: {exc.strerror or exc}; "
             "give a --model-store that can be written and has room"
         ) from exc

@@ -95,8 +95,13 @@ class LocalRing:
         self._batch = batch
         self._max_batch_tokens = max_batch_tokens
 
-    def generate(self, requests: Sequence[SequenceRequest]) -> Iterator[Generated]:
-        """Generate all, yielding each sequence as it finishes.
+    def generate(
+        self,
+        requests: Sequence[SequenceRequest],
+        stepped: Callable[[int], None] = lambda _tokens: None,
+    ) -> Iterator[Generated]:
+        """Generate all, yielding each sequence as it finishes. `stepped` is told after each step
+        how many output tokens there are so far.
 
         Raises:
             KvExhausted: the runners' pools do not hold `batch` sequences of the longest kind.
@@ -106,12 +111,16 @@ class LocalRing:
         capacity = max((len(r.prompt_ids) + r.max_tokens for r in requests), default=1)
         waiting = list(enumerate(requests))[::-1]
         running: list[_Running] = []
+        finished = 0
         try:
             while waiting or running:
                 while waiting and len(running) < self._batch:
                     running.append(self._open(*waiting.pop(), capacity))
-                for sequence in self._step(running):
+                ended = self._step(running)
+                stepped(finished + sum(len(sequence.output) for sequence in running))
+                for sequence in ended:
                     running.remove(sequence)
+                    finished += len(sequence.output)
                     self._close(sequence)
                     rows = tuple(torch.cat(parts) for parts in sequence.parts)
                     yield Generated(sequence.index, tuple(sequence.output), rows)

@@ -136,6 +136,8 @@ class Engine:
         self.says: dict[str, Any] = {}
         self.keeps = True
         self.renewed = 0
+        self.pid = 1
+        self.answers_after = 0.0
         self.mismatches = 0
         self.off: frozenset[int] | None = None
         self.stages = 2
@@ -160,6 +162,9 @@ class Engine:
     ) -> AnswerT:
         name = operation.name
         self.requests.append((name, body))
+        if self.answers_after:
+            with trio.fail_after(timeout):
+                await trio.sleep(self.answers_after)
         if name in self.refuse:
             raise EngineError(self.refuse[name], f"{name} fails in this test")
         return self._handlers.of(operation)(body)

@@ -63,7 +63,8 @@ class _Change:
 class Membership:
     """The pool that this worker is in. `joined` is told the id of each pool before it is joined,
     `used` says how many bytes of the operator's disk are taken, `has_model` whether a model can be
-    loaded. `rules` may be set anew."""
+    loaded. `rules` may be set anew. `unpaid` is the work (layers times tokens) on units that pay
+    others, as the pool's orchestrator has it."""
 
     def __init__(
         self,
@@ -92,6 +93,7 @@ class Membership:
         self.ready = trio.Event()
         self.rules = rules
         self.pool: JoinedPool | None = None
+        self.unpaid = 0
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the changes of pools until cancelled. Until what an earlier run began is finished,
@@ -184,9 +186,14 @@ class Membership:
             return f"waiting: {why}" if why else "waiting for an invite"
         said = f"in pool {pool.pool_id} ({pool.model_name})"
         if self._engagement.is_silent(self._context.now()):
-            return f"{said}, whose orchestrator is silent: the next invite that fits is taken"
-        if self._engagement.is_idle(self._context.now()):
-            return f"{said}, without work for long: the next invite that fits is taken"
+            said += ", whose orchestrator is silent: the next invite that fits is taken"
+        elif self._engagement.is_idle(self._context.now()):
+            said += ", without work for long: the next invite that fits is taken"
+        if self.unpaid:
+            said += (
+                f"; {self.unpaid} layers times tokens done for nothing: rings broke, and others "
+                "finished those units"
+            )
         return said
 
     def _heard(self) -> None:
@@ -233,6 +240,7 @@ class Membership:
                 change.price,
             )
             worth = int(cost * self._context.config.worker.tokens_per_ether)
+            self.unpaid = 0
             self._engagement.joined(change.peer_id, invite.pool_id, self._context.now(), worth)
             self._heard()
             change.refusal = None

@@ -94,6 +94,7 @@ class Worker:
         self.models: tuple[bytes, ...] = ()
         self.rewards = rewards
         self.trouble = ""
+        self._known: tuple[EngineStatus | None, float] = None, 0.0
         self._disk = WorkerDisk(context.config)
         self.membership = Membership(
             context,
@@ -223,8 +224,17 @@ class Worker:
         self.membership.worked(units, seconds)
 
     async def _on_ping(self, peer_id: str, ping: Ping) -> Pong:
+        """This node lives, whatever its engine does: one that starts or hangs holds no answer up.
+        One that is late is believed for a while to be as it was."""
         self.membership.require_orchestrator(peer_id)
-        status = await self.engine_status()
+        self.membership.unpaid = ping.unpaid
+        with trio.move_on_after(self._timing.pong) as late:
+            self._known = await self.engine_status(), self._context.now()
+        status, known_at = self._known
+        waited = self._context.now() - known_at
+        if late.cancelled_caught and status is not None:
+            other = status.pid != self._engine.pid
+            status = None if other or waited >= self._timing.believed else status
         assignment = self.stage.assignment
         return Pong(
             engine_up=status is not None,

@@ -13,8 +13,10 @@ class WorkerTiming:
     """All in seconds.
 
     `patience`: for a pool's work, and for a word of its orchestrator, before another may have this
-    worker. `abandoned`: for a word of its orchestrator before this worker gives its stage up.
-    `hours`: looks at the clock are at most so far apart, since people set clocks.
+    worker. `pong`: for the engine's word before a ping is answered without it, `believed`: for how
+    long what it said last is answered instead. `abandoned`: for a word of its orchestrator before
+    this worker gives its stage up. `hours`: looks at the clock are at most so far apart, since
+    people set clocks.
     `engine`, `load`, `bench`: for the engine's answer to an ordinary request, to loading a slice,
     to measuring. `edge`: for both neighbours to connect, longer than the engine takes for
     it. `probe`: for something to answer at a neighbour's data port, two lost packets included,
@@ -26,6 +28,8 @@ class WorkerTiming:
     """
 
     patience: Patience = field(default_factory=Patience)
+    pong: float = 1.0
+    believed: float = 10.0
     abandoned: float = 300.0
     hours: float = 900.0
     engine: float = 20.0

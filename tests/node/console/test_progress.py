@@ -25,6 +25,21 @@ def test_a_log_gets_a_line_each_tenth() -> None:
     assert len(lines) == 13
 
 
+def test_a_long_step_says_how_far_it_is_and_how_long_it_may_take() -> None:
+    out, now = io.StringIO(), 0.0
+    with shown_progress(out, lambda: now) as report:
+        for done in range(61):
+            report("tokens", done, 1000)
+            now += 4.0
+    assert out.getvalue().splitlines() == [
+        "tokens 0 %",
+        *(
+            f"tokens {done} of 1000, about {(1000 - done) * 4 / 60:.0f} min left"
+            for done in range(8, 61, 8)
+        ),
+    ]
+
+
 def test_a_terminal_gets_bars_that_go_away() -> None:
     out = Terminal()
     with shown_progress(out) as report:

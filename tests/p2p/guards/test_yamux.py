@@ -160,11 +160,31 @@ async def test_a_stream_that_the_peer_never_closes_is_reclaimed(autojump_clock):
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer_pings)
-            with trio.fail_after(module.LINGER + 3 * module.PING_INTERVAL):
-                with pytest.raises(MuxedStreamReset):
-                    await stream.read(1)
+            await trio.sleep(module.LINGER + 3 * module.PING_INTERVAL)
+            with pytest.raises(MuxedStreamReset):
+                await stream.read(1)
             assert not connection._streams
             nursery.cancel_scope.cancel()
+
+
+async def test_an_answer_may_take_minutes(autojump_clock):
+    """Whoever asked has nothing more to say, and waits: for a model that is being loaded, say."""
+    async with pair(GuardedYamux) as (one, two):
+        asking = await one.open_stream()
+        await asking.write(b"load it")
+        await asking.close()
+        answering = await two.accept_stream()
+        assert await answering.read() == b"load it"
+        answer: list[bytes] = []
+
+        async def wait() -> None:
+            answer.append(await asking.read())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.sleep(10 * module.LINGER)
+            await answering.write(b"loaded")
+        assert answer == [b"loaded"]
 
 
 # -- cancellation ----------------------------------------------------------------------------------

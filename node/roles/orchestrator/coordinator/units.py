@@ -137,6 +137,16 @@ class WorkSequence:
         """The index of the first output token that this generation of the group made."""
         return sampled_from(self.segments, generation, len(self.output_ids))
 
+    def tokens_by_generation(self) -> dict[int, int]:
+        """Tokens that each generation worked on first: those it made, and the prompt's of the one
+        that began."""
+        ends = [*(offset for offset, _ in self.segments[1:]), len(self.output_ids)]
+        found: dict[int, int] = {}
+        for (offset, generation), end in zip(self.segments, ends, strict=False):
+            prompt = 0 if offset else len(self.request.prompt_ids)
+            found[generation] = found.get(generation, 0) + prompt + end - offset
+        return found
+
     def restarted(self) -> WorkSequence:
         """With nothing generated."""
         return replace(self, output_ids=(), segments=(), reason=None)

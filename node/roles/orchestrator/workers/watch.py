@@ -127,8 +127,10 @@ class WorkerWatch:
             await self._feed(PeerGone(peer_id, "its connection broke and it does not answer"))
 
     async def _ping(self, peer_id: str, timeout: float = PING.timeout) -> bool:
+        member = self._pool.members.get(peer_id)
         try:
-            pong = await call(self._context, peer_id, PING, Ping(), timeout=timeout)
+            ping = Ping(unpaid=0 if member is None else member.unpaid)
+            pong = await call(self._context, peer_id, PING, ping, timeout=timeout)
         except RemoteRefused as exc:
             # Only a worker that has restarted does not know whose orders it takes.
             if exc.code == "not_my_orchestrator":

@@ -157,6 +157,7 @@ class VerdictEvents:
         accepted = unit.to(UnitState.ACCEPTED, verdict=summary)
         self._tables.units[unit.unit_id] = accepted
         plan = self._tables.plan_of(unit)
+        self._tables.not_paid(unit)
         self._tables.served(stage.peer_id for stage in (plan.stages if plan else ()))
         return [self._tables.forget(unit), RecordUnit(accepted)]
 

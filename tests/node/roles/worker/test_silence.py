@@ -1,4 +1,4 @@
-"""A worker whose orchestrator is gone gives its memory back, says so once, and takes work again."""
+"""A worker and its orchestrator: silence frees memory and is told once; pings are answered."""
 
 from __future__ import annotations
 
@@ -130,3 +130,21 @@ async def test_a_worker_without_a_pool_is_abandoned_by_nobody(
         await worker.membership.leave()
         await trio.testing.wait_all_tasks_blocked()
         assert worker.trouble == ""
+
+
+async def test_an_engine_that_starts_or_hangs_holds_no_ping_up(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with serving(tmp_path) as (worker, engine):
+        assert (await worker._on_ping(BOSS, Ping())).engine_up
+        engine.answers_after = 15.0
+        for _ in range(3):  # busy: it is as it was
+            asked_at = trio.current_time()
+            assert (await worker._on_ping(BOSS, Ping())).engine_up
+            assert trio.current_time() - asked_at == WorkerTiming().pong
+        await trio.sleep(WorkerTiming().believed)
+        assert not (await worker._on_ping(BOSS, Ping())).engine_up
+        engine.answers_after = 0.0
+        assert (await worker._on_ping(BOSS, Ping())).engine_up
+        engine.answers_after, engine.pid = 15.0, 2  # a fresh one, which is starting
+        assert not (await worker._on_ping(BOSS, Ping())).engine_up
