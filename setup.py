@@ -1,4 +1,5 @@
-"""The compiled part: kernels in C, built where there is a compiler (see pipeline/kernels)."""
+"""The compiled parts, in C, built where there is a compiler: the kernels of stages (see
+pipeline/kernels), and the noise of sampling (see proofs/sampling)."""
 
 from setuptools import Extension, setup
 
@@ -20,6 +21,13 @@ setup(
             extra_link_args=["-pthread"],
             optional=True,
             py_limited_api=True,  # it uses nothing of Python's
-        )
+        ),
+        Extension(
+            "proofs.sampling._contest",
+            sources=["proofs/sampling/csrc/contest.c"],
+            extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fno-math-errno", "-Wno-psabi"],
+            optional=True,
+            py_limited_api=True,
+        ),
     ]
 )

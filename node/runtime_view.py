@@ -20,6 +20,7 @@ from node.http.view import (
     JobRequest,
     JobTaken,
     NodeInfo,
+    OwnStage,
     PartInfo,
     PromptProblem,
     PrunedInfo,
@@ -47,6 +48,7 @@ from node.roles.orchestrator.ledger.ledger import JobUnderWay
 from node.roles.orchestrator.ledger.queries import after_cursor, last
 from node.roles.orchestrator.service import Orchestrator
 from node.roles.orchestrator.snapshot import GroupSnapshot, PoolSnapshot, waits_for
+from node.roles.worker.service import Worker
 from node.storage.intake import NO_STORAGE, NoStorage
 from node.storage.pruning import Pruner
 from node.version import version
@@ -94,6 +96,8 @@ class RuntimeView:
             engine_pid=0 if engine is None else engine.pid,
             engine_rss=0 if engine is None else engine.rss,
             work="" if worker is None else worker.membership.says(),
+            stage=None if worker is None else await _own_stage(worker),
+            claimed=0 if worker is None else worker.rewards.claimed,
             disk=context.journal.trouble,
             parts=_parts(context),
         )
@@ -132,6 +136,7 @@ class RuntimeView:
                     last_seen=record.issued_at,
                     connected=network.connected(record.peer_id),
                     rss=worker.rss if worker is not None else 0,
+                    addresses=record.addresses,
                 )
             )
         return found
@@ -297,6 +302,26 @@ def _taken(submission: Submission) -> JobTaken:
 
 def _problems(refusals: Iterable[PromptRefusal]) -> tuple[PromptProblem, ...]:
     return tuple(PromptProblem(index=r.index, id=r.prompt_id, reason=r.reason) for r in refusals)
+
+
+async def _own_stage(worker: Worker) -> OwnStage | None:
+    assignment = worker.stage.assignment
+    if assignment is None:
+        return None
+    order = assignment.order
+    return OwnStage(
+        group_id=order.ref.group_id.hex(),
+        generation=order.ref.generation,
+        stage=order.ref.stage,
+        first_layer=assignment.me.first_layer,
+        last_layer=assignment.me.last_layer,
+        layers=order.stages[-1].last_layer,
+        model=order.model_name,
+        data_port=assignment.listening.port,
+        neighbours=tuple(stage.peer_id for stage in order.stages),
+        tokens_per_second=round(worker.tokens_per_second, 2),
+        busy=await worker.stage.busy(),
+    )
 
 
 def _parts(context: NodeContext) -> tuple[PartInfo, ...]:

@@ -39,7 +39,16 @@ from node.errors import NodeError
 WORKERS = ("10.77.0.2", "10.77.0.3", "10.77.0.4")
 ORCHESTRATOR = "10.77.0.1"
 PATIENCE = 240.0
-SETTINGS = {"orchestrator": {"stages": 2, "formation_wait": 600.0, "tokens_per_sequence": 512}}
+SETTINGS = {
+    "orchestrator": {
+        "stages": 2,
+        "formation_wait": 600.0,
+        "tokens_per_sequence": 512,
+        "sequences_in_flight": 4,
+    }
+}
+MEMORY = "600MiB"
+"""Of each worker: no one of them holds the model alone."""
 
 
 class Nodes:
@@ -68,7 +77,7 @@ class Nodes:
             tomli_w.dumps({"name": "distance", "bootstrap": serving["addresses"]})
         )
         for address in WORKERS:
-            self._run(address, "worker", ["--threads", "1", "--vram", "2GiB"])
+            self._run(address, "worker", ["--threads", "1", "--vram", MEMORY])
         for address in WORKERS:
             self._serving(address)
 

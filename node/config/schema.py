@@ -113,11 +113,11 @@ class OrchestratorSection(Section):
 
     `stages` "auto" lets the planner choose; a number waits `formation_wait` seconds for so many
     workers. `unit_size` is sequences a work unit. The KV cache is sized for `sequences_in_flight`
-    sequences of `tokens_per_sequence` tokens. `micro_batches` 0: as a ring measures. `pool_id`
-    0 opens a new pool. A unit that cannot be worked on in `attempts` rings is given up. Groups get
-    no new units while `units_unjudged` wait for verdicts.
-    `thresholds` is what a new pool names for its work to be judged by: a
-    shipped name, or a profile's file or id.
+    sequences of `tokens_per_sequence` tokens; one may take all of it, as far as its model goes.
+    `micro_batches` 0: as a ring measures. `pool_id` 0 opens a new pool. A unit that cannot be
+    worked on in `attempts` rings is given up. Groups get no new units while `units_unjudged` wait
+    for verdicts. `thresholds` is what a new pool names for its work to be judged by: a shipped
+    name, or a profile's file or id.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=512)] = "smollm2"

@@ -37,10 +37,30 @@ class PartInfo(Shape):
     next_try: float = 0.0
 
 
+class OwnStage(Shape):
+    """A worker's own stage: its layers [first_layer, last_layer) of `layers`, the data port that
+    its neighbours dial, the tokens (of prompts, too) a second that pass through it, and why it
+    takes no new work, "" where it does. `neighbours` are the stages' peers in order."""
+
+    group_id: str
+    generation: int
+    stage: int
+    first_layer: int
+    last_layer: int
+    layers: int
+    model: str
+    data_port: int
+    neighbours: tuple[str, ...] = ()
+    tokens_per_second: float = 0.0
+    busy: str = ""
+
+
 class Status(Shape):
     """This node. `state` is the node machine's: starting, registered, serving, draining,
     stopped. `work` is a worker's: whose work it does, or what it was offered and why it waits.
-    `disk` says why nothing new is taken, "" while all is well; `parts` had surprises."""
+    `stage` is what a worker holds, `claimed` what its provider was paid (10^-18 PRIME) by the last
+    claim of this run. `disk` says why nothing new is taken, "" while all is well; `parts` had
+    surprises."""
 
     peer_id: str
     address: str
@@ -56,6 +76,8 @@ class Status(Shape):
     engine_pid: int = 0
     engine_rss: int = 0
     work: str = ""
+    stage: OwnStage | None = None
+    claimed: int = 0
     disk: str = ""
     parts: tuple[PartInfo, ...] = ()
 
@@ -75,6 +97,7 @@ class NodeInfo(Shape):
     last_seen: float = 0.0
     connected: bool = False
     rss: int = 0
+    addresses: tuple[str, ...] = ()
 
 
 class StageInfo(Shape):

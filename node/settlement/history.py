@@ -42,11 +42,12 @@ class PostedEpoch:
 @dataclass
 class PoolHistory:
     """The epochs of one pool from the first to the newest. `filled_to` is the newest epoch up to
-    which the data of all are here."""
+    which the data of all are here, `taken_back` how many roots were taken away so far."""
 
     pool_id: int
     entries: list[PostedEpoch] = field(default_factory=list)
     filled_to: int = 0
+    taken_back: int = 0
     _steps: list[tuple[int, PostedEpoch | None]] = field(default_factory=list)
     """The block of every root, and (with the entry) of every voiding, in order."""
 
@@ -134,6 +135,7 @@ class PoolHistory:
         if not number or number != self.last:
             return None
         voided = replace(self.entries.pop(), epoch=None, filled=False)
+        self.taken_back += 1
         self._steps.append((block, voided))
         self.filled_to = min(self.filled_to, self.last)
         return voided
@@ -145,6 +147,7 @@ class PoolHistory:
             _, voided = self._steps.pop()
             if voided is None:
                 self.entries.pop()
+                self.taken_back += 1
                 self.filled_to = min(self.filled_to, self.last)
             else:
                 self.entries.append(voided)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 @dataclass
 class Counters:
-    """`compute_seconds` is the time spent in steps."""
+    """`compute_seconds` is the time spent in steps, `rows` how many tokens' rows they computed."""
 
     compute_seconds: float = 0.0
+    rows: int = 0

@@ -316,6 +316,7 @@ class EngineService:
             kv_tokens_used=0 if model is None else model.runner.kv_tokens_used,
             running=0 if head is None else head.running,
             compute_seconds=self._counters.compute_seconds,
+            rows=self._counters.rows,
             threads=self._threads,
             micro_batches=micro_batches,
             promised=0.0 if forecast is None else forecast.promised,

@@ -126,12 +126,11 @@ def _fuse(slice_: ModelSlice, plans: list[LayerPlan]) -> bool:
             continue
         fused = FusedLayer(layer)
         args, kwargs, expected = seen.pop(index)
-        if chosen[index] and agrees(
+        chosen[index] = fused.takes(**kwargs) and agrees(
             fused.forward(*args, **{**kwargs, "ragged": context}), expected
-        ):
+        )
+        if chosen[index]:
             take_over(layer, fused)
-        else:
-            chosen[index] = False
     return all(chosen)
 
 

@@ -67,6 +67,19 @@ class FusedLayer:
         self._gate_up = _joined(mlp.gate_proj, mlp.up_proj)
         self._down = _joined(mlp.down_proj)
 
+    def takes(self, position_embeddings: Any = None, **_: Any) -> bool:
+        """Whether a layer that is called with these keyword arguments turns whole heads by rotary
+        angles; some turn a part of each, or none."""
+        return (
+            isinstance(position_embeddings, tuple)
+            and len(position_embeddings) == 2
+            and all(
+                isinstance(angles, torch.Tensor) and angles.ndim == 3 and len(angles) == 1
+                for angles in position_embeddings
+            )
+            and all(angles.shape[2] == self._size for angles in position_embeddings)
+        )
+
     def forward(
         self,
         hidden_states: torch.Tensor,

@@ -1,9 +1,9 @@
 """Which token positions of the KV pool belong to which sequence; pure bookkeeping, no tensors.
 
-A sequence owns one contiguous span of the pool, reserved when it is opened for all tokens it may
-ever have: a step then never fails for memory, and attention reads a sequence's cache in place.
-Spans are handed out lowest first. When free space is enough but in pieces, `compact` moves
-the open sequences down to close the gaps (the caller moves the tensors along).
+A sequence owns one contiguous span of the pool, so that attention reads its cache in place. It may
+grow: as far as free space follows it, else into a gap that is large enough, else by making room.
+Spans are handed out lowest first. When free space is enough but in pieces, the open sequences are
+moved together, or away from the one that grows (the caller moves the tensors along).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Move:
-    """Copy `count` pool positions from `source` down to `target` (they may overlap)."""
+    """Copy `count` pool positions from `source` to `target` (they may overlap)."""
 
     source: int
     target: int
@@ -75,6 +75,50 @@ class SpanPool:
             moves = self._compact()
             offset = self.used
         self._spans[sequence] = Span(offset, capacity)
+        return moves
+
+    def grow(self, sequence: bytes, capacity: int) -> list[Move]:
+        """Give an open sequence `capacity` positions; returns the moves to make first, in order.
+
+        Raises:
+            KvExhausted: the difference is not free. Nothing has changed.
+            UnknownSequence: it is not open.
+            RunnerError: it has more already.
+        """
+        span = self[sequence]
+        more = capacity - span.capacity
+        if more < 0:
+            raise RunnerError(f"a span of {span.capacity} positions cannot grow to {capacity}")
+        if more > self.size - self.used:
+            raise KvExhausted(
+                f"{more} more KV positions wanted, {self.size - self.used} of {self.size} are free"
+            )
+        after = [other.offset for other in self._spans.values() if other.offset > span.offset]
+        moves: list[Move] = []
+        if min(after, default=self.size) - span.offset < capacity:
+            moves = self._make_room(span, capacity)
+        span.capacity = capacity
+        return moves
+
+    def _make_room(self, span: Span, capacity: int) -> list[Move]:
+        gap = self._gap(capacity)
+        if gap is not None:
+            source, span.offset = span.offset, gap
+            return [Move(source, gap, span.filled)]
+        ordered = sorted(self._spans.values(), key=lambda each: each.offset)
+        cut = ordered.index(span) + 1
+        moves, at = [], 0
+        for below in ordered[:cut]:
+            if below.offset != at:
+                moves.append(Move(below.offset, at, below.filled))
+                below.offset = at
+            at += below.capacity
+        at = self.size
+        for above in reversed(ordered[cut:]):
+            at -= above.capacity
+            if above.offset != at:
+                moves.append(Move(above.offset, at, above.filled))
+                above.offset = at
         return moves
 
     def close(self, sequence: bytes) -> None:

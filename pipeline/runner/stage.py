@@ -17,7 +17,7 @@ from pipeline.models.slice import ModelSlice
 from pipeline.runner.arithmetic import Kernels, prepare
 from pipeline.runner.errors import RunnerError
 from pipeline.runner.grouping import Piece
-from pipeline.runner.pool import SpanPool
+from pipeline.runner.pool import Move, Span, SpanPool
 from pipeline.runner.step import Step
 from pipeline.runner.stores import make_stores
 
@@ -75,10 +75,23 @@ class StageRunner:
             KvExhausted: fewer are free; nothing has changed.
             RunnerError: it is open already.
         """
-        moves = self._pool.open(sequence, capacity)
+        self._arrange(self._pool.open(sequence, capacity), self._pool[sequence])
+
+    @torch.inference_mode()
+    def grow(self, sequence: bytes, capacity: int) -> None:
+        """Give an open sequence room for `capacity` positions; what it has cached stays.
+
+        Raises:
+            KvExhausted: the difference is not free; nothing has changed.
+            UnknownSequence: it is not open.
+        """
+        moves = self._pool.grow(sequence, capacity)
         span = self._pool[sequence]
+        self._arrange(moves, Span(span.offset + span.filled, span.capacity - span.filled))
+
+    def _arrange(self, moves: Sequence[Move], fresh: Span) -> None:
         for store in self._stores:
-            store.arrange(moves, span)
+            store.arrange(moves, fresh)
 
     def close(self, sequence: bytes) -> None:
         """Give the sequence's cache back.

@@ -67,7 +67,7 @@ class LibraryStore:
         self.values.index_copy_(1, at, values)
 
     def arrange(self, moves: Sequence[Move], span: Span) -> None:
-        """Make `moves` in order, then clear `span` for a new sequence."""
+        """Make `moves` in order, then clear `span` for what is to come."""
         for tensor in (self.keys, self.values):
             for move in moves:
                 kept = tensor[:, move.source : move.source + move.count].clone()

@@ -41,7 +41,7 @@ TYPED = [
 ]
 PROSE = {"x", "journal", "knows", "pool"}
 """What stands after "prime-node" where no command is meant."""
-PIP = {"--no-deps", "--force-reinstall"}
+PIP = {"--no-deps", "--force-reinstall", "--python"}
 ROOT_COMMAND = typer.main.get_command(app)
 
 

@@ -49,8 +49,9 @@ def dev(
 ) -> None:
     """Run a chain on this machine, deploy the contracts, and write the network file.
 
-    The chain lives in memory until Ctrl-C. Its faucet gives gas and tokens to any address, so nodes
-    can register by themselves. An existing network file keeps all but its chain and pool.
+    The chain lives in memory until Ctrl-C; the next one is another chain, for which nodes need new
+    data folders. Its faucet gives gas and tokens to any address, so nodes can register by
+    themselves. An existing network file keeps all but its chain and pool.
 
     Example:
 
@@ -115,4 +116,5 @@ def _show(running: DevNetwork, network_file: Path, as_json: bool) -> None:
         say(f"chain id            {running.table.chain_id}")
         for name, address in running.table.contracts.items():
             say(f"{name:<20}{address}")
-        say(f"written             {network_file}; Ctrl-C stops the chain and forgets it")
+        say(f"written             {network_file}; Ctrl-C stops the chain and forgets it: the next")
+        say(f"{'':<20}one is another chain, and nodes need new data folders for it")

@@ -51,6 +51,17 @@ def _part(part: dict[str, Any]) -> tuple[str, ...]:
     return part["name"], part["state"], str(part["surprises"]), part["reason"], pause
 
 
+def _show_stage(stage: dict[str, Any]) -> None:
+    say(
+        f"stage {stage['stage'] + 1} of {len(stage['neighbours'])}: layers"
+        f" [{stage['first_layer']}–{stage['last_layer']}) of {stage['layers']} of {stage['model']},"
+        f" {stage['tokens_per_second']:.1f} tokens/s, data port {stage['data_port']},"
+        f" group {short(stage['group_id'])}"
+    )
+    if stage["busy"]:
+        say(f"takes no new work: {stage['busy']}")
+
+
 def _show(seen: dict[str, Any]) -> None:
     status, ready = seen["status"], seen["ready"]
     say(
@@ -61,6 +72,10 @@ def _show(seen: dict[str, Any]) -> None:
         say(f"joined at {address}")
     if status["work"]:
         say(f"worker {status['work']}")
+    if status["stage"]:
+        _show_stage(status["stage"])
+    if status["claimed"]:
+        say(f"claimed {status['claimed'] / 10**18:g} PRIME")
     if status["disk"]:
         say(f"takes nothing new: {status['disk']}")
     if not ready["ready"]:
@@ -77,11 +92,14 @@ def _show(seen: dict[str, Any]) -> None:
             node["device"] or "-",
             human_bytes(node["vram_bytes"]),
             human_bytes(node["rss"]),
+            node["addresses"][0] if node["addresses"] else "-",
         )
         for node in seen["nodes"]
     ]
     say()
-    show_table("nodes", ("peer", "roles", "state", "device", "memory", "resident"), nodes)
+    show_table(
+        "nodes", ("peer", "roles", "state", "device", "memory", "resident", "address"), nodes
+    )
     groups = [
         (
             short(group["group_id"]),
@@ -91,12 +109,13 @@ def _show(seen: dict[str, Any]) -> None:
                 f"{short(stage['peer_id'])} [{stage['first_layer']}–{stage['last_layer']})"
                 for stage in group["stages"]
             ),
+            ", ".join(short(peer) for peer in group["spares"]) or "-",
             f"{group['tokens_per_second']:.1f}",
         )
         for group in seen["groups"]
     ]
     say()
-    show_table("groups", ("group", "state", "model", "stages", "tokens/s"), groups)
+    show_table("groups", ("group", "state", "model", "stages", "spares", "tokens/s"), groups)
     work = [
         (
             short(unit["unit_id"]),

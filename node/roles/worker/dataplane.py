@@ -66,9 +66,16 @@ class DirectOrTunnelled:
         hosts = [] if self._tunnel_always else await self._reachable(peer_id, answer)
         if self._nursery is None:
             raise Refused("closing", "this worker is leaving")
-        tunnel = await self._nursery.start(self._tunnels.open, peer_id, self._nursery)
         pin = answer.fingerprint
         direct = [Endpoint(host=host, port=answer.port, fingerprint=pin) for host in hosts]
+        try:
+            tunnel = await self._nursery.start(self._tunnels.open, peer_id, self._nursery)
+        except OSError as exc:  # no room on the disk for a socket, say
+            if not direct:
+                raise Refused("downstream", f"no tunnel: {exc.strerror or exc}") from exc
+            self._context.log.warning("no tunnel to fall back on", reason=str(exc))
+            yield tuple(direct)
+            return
         try:
             yield (*direct, Endpoint(unix_path=tunnel.path, fingerprint=pin))
         finally:

@@ -37,7 +37,10 @@ CLAIM = "claim"
 
 
 class WorkerRewards(Protocol):
-    """What the worker role asks of its pay."""
+    """What the worker role asks of its pay. `claimed` is the total after the last claim, in the
+    token's smallest unit."""
+
+    claimed: int
 
     def wants(self, pool_id: int) -> bool:
         """Whether this node ever worked in a pool."""
@@ -58,6 +61,8 @@ class WorkerRewards(Protocol):
 
 class Unpaid:
     """A worker's pay where there is no chain."""
+
+    claimed = 0
 
     def wants(self, pool_id: int) -> bool:
         """Nobody posts epochs."""

@@ -27,6 +27,7 @@ from node.context import NodeContext
 from node.roles.worker.dataplane import DataPlane, DirectOrTunnelled
 from node.roles.worker.disk import WorkerDisk
 from node.roles.worker.membership import Membership
+from node.roles.worker.pace import Pace
 from node.roles.worker.policy.hours import is_open, minutes_until_change
 from node.roles.worker.policy.settings import rules_of
 from node.roles.worker.pools import ChainlessPools, ChainPools, PoolRegister
@@ -91,6 +92,9 @@ class Worker:
         self._blobs = blobs
         self.device = device
         self.layer_seconds = 0.0
+        self._pace = Pace()
+        self.tokens_per_second = 0.0
+        """Through its stage, prompts' tokens included, as of the last look at the engine."""
         self.models: tuple[bytes, ...] = ()
         self.rewards = rewards
         self.trouble = ""
@@ -179,6 +183,9 @@ class Worker:
         except EngineError:
             metrics.engine_up.set(0)
             return None
+        now = self._context.now()
+        self.tokens_per_second = self._pace.rate(now, status.rows)
+        self._pace.look(now, status.rows)
         metrics.engine_up.set(1)
         metrics.engine_rss.set(status.rss)
         return status

@@ -22,6 +22,7 @@ import trio
 
 from p2p.errors import P2PError
 from p2p.network import Network
+from pipeline.engine.control.child import edge_socket_path
 
 PROTOCOL = "/prime/data/1"
 CHUNK = 256 * 1024
@@ -91,19 +92,15 @@ class Tunnels:
         task_status: trio.TaskStatus[OpenTunnel] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Listen on a fresh Unix path, started with it, until stopped; what connects is carried to
-        `peer_id` by tasks of `carriers`."""
+        `peer_id` by tasks of `carriers`. Raises OSError."""
         self._count += 1
-        path = self._folder / f"tunnel-{self._count}.sock"
-        listener = await _listen_unix(path)
-        try:
-            async with listener:
+        with edge_socket_path(self._folder, f"tunnel-{self._count}") as path:
+            async with await _listen_unix(Path(path)) as listener:
                 with trio.move_on_after(self._patience) as scope:
-                    task_status.started(OpenTunnel(str(path), scope))
+                    task_status.started(OpenTunnel(path, scope))
                     while True:
                         local = await listener.accept()
                         carriers.start_soon(self._carry, local, peer_id)
-        finally:
-            _remove(path)
 
     async def _carry(self, local: trio.SocketStream, peer_id: str) -> None:
         try:
@@ -116,8 +113,13 @@ class Tunnels:
         await _splice(remote, local)
 
 
+def _clear(path: Path) -> None:
+    """What an earlier run left; at once, as everything about these files."""
+    path.unlink(missing_ok=True)
+
+
 async def _listen_unix(path: Path) -> trio.SocketListener:
-    _remove(path)
+    _clear(path)
     sock = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     old = os.umask(0o177)
     try:
@@ -126,11 +128,6 @@ async def _listen_unix(path: Path) -> trio.SocketListener:
         os.umask(old)
     sock.listen(1)
     return trio.SocketListener(sock)
-
-
-def _remove(path: Path) -> None:
-    """At once and without a checkpoint, since it also runs while the task is being cancelled."""
-    path.unlink(missing_ok=True)
 
 
 async def _splice(a: trio.abc.Stream, b: trio.abc.Stream) -> None:

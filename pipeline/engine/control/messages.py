@@ -182,8 +182,9 @@ class EngineStatus(Message):
 
     `rss` is the process's resident memory in bytes, `running` the number of sequences in the ring
     (stage 0), `kv_tokens_used` the KV positions reserved, `compute_seconds` the time spent in steps
-    since the engine's start, `threads` how many compute. Stage 0 keeps `micro_batches` in flight;
-    `promised` tokens a second were predicted and `came`, when last nobody came or went meanwhile.
+    since the engine's start, `rows` the tokens that went through them, `threads` how many compute.
+    Stage 0 keeps `micro_batches` in flight; `promised` tokens a second were predicted and `came`,
+    when last nobody came or went meanwhile.
     """
 
     pid: int
@@ -191,6 +192,7 @@ class EngineStatus(Message):
     kv_tokens_used: Count = 0
     running: Count = 0
     compute_seconds: float = 0.0
+    rows: Count = 0
     threads: int = 1
     micro_batches: Count = 0
     promised: float = 0.0

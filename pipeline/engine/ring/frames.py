@@ -24,7 +24,7 @@ import msgpack
 from pydantic import ValidationError
 
 from pipeline.engine.errors import StageViolation
-from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
+from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Grow, Item, Open
 from pipeline.engine.schedule.pace import Leg
 from proofs.sampling.settings import SamplingSettings
 
@@ -84,6 +84,7 @@ def encode_step(generation: int, batch: Batch) -> bytes:
                 ]
                 for o in batch.opens
             ],
+            [[g.sequence_id, g.capacity] for g in batch.grows],
             [[i.sequence_id, i.start, i.count, i.sample] for i in batch.items],
         ]
     )
@@ -94,7 +95,7 @@ def decode_step(header: bytes, generation: int) -> Batch:
     """Parse a step frame's header. Raises `StageViolation`."""
     fields = _unpack(header)
     match fields:
-        case (int(sender), int(step), tuple(closes), tuple(opens), tuple(items)):
+        case (int(sender), int(step), tuple(closes), tuple(opens), tuple(grows), tuple(items)):
             pass
         case _:
             raise StageViolation("step frame is malformed")
@@ -102,13 +103,14 @@ def decode_step(header: bytes, generation: int) -> Batch:
         raise StageViolation(f"frame of generation {sender}, the ring is {generation}")
     if not 0 <= step < 2**63:
         raise StageViolation("step number is out of range")
-    if len(items) > MAX_ITEMS or len(opens) > MAX_ITEMS or len(closes) > MAX_CLOSES:
+    if max(len(items), len(opens), len(grows)) > MAX_ITEMS or len(closes) > MAX_CLOSES:
         raise StageViolation("step frame has too many entries")
     return Batch(
         step,
         items=tuple(_item(entry) for entry in items),
         opens=tuple(_open(entry) for entry in opens),
         closes=tuple(_close(entry) for entry in closes),
+        grows=tuple(_grow(entry) for entry in grows),
     )
 
 
@@ -207,6 +209,13 @@ def _open(entry: object) -> Open:
     return Open(
         _sequence_id(sequence_id), _number(prompt, 1), _number(capacity, 1), checked, ending
     )
+
+
+def _grow(entry: object) -> Grow:
+    match entry:
+        case (sequence_id, capacity):
+            return Grow(_sequence_id(sequence_id), _number(capacity, 1))
+    raise StageViolation("a grow is malformed")
 
 
 def _close(entry: object) -> Close:

@@ -23,7 +23,7 @@ from pipeline.engine.evidence.rows import RowsStore
 from pipeline.engine.evidence.store import EvidenceStore
 from pipeline.engine.loading import LoadedModel
 from pipeline.engine.ring.table import ItemRows, SequenceTable
-from pipeline.engine.schedule.batch import Batch, Close, Open
+from pipeline.engine.schedule.batch import Batch, Close, Grow, Open
 from pipeline.runner.conduct import StageConduct
 from pipeline.runner.errors import KvExhausted
 from pipeline.runner.stage import StepItem
@@ -90,9 +90,12 @@ class Stage:
             self._close(close)
         for opened in batch.opens:
             self._open(opened)
+        for grown in batch.grows:
+            self._grow(grown)
         outcome = StepOutcome() if self._slice.is_last else StepOutcome(payload=memoryview(b""))
         if batch.items:
             outcome = self._compute(batch, inputs, placed)
+        self._counters.rows += batch.rows
         self._counters.compute_seconds += time.perf_counter() - started
         return outcome
 
@@ -130,6 +133,12 @@ class Stage:
             kernel_class=self._runner.kernel_class,
             final=self._slice.is_last,
         )
+
+    def _grow(self, grown: Grow) -> None:
+        try:
+            self._runner.grow(grown.sequence_id, grown.capacity)
+        except KvExhausted as exc:
+            raise EngineError("out_of_memory", str(exc)) from exc
 
     def _compute(
         self, batch: Batch, inputs: Sequence[int] | memoryview, placed: list[ItemRows]

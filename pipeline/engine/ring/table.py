@@ -5,9 +5,9 @@ the rules are written once. A batch that breaks one is the sender's fault (`Stag
 ring ends there, so the table need not roll back.
 
 Rules: steps count up by one. A close names an open sequence and either 0 outputs (drop it) or
-exactly the number of rows that it proved. An open names a new sequence, and all capacities together
-fit the KV cache. An item continues exactly where its sequence stands, within its capacity and at
-most once a batch, and samples only after the whole prompt.
+exactly the number of rows that it proved. An open names a new sequence, a grow an open one that has
+less, and all capacities together fit the KV cache. An item continues exactly where its sequence
+stands, within its capacity and at most once a batch, and samples only after the whole prompt.
 
 Output token i comes from the row at position prompt - 1 + i; those rows are the *proven* ones. Of
 an item's proven rows only the last can have been sampled, so one flag says it for all.
@@ -18,7 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.engine.errors import StageViolation
-from pipeline.engine.schedule.batch import Batch, Close, Item, Open
+from pipeline.engine.schedule.batch import Batch, Close, Grow, Item, Open
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class ItemRows:
 @dataclass
 class _Entry:
     opened: Open
+    capacity: int
     num_computed_tokens: int = 0
 
     @property
@@ -50,6 +51,7 @@ class SequenceTable:
 
     def __init__(self, kv_tokens: int) -> None:
         self._kv_tokens = kv_tokens
+        self._held = 0
         self._entries: dict[bytes, _Entry] = {}
         self._step = 0
 
@@ -73,6 +75,8 @@ class SequenceTable:
             self._close(close)
         for opened in batch.opens:
             self._open(opened)
+        for grown in batch.grows:
+            self._grow(grown)
         if len({item.sequence_id for item in batch.items}) != len(batch.items):
             raise StageViolation("a sequence is in one batch twice")
         placed: list[ItemRows] = []
@@ -87,6 +91,7 @@ class SequenceTable:
         entry = self._entries.pop(close.sequence_id, None)
         if entry is None:
             raise StageViolation("a sequence that is not open was closed")
+        self._held -= entry.capacity
         if close.outputs not in (0, entry.proven):
             raise StageViolation(
                 f"sequence closed with {close.outputs} outputs after {entry.proven} rows"
@@ -97,13 +102,25 @@ class SequenceTable:
             raise StageViolation("a sequence was opened twice")
         if opened.prompt > opened.capacity:
             raise StageViolation("a sequence's prompt exceeds its capacity")
-        held = sum(entry.opened.capacity for entry in self._entries.values())
-        if held + opened.capacity > self._kv_tokens:
+        self._hold(opened.capacity)
+        self._entries[opened.sequence_id] = _Entry(opened, opened.capacity)
+
+    def _grow(self, grown: Grow) -> None:
+        entry = self._entries.get(grown.sequence_id)
+        if entry is None:
+            raise StageViolation("a sequence that is not open was to grow")
+        if grown.capacity <= entry.capacity:
+            raise StageViolation("a sequence was to grow to what it has")
+        self._hold(grown.capacity - entry.capacity)
+        entry.capacity = grown.capacity
+
+    def _hold(self, positions: int) -> None:
+        if self._held + positions > self._kv_tokens:
             raise StageViolation(
-                f"{held} + {opened.capacity} positions exceed this stage's KV cache of "
+                f"{self._held} + {positions} positions exceed this stage's KV cache of "
                 f"{self._kv_tokens}; load every stage with the same kv_tokens"
             )
-        self._entries[opened.sequence_id] = _Entry(opened)
+        self._held += positions
 
     def _advance(self, item: Item) -> int:
         """Advance a sequence; returns how many of the item's rows (its last ones) are proven."""
@@ -114,7 +131,7 @@ class SequenceTable:
             raise StageViolation(
                 f"item starts at {item.start}, the sequence stands at {entry.num_computed_tokens}"
             )
-        if item.start + item.count > entry.opened.capacity:
+        if item.start + item.count > entry.capacity:
             raise StageViolation("an item goes past its sequence's capacity")
         before = entry.proven
         entry.num_computed_tokens += item.count

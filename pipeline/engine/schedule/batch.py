@@ -1,7 +1,7 @@
 """What one step of the ring computes: the plain data where scheduler, stages and wire meet.
 
-A batch is applied in this order: `closes`, `opens`, `items`. Rows of hidden states follow the
-items: `count` rows of the first item, then of the second, and so on.
+A batch is applied in this order: `closes`, `opens`, `grows`, `items`. Rows of hidden states follow
+the items: `count` rows of the first item, then of the second, and so on.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Open:
 
     Attributes:
         prompt: how many of its tokens are prompt; stages but the first never see which.
-        capacity: KV positions to reserve.
+        capacity: KV positions to begin with.
         sampling: how its tokens are to be picked, as its request says.
         ending: what ends its output, as a hash (`proofs.evidence.ring_terms`); 32 bytes.
     """
@@ -41,6 +41,14 @@ class Open:
     capacity: int
     sampling: SamplingSettings
     ending: bytes
+
+
+@dataclass(frozen=True)
+class Grow:
+    """An open sequence that gets more KV positions: `capacity` in all."""
+
+    sequence_id: bytes
+    capacity: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,7 @@ class Batch:
     items: tuple[Item, ...] = ()
     opens: tuple[Open, ...] = ()
     closes: tuple[Close, ...] = ()
+    grows: tuple[Grow, ...] = ()
 
     @property
     def rows(self) -> int:

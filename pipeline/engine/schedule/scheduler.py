@@ -6,9 +6,12 @@ A ring of stages holds so many batches in flight; each comes back to stage 0 onc
 for every item that asked for one, and with what every stage took for it. `next_batch` builds the
 next batch whenever there is a free slot:
 
-- *Admission*: interactive sequences before batch ones, each class first come, first served, as long
-  as prompt + max_tokens positions of KV cache can be reserved. The head of the queue is never
-  overtaken, so nothing starves.
+- *Admission*: interactive sequences before batch ones, each class first come, first served, as
+  memory allows (`memory`); the head of the queue is overtaken a few times at most, so nothing
+  starves.
+- *Memory*: a sequence's share of the KV cache grows with it. Where nothing is left, the youngest
+  gives way, batch ones first: its cache is dropped, its tokens are kept, and it is computed anew
+  when there is room. The oldest never gives way, so there is always one that comes to its end.
 - *Batching*: sequences that decode come first, in the order in which they became ready, at most an
   equal share of them, so that the ring stays full of equal batches; never waiting for more: a ring
   short of ready sequences runs what it has. `pace` says how many batches make the ring fastest.
@@ -29,13 +32,10 @@ first and says `stopped`.
 from __future__ import annotations
 
 from bisect import insort
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from pipeline.engine.errors import IllegalTransition
-from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
-from pipeline.engine.schedule.costs import Load
+from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Grow
 from pipeline.engine.schedule.events import (
     Abort,
     Command,
@@ -49,109 +49,27 @@ from pipeline.engine.schedule.events import (
     RingUp,
     Submit,
 )
+from pipeline.engine.schedule.memory import Ledger, MemoryPolicy
 from pipeline.engine.schedule.pace import Forecast, Pace, Pacing
 from pipeline.engine.schedule.sequence import DONE, Sequence, State
-from proofs.evidence.ring_terms import ending_digest
+from pipeline.engine.schedule.state import Draft, Flight, RingState, close_of
 
+LOOK_AHEAD = 64
+"""Waiting sequences that are looked at for an admission."""
 MAX_FLIGHTS = 160
 """Batches in flight at most, whatever they are."""
-
-
-@dataclass(frozen=True)
-class _Flight:
-    """A batch under way, with the sequences (not ids: an id may be used again) that it concerns."""
-
-    step: int
-    sampled: tuple[Sequence, ...]
-    sealed: tuple[Sequence, ...]
-    load: Load
-    decodes: bool
-    prefills: bool
-    sent: float
-
-
-@dataclass
-class _Ring:
-    """`held` sequences have KV reserved. Of these, `prompts` (by rank) have more to compute than
-    their newest token, `ready` ones just that."""
-
-    limits: RingUp
-    pace: Pace
-    step: int = 0
-    flights: deque[_Flight] = field(default_factory=deque)
-    held: set[Sequence] = field(default_factory=set)
-    prompts: list[Sequence] = field(default_factory=list)
-    ready: deque[Sequence] = field(default_factory=deque)
-    closing: list[tuple[Sequence, int]] = field(default_factory=list)
-
-    @property
-    def micro_batches(self) -> int:
-        return self.limits.micro_batches or self.pace.micro_batches
-
-    @property
-    def decoding(self) -> int:
-        return len(self.held) - len(self.prompts)
-
-    def takes(self, pacing: Pacing) -> tuple[bool, bool]:
-        """Whether there is a slot for a batch of sequences that decode, and for one of slices
-        alone. Those have slots of their own, so that neither keeps the other waiting."""
-        working = [flight for flight in self.flights if flight.load.rows]
-        if self.limits.micro_batches:
-            return (len(working) < self.limits.micro_batches,) * 2
-        decoding = sum(flight.decodes for flight in working)
-        beside = 1 if self.decoding else min(self.limits.stages, pacing.most)
-        return decoding < self.micro_batches, len(working) - decoding < beside
-
-    def share(self, sequences: int) -> int:
-        """An equal part of so many sequences."""
-        return min(MAX_ITEMS, -(-sequences // self.micro_batches))
-
-    def decode_load(self) -> Load | None:
-        """A batch of sequences as they decode now; None where none does."""
-        prompts = set(self.prompts)
-        lengths = [len(s.token_ids) for s in self.held if s not in prompts]
-        share = self.share(len(lengths))
-        return Load(share, sum(lengths) * share // len(lengths)) if lengths else None
-
-
-class _Draft:
-    """A batch as it is put together."""
-
-    def __init__(self, budget: int) -> None:
-        self.budget = budget
-        self.items: list[Item] = []
-        self.opens: list[Open] = []
-        self.tokens: list[int] = []
-        self.sampled: list[Sequence] = []
-        self.load = Load(0)
-        self.prefills = False
-
-    def take(self, sequence: Sequence, count: int) -> Item:
-        """Take the next `count` tokens of a sequence; one is wanted after the last known one."""
-        if not sequence.num_computed_tokens:
-            self.opens.append(_open(sequence))
-        start = sequence.num_computed_tokens
-        sequence.num_computed_tokens += count
-        wanted = not sequence.num_uncomputed_tokens and sequence.reason is None
-        item = Item(sequence.spec.sequence_id, start, count, wanted)
-        self.items.append(item)
-        self.tokens += sequence.token_ids[start : start + count]
-        self.budget -= count
-        self.load = Load.of(self.items) if count > 1 else self.load.plus_read(start)
-        if wanted:
-            self.sampled.append(sequence)
-        return item
 
 
 class Scheduler:
     """See the module's docstring. Not thread-safe: the caller holds a lock."""
 
-    def __init__(self, pacing: Pacing | None = None) -> None:
+    def __init__(self, pacing: Pacing | None = None, memory: MemoryPolicy | None = None) -> None:
         self._sequences: dict[bytes, Sequence] = {}
         self._queue: list[Sequence] = []  # by rank
         self._serial = 0
-        self._ring: _Ring | None = None
+        self._ring: RingState | None = None
         self._pacing = pacing or Pacing()
+        self._memory = memory or MemoryPolicy()
 
     # --- queries ------------------------------------------------------------------------------
 
@@ -191,8 +109,7 @@ class Scheduler:
             return None
         flight = self._ring.flights[0]
         return flight.step, tuple(
-            (sequence.spec.sequence_id, sequence.state is State.RUNNING)
-            for sequence in flight.sampled
+            (sequence.spec.sequence_id, sequence.state not in DONE) for sequence in flight.sampled
         )
 
     def _running(self) -> list[Sequence]:
@@ -217,7 +134,8 @@ class Scheduler:
             case RingUp():
                 if self._ring is not None:
                     raise IllegalTransition("a ring is up already")
-                self._ring = _Ring(event, Pace(event.stages, self._pacing))
+                ledger = Ledger(event.kv_tokens, self._memory)
+                self._ring = RingState(event, Pace(event.stages, self._pacing), ledger)
                 return self._reject_oversized(list(self._queue))
             case RingDown():
                 self._ring_down()
@@ -264,13 +182,17 @@ class Scheduler:
         if len(event.tokens) != len(ring.flights[0].sampled):
             raise IllegalTransition(f"step {event.step} came back with a wrong number of tokens")
         flight = ring.flights.popleft()
+        for sequence in flight.members:
+            sequence.in_flight -= 1
         commands: list[Command] = []
         for sequence, (token, stopped) in zip(flight.sampled, event.tokens, strict=True):
-            if sequence.state is not State.RUNNING:
+            if sequence.state in DONE:
                 continue  # aborted meanwhile
             commands.append(EmitToken(sequence.spec.sequence_id, sequence.outputs, token))
             sequence.token_ids.append(token)
             sequence.reason = sequence.complete(stopped)
+            if sequence.state is State.PREEMPTED:
+                continue
             if sequence.reason is None:
                 ring.ready.append(sequence)
             else:
@@ -284,7 +206,7 @@ class Scheduler:
             self._measure(ring, flight, event)
         return commands
 
-    def _measure(self, ring: _Ring, flight: _Flight, event: Returned) -> None:
+    def _measure(self, ring: RingState, flight: Flight, event: Returned) -> None:
         pace, now = ring.pace, event.at
         pace.observe(flight.load, event.legs, now - flight.sent, now)
         prompts = flight.prefills or any(other.prefills for other in ring.flights)
@@ -293,9 +215,10 @@ class Scheduler:
             load = ring.decode_load()
             pace.review(ring.decoding, 0 if load is None else load.reads // load.rows, now)
 
-    def _release(self, ring: _Ring, sequence: Sequence, outputs: int) -> None:
+    def _release(self, ring: RingState, sequence: Sequence, outputs: int) -> None:
         """Give back the KV cache; the next batch tells the stages, before anything takes it."""
         ring.held.remove(sequence)
+        ring.memory.take_back(sequence)
         if sequence.num_computed_tokens:
             ring.closing.append((sequence, outputs))
 
@@ -316,11 +239,16 @@ class Scheduler:
     def _ring_down(self) -> None:
         if self._ring is None:
             return
+        for sequence in self._sequences.values():
+            sequence.in_flight = sequence.capacity = 0
         for sequence in self._running():
-            sequence.move(State.PREEMPTED)
-            sequence.num_computed_tokens = 0
-            self._enqueue(sequence)
+            self._preempt(sequence)
         self._ring = None
+
+    def _preempt(self, sequence: Sequence) -> None:
+        sequence.move(State.PREEMPTED)
+        sequence.num_computed_tokens = 0
+        self._enqueue(sequence)
 
     # --- batches ------------------------------------------------------------------------------
 
@@ -332,32 +260,73 @@ class Scheduler:
         self._admit(ring)
         # What a slice of this batch completes is closed by the next one: closes come before items.
         closing, ring.closing = ring.closing[:MAX_CLOSES], ring.closing[MAX_CLOSES:]
-        draft = _Draft(ring.limits.max_batch_tokens)
+        draft = Draft(ring.limits.max_batch_tokens)
         may_decode, may_slice = ring.takes(self._pacing)
         if may_decode:
             self._take_ready(ring, draft)
         decodes = bool(draft.items)
         if ring.prompts and (decodes or may_slice):
             self._take_slices(ring, draft)
-        if not draft.items and not closing:
+        if not draft.items and not closing and not draft.preempted:
             return None
-        closes = tuple(_close(sequence, outputs) for sequence, outputs in closing)
-        batch = Batch(ring.step, tuple(draft.items), tuple(draft.opens), closes)
+        closing += draft.preempted
+        closes = tuple(close_of(sequence, outputs) for sequence, outputs in closing)
+        batch = Batch(ring.step, tuple(draft.items), tuple(draft.opens), closes, tuple(draft.grows))
         sealed = tuple(sequence for sequence, outputs in closing if outputs)
         ring.flights.append(
-            _Flight(
-                ring.step, tuple(draft.sampled), sealed, draft.load, decodes, draft.prefills, now
+            Flight(
+                ring.step,
+                tuple(draft.members),
+                tuple(draft.sampled),
+                sealed,
+                draft.load,
+                decodes,
+                draft.prefills,
+                now,
             )
         )
         ring.step += 1
         return batch, tuple(draft.tokens)
 
-    def _take_ready(self, ring: _Ring, draft: _Draft) -> None:
+    def _take_ready(self, ring: RingState, draft: Draft) -> None:
         share = ring.share(ring.decoding)
         while ring.ready and len(draft.items) < share and draft.budget:
-            draft.take(ring.ready.popleft(), 1)
+            sequence = ring.ready.popleft()
+            if self._has_room(ring, draft, sequence):
+                draft.take(sequence, 1)
+            elif sequence in ring.held:
+                ring.ready.appendleft(sequence)
+                return
 
-    def _take_slices(self, ring: _Ring, draft: _Draft) -> None:
+    def _has_room(self, ring: RingState, draft: Draft, sequence: Sequence) -> bool:
+        """Whether the next token has a place in the cache, after making one if need be: others give
+        way to an older one, and the youngest itself to others. Where those that should give way are
+        in this batch already, the next one will do."""
+        before = sequence.capacity
+        if before >= len(sequence.token_ids):
+            return True
+        while not ring.memory.give(sequence):
+            younger = [each for each in ring.held if each.rank > sequence.rank]
+            outside = [each for each in younger if each not in draft.members]
+            if len(draft.preempted) >= MAX_ITEMS or (younger and not outside):
+                return False
+            self._give_way(ring, draft, max(outside or [sequence], key=lambda each: each.rank))
+            if not outside:
+                return False
+        draft.grows.append(Grow(sequence.spec.sequence_id, sequence.capacity))
+        return True
+
+    def _give_way(self, ring: RingState, draft: Draft, sequence: Sequence) -> None:
+        ring.held.remove(sequence)
+        ring.memory.take_back(sequence)
+        for waiting in (ring.ready, ring.prompts):
+            if sequence in waiting:
+                waiting.remove(sequence)
+        if sequence.num_computed_tokens:
+            draft.preempted.append((sequence, 0))
+        self._preempt(sequence)
+
+    def _take_slices(self, ring: RingState, draft: Draft) -> None:
         pacing, pace = self._pacing, ring.pace
         ahead = sum(1 for flight in ring.flights if flight.prefills)
         if ahead >= ring.limits.stages + pacing.slices_ahead:
@@ -381,26 +350,19 @@ class Scheduler:
                 if sequence.reason is not None:
                     self._release(ring, sequence, sequence.outputs)
 
-    def _admit(self, ring: _Ring) -> None:
-        used = sum(sequence.needs for sequence in ring.held)
-        while self._queue and used + self._queue[0].needs <= ring.limits.kv_tokens:
-            sequence = self._queue.pop(0)
+    def _admit(self, ring: RingState) -> None:
+        first: Sequence | None = None
+        for sequence in self._queue[:LOOK_AHEAD]:
+            if sequence.in_flight:
+                continue  # gave way a moment ago; its token is still on its way
+            if not ring.memory.admits(sequence, ring.held):
+                first = first or sequence
+                continue
+            if first is not None and not ring.memory.overtakes(first):
+                return
+            self._queue.remove(sequence)
             sequence.move(State.RUNNING)
-            used += sequence.needs
+            ring.memory.give(sequence)
+            sequence.overtaken = 0
             ring.held.add(sequence)
             insort(ring.prompts, sequence, key=lambda each: each.rank)
-
-
-def _open(sequence: Sequence) -> Open:
-    request = sequence.spec.request
-    return Open(
-        request.sequence_id,
-        len(request.prompt_ids),
-        sequence.needs,
-        request.sampling,
-        ending_digest(request),
-    )
-
-
-def _close(sequence: Sequence, outputs: int) -> Close:
-    return Close(sequence.spec.sequence_id, outputs, sequence.token_ids[-1] if outputs else 0)

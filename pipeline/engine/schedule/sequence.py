@@ -2,8 +2,9 @@
 
     WAITING → RUNNING ⇄ PREEMPTED → FINISHED / ABORTED
 
-WAITING: submitted, holds no KV cache. RUNNING: has KV reserved in the present ring; ends there by
-completing. PREEMPTED: its ring broke; it keeps its tokens and waits for the next ring.
+WAITING: submitted, holds no KV cache. RUNNING: has KV cache in the present ring; ends there by
+completing. PREEMPTED: its ring broke, or others needed its memory; it keeps its tokens, of which
+one may still be on its way, and waits for room.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ class Sequence:
         serial: the order of submission.
         token_ids: prompt and output so far.
         num_computed_tokens: how many of these, from the first on, were sent into the present ring.
+        capacity: KV positions that it has there.
+        in_flight: batches under way that it is in.
+        overtaken: how often a later one was admitted before it.
         reason: why the output is complete, None while it is not.
     """
 
@@ -52,6 +56,9 @@ class Sequence:
     token_ids: list[int]
     state: State = State.WAITING
     num_computed_tokens: int = 0
+    capacity: int = 0
+    in_flight: int = 0
+    overtaken: int = 0
     reason: FinishReason | None = None
 
     @property
@@ -66,7 +73,7 @@ class Sequence:
 
     @property
     def needs(self) -> int:
-        """KV positions to reserve."""
+        """KV positions that it may come to need."""
         return len(self.spec.request.prompt_ids) + self.spec.request.max_tokens
 
     @property

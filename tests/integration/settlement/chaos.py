@@ -118,9 +118,9 @@ class Chaos:
 
         with trio.move_on_after(LONGEST_AWAY_SECONDS):
             await until(missed_enough)
+        victim.held_down = False
         victim.start()
         await victim.wait_serving()
-        victim.held_down = False
 
     async def reorganise(self, depth: int) -> None:
         """Replace the newest blocks by empty ones; what was in them must be sent again."""

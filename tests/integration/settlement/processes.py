@@ -41,6 +41,11 @@ class NodeProcess:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def fell(self) -> bool:
+        """Whether it ended though nobody killed it."""
+        return self._process is not None and not self.running
+
+    @property
     def serving(self) -> bool:
         """Whether this life of the process serves already."""
         if self._process is None or not self.running:
@@ -58,9 +63,9 @@ class NodeProcess:
             )
 
     async def wait_serving(self) -> None:
-        """Raises AssertionError with the end of its log when it ends instead."""
+        """Or until it is held down. Raises AssertionError with the end of its log when it ends."""
         with trio.move_on_after(READY_SECONDS):
-            while not self.serving:
+            while not self.serving and not self.held_down:
                 assert self.running, f"{self.name} ended:\n{self.log_tail()}"
                 await trio.sleep(0.05)
             return
@@ -71,6 +76,7 @@ class NodeProcess:
         if self._process is not None and self.running:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
+            self._process = None
             self.kills += 1
 
     def stop(self) -> None:

@@ -137,6 +137,7 @@ class Scenario:
         places = range(1, max(plan.epochs - 1, 2))
         reorg_at = sorted(self.random.sample(places, plan.reorgs)) if plan.reorgs else []
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch)
             nursery.start_soon(chaos.mine)
             nursery.start_soon(chaos.hasten, self._wrong, CHALLENGE_WINDOW // 2)
             async with trio.open_nursery() as running:
@@ -163,6 +164,13 @@ class Scenario:
             self.note("claimed")
             await self._bonds_returned()
             nursery.cancel_scope.cancel()
+
+    async def _watch(self) -> None:
+        """Fail as soon as a node falls by itself; nobody would start it again."""
+        while True:
+            for node in (*self.validators, *self.claimers):
+                assert not node.fell, f"{node.name} ended:\n{node.log_tail()}"
+            await trio.sleep(RETRY_SECONDS)
 
     async def _release(self, place: int) -> None:
         """Let batch `place` be fed once the epochs have come near it."""

@@ -42,6 +42,24 @@ class PoolMachine(RuleBasedStateMachine):
         self.cells[span.offset : span.offset + capacity] = [name] * capacity
         return name
 
+    @rule(name=open_ones, more=st.integers(0, 6))
+    def grow(self, name: bytes, more: int) -> None:
+        if name not in self.capacity:
+            return
+        wanted = self.capacity[name] + more
+        if more > SIZE - sum(self.capacity.values()):
+            with pytest.raises(KvExhausted):
+                self.pool.grow(name, wanted)
+            return
+        for move in self.pool.grow(name, wanted):
+            piece = self.cells[move.source : move.source + move.count]
+            self.cells[move.target : move.target + move.count] = piece
+        span = self.pool[name]
+        kept = self.cells[span.offset : span.offset + span.filled]
+        assert kept == [name] * self.capacity[name]
+        self.capacity[name] = span.filled = wanted
+        self.cells[span.offset : span.offset + wanted] = [name] * wanted
+
     @rule(name=consumes(open_ones))
     def close(self, name: bytes) -> None:
         if name:
@@ -70,5 +88,9 @@ def test_misuse_is_refused() -> None:
         pool.open(b"b", 0)
     with pytest.raises(UnknownSequence):
         pool.close(b"b")
+    with pytest.raises(RunnerError, match="cannot grow"):
+        pool.grow(b"a", 1)
+    with pytest.raises(UnknownSequence):
+        pool.grow(b"b", 1)
     with pytest.raises(RunnerError, match="at least one"):
         SpanPool(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proofs.sampling.choosing import choose_batch, choose_with_score, support
+from proofs.sampling.compiled import library
 from proofs.sampling.filters import largest, nucleus
 from proofs.sampling.noise import bits_at, bits_of_blocks, gumbel
 from proofs.sampling.philox import draw, philox
@@ -41,6 +43,19 @@ def plain_choice(values: np.ndarray, one: SamplingSettings, position: int) -> tu
     return int(kept[np.argmax(scores)]), float(scores.max())
 
 
+@pytest.fixture(scope="module", params=["compiled", "numpy"])
+def contest(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Both ways to make bounds; the compiled one where it was built."""
+    if request.param == "compiled":
+        if library() is None:
+            pytest.skip("the compiled part was not built here")
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("proofs.sampling.gumbel_max.library", lambda: None)
+        yield
+
+
 sampled = st.builds(
     SamplingSettings,
     temperature=st.sampled_from([0.0, 1e-3, 0.3, 1.0, 10.0]),
@@ -50,6 +65,7 @@ sampled = st.builds(
 )
 
 
+@pytest.mark.usefixtures("contest")
 @settings(max_examples=120, deadline=None)
 @given(
     st.lists(st.tuples(sampled, st.integers(0, 2**32 - 1)), min_size=1, max_size=5),
@@ -150,6 +166,7 @@ def test_more_counters_than_a_tile() -> None:
         assert drawn[at].tolist() == draw(key, position, blocks[at : at + 1])[0].tolist()
 
 
+@pytest.mark.usefixtures("contest")
 @pytest.mark.parametrize("size", [49_152, 50_257])
 def test_a_whole_vocabulary(size: int) -> None:
     rows = np.random.default_rng(3).normal(0, 4, (6, size)).astype(np.float32)

@@ -179,7 +179,9 @@ class Reconciler:
         """Plan rings anew that were built without somebody, once they have nothing to do, or have
         been going on like that for long."""
         for group in list(self._tables.groups.values()):
-            if group.state is not GroupState.RUNNING or not group.without:
+            most = max(len(plan.stages) for _, plan in group.generations)
+            replaced = len(group.plan.stages) == most  # others took the places of those left out
+            if group.state is not GroupState.RUNNING or not group.without or replaced:
                 continue
             units = self._tables.units
             at_work = any(u.state in AT_WORK for u in units.in_group(group.group_id))

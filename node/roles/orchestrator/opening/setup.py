@@ -74,7 +74,7 @@ async def open_orchestrator(
         tokenizer=tokenizer,
         model_id=model.model_id,
         model_name=model.name,
-        context_length=min(model.manifest.max_positions, section.tokens_per_sequence),
+        context_length=min(model.manifest.max_positions, kv_tokens),
         unit_size=section.unit_size,
         vocab_size=model.manifest.vocab_size,
         model_context=model.manifest.max_positions,

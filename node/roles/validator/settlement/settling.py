@@ -27,7 +27,7 @@ from node.settlement.paid import PaidWork
 from node.wire.messages.settlement import Cosigned, CosignRequest
 from node.wire.methods import COSIGN
 from node.wire.rpc import serve
-from proofs.encoding.leaves import PostedRoot, SignedReceipt
+from proofs.encoding.leaves import SignedReceipt
 
 RECHECK_SECONDS = 1.0
 """Pools are looked at again this often: a root becomes final by time alone, and no event tells."""
@@ -77,7 +77,8 @@ class ValidatorSettlement:
         """The pool's newest epoch when the unit was seen to be paid: by that one or an older."""
         self._free: deque[tuple[str, bytes]] = deque()
         self._arrived = trio.Event()
-        self._known: dict[int, list[PostedRoot]] = {}
+        self._undone: dict[int, int] = {}
+        """How many roots of each pool were gone when it was last read which units are unpaid."""
 
     async def accepted_other(
         self, sender: str, pool_id: int, unit_id: bytes, bundle_id: bytes
@@ -104,7 +105,9 @@ class ValidatorSettlement:
                 await self._accepted.settle(over)
 
     async def restore(self) -> None:
-        """What the journal holds; the follower says which of it was paid since."""
+        """What the journal holds; the follower says which of it was paid since. A root that goes
+        meanwhile is noticed by `run`, since it was there when this began."""
+        self._undone = self._taken_back()
         self._free.clear()
         for sender, unit_id, receipts in await self._accepted.restore():
             await self._take(sender, unit_id, receipts)
@@ -168,6 +171,8 @@ class ValidatorSettlement:
 
     async def _forget_final(self) -> None:
         """Forget units that a root has paid which can no longer be taken away."""
+        if self._taken_back() != self._undone:
+            return  # which root paid what is being read again
         final = [key for key, epoch in self._paid_by.items() if self._is_final(key[0], epoch)]
         await self._accepted.settle([(self._senders[key], key[1]) for key in final])
         for key in final:
@@ -204,21 +209,18 @@ class ValidatorSettlement:
 
     async def _watch_paid(self) -> None:
         version = self._follower.version
-        self._known = self._known or self._roots()
         while True:
-            roots = self._roots()
-            if any(roots[p][: len(before)] != before for p, before in self._known.items()):
-                await self.restore()  # a root is gone: what it paid waits again
-            self._known = roots
+            if self._taken_back() != self._undone:
+                await self.restore()  # what a root had paid that is gone waits again
             await self._drop_paid()
             await self._forget_final()
             version = await self._follower.wait_changed(version)
 
-    def _roots(self) -> dict[int, list[PostedRoot]]:
-        """What stands on chain, by pool. A comparison with an earlier look also tells when a root
-        was replaced by another."""
+    def _taken_back(self) -> dict[int, int]:
+        """How many roots of each pool are gone, voided or undone. Comparing what stands would not
+        do: a root can come and go, or be replaced, between two looks."""
         histories = self._follower.histories.items()
-        return {pool_id: [e.posted for e in history.entries] for pool_id, history in histories}
+        return {pool_id: h.taken_back for pool_id, h in histories if h.taken_back}
 
     async def _propose_all(self) -> None:
         """One proposal of a pool at a time; pools do not wait for one another."""

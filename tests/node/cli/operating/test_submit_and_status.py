@@ -25,6 +25,7 @@ from node.http.view import (
     JobRequest,
     JobTaken,
     NodeInfo,
+    OwnStage,
     PromptProblem,
     Rejection,
     StageInfo,
@@ -55,6 +56,20 @@ class OneJobView:
             started_at=1.0,
             peers=4,
             addresses=("/ip4/10.0.0.1/tcp/4001/p2p/16Uiu2HAmOrchestrator",),
+            stage=OwnStage(
+                group_id="cd" * 32,
+                generation=3,
+                stage=1,
+                first_layer=10,
+                last_layer=20,
+                layers=30,
+                model="smollm2",
+                data_port=4002,
+                neighbours=("a", "b", "c"),
+                tokens_per_second=12.34,
+                busy="rows fill the quota",
+            ),
+            claimed=25 * 10**17,
             work="waiting: pool 7 offered \x1b]52;c;QQ==\x07: it pays 3 wei",
         )
 
@@ -62,7 +77,14 @@ class OneJobView:
         return False, ["no worker has joined"]
 
     async def nodes(self) -> Sequence[NodeInfo]:
-        return [NodeInfo(peer_id="16Uiu2HAmWorkerOne", roles=("worker",), vram_bytes=3 << 29)]
+        return [
+            NodeInfo(
+                peer_id="16Uiu2HAmWorkerOne",
+                roles=("worker",),
+                vram_bytes=3 << 29,
+                addresses=("/ip4/10.0.0.2/tcp/1",),
+            )
+        ]
 
     async def groups(self) -> Sequence[GroupInfo]:
         stage = StageInfo(stage=0, peer_id="16Uiu2HAmWorkerOne", first_layer=0, last_layer=30)
@@ -251,6 +273,11 @@ async def test_status_shows_all_of_it(cli: Any, tmp_path: Path) -> None:
             "not ready: no worker has joined",
             "1.5 GiB",
             "[0–30)",
+            "stage 2 of 3: layers [10–20) of 30 of smollm2, 12.3 tokens/s, data port 4002",
+            "takes no new work: rows fill the quota",
+            "claimed 2.5 PRIME",
+            "/ip4/10.0.0.2",
+            "spares",
             "work (newest 20 of 1200)",
             "null proof",
         ):

@@ -128,3 +128,33 @@ def test_others_go_on_elsewhere_while_a_suspect_runs_alone() -> None:
     pool.produce(next_alone)
     beside = [u for u in pool.pool.units.values() if u.state is UnitState.ASSIGNED]
     assert len([u for u in beside if u.group_id == group.group_id]) > 1  # all is as it was
+
+
+@pytest.mark.parametrize("told_before", [False, True])
+def test_whoever_stands_by_does_not_wait_for_an_engine_to_start(told_before: bool) -> None:
+    """Whether the crash is the first that is heard of it, or a ping told before."""
+    pool = Pool()
+    group = pool.up()
+    pool.join("w4")
+    if told_before:
+        reason = "w2 no longer holds its stage"
+        pool.feed(GroupBroken(group.group_id, group.generation, reason, suspects=("w2",)))
+    pool.feed(EngineEnded(group.group_id, group.generation, 1, "engine exited with code -9"))
+    pool.now += 1.0
+    pool.feed(Tick())
+    assert pool.build_done().peers == ("w1", "w3", "w4")
+    assert pool.pool.members["w2"].strikes == 0
+    generation = pool.pool.generation
+    for _ in range(100):  # and nothing is rebuilt for its sake: it stands by now
+        pool.now += 10.0
+        pool.feed(Tick())
+    assert pool.pool.generation == generation
+
+
+def test_where_nobody_stands_by_the_ring_waits_for_the_engine() -> None:
+    pool = Pool()
+    group = pool.up()
+    pool.feed(EngineEnded(group.group_id, group.generation, 1, "engine exited with code -9"))
+    pool.now += 1.0
+    pool.feed(Tick())
+    assert pool.build_done().peers == ("w1", "w2", "w3")

@@ -20,6 +20,7 @@ from node.roles.worker.dataplane import DirectOrTunnelled, reachable
 from node.roles.worker.timing import WorkerTiming
 from node.roles.worker.tunnel import MAX_ANSWERED, Tunnels
 from node.wire.messages.work import EdgeAnswer
+from p2p.errors import Refused
 from p2p.network import Network, NetworkConfig, open_network
 
 
@@ -177,3 +178,27 @@ async def test_a_data_port_is_dialled_only_where_the_neighbour_is(
                     assert [way.host for way in ways[:-1]] == (["127.0.0.1"] if direct else [])
                     assert there(ways[-1].unix_path)  # an open port may be somebody else's
                 nursery.cancel_scope.cancel()
+
+
+async def test_deep_and_full_folders_spoil_no_direct_way(tmp_path: Path) -> None:
+    """A socket's path has at most 107 bytes; one that cannot be made is missed where needed."""
+    deep = tmp_path / ("d" * 90) / ("e" * 90)
+    deep.mkdir(parents=True)
+    async with two_nodes(tmp_path) as (a, b), trio.open_nursery() as nursery:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            port = listener.getsockname()[1]
+            for folder, tunnelled in ((deep, True), (tmp_path / "gone", False)):
+                context: Any = SimpleNamespace(
+                    network=a, config=NodeConfig(), engine_dir=folder, log=structlog.get_logger()
+                )
+                plane = DirectOrTunnelled(context, WorkerTiming())
+                await nursery.start(plane.run, lambda peer: None)
+                open_port = EdgeAnswer(host="127.0.0.1", port=port, fingerprint=bytes(32))
+                async with plane.ways(b.peer_id, open_port) as ways:
+                    assert ways[0].port == port
+                    assert [there(way.unix_path) for way in ways[1:]] == [True] * tunnelled
+        if not tunnelled:
+            with pytest.raises(Refused, match="no tunnel"):
+                async with plane.ways(b.peer_id, open_port):
+                    pass
+        nursery.cancel_scope.cancel()

@@ -19,7 +19,7 @@ from pipeline.engine.ring.frames import (
     encode_step,
     encode_tokens,
 )
-from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Item, Open
+from pipeline.engine.schedule.batch import MAX_CLOSES, MAX_ITEMS, Batch, Close, Grow, Item, Open
 from proofs.sampling.settings import SamplingSettings
 
 ids = st.binary(min_size=16, max_size=16)
@@ -41,6 +41,7 @@ batches = st.builds(
         max_size=4,
     ).map(tuple),
     st.lists(st.builds(Close, ids, numbers, numbers), max_size=4).map(tuple),
+    st.lists(st.builds(Grow, ids, counts), max_size=4).map(tuple),
 )
 HELLO = Hello(b"g" * 32, 3, 1, 4, b"m" * 32, 10, "torch.float32")
 
@@ -70,6 +71,7 @@ def test_the_largest_step_fits_the_header_limit() -> None:
         tuple(Item(key, large, large, True) for key in keys[:MAX_ITEMS]),
         tuple(Open(key, large, large, sampling, bytes(32)) for key in keys[:MAX_ITEMS]),
         tuple(Close(key, large, large) for key in keys),
+        tuple(Grow(key, large) for key in keys[:MAX_ITEMS]),
     )
     assert len(encode_step(2**62, batch)) < MAX_HEADER
 

@@ -108,6 +108,25 @@ def test_a_ring_gives_what_one_stage_gives_and_frees_its_cache(
         assert used == [0, 0, 0]
 
 
+def test_sequences_share_less_memory_than_they_may_need(
+    tmp_path: Path, model: PreparedModel
+) -> None:
+    """Three that grow from 256 to 260 positions in a cache of 775: the youngest gives way, once all
+    are at it, and comes back."""
+    asked = [spec(n, 20, tuple(range(5 + n, 245 + n))) for n in range(3)]
+    outputs = []
+    with local_ring(2, tmp_path) as ring:
+        for generation, kv_tokens in ((1, 2048), (2, 775)):
+            ring.load(model, kv_tokens=kv_tokens)
+            assert ring.up(generation) == [None] * 2
+            done = ring.run(asked)
+            outputs.append(ids(done))
+            for each in ring.evidence(done):
+                assert {item.rows for item in each.values()} == {20}
+            assert [s.status(Empty()).kv_tokens_used for s in ring.services] == [0, 0]
+    assert outputs[0] == outputs[1]
+
+
 def test_a_rebuilt_ring_goes_on_and_proves_the_whole_output(
     tmp_path: Path, model: PreparedModel, expected: dict[bytes, Finished]
 ) -> None:

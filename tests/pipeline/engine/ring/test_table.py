@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.engine.errors import StageViolation
 from pipeline.engine.ring.table import ItemRows, SequenceTable
-from pipeline.engine.schedule.batch import Batch, Close, Item, Open
+from pipeline.engine.schedule.batch import Batch, Close, Grow, Item, Open
 from proofs.sampling.settings import SamplingSettings
 
 A, B = b"a" * 16, b"b" * 16
@@ -43,6 +43,13 @@ def test_a_close_makes_room_for_an_open_of_the_same_batch() -> None:
     assert table.opened(A).capacity == 8
 
 
+def test_a_sequence_that_grows_may_go_on_and_leaves_less_to_others() -> None:
+    table = table_with(STARTED)
+    table.apply(Batch(1, (Item(A, 4, 6, True),), grows=(Grow(A, 10),)))
+    with pytest.raises(StageViolation, match="10 \\+ 8 positions exceed"):
+        table.apply(Batch(2, opens=(opened(B),)))
+
+
 @pytest.mark.parametrize(
     ("batch", "reason"),
     [
@@ -52,6 +59,9 @@ def test_a_close_makes_room_for_an_open_of_the_same_batch() -> None:
         (Batch(1, opens=(opened(A),)), "opened twice"),
         (Batch(1, opens=(opened(B, prompt=9),)), "prompt exceeds"),
         (Batch(1, opens=(opened(B, capacity=9),)), "8 \\+ 9 positions exceed"),
+        (Batch(1, grows=(Grow(B, 9),)), "not open was to grow"),
+        (Batch(1, grows=(Grow(A, 8),)), "grow to what it has"),
+        (Batch(1, grows=(Grow(A, 17),)), "8 \\+ 9 positions exceed"),
         (Batch(1, (Item(B, 0, 1, False),)), "not open"),
         (Batch(1, (Item(A, 3, 1, True),)), "starts at 3, the sequence stands at 4"),
         (Batch(1, (Item(A, 5, 1, True),)), "starts at 5, the sequence stands at 4"),

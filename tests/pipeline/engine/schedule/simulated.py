@@ -64,6 +64,7 @@ class SimulatedRing:
         self.now = 0.0
         self.arrivals: dict[bytes, list[float]] = {}
         self.finished: dict[bytes, float] = {}
+        self.stop_after = 10**9
         self.chosen: list[tuple[float, int]] = []
         self._curves = curves
         self.hops = [Hop(latency) for _ in curves]
@@ -140,7 +141,10 @@ class SimulatedRing:
             self._work(stage, frame)
 
     def _back(self, frame: _Frame) -> None:
-        tokens = tuple((9, False) for _ in frame.batch.samples)
+        tokens = tuple(
+            (9, len(self.arrivals[item.sequence_id]) + 1 >= self.stop_after)
+            for item in frame.batch.samples
+        )
         returned = Returned(frame.batch.step, tokens, self.now, tuple(frame.legs))
         for command in self.scheduler.handle(returned):
             match command:

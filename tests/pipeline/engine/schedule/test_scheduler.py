@@ -128,15 +128,6 @@ def test_a_finished_sequence_makes_room_in_the_very_next_batch() -> None:
     assert [opened.sequence_id for opened in batch.opens] == [sid(2)]
 
 
-def test_the_head_of_the_queue_is_not_overtaken() -> None:
-    made = scheduler(
-        spec(1, max_tokens=5), spec(2, max_tokens=7), spec(3, max_tokens=1), up=ring(10)
-    )
-    batch, _ = take(made)
-    assert [item.sequence_id for item in batch.items] == [sid(1)]
-    assert made.waiting == 2
-
-
 def test_a_lost_ring_is_rebuilt_from_prompt_and_generated_tokens() -> None:
     made = scheduler(spec(1), spec(2))
     take(made)

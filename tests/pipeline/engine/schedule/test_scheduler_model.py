@@ -32,6 +32,7 @@ from pipeline.engine.schedule.events import (
     RingUp,
     Submit,
 )
+from pipeline.engine.schedule.memory import MemoryPolicy
 from pipeline.engine.schedule.pace import Leg
 from pipeline.engine.schedule.scheduler import MAX_FLIGHTS, Scheduler
 from pipeline.engine.schedule.sequence import DONE, State
@@ -59,23 +60,29 @@ class FakeRing:
         self.cache: dict[bytes, list[int]] = {}
         self.seam: dict[bytes, tuple[ReturnedTokens, list[bytes]]] = {}
         self.flights: deque[Batch] = deque()
+        self.capacity: dict[bytes, int] = {}
 
     def send(self, batch: Batch, tokens: tuple[int, ...]) -> None:
         placed = self.table.apply(batch)
         assert batch.rows == len(tokens) <= self.limits.max_batch_tokens
         for close in batch.closes:
-            del self.cache[close.sequence_id]
+            del self.cache[close.sequence_id], self.capacity[close.sequence_id]
             returned, sent = self.seam.pop(close.sequence_id)
             if close.outputs:
                 digest = hashlib.sha256(b"".join(sent)).digest()
                 assert returned.finish(close.last_token) == digest
         for opened in batch.opens:
             self.cache[opened.sequence_id] = []
+            self.capacity[opened.sequence_id] = opened.capacity
             self.seam[opened.sequence_id] = ReturnedTokens(), []
+        for grown in batch.grows:
+            self.capacity[grown.sequence_id] = grown.capacity
+        assert sum(self.capacity.values()) <= self.limits.kv_tokens
         for rows in placed:
             fed = tokens[rows.first : rows.first + rows.count]
             cache = self.cache[rows.sequence_id]
             cache += fed
+            assert len(cache) <= self.capacity[rows.sequence_id]
             drawn = next_token(rows.sequence_id, len(cache)) if rows.sample else None
             returned, sent = self.seam[rows.sequence_id]
             ids = memoryview(struct.pack(f"<{len(fed)}I", *fed))
@@ -90,7 +97,7 @@ class FakeRing:
 class Schedules(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler()
+        self.scheduler = Scheduler(memory=MemoryPolicy(chunk=3, headroom=0.0, overtaken=2))
         self.ring: FakeRing | None = None
         self.now = 0.0
         self.specs: dict[bytes, SequenceSpec] = {}
@@ -115,7 +122,7 @@ class Schedules(RuleBasedStateMachine):
 
     @rule(
         prompt=st.integers(1, 9),
-        max_tokens=st.integers(1, 6),
+        max_tokens=st.integers(1, 12),
         kept=st.integers(0, 6),
         priority=st.sampled_from(["interactive", "batch"]),
     )
@@ -183,9 +190,8 @@ class Schedules(RuleBasedStateMachine):
             self.ring_down()
         self.ring_up(kv=40, micro_batches=3, batch_tokens=5)
         assert self.ring is not None
-        for _ in range(
-            sum(len(s.request.prompt_ids) + s.request.max_tokens + 3 for s in self.specs.values())
-        ):
+        requests = [each.request for each in self.specs.values()]
+        for _ in range(4 * sum(len(r.prompt_ids) + r.max_tokens + 3 for r in requests)):
             self.send()
             self.send()
             if self.ring.flights:
@@ -194,5 +200,5 @@ class Schedules(RuleBasedStateMachine):
         assert self.ring.cache == {}
 
 
-Schedules.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Schedules.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestSchedules = Schedules.TestCase

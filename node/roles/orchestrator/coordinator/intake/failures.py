@@ -20,6 +20,8 @@ A unit never runs twice in one generation: what it left there could be taken for
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from node.roles.orchestrator.coordinator.commands import Command, RecordUnit
 from node.roles.orchestrator.coordinator.events import EngineEnded, UnitRefused, UnitsFailed
 from node.roles.orchestrator.coordinator.groups import Group, GroupState
@@ -65,14 +67,19 @@ class FailureEvents:
         return commands
 
     def ended(self, event: EngineEnded, now: float) -> list[Command]:
-        """An engine's process ended: the ring is broken, and a unit in it may be why."""
+        """An engine's process ended: the ring is broken, and a unit in it may be why. Until another
+        one has started and loaded its slice, a worker that stands by has long taken its place."""
         tables = self._tables
         group = tables.groups.get(event.group_id)
         if group is None or group.generation != event.generation:
             return []
-        if group.state is not GroupState.REPAIRING:
-            tables.groups[group.group_id] = group.broken(event.reason, now)
-            tables.incident(group.peers[event.stage : event.stage + 1], event.reason, now)
+        ended = group.peers[event.stage : event.stage + 1]
+        without = ended if tables.free(now) else ()
+        if group.state is GroupState.REPAIRING:
+            tables.groups[group.group_id] = replace(group, without=without)
+        else:
+            tables.groups[group.group_id] = group.broken(event.reason, now, without)
+            tables.incident(ended, event.reason, now)
         there = [
             unit
             for unit in tables.units.in_group(group.group_id)

@@ -78,7 +78,7 @@ async def test_units_that_nobody_pays_are_forgotten_after_a_while(tmp_path: Path
         wall = now
 
     nobody: Any = None
-    histories: Any = SimpleNamespace(history=PoolHistory)
+    histories: Any = SimpleNamespace(history=PoolHistory, histories={})
     async with open_journal(tmp_path / "j") as journal:
         context: Any = Context(journal)
 
