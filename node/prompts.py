@@ -44,24 +44,41 @@ MAX_NOTES = 16 * 1024
 """Characters that may stand beside one prompt as JSON: its metadata, and what else its messages
 have."""
 _NOT_DONE: dict[str, object] = {
+    "add_generation_prompt": True,
+    "bad_words": [],
     "best_of": 1,
+    "chat_template": "",
     "echo": False,
     "frequency_penalty": 0,
     "functions": [],
+    "grammar": "",
+    "guided_choice": [],
+    "guided_grammar": "",
+    "guided_json": {},
+    "guided_regex": "",
     "ignore_eos": False,
+    "json_schema": {},
+    "length_penalty": 1,
     "logit_bias": {},
     "logprobs": False,
     "min_p": 0,
     "min_tokens": 0,
+    "mirostat": 0,
     "n": 1,
+    "num_beams": 1,
     "presence_penalty": 0,
+    "repeat_penalty": 1,
     "repetition_penalty": 1,
     "response_format": {"type": "text"},
     "stop_token_ids": [],
+    "structured_outputs": {},
     "suffix": "",
     "system": "",
     "tools": [],
     "top_logprobs": 0,
+    "truncate_prompt_tokens": 0,
+    "typical_p": 1,
+    "use_beam_search": False,
 }
 """Settings of other services that change the answer and that nothing here knows, with the values
 that change nothing."""
@@ -73,6 +90,7 @@ _OTHER_NAMES = {
     "stop_strings": "stop",
 }
 """What other services call our settings."""
+_NUMBERS = ("max_tokens", "temperature", "top_p", "top_k", "seed")
 _Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -169,6 +187,9 @@ class Prompt(BaseModel):
             if _OTHER_NAMES[other] in data:
                 raise ValueError(f'give "{_OTHER_NAMES[other]}" or "{other}", not both')
             data[_OTHER_NAMES[other]] = data.pop(other)
+        for name in _NUMBERS:
+            if isinstance(data.get(name), bool):
+                raise ValueError(f'"{name}" is a number, not true or false')
         notes = {key: data.pop(key) for key in sorted(data.keys() - cls.model_fields.keys())}
         for key in list(notes):
             if key not in _NOT_DONE:
@@ -185,6 +206,15 @@ class Prompt(BaseModel):
         extras = [message.model_extra for message in self.messages if message.model_extra]
         if len(json.dumps([self.metadata, extras])) > MAX_NOTES:
             raise ValueError(f"what stands beside the prompt is over {MAX_NOTES} characters")
+        try:
+            "".join(message.content for message in self.messages).encode()
+            json.dumps([self.metadata, extras], ensure_ascii=False).encode()
+        except UnicodeEncodeError as exc:
+            lone = f"\\u{ord(exc.object[exc.start]):04x}"
+            raise ValueError(
+                f"{lone} alone is half of a character (of a surrogate pair), and no text can hold"
+                " that: replace it, for example by \\ufffd"
+            ) from exc
         return self
 
 
