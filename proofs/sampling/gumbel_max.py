@@ -37,6 +37,8 @@ GUMBEL_MAX = 17.4  # -ln(-ln(1 - 2**-25)) = 17.33
 _ROUNDING = 1e-3  # nats; float32 is off by at most 3e-5 where a token can win
 _SCORE_ROUNDING = 2.0**-50  # of float64 scores, relative to the logits
 _DENSE = 0.9  # of all blocks of four tokens: picking them out costs more than it saves
+SPREAD = 1 / 64
+"""Share of the ids up to the last from which on the compiled part looks at them all."""
 _ONE = 2.0**23  # the bits of a float32, read as an integer, per unit of log2
 
 Logits: TypeAlias = npt.NDArray[np.float32]
@@ -61,6 +63,12 @@ def winner(
     largest = float(logits[leader])
     if leader_noise is None:
         leader_noise = float(gumbel(key, position, ids[leader : leader + 1])[0])
+    if ids.size > SPREAD * int(ids[-1]) and ids.size <= int(ids[-1]) and library() is not None:
+        spread = np.full(int(ids[-1]) + 1, -np.inf, dtype=np.float32)
+        spread[ids] = logits
+        every = np.arange(spread.size)
+        token, score = winner(spread, every, temperature, key, position, leader_noise)
+        return int(np.searchsorted(ids, token)), score
     slack = _ROUNDING + _SCORE_ROUNDING * (abs(largest) / temperature + 40.0)
     with np.errstate(over="ignore"):
         floor = np.float32((leader_noise - GUMBEL_MAX - slack) * temperature)

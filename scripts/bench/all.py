@@ -35,6 +35,7 @@ BENCHES: dict[str, list[str]] = {
     "hostile": ["bench_hostile.py", "--seconds", "5", "--rounds", "2"],
     "dataplane": ["bench_dataplane.py", "--rounds", "3"],
     "runner": ["bench_runner.py"],
+    "sampling": ["bench_sampling.py", "--rows", "16"],
     "lengths": ["bench_lengths.py", "--wall"],
     "network": ["bench_network.py", "--delay-ms", "25"],
 }

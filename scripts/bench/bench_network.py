@@ -1,12 +1,12 @@
 """A pipeline of engine processes beside transformers `generate` in one process, in the same run.
 
     python scripts/bench/bench_network.py [--model smollm2] [--store DIR] [--stages 3]
-        [--batch 1 4 16] [--micro-batches 1 2 3] [--repeat 3] [--delay-ms 25] [--json]
+        [--batch 1 4 16] [--micro-batches 0 1 2 3] [--repeat 3] [--delay-ms 25] [--json]
 
 The engines are those of a real network: processes of their own (one thread each), a share of the
 layers each, mutual-TLS edges, TOPLOC evidence and hashes for every token. `generate` runs the whole
 model with one and with two threads. Prompts of 64 random tokens, 32 new tokens, greedy; contenders
-alternate, figures are medians.
+alternate, figures are medians. 0 micro-batches: as many as the ring's own measurements say.
 
 Four tables: tokens a second and idle time; bytes on the wire, counted by relays between the stages
 in a run of its own; what a validator's replay costs beside generating; and, with `--delay-ms`,
@@ -323,7 +323,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--stages", type=int, default=3)
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--micro-batches", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--micro-batches", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--delay-ms", type=float, default=0.0, help="latency one way, per hop")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
