@@ -229,6 +229,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="prime-distance-") as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda number, _: sys.exit(128 + number))  # nodes end with it
         tun = enter(ORCHESTRATOR)
         wire = Wire()
         wire.attach(ORCHESTRATOR, tun)

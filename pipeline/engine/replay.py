@@ -87,7 +87,7 @@ class Replayer:
                 replayed = model.prefill(pairs, request.boundaries, wanted)
                 for asked, own in zip(group, replayed, strict=True):
                     revealed = measure_revealed(model, request.boundaries, asked, own)
-                    sent = tuple(map(rows_digest, (own.full[stage] for stage in every)))
+                    sent = sent_digests(own, stages) if exact else ()
                     measured = measure(asked, own).model_copy(update={"sent": sent})
                     items.append(ReplayedSequence(measure=measured, revealed=revealed))
         except RunnerError as exc:
@@ -140,6 +140,13 @@ def measure(asked: ReplaySequence, replayed: SequenceReplay) -> SequenceMeasure:
         stages=measure_stages(asked, replayed),
         sampling=measure_sampling(asked.sequence, replayed),
     )
+
+
+def sent_digests(replayed: SequenceReplay, stages: int) -> tuple[bytes, ...]:
+    """What each of `stages` stages must have hashed: all rows that it sent on, in the last one
+    those that gave tokens."""
+    sent = (replayed.full[stage] for stage in range(stages - 1))
+    return tuple(map(rows_digest, (*sent, replayed.stages[-1])))
 
 
 def rows_digest(rows: torch.Tensor) -> bytes:

@@ -46,6 +46,8 @@ class StageEvidence(CanonicalModel):
     they came back to it. `returned` is empty for every other stage. `sampled_from` and `terms`, how
     tokens were to be picked (`proofs.evidence.ring_terms`), are as this stage was told.
     `kernel_class` names the arithmetic that it computed with (`pipeline.runner.kernel_class`).
+    `final` is the last stage's: sha256 over the rows that gave tokens, after the final norm, in the
+    compute dtype; empty for every other stage.
     """
 
     sequence_id: Id16
@@ -57,11 +59,12 @@ class StageEvidence(CanonicalModel):
     returned: Annotated[bytes, Field(max_length=32)] = b""
     sampled_from: Count = 0
     kernel_class: KernelClass = ""
+    final: Annotated[bytes, Field(max_length=32)] = b""
 
     @model_validator(mode="after")
     def _whole_digest(self) -> StageEvidence:
-        if len(self.returned) not in (0, 32):
-            raise ValueError("returned must be empty or 32 bytes")
+        if len(self.returned) not in (0, 32) or len(self.final) not in (0, 32):
+            raise ValueError("returned and final must be empty or 32 bytes")
         return self
 
 

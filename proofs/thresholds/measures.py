@@ -52,7 +52,7 @@ class SequenceMeasure(CanonicalModel):
     """One sequence: `stages[s]` are the chunks of stage s, none where it gave no proofs.
 
     Where the replay was of an exact kernel class, `sent[s]` is sha256 over all rows that stage s
-    must have sent, as `StageEvidence.sent` is; of all stages but the last.
+    must have sent, as `StageEvidence.sent` is, and of the last stage as `StageEvidence.final` is.
     """
 
     sequence_id: Id16

@@ -6,7 +6,8 @@ replayed in, what it must have sent is known to the bit, prompt rows included, a
 its statement already. No limits, no calibration, no rows to show: the first stage in ring order
 whose `sent` is another hash was handed the right rows, since those before it sent them and it
 signed for having received these, so the difference is its own doing. What comes after it is not
-judged. The last stage sends tokens, which must be those that the replay chose.
+judged. The last stage sends tokens, which must be those that the replay chose; its rows are hashed
+in `final`, since small errors in them change few tokens.
 
 Stages after one of another class were handed rows that need not be equal, and are left to limits.
 """
@@ -68,8 +69,8 @@ def _difference(
         item = claim.evidence[index]
         if item.kernel_class != name:
             return None
-        if stage < last and item.sent != measure.sent[stage]:
-            return Difference(stage, f"sequence {index}: it sent other rows than {name} gives")
+        if (item.final if stage == last else item.sent) != measure.sent[stage]:
+            return Difference(stage, f"sequence {index}: it made other rows than {name} gives")
     sampled_from = bundle.stages[last].evidence[index].sampled_from
     other = [at for at, score in enumerate(measure.sampling.scores) if score != 0.0]
     if not other:

@@ -151,7 +151,7 @@ def _check_coverage(bundle: UnitBundle, measures: Measures, exact: ExactClass | 
             raise VerdictError("measure every stage of the bundle")
         if any(len(chunks) < sequence.chunks for chunks in measure.stages):
             raise VerdictError("measure every chunk of every stage, missing proofs too")
-        if exact is not None and len(measure.sent) != len(bundle.stages) - 1:
+        if exact is not None and len(measure.sent) != len(bundle.stages):
             raise VerdictError("within an exact class, hash all rows that stages must have sent")
 
 

@@ -98,6 +98,8 @@ def main() -> None:
                 together.append(decoder.step(lengths, clock))
                 apart.append(sum(decoder.step(other, clock) for other in others))
             a, b = statistics.median(together) * 1000, statistics.median(apart) * 1000
+            if decoder is decoders[0]:
+                headlines.append(f"{name} x{a / b:.2f}")
             print(
                 f"{name:36} {decoder.kernel_class:36} {a:8.1f} {b:8.1f} ms  x{a / b:.2f}",
                 flush=True,

@@ -81,6 +81,7 @@ class Collector:
         kept: where the received rows are held until the sequence is sealed; None keeps none.
         prove: gives the TOPLOC proof of a chunk, bf16 [1..32, H].
         kernel_class: the arithmetic that the stage computes with.
+        final: whether this is the last stage, whose rows that give tokens are hashed.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Collector:
         kept: RowsBuffer | None = None,
         prove: Callable[[torch.Tensor], bytes] = build_chunk_proof,
         kernel_class: str = "",
+        final: bool = False,
     ) -> None:
         self.kept = kept
         self._sequence_id = sequence_id
@@ -101,6 +103,7 @@ class Collector:
         self._returned = returned
         self._prove_chunk = prove
         self._kernel_class = kernel_class
+        self._final = hashlib.sha256() if final else None
         self._chunk = torch.empty(CHUNK_ROWS, hidden_size, dtype=torch.bfloat16)
         self._filled = 0
         self._rows = 0
@@ -109,7 +112,12 @@ class Collector:
         self._received = hashlib.sha256()
 
     def add(
-        self, proven: torch.Tensor, sent: memoryview | bytes, received: memoryview, sampled: bool
+        self,
+        proven: torch.Tensor,
+        sent: memoryview | bytes,
+        received: memoryview,
+        sampled: bool,
+        final: memoryview | bytes = b"",
     ) -> None:
         """Take the next item.
 
@@ -118,9 +126,12 @@ class Collector:
             sent: raw bytes of all its rows as sent; in the last stage `token_bytes`.
             received: raw bytes of all its rows as received; in stage 0 its ids as u32.
             sampled: whether its last row gives a token.
+            final: in the last stage, raw bytes of its output rows.
         """
         self._sent.update(sent)
         self._received.update(received)
+        if self._final is not None:
+            self._final.update(final)
         if self.kept is not None:
             self.kept.add(received)
         if self._returned is not None:
@@ -149,6 +160,7 @@ class Collector:
             returned=b"" if self._returned is None else self._returned.finish(last_token),
             sampled_from=self._unsampled,
             kernel_class=self._kernel_class,
+            final=b"" if self._final is None else self._final.digest(),
         )
 
     def _prove(self) -> None:

@@ -131,6 +131,7 @@ class Stage:
             kept=None if self._rows is None else self._rows.buffer(),
             prove=self._conduct.prove,
             kernel_class=self._runner.kernel_class,
+            final=self._slice.is_last,
         )
 
     def _grow(self, grown: Grow) -> None:
@@ -156,6 +157,7 @@ class Stage:
             halves = host.to(torch.bfloat16)
         sent_rows, signed_rows = self._conduct.outgoing(host)
         payload, signed = raw_bytes(sent_rows), raw_bytes(signed_rows)
+        computed = raw_bytes(host)
         tokens: tuple[int, ...] = ()
         if self._slice.is_last:
             tokens, fault = self._sample(batch, output)
@@ -174,6 +176,7 @@ class Stage:
                 sent,
                 received[first * width : last * width],
                 rows.sample,
+                computed[(last - rows.proven) * row_bytes : last * row_bytes],
             )
         failed = tuple(r.sequence_id for r in placed if r.sequence_id in self._failed - before)
         sent_on = None if self._slice.is_last else payload

@@ -131,7 +131,7 @@ static void linear_job(void *of, size_t part, size_t parts) {
 void exact_linear(const float *x, size_t ldx, const float *panels, const float *bias,
                   const float *residual, float *y, size_t M, size_t K, size_t N, size_t threads) {
     struct linear l = {x, panels, bias, residual, y, ldx, M, K, N};
-    run(linear_job, &l, M * K * N < 100000 ? 1 : threads);
+    run(linear_job, &l, M * K * N < 100000 ? 1 : 4 * threads, threads);
 }
 
 struct rows {
@@ -149,7 +149,7 @@ static void norm_job(void *of, size_t part, size_t parts) {
 void exact_norm(const float *x, const float *weight, float *y, size_t rows, size_t size, float eps,
                 size_t threads) {
     struct rows r = {x, weight, y, rows, size, eps};
-    run(norm_job, &r, rows * size < 50000 ? 1 : threads);
+    run(norm_job, &r, rows * size < 50000 ? 1 : threads, threads);
 }
 
 static void silu_job(void *of, size_t part, size_t parts) {
@@ -161,7 +161,7 @@ static void silu_job(void *of, size_t part, size_t parts) {
 /* x [rows][2][size], a gate and what it gates, to y [rows][size] = silu(x[0]) * x[1]. */
 void exact_silu_mul(const float *x, float *y, size_t rows, size_t size, size_t threads) {
     struct rows r = {x, 0, y, rows, size, 0};
-    run(silu_job, &r, rows * size < 20000 ? 1 : threads);
+    run(silu_job, &r, rows * size < 20000 ? 1 : threads, threads);
 }
 
 /* Where new keys and values go: rows of k and v are k_row, v_row apart, their heads k_head, v_head;
@@ -235,5 +235,5 @@ static void attention_job(void *of, size_t part, size_t parts) {
 /* Attention of every piece over its own sequence. */
 void exact_attend(const struct attention *a, size_t threads) {
     struct attention_job job = {a, exact_scratch(a), 0};
-    run(attention_job, &job, threads);
+    run(attention_job, &job, threads, threads);
 }

@@ -31,7 +31,7 @@ def test_a_digest_is_over_the_values_row_after_row() -> None:
         assert rows_digest(-rows) != rows_digest(rows)
 
 
-def test_a_replay_in_an_exact_class_hashes_what_each_stage_but_the_last_must_have_sent(
+def test_a_replay_in_an_exact_class_hashes_what_each_stage_must_have_made(
     tmp_path: Path, model: PreparedModel
 ) -> None:
     asked = request(model, claims(tmp_path, model, {}))
@@ -42,7 +42,10 @@ def test_a_replay_in_an_exact_class_hashes_what_each_stage_but_the_last_must_hav
     full = {index: range(STAGES - 1) for index in range(len(pairs))}
     expected = whole.prefill(pairs, asked.boundaries, full)
     for measure, own in zip(replayed.measures, expected, strict=True):
-        assert measure.sent == tuple(rows_digest(own.full[s]) for s in range(STAGES - 1))
+        assert measure.sent == (
+            *(rows_digest(own.full[s]) for s in range(STAGES - 1)),
+            rows_digest(own.stages[-1]),
+        )
     plain = Replayer(exact=lambda _name: False).replay(asked)
     assert not plain.exact
     assert all(measure.sent == () for measure in plain.measures)
@@ -66,3 +69,4 @@ def test_stages_sign_the_class_that_they_compute_in(tmp_path: Path, model: Prepa
         (own,) = replay.prefill([(request_.prompt_ids, ids)], boundaries, {0: range(STAGES - 1)})
         for stage in range(STAGES - 1):
             assert evidence[stage][request_.sequence_id].sent == rows_digest(own.full[stage])
+        assert evidence[-1][request_.sequence_id].final == rows_digest(own.stages[-1])

@@ -36,8 +36,12 @@ LIMITS = RejectConvictLimits.of(EXACT, FP32)
 def stated(unit: UnitBundle, names: list[str]) -> UnitBundle:
     """`unit`, whose stages state these kernel classes."""
     for stage, name in enumerate(names):
+        last = stage == len(names) - 1
         items = tuple(
-            item.model_copy(update={"kernel_class": name}) for item in unit.stages[stage].evidence
+            item.model_copy(
+                update={"kernel_class": name, "final": link(stage, number) if last else b""}
+            )
+            for number, item in enumerate(unit.stages[stage].evidence)
         )
         unit = with_evidence(unit, stage, items)
     return unit
@@ -48,7 +52,7 @@ def replayed(unit: UnitBundle) -> list[SequenceMeasure]:
     exact = {"exp_mismatches": 0, "mant_err_mean": 0.0}
     found = []
     for number, measure in enumerate(measures(unit)):
-        sent = tuple(link(stage, number) for stage in range(len(unit.stages) - 1))
+        sent = tuple(link(stage, number) for stage in range(len(unit.stages)))
         chunks = tuple(tuple(c.model_copy(update=exact) for c in s) for s in measure.stages)
         found.append(measure.model_copy(update={"sent": sent, "stages": chunks}))
     return found
@@ -86,7 +90,16 @@ def test_one_row_that_differs_convicts_whoever_sent_it(stage: int, index: int) -
     """However little: no measure is off. A prompt's rows count like all others."""
     verdict = verdict_on(other_rows(UNIT, stage, index))
     assert statuses(verdict) == [HONEST] * stage + [FAULTY] + [UNCHECKED] * (2 - stage)
-    assert f"sequence {index}: it sent other rows than {NAME} gives" in verdict.reason
+    assert f"sequence {index}: it made other rows than {NAME} gives" in verdict.reason
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+def test_the_last_stages_rows_convict_though_its_tokens_are_right(stages: int) -> None:
+    unit = stated(bundle(stages), [NAME] * stages)
+    items = [*unit.stages[-1].evidence]
+    for lie in (sha256(b"one bit").digest(), b""):
+        items[1] = items[1].model_copy(update={"final": lie})
+        assert blamed(verdict_on(with_evidence(unit, stages - 1, tuple(items)))) == [stages - 1]
 
 
 def test_what_comes_after_it_is_not_judged() -> None:
@@ -110,6 +123,7 @@ def test_tokens_of_an_earlier_generation_reject_and_convict_nobody() -> None:
     for stage in range(3):
         (item,) = evidence(stage, [told])
         sampled = {"sampled_from": 5, "kernel_class": NAME}
+        sampled["final"] = link(2, 0) if stage == 2 else b""
         if stage == 2:
             sampled["sent"] = token_digest(told.output_ids, 5)
         if stage == 0:
