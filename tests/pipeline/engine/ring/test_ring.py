@@ -290,7 +290,11 @@ def test_an_edge_that_does_not_come_up_is_named(tmp_path: Path, model: PreparedM
         def answer() -> None:
             sock, _ = other.accept()
             with sock:
+                sock.recv(1 << 16)  # closing on unread bytes would reset the connection instead
                 sock.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                sock.settimeout(60)
+                while sock.recv(1 << 16):
+                    pass
 
         answering = threading.Thread(target=answer)
         answering.start()
