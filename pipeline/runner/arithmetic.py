@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.kernels import exact
 from pipeline.kernels.exact import Panels
+from pipeline.kernels.reference import usable
 from pipeline.models.slice import ModelSlice
 from pipeline.runner.fused import FusedLayer, RmsNorm, agrees, is_norm, recognised, take_over
 from pipeline.runner.kernel_class import EXACT, library_class
@@ -80,7 +80,7 @@ def prepare(slice_: ModelSlice, kernels: Kernels = Kernels.BEST) -> Arithmetic:
     """
     plans = probe_layers(slice_)
     fits = slice_.device.type == "cpu" and slice_.dtype == torch.float32
-    if kernels is Kernels.BEST and fits and exact.available():
+    if kernels is Kernels.BEST and fits and usable():
         return _prepare_exact(slice_, plans)
     added = 0
     library = "torch"
