@@ -215,7 +215,7 @@ def _parse(line: dict[str, Any]) -> tuple[int, HonestSequence]:
         sequence_id=number.to_bytes(16, "big"),
         stages=tuple(tuple(ChunkMeasure(**chunk) for chunk in stage) for stage in value["stages"]),
         sampling=SamplingMeasure(
-            **{**value["sampling"], "scores": tuple(value["sampling"]["scores"])}
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in value["sampling"].items()}
         ),
     )
     return number, HonestSequence(measured, float(line["rows_error"]))

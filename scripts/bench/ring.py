@@ -44,6 +44,7 @@ from pipeline.engine.control.operations import (
 )
 from pipeline.models.prepared import PreparedModel
 from proofs.evidence.sequence import SequenceRequest
+from proofs.sampling.settings import SamplingSettings
 
 WAIT = 300.0
 KV_TOKENS = 4096
@@ -147,15 +148,24 @@ class Ring:
         """Every engine's status, stage 0 first."""
         return await self.each(lambda stage: self.engines[stage].request(STATUS, Empty(), WAIT))
 
-    async def generate(self, prompts: Sequence[Sequence[int]], new: int) -> Generated:
-        """Greedy generation of exactly `new` tokens for every prompt, all submitted at once."""
+    async def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        new: int,
+        sampling: SamplingSettings = SamplingSettings(),  # noqa: B008 -- frozen
+    ) -> Generated:
+        """Generate exactly `new` tokens for every prompt, all submitted at once; greedy, unless
+        `sampling` says otherwise, with noise of its own for every prompt."""
         specs = tuple(
             SequenceSpec(
                 request=SequenceRequest(
-                    sequence_id=secrets.token_bytes(16), prompt_ids=tuple(prompt), max_tokens=new
+                    sequence_id=secrets.token_bytes(16),
+                    prompt_ids=tuple(prompt),
+                    max_tokens=new,
+                    sampling=sampling.model_copy(update={"noise_key": number}),
                 )
             )
-            for prompt in prompts
+            for number, prompt in enumerate(prompts)
         )
         before = await self.status()
         arrivals: list[float] = []
@@ -193,7 +203,9 @@ class Ring:
 
 
 @asynccontextmanager
-async def open_ring(model: PreparedModel, folder: Path, stages: int) -> AsyncIterator[Ring]:
+async def open_ring(
+    model: PreparedModel, folder: Path, stages: int, kv_tokens: int = KV_TOKENS
+) -> AsyncIterator[Ring]:
     """Engines started and loaded, one compute thread each."""
     environment = {"PRIME_ENGINE_THREADS": "1"}
     async with AsyncExitStack() as stack:
@@ -204,7 +216,7 @@ async def open_ring(model: PreparedModel, folder: Path, stages: int) -> AsyncIte
             for stage in range(stages)
         ]
         ring = Ring(engines, model)
-        await ring.load()
+        await ring.load(kv_tokens)
         yield ring
 
 

@@ -239,8 +239,8 @@ def verdict_of(unit: Any, network: Any, key: bytes, **changes: Any) -> VerdictNo
 
 
 async def verifying(network: Any) -> Any:
-    """A unit whose bundle the validator holds, with its engine failing on it."""
-    network.judge_engines[0].refuse["replay"] = "internal"
+    """A unit whose bundle the validator holds, with its engine taking for ever."""
+    network.judge_engines[0].answers_after = 3600.0
     (unit,) = await network.submit()
     await network.reached(unit, UnitState.VERIFYING)
     await eventually(lambda: network.validator.queued)

@@ -35,6 +35,7 @@ PARTS = {
     "validator: sweeping",
     "worker: data plane",
     "worker: hours",
+    "worker: orchestrator",
     "worker: pool",
     "worker: reports",
     "worker: rewards",
