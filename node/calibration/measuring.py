@@ -211,11 +211,13 @@ def _read(journal: Path, plan: CalibrationPlan) -> dict[int, HonestSequence]:
 def _parse(line: dict[str, Any]) -> tuple[int, HonestSequence]:
     value = line["measure"]
     number = int(line["sequence"])
+    sampling: dict[str, Any] = {
+        name: tuple(given) if isinstance(given, list) else given
+        for name, given in value["sampling"].items()
+    }
     measured = SequenceMeasure(
         sequence_id=number.to_bytes(16, "big"),
         stages=tuple(tuple(ChunkMeasure(**chunk) for chunk in stage) for stage in value["stages"]),
-        sampling=SamplingMeasure(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in value["sampling"].items()}
-        ),
+        sampling=SamplingMeasure(**sampling),
     )
     return number, HonestSequence(measured, float(line["rows_error"]))
